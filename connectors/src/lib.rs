@@ -1,0 +1,3 @@
+//! The outside world: sources, sinks and formats. One folder per connector, one registry line each.
+
+pub mod contract;

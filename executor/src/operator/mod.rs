@@ -1,0 +1,123 @@
+//! Operators: synchronous, no IO, one per file.
+//!
+//! A chain of operators runs inside one subtask. The task loop calls them in order: `process` for each
+//! batch, `on_watermark` when the combined input watermark rises, `on_barrier` just before an epoch is
+//! sealed, `snapshot` right after. Rows and side rows leave through [`Output`].
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use qanat_proto::error::Result;
+use qanat_proto::ids::KeyGroupRange;
+use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::state::{TableDelta, TableSpec};
+
+/// What an operator is built with.
+#[derive(Clone, Debug)]
+pub struct OperatorContext {
+    /// Name for late rows, dead letters and errors.
+    pub name: String,
+    pub key_groups: u16,
+    /// Key groups this subtask owns.
+    pub range: KeyGroupRange,
+    /// Input schemas by port.
+    pub inputs: Vec<SchemaRef>,
+    pub output: SchemaRef,
+    pub batch_rows: usize,
+}
+
+/// One operator of one subtask.
+pub trait Operator: Send {
+    /// Takes rows that arrived on input `port`.
+    fn process(&mut self, port: usize, rows: RecordBatch, out: &mut Output) -> Result<()>;
+
+    /// The combined input watermark rose to `watermark` (ms). `i64::MAX`: all input has ended.
+    /// Returns the watermark to pass on: `watermark`, unless the operator holds it back.
+    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<i64> {
+        let _ = out;
+        Ok(watermark)
+    }
+
+    /// Processing time, in ms since 1970 UTC; called before a batch and on a timer. Only operators with
+    /// processing-time windows care. The value never goes back.
+    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
+        let _ = (now_ms, out);
+        Ok(())
+    }
+
+    /// Sends on whatever must not wait: partial aggregates. Called before each barrier, before the
+    /// subtask announces idle, and after a linger when input is slow (P13).
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+
+    /// Tables that `snapshot` and `restore` use. Empty for a stateless operator.
+    fn tables(&self) -> Vec<TableSpec> {
+        Vec::new()
+    }
+
+    /// State that changed since the last call, as rows of its tables. Must be quick (copy columns, no
+    /// encoding): the result is written in the background.
+    fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
+        Ok(Vec::new())
+    }
+
+    /// Rows of a table as of the restore point: called for each table any number of times before the
+    /// first `process`. Only rows of this subtask's key groups. `watermark` as of the restore point.
+    fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        let _ = (table, rows);
+        Ok(())
+    }
+
+    /// Called once after all `restore` calls, before the first `process`.
+    fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
+        let _ = watermark;
+        Ok(())
+    }
+
+    /// Bytes of state held, for the job's budget.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
+    /// Rows taken, given, filtered, … since the last call.
+    fn take_counts(&mut self) -> OperatorCounts;
+}
+
+/// Where an operator puts rows.
+#[derive(Default)]
+pub struct Output {
+    pub batches: Vec<RecordBatch>,
+    pub late: Vec<LateRows>,
+    pub dead: Vec<DeadRows>,
+}
+
+/// Rows whose windows had all closed, with the watermark they were judged by.
+pub struct LateRows {
+    pub rows: RecordBatch,
+    /// Index of the event-time column (or of `window_end`) in `rows`.
+    pub time_column: usize,
+    pub watermark: i64,
+}
+
+/// Rows an operator could not process.
+pub struct DeadRows {
+    pub rows: RecordBatch,
+    pub reason: &'static str,
+}
+
+impl Output {
+    pub fn emit(&mut self, rows: RecordBatch) {
+        if rows.num_rows() > 0 {
+            self.batches.push(rows);
+        }
+    }
+}
+
+/// A boxed operator with what the chain needs to know of it.
+pub type BoxedOperator = Box<dyn Operator>;
+
+/// Shared, immutable column lists are common in operators.
+pub type Columns = Arc<[usize]>;

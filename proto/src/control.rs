@@ -1,0 +1,127 @@
+//! Messages between the coordinator and executors, as plain values.
+//!
+//! P2: every message says what it is for. One process hands them over as they are; between processes
+//! they travel by gRPC.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::graph::JobGraph;
+use crate::ids::{Epoch, KeyGroupRange, OperatorId, StartId, SubtaskId, Token};
+use crate::manifest::{Manifest, PreparedHandle, SplitState, StateFile};
+use crate::receipt::{OperatorCounts, RowSum, SplitReceipt};
+use crate::settings::JobSettings;
+
+/// From the coordinator to one executor. `start` is the start id of the process it is meant for.
+#[derive(Clone, Debug)]
+pub struct ToExecutor {
+    pub start: StartId,
+    pub token: Token,
+    pub message: ExecutorMessage,
+}
+
+#[derive(Clone, Debug)]
+pub enum ExecutorMessage {
+    /// Build the subtasks of a generation, restore them, and wait for [`ExecutorMessage::Start`].
+    /// Accepted once per token and start id (P1).
+    Deploy(Box<Deployment>),
+    /// Let records flow. Sent when the restored epoch's commit is recorded (P5).
+    Start,
+    /// Begin an epoch: sources note their offsets and emit the barrier. Repeats are ignored (P4).
+    Trigger { epoch: Epoch },
+    /// Commit exactly these handles.
+    Commit(CommitPermit),
+    /// Remove what lower generations of this job prepared and `keep` does not name (P6).
+    AbortLower { keep: Vec<PreparedHandle> },
+    /// End the generation's subtasks. Nothing is committed by it.
+    Stop,
+}
+
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    pub job_name: String,
+    pub graph: JobGraph,
+    pub settings: JobSettings,
+    pub parallelism: u32,
+    /// The restore point; epoch 0 for a new job.
+    pub restore: Manifest,
+}
+
+/// Proof that an epoch is claimed: built only by `coordinator-core::apply` from an applied claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitPermit {
+    pub token: Token,
+    pub epoch: Epoch,
+    pub manifest_key: String,
+    pub handles: Vec<PreparedHandle>,
+}
+
+/// From an executor to the coordinator.
+#[derive(Clone, Debug)]
+pub struct FromExecutor {
+    pub start: StartId,
+    pub token: Token,
+    pub message: CoordinatorMessage,
+}
+
+#[derive(Clone, Debug)]
+pub enum CoordinatorMessage {
+    /// All subtasks are restored and ready.
+    Deployed,
+    /// One subtask is done with its part of an epoch: everything it names is durable.
+    Prepared {
+        epoch: Epoch,
+        report: Box<SubtaskReport>,
+    },
+    /// The permit's handles are committed, directory syncs included.
+    Committed {
+        epoch: Epoch,
+        manifest_key: String,
+    },
+    Aborted,
+    /// A source asks for an early barrier, because the open epoch is large (P8).
+    WantsBarrier,
+    /// All sources of the job have ended; the next epoch is the last.
+    SourcesEnded,
+    Failed {
+        subtask: Option<SubtaskId>,
+        error: Error,
+    },
+    Stopped,
+}
+
+/// What one subtask has to say about an epoch. A chain of operators reports as one subtask, with a
+/// part for each of its operators.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubtaskReport {
+    pub parts: Vec<OperatorReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorReport {
+    pub subtask: SubtaskId,
+    pub key_groups: KeyGroupRange,
+    /// Combined input watermark at the barrier. None: −∞ (P13).
+    pub watermark: Option<i64>,
+    pub counts: OperatorCounts,
+    /// Sources: every split this subtask owns, finished ones included.
+    pub splits: Vec<SplitState>,
+    pub split_receipts: Vec<SplitReceipt>,
+    /// State: the complete list of live files of each table after this epoch; only the new ones are
+    /// this subtask's own (P14).
+    pub tables: Vec<(String, Vec<StateFile>)>,
+    pub prepared: Vec<PreparedHandle>,
+    /// Rows sent on and received from edges since the barrier before.
+    pub sent: Vec<EdgeCount>,
+    pub received: Vec<EdgeCount>,
+    /// A source: all its splits have ended.
+    pub ended: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeCount {
+    pub from: OperatorId,
+    pub to: OperatorId,
+    pub port: usize,
+    pub sum: RowSum,
+}

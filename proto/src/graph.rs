@@ -1,0 +1,371 @@
+//! The job graph: the contract between the SQL planner, the coordinator and the executors.
+//!
+//! A graph is plain data. Expressions are encoded logical expressions (`qanat_sql::expr` encodes and
+//! decodes them) over the *input schema* of the operator that holds them; the input schema of a
+//! two-input operator is the left schema followed by the right one. Field names are unique within
+//! every schema of a graph, so that an expression names a column by its bare name.
+//!
+//! Stages. A graph says nothing of parallelism or of chains: the executor derives both when a
+//! generation is deployed, so the same graph runs at any parallelism and saved state finds its
+//! operator by `OperatorId`.
+
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use crate::connector::TableDescriptor;
+use crate::ids::OperatorId;
+
+/// One connected dataflow. Operators stand in topological order: inputs before consumers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobGraph {
+    pub operators: Vec<Operator>,
+    pub edges: Vec<Edge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operator {
+    pub id: OperatorId,
+    /// What EXPLAIN and metrics call it, for example `WindowAggregate(TUMBLE 10s)`.
+    pub name: String,
+    pub kind: OperatorKind,
+    /// Schema of the rows it emits. A sink's is the schema of the rows it takes.
+    pub output: SchemaRef,
+}
+
+/// Rows of `from` go to input `port` of `to`. Several edges into one port are a union.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    pub from: OperatorId,
+    pub to: OperatorId,
+    /// 0, or 1 for the right side of a two-input operator.
+    pub port: usize,
+    pub partitioning: Partitioning,
+}
+
+/// How rows find the subtask of the consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Partitioning {
+    /// Subtask i to subtask i; the two are chained where the consumer has only this input.
+    Forward,
+    /// By the key group of these columns of the producer's output.
+    Hash { columns: Vec<usize> },
+    /// All rows to subtask 0.
+    Single,
+}
+
+/// An encoded logical expression with its text for EXPLAIN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodedExpr {
+    #[serde(with = "hex_bytes")]
+    pub bytes: Vec<u8>,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedExpr {
+    pub name: String,
+    pub expr: EncodedExpr,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum OperatorKind {
+    Source(SourceNode),
+    Calc(CalcNode),
+    Unnest(UnnestNode),
+    AssignWindow(AssignWindowNode),
+    WindowAggregate(WindowAggregateNode),
+    WindowJoin(WindowJoinNode),
+    WindowTopN(WindowTopNNode),
+    LookupJoin(LookupJoinNode),
+    Sink(SinkNode),
+}
+
+/// Reads a table. Output: `table.physical` columns in `projection` order, then `table.metadata`
+/// columns that are used, filtered by nothing but `pushed_filter`.
+/// Computed columns come from a `Calc` behind it. The watermark is computed per split and batch, on
+/// the source's output rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceNode {
+    pub table: TableDescriptor,
+    /// Indexes into `table.physical`: the columns that are decoded.
+    pub projection: Vec<usize>,
+    /// Indexes into `table.metadata`: the metadata columns that are stamped.
+    pub metadata: Vec<usize>,
+    /// Rows for which this is not true may be skipped early; the plan still filters.
+    pub pushed_filter: Option<EncodedExpr>,
+    pub watermark: Option<WatermarkNode>,
+    /// Whether the read ends.
+    pub bounded: bool,
+}
+
+/// `WATERMARK FOR column AS expr`: over the source's output, a timestamp of milliseconds or finer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatermarkNode {
+    pub expr: EncodedExpr,
+    /// A split whose polls return nothing for this long is idle. 0: never.
+    pub idle_timeout_ms: u64,
+}
+
+/// Filter, then projection. Stateless.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalcNode {
+    pub filter: Option<EncodedExpr>,
+    pub projection: Vec<NamedExpr>,
+}
+
+/// One row per element of the list (or map) in `column`; other columns repeat.
+/// The output is the input with `column` replaced by its element (`key`, `value` of a map, the fields
+/// of a struct element when `expand_struct`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnnestNode {
+    pub column: usize,
+    /// Keep a row with NULL for an empty or NULL list (`LEFT JOIN UNNEST … ON TRUE`).
+    pub outer: bool,
+    pub expand_struct: bool,
+    /// Append a 1-based BIGINT position column (`WITH ORDINALITY`).
+    pub ordinality: bool,
+}
+
+/// The shape of a window table function. All lengths in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WindowShape {
+    Tumble {
+        size: i64,
+        offset: i64,
+    },
+    /// `size` is a multiple of `slide`.
+    Hop {
+        size: i64,
+        slide: i64,
+        offset: i64,
+    },
+    /// `max_size` is a multiple of `step`.
+    Cumulate {
+        max_size: i64,
+        step: i64,
+        offset: i64,
+    },
+    Session {
+        gap: i64,
+    },
+}
+
+/// Where the time of a window comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TimeDomain {
+    Event,
+    Processing,
+}
+
+/// How an operator gets the window of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WindowSource {
+    /// A window function over a time column of the input (Timestamp, any unit).
+    /// Rows whose time is NULL are dead letters with reason `null-time`.
+    Function { shape: WindowShape, domain: TimeDomain, time_column: usize },
+    /// The input already carries the window (window on window): columns of `window_start` and `window_end`.
+    Columns { start: usize, end: usize, domain: TimeDomain },
+}
+
+/// Appends `window_start`, `window_end` (Timestamp ms, no zone) and `window_time`
+/// (`window_end` − 1 ms) to each row, one row per window it belongs to. Stateless, except for
+/// `Session`, which needs `partition_by` and is held until the session closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignWindowNode {
+    pub shape: WindowShape,
+    pub domain: TimeDomain,
+    pub time_column: usize,
+    pub partition_by: Vec<usize>,
+    pub allowed_lateness_ms: i64,
+}
+
+/// Windowed aggregation. Output columns: `keys` in order, then `aggregates` in order, then those of
+/// `window_start`, `window_end`, `window_time` that `window_columns` lists, in that order.
+///
+/// The executor runs it in two phases (partial before the shuffle, merge behind it) unless it runs at
+/// parallelism 1 or for `Session`; late rows are judged in the first phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowAggregateNode {
+    pub window: WindowSource,
+    /// Grouping columns beside the window, as input column indexes (a `Calc` before computes them).
+    pub keys: Vec<usize>,
+    pub aggregates: Vec<AggregateCall>,
+    pub window_columns: Vec<WindowColumn>,
+    pub allowed_lateness_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WindowColumn {
+    Start,
+    End,
+    Time,
+}
+
+/// One aggregate, by the registry name of a DataFusion aggregate function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AggregateCall {
+    /// Output column name.
+    pub name: String,
+    /// Registry name, for example `sum`; `count` with no arguments is `count(*)`.
+    pub function: String,
+    /// Arguments over the input schema; already coerced to the types the function takes.
+    pub args: Vec<EncodedExpr>,
+    pub distinct: bool,
+    pub filter: Option<EncodedExpr>,
+    pub order_by: Vec<SortKey>,
+    pub ignore_nulls: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SortKey {
+    pub expr: EncodedExpr,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    LeftSemi,
+    LeftAnti,
+}
+
+/// Joins rows of the same window and key. Both inputs carry their window as columns. Output: left
+/// columns then right columns (left only for semi and anti).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowJoinNode {
+    pub kind: JoinKind,
+    /// (left column, right column) pairs that must be equal, beside the window. NULL equals nothing.
+    pub on: Vec<(usize, usize)>,
+    /// Over left ++ right columns.
+    pub filter: Option<EncodedExpr>,
+    /// (window_start, window_end) column of each side.
+    pub left_window: (usize, usize),
+    pub right_window: (usize, usize),
+    pub domain: TimeDomain,
+    pub allowed_lateness_ms: i64,
+}
+
+/// First `limit` rows of each (window, partition) in order. Emitted when the window closes. Output:
+/// the input columns, then the row number as BIGINT if `rank_column`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowTopNNode {
+    pub window: (usize, usize),
+    pub domain: TimeDomain,
+    pub partition_by: Vec<usize>,
+    pub order_by: Vec<SortKey>,
+    pub limit: usize,
+    /// Rows before this rank are skipped (`WHERE rn > 1 AND rn <= 3`): 0 for none.
+    pub skip: usize,
+    pub rank_column: Option<String>,
+    pub allowed_lateness_ms: i64,
+}
+
+/// Joins each row with a bounded table held whole in memory. Output: input columns then table columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LookupJoinNode {
+    pub table: TableDescriptor,
+    /// Columns of `table.physical` that are loaded, in order: the right-hand schema before `computed`.
+    pub projection: Vec<usize>,
+    /// Filter and projection of the loaded rows; the right-hand columns are its output.
+    pub calc: Option<CalcNode>,
+    pub right: SchemaRef,
+    /// Inner or Left.
+    pub kind: JoinKind,
+    /// (input column, right column) pairs that must be equal. NULL equals nothing.
+    pub on: Vec<(usize, usize)>,
+    /// Over input ++ right columns.
+    pub filter: Option<EncodedExpr>,
+    /// Reload after this long, taking effect at a barrier. None: loaded once.
+    pub refresh_ms: Option<u64>,
+}
+
+/// Writes into a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkNode {
+    pub table: TableDescriptor,
+    /// `INSERT OVERWRITE`.
+    pub overwrite: bool,
+}
+
+impl JobGraph {
+    pub fn operator(&self, id: OperatorId) -> Option<&Operator> {
+        self.operators.iter().find(|o| o.id == id)
+    }
+
+    /// Edges into `id`, ordered by port.
+    pub fn inputs(&self, id: OperatorId) -> Vec<&Edge> {
+        let mut edges: Vec<_> = self.edges.iter().filter(|e| e.to == id).collect();
+        edges.sort_by_key(|e| e.port);
+        edges
+    }
+
+    pub fn outputs(&self, id: OperatorId) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |e| e.from == id)
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = (&Operator, &SourceNode)> {
+        self.operators.iter().filter_map(|o| match &o.kind {
+            OperatorKind::Source(node) => Some((o, node)),
+            _ => None,
+        })
+    }
+
+    pub fn sinks(&self) -> impl Iterator<Item = (&Operator, &SinkNode)> {
+        self.operators.iter().filter_map(|o| match &o.kind {
+            OperatorKind::Sink(node) => Some((o, node)),
+            _ => None,
+        })
+    }
+
+    /// A job is bounded when each of its sources ends.
+    pub fn is_bounded(&self) -> bool {
+        self.sources().all(|(_, s)| s.bounded)
+    }
+}
+
+impl Operator {
+    pub fn output_schema(&self) -> &Arc<Schema> {
+        &self.output
+    }
+
+    /// What `OperatorKind` it is, in one word.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            OperatorKind::Source(_) => "Source",
+            OperatorKind::Calc(_) => "Calc",
+            OperatorKind::Unnest(_) => "Unnest",
+            OperatorKind::AssignWindow(_) => "AssignWindow",
+            OperatorKind::WindowAggregate(_) => "WindowAggregate",
+            OperatorKind::WindowJoin(_) => "WindowJoin",
+            OperatorKind::WindowTopN(_) => "WindowTopN",
+            OperatorKind::LookupJoin(_) => "LookupJoin",
+            OperatorKind::Sink(_) => "Sink",
+        }
+    }
+}
+
+mod hex_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        s.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(d)?;
+        let bad = || serde::de::Error::custom("not an even number of hex digits");
+        let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+        let digits = digits.ok_or_else(bad)?;
+        if digits.len() % 2 != 0 {
+            return Err(bad());
+        }
+        Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |acc, d| acc << 4 | d)).collect())
+    }
+}

@@ -1,0 +1,18 @@
+//! The vocabulary that every plane of Qanat shares: identifiers, the job graph, connector
+//! descriptors, control messages, receipts, limits, error codes and invariants.
+//!
+//! Nothing here does IO, is asynchronous, or reads a clock. Every other crate depends on this one.
+
+pub mod connector;
+pub mod control;
+pub mod error;
+pub mod graph;
+pub mod ids;
+pub mod invariant;
+pub mod limits;
+pub mod manifest;
+pub mod names;
+pub mod receipt;
+pub mod settings;
+
+pub use error::{Code, Error, Place, Result};

@@ -1,0 +1,6 @@
+//! Durable bytes: the environment (disk, clock, entropy), crash-safe files, the embedded log, the
+//! checkpoint store, keyed state tables, and the small metadata store.
+
+pub mod env;
+pub mod log;
+pub mod state;
