@@ -1,3 +1,14 @@
-//! The outside world: sources, sinks and formats. One folder per connector, one registry line each.
+//! The outside world: sources, sinks and formats. One folder per connector, one line each in
+//! [`registry`].
 
 pub mod contract;
+pub mod format;
+pub mod options;
+pub mod registry;
+
+pub mod datagen;
+pub mod filesystem;
+pub mod nexmark;
+pub mod stdin;
+
+pub use registry::{Catalog, Registry};

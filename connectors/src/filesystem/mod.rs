@@ -1,0 +1,77 @@
+//! `filesystem` (also `file`): files of a folder as a table.
+
+use std::sync::LazyLock;
+
+use qanat_proto::connector::{
+    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
+};
+use qanat_proto::error::Result;
+
+use crate::format;
+use crate::options::Options;
+use crate::registry::Connector;
+
+const fn option(key: &'static str, kind: OptionKind, default: Option<&'static str>, doc: &'static str) -> OptionSpec {
+    OptionSpec { key, kind, default, required: false, doc }
+}
+
+/// Options of the source, and those that source and sink share.
+pub const SOURCE_OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        key: "path",
+        kind: OptionKind::Text,
+        default: None,
+        required: true,
+        doc: "A file, a folder or, for reading, a pattern such as `data/*.csv`.",
+    },
+    option(
+        "compression",
+        OptionKind::Choice(&["auto", "none", "gzip", "zstd"]),
+        Some("auto"),
+        "How files are compressed; `auto` goes by the name: `.gz`, `.zst`.",
+    ),
+    option(
+        "source.monitor-interval",
+        OptionKind::Duration,
+        None,
+        "Follow the path: look for new and grown files at this interval. Without it the path is read once.",
+    ),
+    option(
+        "scan.split-order",
+        OptionKind::Choice(&["none", "time"]),
+        Some("none"),
+        "`time`: files follow each other in time, in the order of their names.",
+    ),
+];
+
+/// All options: of the format's tables too, except those of the format itself.
+static OPTIONS: LazyLock<Vec<OptionSpec>> = LazyLock::new(|| [format::COMMON, SOURCE_OPTIONS].concat());
+
+/// The connector's line in the registry.
+pub struct Filesystem;
+
+impl Connector for Filesystem {
+    fn descriptor(&self) -> ConnectorDescriptor {
+        ConnectorDescriptor {
+            name: "filesystem",
+            aliases: &["file"],
+            doc: "Files of a folder, by path or pattern.",
+            source: true,
+            sink: true,
+            lookup: true,
+            formats: format::NAMES,
+            options: &OPTIONS,
+        }
+    }
+
+    fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits> {
+        let format = format::of_table(table, format::NAMES)?;
+        let options = Options::check(table, &[&OPTIONS, format.options])?;
+        let _ = role;
+        Ok(TableTraits {
+            bounded: !options.is_set("source.monitor-interval"),
+            replayable: true,
+            delivery: Delivery::ExactlyOnce,
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! Formats: how bytes become rows (here) and rows become bytes (`crate::encode`).
+//!
+//! The tables of options below are shared by both directions, so that one `CREATE TABLE` serves as
+//! source and as sink.
+
+use qanat_proto::connector::{FormatDescriptor, OptionKind, OptionSpec, TableDescriptor};
+use qanat_proto::error::{Code, Error, Place, Result, nearest};
+
+const fn option(key: &'static str, kind: OptionKind, default: Option<&'static str>, doc: &'static str) -> OptionSpec {
+    OptionSpec { key, kind, default, required: false, doc }
+}
+
+/// Options of every connector that takes a format.
+pub const COMMON: &[OptionSpec] = &[
+    OptionSpec {
+        key: "format",
+        kind: OptionKind::Text,
+        default: None,
+        required: true,
+        doc: "How rows are written: `csv`, `json`, `parquet` or `arrow`.",
+    },
+    option(
+        "dead-letter.policy",
+        OptionKind::Choice(&["dead_letter", "fail", "null"]),
+        Some("dead_letter"),
+        "What becomes of a record that cannot be decoded: it is kept in the job's dead-letter table, fails the job, or \
+         loses only the bad field, which becomes NULL.",
+    ),
+];
+
+pub const CSV: &[OptionSpec] = &[
+    option("csv.field-delimiter", OptionKind::Character, Some(","), "The character between two fields."),
+    option("csv.quote-character", OptionKind::Character, Some("\""), "The character around quoted fields."),
+    option("csv.disable-quote-character", OptionKind::Boolean, Some("false"), "Quotes are ordinary characters."),
+    option("csv.escape-character", OptionKind::Character, None, "Makes the next character of a quoted field literal."),
+    option("csv.allow-comments", OptionKind::Boolean, Some("false"), "Lines that begin with `#` are skipped."),
+    option("csv.ignore-parse-errors", OptionKind::Boolean, Some("false"), "Short for `dead-letter.policy` = `null`."),
+    option("csv.null-literal", OptionKind::Text, None, "Unquoted text that stands for NULL, for example `NA`."),
+    option("csv.array-element-delimiter", OptionKind::Character, Some(";"), "The character between array elements."),
+    option(
+        "csv.header",
+        OptionKind::Choice(&["auto", "true", "false"]),
+        Some("auto"),
+        "Whether the first record names the columns. With a header columns are found by name, without one by position.",
+    ),
+    option(
+        "csv.multiline",
+        OptionKind::Boolean,
+        Some("true"),
+        "Whether quoted fields may hold line breaks. `false` lets large files be read in parallel.",
+    ),
+];
+
+pub const JSON: &[OptionSpec] = &[
+    option(
+        "json.timestamp-format.standard",
+        OptionKind::Choice(&["SQL", "ISO-8601"]),
+        Some("SQL"),
+        "How timestamps are written: `2013-01-01 10:00:00` or `2013-01-01T10:00:00`. Both are read.",
+    ),
+    option("json.ignore-parse-errors", OptionKind::Boolean, Some("false"), "Short for `dead-letter.policy` = `null`."),
+    option(
+        "json.fail-on-missing-field",
+        OptionKind::Boolean,
+        Some("false"),
+        "Whether a record without a declared column is bad; if not, the column is NULL.",
+    ),
+];
+
+pub const PARQUET: &[OptionSpec] = &[];
+
+pub const ARROW: &[OptionSpec] = &[];
+
+/// Names of the formats that file-like connectors take.
+pub const NAMES: &[&str] = &["csv", "json", "parquet", "arrow"];
+
+/// One line per format.
+pub const FORMATS: &[FormatDescriptor] = &[
+    FormatDescriptor { name: "csv", doc: "Delimited text.", decodes: true, encodes: true, options: CSV },
+    FormatDescriptor { name: "json", doc: "One JSON object per line.", decodes: true, encodes: true, options: JSON },
+    FormatDescriptor { name: "parquet", doc: "Parquet files.", decodes: true, encodes: true, options: PARQUET },
+    FormatDescriptor { name: "arrow", doc: "Arrow IPC.", decodes: true, encodes: true, options: ARROW },
+];
+
+/// The format that a table names.
+///
+/// # Errors
+/// E0204 without `format`; E0205 for a format that is not among `allowed`.
+pub fn of_table(table: &TableDescriptor, allowed: &[&str]) -> Result<&'static FormatDescriptor> {
+    let place = || Place::Named(table.name.clone());
+    let Some(name) = table.option("format") else {
+        let error = Error::new(Code::MissingOption, "option `format` is missing").at(place());
+        return Err(error.hint(format!("formats are: {}", allowed.join(", "))));
+    };
+    let found = FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name) && allowed.contains(&f.name));
+    found.ok_or_else(|| {
+        let message = format!("connector `{}` has no format `{name}`", table.connector);
+        let error = Error::new(Code::BadRole, message).at(place());
+        match nearest(name, allowed.iter().copied()) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("formats are: {}", allowed.join(", "))),
+        }
+    })
+}
