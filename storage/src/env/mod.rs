@@ -10,6 +10,9 @@
 //!   folder returned `Ok`.
 //! - After a failed sync nothing may be assumed: the caller poisons its handle and never retries it.
 
+pub mod real;
+pub mod sim;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
