@@ -10,4 +10,6 @@ pub mod barrier;
 pub mod canonical;
 pub mod partition;
 pub mod receipt;
+pub mod session;
 pub mod watermark;
+pub mod window;
