@@ -7,7 +7,7 @@
 //! because state written by one version is found again by the key group that another computes.
 //!
 //! Called by [`crate::partition`] and [`crate::receipt`]. Works column by column over chunks of rows
-//! and allocates per chunk, never per row.
+//! and allocates per chunk, never per row. Tests stand with those two.
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
@@ -617,7 +617,3 @@ fn interval(months: i32, days: i32, nanoseconds: i64) -> [u8; 17] {
     bytes[9..].copy_from_slice(&nanoseconds.to_le_bytes());
     bytes
 }
-
-#[cfg(test)]
-#[path = "canonical_tests.rs"]
-mod tests;

@@ -44,3 +44,7 @@ impl RowHasher {
 pub fn hash_bytes(bytes: &[u8]) -> u128 {
     SipHasher13::new().hash(bytes).as_u128()
 }
+
+#[cfg(test)]
+#[path = "receipt_tests.rs"]
+mod tests;
