@@ -130,6 +130,11 @@ impl Volume {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(super) fn modified_ms(&self, node: Node) -> i64 {
         self.nodes.get(&node).map_or(0, |state| state.modified_ms)
     }

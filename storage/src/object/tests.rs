@@ -1,0 +1,116 @@
+use std::path::Path as FilePath;
+
+use super::*;
+use crate::env::sim::CrashPlan;
+use crate::env::{Disk, OpenMode};
+
+const ROOT: &str = "/store";
+
+fn objects(env: &Env) -> Objects {
+    Objects::in_directory(env, FilePath::new(ROOT)).expect("opens")
+}
+
+#[test]
+fn every_crash_state_of_a_put_is_whole_or_absent() {
+    let sim = Env::sim(1);
+    let contents: Vec<u8> = (0..2500u32).map(|i| (i % 250) as u8 + 1).collect();
+    let contents = Bytes::from(contents);
+    sim.disk.record();
+    let store = objects(&sim.env);
+    assert_eq!(store.put_new("job/1/state", contents.clone()).expect("puts"), Put::Written);
+    sim.disk.mark(1);
+    assert_eq!(store.put_new("job/1/state", Bytes::from_static(b"other")).expect("puts"), Put::Exists);
+    store.replace("job/1/state", Bytes::from_static(b"second")).expect("replaces");
+    sim.disk.mark(2);
+    assert!(store.delete("job/1/state").expect("deletes"));
+    sim.disk.mark(3);
+
+    let trace = sim.disk.take_trace();
+    let second = Bytes::from_static(b"second");
+    for state in trace.crash_states().chain(trace.random_crash_states(5, 10)) {
+        let env = Env { disk: Arc::new(state.disk.clone()), ..Env::sim(1).env };
+        let found = objects(&env).find("job/1/state").expect("reads");
+        let allowed = match state.last_mark() {
+            None => [None, Some(&contents)],
+            Some(1) => [Some(&contents), Some(&second)],
+            Some(2) => [Some(&second), None],
+            Some(_) => [None, None],
+        };
+        assert!(allowed.contains(&found.as_ref()), "{state}");
+        let listed = objects(&env).list("").expect("lists").len();
+        assert_eq!(listed, usize::from(found.is_some()), "{state}");
+    }
+}
+
+#[test]
+fn a_failed_sync_poisons_the_store() {
+    let sim = Env::sim(2);
+    let store = objects(&sim.env);
+    assert_eq!(store.put_new("a", Bytes::from_static(b"1")).expect("puts"), Put::Written);
+    sim.disk.fail_sync(1);
+    let error = store.put_new("b", Bytes::from_static(b"2")).expect_err("the sync fails");
+    assert_eq!(error.code(), Code::FsyncFailed);
+    for error in [
+        store.put_new("b", Bytes::from_static(b"2")).expect_err("is poisoned"),
+        store.replace("a", Bytes::from_static(b"2")).expect_err("is poisoned"),
+        store.delete("a").expect_err("is poisoned"),
+    ] {
+        assert_eq!(error.code(), Code::FsyncFailed);
+    }
+    assert_eq!(store.get("a").expect("reads go on"), "1");
+    assert_eq!(store.find("b").expect("reads go on"), None);
+}
+
+#[test]
+fn errors_have_their_codes() {
+    let sim = Env::sim(3);
+    let store = objects(&sim.env);
+    assert_eq!(store.get("none").expect_err("is missing").code(), Code::CorruptCheckpoint);
+    assert!(!store.delete("none").expect("answers"));
+    sim.disk.set_capacity(Some(8192));
+    let full = store.put_new("a", Bytes::from(vec![1; 20_000])).expect_err("the disk is full");
+    assert_eq!(full.code(), Code::DiskFull);
+    sim.disk.set_capacity(None);
+    assert_eq!(store.put_new("a", Bytes::from_static(b"123")).expect("puts"), Put::Written);
+    assert_eq!(store.get_range("a", 1..3).expect("reads"), "23");
+    assert_eq!(store.get_range("a", 1..4).expect_err("is short").code(), Code::CorruptCheckpoint);
+    assert_eq!(store.get_range("a", 7..9).expect_err("is short").code(), Code::CorruptCheckpoint);
+    sim.disk.deny(FilePath::new("/store/a"));
+    assert_eq!(store.get("a").expect_err("is denied").code(), Code::PermissionDenied);
+}
+
+#[test]
+fn keys_cannot_leave_the_folder_or_hide() {
+    let sim = Env::sim(4);
+    let store = objects(&sim.env);
+    for key in ["", "/a", "a/", "a//b", "..", "a/../b", ".hidden", "a/.tmp-1", "a\\b", "a\u{7}"] {
+        let error = store.put_new(key, Bytes::from_static(b"x")).expect_err(key);
+        assert_eq!(error.code(), Code::Internal, "{key}");
+    }
+    assert!(sim.disk.list(FilePath::new(ROOT)).expect("lists").is_empty());
+    let long = "k".repeat(256);
+    store.put_new(&long, Bytes::new()).expect_err("is too long");
+}
+
+#[test]
+fn leftovers_are_not_listed_and_are_swept() {
+    let sim = Env::sim(5);
+    let store = DirectoryStore::open(&sim.env, FilePath::new(ROOT)).expect("opens");
+    let objects = Objects::new(Arc::new(store.clone()));
+    assert_eq!(objects.put_new("a/b", Bytes::from_static(b"1")).expect("puts"), Put::Written);
+    assert_eq!(objects.put_new("c/d", Bytes::from_static(b"1")).expect("puts"), Put::Written);
+    assert!(objects.delete("c/d").expect("deletes"));
+    sim.disk.open(FilePath::new("/store/a/.tmp-0"), OpenMode::CreateNew).expect("creates");
+    let keys = |prefix: &str| -> Vec<String> {
+        objects.list(prefix).expect("lists").into_iter().map(|listed| listed.key).collect()
+    };
+    assert_eq!(keys(""), ["a/b"]);
+    let level = block_on(store.list_with_delimiter(None)).expect("lists");
+    assert_eq!(level.common_prefixes, [Path::from("a")]);
+    assert_eq!(store.sweep().expect("sweeps"), 1);
+    let folders = sim.disk.list(FilePath::new(ROOT)).expect("lists");
+    assert_eq!(folders.len(), 1, "the empty folder is gone: {folders:?}");
+    assert_eq!(objects.put_new("c/d", Bytes::from_static(b"2")).expect("the folder is made again"), Put::Written);
+    sim.disk.crash(&CrashPlan::Nothing);
+    assert_eq!(objects.get("c/d").expect("reads"), "2");
+}
