@@ -1,0 +1,166 @@
+//! JSON lines, through the arrow crate's writer: one object per line, nested values as JSON.
+//!
+//! Floats that JSON has no number for are written as the texts `NaN`, `Infinity` and `-Infinity`, as
+//! Flink does; the arrow crate alone would write null and lose them. Binary is written as hex.
+
+use std::sync::Arc;
+
+use ::arrow::array::cast::AsArray;
+use ::arrow::array::types::{Float32Type, Float64Type};
+use ::arrow::array::{Array, RecordBatch};
+use ::arrow::datatypes::{DataType, FieldRef};
+use ::arrow::error::ArrowError;
+use ::arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder};
+use ::arrow::json::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, Writer};
+use qanat_proto::connector::TableDescriptor;
+use qanat_proto::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::compress::CompressedWriter;
+use super::{Encoder, Target, bad_option, boolean_option, encode_error};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonOptions {
+    /// `json.timestamp-format.standard`.
+    pub timestamps: TimestampStandard,
+    /// `json.encode.ignore-null-fields`: leave nulls out.
+    pub ignore_null_fields: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimestampStandard {
+    /// `2013-01-01 10:00:00.5`, with `Z` for TIMESTAMP_LTZ.
+    #[default]
+    #[serde(rename = "SQL")]
+    Sql,
+    /// `2013-01-01T10:00:00.5`.
+    #[serde(rename = "ISO-8601")]
+    Iso8601,
+}
+
+impl JsonOptions {
+    /// # Errors
+    /// E0203 for a bad value.
+    pub fn of_table(table: &TableDescriptor) -> Result<Self> {
+        const KEY: &str = "json.timestamp-format.standard";
+        let timestamps = match table.option(KEY) {
+            None => TimestampStandard::default(),
+            Some(text) if text.eq_ignore_ascii_case("SQL") => TimestampStandard::Sql,
+            Some(text) if text.eq_ignore_ascii_case("ISO-8601") => TimestampStandard::Iso8601,
+            Some(text) => return Err(bad_option(KEY, text, "SQL or ISO-8601")),
+        };
+        Ok(Self { timestamps, ignore_null_fields: boolean_option(table, "json.encode.ignore-null-fields", false)? })
+    }
+
+    fn builder(&self) -> WriterBuilder {
+        let separator = match self.timestamps {
+            TimestampStandard::Sql => ' ',
+            TimestampStandard::Iso8601 => 'T',
+        };
+        // `%.f` writes as many digits as there are, so that no precision is lost and none invented.
+        let plain = format!("%Y-%m-%d{separator}%H:%M:%S%.f");
+        WriterBuilder::new()
+            .with_explicit_nulls(!self.ignore_null_fields)
+            .with_timestamp_tz_format(format!("{plain}Z"))
+            .with_datetime_format(plain.clone())
+            .with_timestamp_format(plain)
+            .with_encoder_factory(Arc::new(NonFiniteFloats))
+    }
+}
+
+pub(crate) fn is_supported(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Duration(_) | DataType::Interval(_) | DataType::Union(_, _) => false,
+        DataType::Dictionary(_, value) => is_supported(value),
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            is_supported(field.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().all(|f| is_supported(f.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            // Keys of a JSON object are texts.
+            DataType::Struct(fields) => {
+                fields.first().is_some_and(|key| key.data_type().is_string())
+                    && fields.get(1).is_some_and(|value| is_supported(value.data_type()))
+            }
+            _ => false,
+        },
+        _ => true,
+    }
+}
+
+pub(crate) struct JsonEncoder {
+    writer: Writer<CompressedWriter, LineDelimited>,
+}
+
+impl JsonEncoder {
+    pub(crate) fn new(options: &JsonOptions, writer: CompressedWriter) -> Self {
+        Self { writer: options.builder().build(writer) }
+    }
+}
+
+impl Encoder for JsonEncoder {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.writer.write(rows).map_err(|e| encode_error("json", &e))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.writer.get_ref().written()
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Box<dyn Target>> {
+        self.writer.finish().map_err(|e| encode_error("json", &e))?;
+        self.writer.into_inner().finish().map_err(|e| Error::io("write json file", &e))
+    }
+}
+
+/// The rows of a batch as JSON texts, one per row, nulls included.
+///
+/// # Errors
+/// E0217 for a type that JSON cannot hold.
+pub fn rows_as_text(rows: &RecordBatch) -> Result<Vec<String>> {
+    let mut writer = JsonOptions::default().builder().build::<_, LineDelimited>(Vec::new());
+    writer.write(rows).and_then(|()| writer.finish()).map_err(|e| encode_error("json", &e))?;
+    let bytes = writer.into_inner();
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Replaces the float encoder where an array holds a value that JSON has no number for.
+#[derive(Debug)]
+struct NonFiniteFloats;
+
+impl EncoderFactory for NonFiniteFloats {
+    fn make_default_encoder<'a>(
+        &self,
+        _field: &'a FieldRef,
+        array: &'a dyn Array,
+        _options: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn ValueEncoder + 'a> = match array.data_type() {
+            DataType::Float64 if array.as_primitive::<Float64Type>().values().iter().any(|v| !v.is_finite()) => {
+                Box::new(FloatEncoder(array.as_primitive::<Float64Type>().values(), |v| *v))
+            }
+            DataType::Float32 if array.as_primitive::<Float32Type>().values().iter().any(|v| !v.is_finite()) => {
+                Box::new(FloatEncoder(array.as_primitive::<Float32Type>().values(), |v| f64::from(*v)))
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+struct FloatEncoder<'a, T>(&'a [T], fn(&T) -> f64);
+
+impl<T: std::fmt::Debug> ValueEncoder for FloatEncoder<'_, T> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let value = self.1(&self.0[row]);
+        if value.is_nan() {
+            out.extend_from_slice(b"\"NaN\"");
+        } else if value.is_infinite() {
+            out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
+        } else {
+            // The Debug form of a float is the shortest that reads back to the same value.
+            out.extend_from_slice(format!("{:?}", self.0[row]).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Reading a folder by its commit records: the consistent cut that the file sink promises.
+//!
+//! Each record names the files of one epoch of one operator. An epoch without files has no record;
+//! `previous` names the record before, so that a reader tells an empty epoch from a lost record. The
+//! format is documented in `docs/file-sink.md`.
+//!
+//! Called by the sink (which writes records), by [`super::audit`] and by whoever wants the cut.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use arrow::datatypes::Schema;
+use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
+use qanat_proto::receipt::{RowHash, RowSum};
+use qanat_storage::env::{Disk, Entry, OpenMode};
+use serde::{Deserialize, Serialize};
+
+use super::sink::COMMITS;
+use crate::encode::EncodeSpec;
+
+/// Version of the record format.
+pub const RECORD_VERSION: u32 = 1;
+
+/// A record larger than this is not one of ours: 100 bytes a file, and a million files.
+const RECORD_BYTES_MAX: u64 = 256 << 20;
+
+/// What one operator made visible in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRecord {
+    pub version: u32,
+    pub job: JobId,
+    /// The generation that wrote the files.
+    pub generation: Generation,
+    pub epoch: Epoch,
+    pub operator: OperatorId,
+    pub manifest_key: String,
+    /// The epoch of the operator's record before this one; none for the first.
+    pub previous: Option<Epoch>,
+    /// How the files are written.
+    pub encoding: EncodeSpec,
+    /// The table's columns in order, partition columns included: what row hashes are taken over.
+    pub columns: Schema,
+    pub partitioned_by: Vec<String>,
+    pub files: Vec<CommittedFile>,
+    /// Files that an `INSERT OVERWRITE` took away with this epoch.
+    pub removed: Vec<String>,
+    /// CRC32C of this document with this field 0, as `serde_json` writes it without spaces.
+    pub record_crc32c: u32,
+}
+
+/// One published file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedFile {
+    /// Relative to the table's folder, with `/` between segments.
+    pub path: String,
+    pub rows: u64,
+    pub hash: RowHash,
+    pub bytes: u64,
+    pub crc32c: u32,
+}
+
+impl CommittedFile {
+    pub fn sum(&self) -> RowSum {
+        RowSum { rows: self.rows, hash: self.hash }
+    }
+}
+
+impl CommitRecord {
+    /// P3: "done" holds only if manifest key, files, lengths and hashes match.
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        self.job == other.job
+            && self.epoch == other.epoch
+            && self.operator == other.operator
+            && self.manifest_key == other.manifest_key
+            && self.files == other.files
+            && self.removed == other.removed
+    }
+
+    /// Fills in the checksum and gives the document.
+    pub(crate) fn to_bytes(&mut self) -> Result<Vec<u8>> {
+        self.record_crc32c = self.checksum()?;
+        let mut bytes = serde_json::to_vec(self).map_err(|e| Error::internal(format!("write a commit record: {e}")))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn checksum(&self) -> Result<u32> {
+        let blank = Self { record_crc32c: 0, ..self.clone() };
+        let bytes = serde_json::to_vec(&blank).map_err(|e| Error::internal(format!("write a commit record: {e}")))?;
+        Ok(crc32c::crc32c(&bytes))
+    }
+}
+
+/// Reads one record; `None` if it is not there.
+///
+/// # Errors
+/// E0301 if it is damaged, E0307 if a newer version wrote it.
+pub fn read_record(disk: &dyn Disk, path: &Path) -> Result<Option<CommitRecord>> {
+    let place = || Place::Named(path.display().to_string());
+    let io = |e: &std::io::Error| Error::io(format!("read {}", path.display()), e);
+    let file = match disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(&e)),
+    };
+    let corrupt =
+        |why: String| Error::new(Code::CorruptCheckpoint, format!("commit record is damaged: {why}")).at(place());
+    let bytes_len = file.len().map_err(|e| io(&e))?;
+    if bytes_len > RECORD_BYTES_MAX {
+        return Err(corrupt(format!("it has {bytes_len} bytes")));
+    }
+    let mut bytes = vec![0; usize::try_from(bytes_len).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0).map_err(|e| io(&e))?;
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let version: Version = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    if version.version != RECORD_VERSION {
+        let message = format!("commit record has version {}, this is {RECORD_VERSION}", version.version);
+        return Err(Error::new(Code::UnknownVersion, message).at(place()));
+    }
+    let record: CommitRecord = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    if record.checksum()? != record.record_crc32c {
+        return Err(corrupt("its checksum is wrong".to_owned()));
+    }
+    Ok(Some(record))
+}
+
+/// The paths of all records of a folder, or of one job, in order of job, operator and epoch. A folder
+/// without records has none.
+///
+/// # Errors
+/// The code of the disk.
+pub fn record_paths(disk: &dyn Disk, folder: &Path, job: Option<JobId>) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    let jobs = match job {
+        Some(job) => vec![folder.join(COMMITS).join(job.to_string())],
+        None => folders_of(disk, &folder.join(COMMITS))?,
+    };
+    for job in jobs {
+        for operator in folders_of(disk, &job)? {
+            let mut records: Vec<_> = list(disk, &operator)?
+                .into_iter()
+                .filter_map(|e| super::sink::record_epoch(&e.path).map(|epoch| (epoch, e.path)))
+                .collect();
+            records.sort();
+            found.extend(records.into_iter().map(|(_, path)| path));
+        }
+    }
+    Ok(found)
+}
+
+/// All records of a folder, or of one job, in order of job, operator and epoch.
+///
+/// # Errors
+/// E0301 for a damaged record, the code of the disk otherwise.
+pub fn records(disk: &dyn Disk, folder: &Path, job: Option<JobId>) -> Result<Vec<CommitRecord>> {
+    let paths = record_paths(disk, folder, job)?;
+    // A record listed and then gone was archived by a reader while this one looked.
+    paths.iter().filter_map(|path| read_record(disk, path).transpose()).collect()
+}
+
+/// The committed files of a folder: those that records name and no `INSERT OVERWRITE` took away.
+///
+/// # Errors
+/// Those of [`records`].
+pub fn committed_files(disk: &dyn Disk, folder: &Path) -> Result<Vec<(Epoch, CommittedFile)>> {
+    let records = records(disk, folder, None)?;
+    let removed: BTreeSet<&str> = records.iter().flat_map(|r| r.removed.iter().map(String::as_str)).collect();
+    let named = records.iter().flat_map(|r| r.files.iter().map(|file| (r.epoch, file)));
+    Ok(named.filter(|(_, f)| !removed.contains(f.path.as_str())).map(|(e, f)| (e, f.clone())).collect())
+}
+
+fn folders_of(disk: &dyn Disk, folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    Ok(list(disk, folder)?.into_iter().filter(|e| e.is_dir).map(|e| e.path).collect())
+}
+
+fn list(disk: &dyn Disk, folder: &Path) -> Result<Vec<Entry>> {
+    match disk.list(folder) {
+        Ok(entries) => Ok(entries),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io(format!("list {}", folder.display()), &e)),
+    }
+}

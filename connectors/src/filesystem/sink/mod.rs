@@ -1,0 +1,243 @@
+//! The file sink: rows become files of a folder, each exactly once.
+//!
+//! ```text
+//! <path>/.staged/<object>.csv             written by one subtask, hidden, durable at `prepare`
+//! <path>/part-<object>.csv                published by `commit`, never replaced, never changed
+//! <path>/carrier=AA/part-<object>.csv     the same under `PARTITIONED BY (carrier)`
+//! <path>/_commits/<job>/<operator>/<epoch>.json   written last: the consistent cut (P3)
+//! ```
+//! `<object>` is [`Origin::object`](qanat_proto::names::Origin::object), unique for ever, so that two
+//! generations, two runs or two clusters in one folder never meet in a name. What is not data begins
+//! with a dot or an underscore. `docs/file-sink.md` has the promises to readers.
+//!
+//! Called by the executor's sink task (writer, commit, abort). Must never happen: a name in the folder
+//! without a dot or underscore whose rows are not claimed (I2); a published file replaced or changed; a
+//! removal of anything but staged names of lower generations (P6) or the fixed list of an
+//! `INSERT OVERWRITE`. Tests: `tests.rs` here (every crash point), `crate::suite::sink`.
+
+mod commit;
+mod folder;
+mod options;
+mod overwrite;
+mod partition;
+mod staged;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
+use qanat_proto::connector::TableDescriptor;
+use qanat_proto::control::CommitPermit;
+use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
+use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::names::Origin;
+use qanat_storage::env::Env;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{CommitScope, Sink, SinkWriter};
+use crate::encode::EncodeSpec;
+
+pub(crate) use commit::record_epoch;
+pub use options::{SINK_OPTIONS, SinkOptions};
+pub(crate) use partition::parse_folder;
+
+/// Hidden folder of staged files, inside the target folder so that publishing stays within one file system.
+pub(crate) const STAGED: &str = ".staged";
+/// Folder of commit records.
+pub(crate) const COMMITS: &str = "_commits";
+
+/// One table's folder, opened for writing by one generation.
+pub struct FileSink {
+    table: Arc<FileTable>,
+    /// The newest epoch this sink has recorded, so that a commit need not list all records.
+    recorded: Mutex<BTreeMap<(JobId, OperatorId), Epoch>>,
+}
+
+/// The checked table, shared by the sink and its writers.
+pub(crate) struct FileTable {
+    env: Env,
+    root: PathBuf,
+    name: String,
+    /// All columns of the table, partition columns included.
+    columns: SchemaRef,
+    /// The columns that stand inside the files: as in Flink, partition columns do not.
+    file_columns: Vec<usize>,
+    partition_columns: Vec<usize>,
+    partition_names: Vec<String>,
+    spec: EncodeSpec,
+    options: SinkOptions,
+    overwrite: bool,
+}
+
+/// What a handle of this sink carries in `detail`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum HandleDetail {
+    File {
+        /// Final path, relative to the table's folder, with `/` between segments.
+        path: String,
+        /// Staged name inside the staging folder.
+        staged: String,
+        bytes: u64,
+        crc32c: u32,
+    },
+    Overwrite {
+        /// The files that `INSERT OVERWRITE` takes away, fixed before the first epoch was claimed (P10).
+        overwrite: Vec<overwrite::Removal>,
+    },
+}
+
+impl FileSink {
+    /// Opens the folder of `table` (its `path` resolved against `base`). No IO.
+    ///
+    /// # Errors
+    /// The codes of [`FileSink::check`].
+    pub fn open(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Arc<Self>> {
+        let table = Arc::new(FileTable::of(env, base, table, overwrite)?);
+        Ok(Arc::new(Self { table, recorded: Mutex::default() }))
+    }
+}
+
+impl FileTable {
+    /// Checks options and columns of a table as a sink, with no IO. Unknown options are the caller's to
+    /// refuse.
+    ///
+    /// # Errors
+    /// E0203 to E0205 for options, E0217 for a column that the format cannot hold, E0102 for what is not
+    /// supported yet.
+    pub(crate) fn of(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Self> {
+        let (options, spec, partition_columns) = check(table)?;
+        if overwrite && !partition_columns.is_empty() {
+            return Err(Error::new(
+                Code::SqlUnsupported,
+                "INSERT OVERWRITE of a partitioned table is not supported yet",
+            )
+            .at(Place::Named(table.name.clone()))
+            .hint("insert into a new folder, or drop PARTITIONED BY"));
+        }
+        Ok(Self {
+            env,
+            root: base.join(folder::local_path(&options.path)?),
+            name: table.name.clone(),
+            columns: table.physical.clone(),
+            file_columns: (0..table.physical.fields().len()).filter(|i| !partition_columns.contains(i)).collect(),
+            partition_names: table.partitioned_by.clone(),
+            partition_columns,
+            spec,
+            options,
+            overwrite,
+        })
+    }
+
+    fn file_schema(&self) -> SchemaRef {
+        project(&self.columns, &self.file_columns)
+    }
+
+    /// The rows with exactly the table's columns: same order, types cast where they differ.
+    fn conform(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        if rows.schema_ref() == &self.columns {
+            return Ok(rows.clone());
+        }
+        if rows.num_columns() != self.columns.fields().len() {
+            let message =
+                format!("{} columns arrive where the table has {}", rows.num_columns(), self.columns.fields().len());
+            return Err(Error::new(Code::SinkSchema, message).at(Place::Named(self.name.clone())));
+        }
+        let cells = rows.columns().iter().zip(self.columns.fields()).map(|(column, field)| {
+            let column = if column.data_type() == field.data_type() {
+                column.clone()
+            } else {
+                arrow::compute::cast(column, field.data_type())
+                    .map_err(|e| self.cell_error(field.name(), &e.to_string()))?
+            };
+            if !field.is_nullable() && column.null_count() > 0 {
+                return Err(self.cell_error(field.name(), "it is NOT NULL and a row holds NULL"));
+            }
+            Ok(column)
+        });
+        let cells = cells.collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(self.columns.clone(), cells).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    fn cell_error(&self, column: &str, why: &str) -> Error {
+        Error::new(Code::Encode, format!("column `{column}` cannot be written: {why}"))
+            .at(Place::Named(self.name.clone()))
+    }
+
+    fn staged_folder(&self) -> PathBuf {
+        self.root.join(STAGED)
+    }
+
+    fn records_folder(&self, job: JobId, operator: OperatorId) -> PathBuf {
+        self.root.join(COMMITS).join(job.to_string()).join(operator.to_string())
+    }
+}
+
+fn project(columns: &SchemaRef, chosen: &[usize]) -> SchemaRef {
+    Arc::new(Schema::new(chosen.iter().filter_map(|i| columns.fields().get(*i).cloned()).collect::<Vec<_>>()))
+}
+
+/// Checks options and columns of a table as a sink, with no IO. Unknown options are the caller's to refuse.
+///
+/// # Errors
+/// E0203 to E0205 for options, E0217 for a column that the format cannot hold, E0102 for what is not
+/// supported yet.
+pub(crate) fn check(table: &TableDescriptor) -> Result<(SinkOptions, EncodeSpec, Vec<usize>)> {
+    let place = || Place::Named(table.name.clone());
+    let options = SinkOptions::of_table(table)?;
+    let spec = EncodeSpec::of_table(table).map_err(|e| e.or_at(place))?;
+    let partition_columns = partition::columns_of(table)?;
+    let kept: Vec<usize> = (0..table.physical.fields().len()).filter(|i| !partition_columns.contains(i)).collect();
+    if kept.is_empty() {
+        return Err(
+            Error::new(Code::BadOption, "every column is a partition column: none is left for the files").at(place())
+        );
+    }
+    spec.check_columns(&project(&table.physical, &kept)).map_err(|e| e.or_at(place))?;
+    Ok((options, spec, partition_columns))
+}
+
+impl Sink for FileSink {
+    fn writer(&self, subtask: SubtaskId, token: Token) -> Result<Box<dyn SinkWriter>> {
+        let table = &self.table;
+        folder::create_root(&table.env, &table.root)?;
+        folder::create_synced(&table.env, &table.staged_folder())?;
+        let removals = if table.overwrite && subtask.index == 0 {
+            Some(overwrite::list(&table.env, &table.root, token.job)?)
+        } else {
+            None
+        };
+        Ok(Box::new(writer::FileWriter::new(table.clone(), subtask, token, removals)))
+    }
+
+    fn commit(&self, operator: CommitScope, permit: &CommitPermit, handles: &[PreparedHandle]) -> Result<()> {
+        commit::commit(self, operator, permit, handles)
+    }
+
+    fn abort_lower(&self, operator: CommitScope, token: Token, keep: &[PreparedHandle]) -> Result<()> {
+        let table = &self.table;
+        let is_lower = |name: &str| {
+            Origin::parse_object(name).is_some_and(|(origin, _)| {
+                origin.token.job == token.job
+                    && origin.token.generation < token.generation
+                    && origin.subtask.operator == operator.operator
+            })
+        };
+        let is_kept = |name: &str| {
+            let object = name.split('.').next().unwrap_or(name);
+            keep.iter().any(|handle| handle.name == object)
+        };
+        folder::remove_where(&table.env, &table.staged_folder(), |name| is_lower(name) && !is_kept(name))?;
+        // A commit that died between writing its record and linking it leaves a hidden file.
+        let records = table.records_folder(token.job, operator.operator);
+        folder::remove_where(&table.env, &records, |name| {
+            commit::temporary_generation(name).is_some_and(|generation| generation < token.generation)
+        })
+    }
+}
