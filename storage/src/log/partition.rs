@@ -1,0 +1,392 @@
+//! One partition of a topic: its segments, its writer, and what readers see of it.
+//!
+//! Opening is recovery: the chain of segments is checked, the last one is synced, scanned and cut to
+//! its last whole run. Readers see only what was acknowledged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::Waker;
+use std::time::Duration;
+
+use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::limits::LOG_SEGMENT_BYTES;
+use qanat_proto::names::Name;
+
+use super::codec::long;
+use super::frame::{END_MARK_BYTES, end_mark};
+use super::group::{GroupCommit, Request};
+use super::index::SparseIndex;
+use super::replay::ReplayTable;
+use super::scan::{index_sealed, scan_segment, walk_headers};
+use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, damaged, parse_sequence};
+use super::writer::{Active, OwnerToken, Writer};
+use super::{lock, takeover};
+use crate::crash_safe;
+use crate::env::{Env, OpenMode};
+
+/// Sizes of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// A segment is sealed before it grows past this, unless a single run is larger.
+    pub segment_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: LOG_SEGMENT_BYTES }
+    }
+}
+
+/// A partition. Appends go through its topic; reading, retention and takeover through it.
+pub struct Partition {
+    pub(super) topic: Name,
+    pub(super) index: u32,
+    pub(super) folder: PathBuf,
+    pub(super) env: Env,
+    pub(super) options: LogOptions,
+    pub(super) commit: GroupCommit,
+    /// None: opened for reading only.
+    pub(super) writer: Mutex<Option<Writer>>,
+    pub(super) shared: Mutex<Shared>,
+    arrived: Condvar,
+}
+
+/// What readers see.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub segments: VecDeque<Arc<Segment>>,
+    /// End of what was acknowledged, in the last segment.
+    pub end: Extent,
+    wakers: Vec<Waker>,
+    /// Lowest offset each reader still needs (P15).
+    pub holds: BTreeMap<String, u64>,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self { position: 0, offset: 0 }
+    }
+}
+
+/// Segments as they lie on disk.
+pub(super) struct Loaded {
+    pub segments: VecDeque<Arc<Segment>>,
+    pub end: Extent,
+    pub replay: ReplayTable,
+    pub active: Option<Active>,
+}
+
+/// Whether opening may mend the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+impl Partition {
+    /// Opens and, with [`Access::Write`], recovers a partition whose folder exists.
+    pub(super) fn open(
+        topic: Name,
+        index: u32,
+        folder: PathBuf,
+        env: Env,
+        options: LogOptions,
+        commit: GroupCommit,
+        access: Access,
+    ) -> Result<Arc<Self>> {
+        let partition = Self {
+            topic,
+            index,
+            folder,
+            env,
+            options,
+            commit,
+            writer: Mutex::new(None),
+            shared: Mutex::new(Shared::default()),
+            arrived: Condvar::new(),
+        };
+        let loaded = partition.load(access)?;
+        let owner = loaded.segments.back().map_or(OwnerToken(1), |last| OwnerToken(last.header.owner));
+        let unfinished = match loaded.segments.back() {
+            Some(last) => takeover::read_marker(&partition, last.header.sequence)?,
+            None => None,
+        };
+        partition.install(&loaded);
+        if access == Access::Write {
+            let replay = loaded.replay;
+            *lock(&partition.writer) = Some(Writer::new(owner, replay, loaded.active, loaded.end));
+            if let Some(taker) = unfinished {
+                // A takeover stopped between its marker and its first segment: it is finished now.
+                partition.take_over(taker)?;
+            }
+        }
+        Ok(Arc::new(partition))
+    }
+
+    pub(super) fn install(&self, loaded: &Loaded) {
+        let mut shared = lock(&self.shared);
+        shared.segments.clone_from(&loaded.segments);
+        shared.end = loaded.end;
+    }
+
+    /// Reads the chain of segments and recovers the last.
+    pub(super) fn load(&self, access: Access) -> Result<Loaded> {
+        let disk = self.env.disk.as_ref();
+        let reading = |e: &std::io::Error| Error::io(format!("list {}", self.folder.display()), e);
+        if access == Access::Write {
+            crash_safe::sweep(disk, &self.folder)?;
+        }
+        let mut found = Vec::new();
+        for entry in disk.list(&self.folder).map_err(|e| reading(&e))? {
+            if let Some(sequence) = parse_sequence(&entry.path, "log") {
+                found.push((sequence, entry));
+            }
+        }
+        found.sort_by_key(|(sequence, _)| *sequence);
+        // Readers hold on to segments: one that is known already stays the same object.
+        let known = lock(&self.shared).segments.clone();
+        let mut segments: VecDeque<Arc<Segment>> = VecDeque::with_capacity(found.len());
+        for (sequence, entry) in found {
+            let file = disk
+                .open(&entry.path, OpenMode::Read)
+                .map_err(|e| Error::io(format!("open log segment {}", entry.path.display()), &e))?;
+            let (header, header_length) = SegmentHeader::read(file.as_ref(), &entry.path, SEGMENT_MAGIC)?;
+            if header.sequence != sequence || header.partition != self.index || header.topic != self.topic.as_str() {
+                return Err(damaged(&entry.path, 0, "it belongs to another place"));
+            }
+            if let Some(previous) = segments.back() {
+                seal_previous(previous, &header, disk.metadata(&previous.path).map_err(|e| reading(&e))?.len)?;
+            }
+            let same = |segment: &&Arc<Segment>| segment.header.sequence == sequence && segment.header.id == header.id;
+            let segment = known.iter().find(same).cloned();
+            segments
+                .push_back(segment.unwrap_or_else(|| Arc::new(Segment::new(header, header_length, entry.path, &file))));
+        }
+        let Some(last) = segments.back().cloned() else {
+            return Ok(Loaded { segments, end: Extent::default(), replay: ReplayTable::default(), active: None });
+        };
+        let mut replay = last.header.replay.clone();
+        let (end, active) = self.recover_last(&last, access, &mut replay)?;
+        Ok(Loaded { segments, end, replay, active })
+    }
+
+    /// Syncs, scans and cuts the last segment.
+    fn recover_last(
+        &self,
+        last: &Arc<Segment>,
+        access: Access,
+        replay: &mut ReplayTable,
+    ) -> Result<(Extent, Option<Active>)> {
+        let mode = if access == Access::Write { OpenMode::Write } else { OpenMode::Read };
+        let failing = |e: &std::io::Error| Error::io(format!("recover {}", last.path.display()), e);
+        let unsynced = |e: &std::io::Error| super::writer::lost(self, "sync", e);
+        let file = self.env.disk.open(&last.path, mode).map_err(|e| failing(&e))?;
+        last.share_file(&file);
+        if access == Access::Write {
+            // What the process before wrote may not be synced yet, and readers will rely on it.
+            file.sync_data().map_err(|e| unsynced(&e))?;
+        }
+        let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay)?;
+        *lock(&last.index) = Some(scanned.index);
+        if access == Access::Read {
+            return Ok((scanned.end, None));
+        }
+        if !scanned.is_marked {
+            let end = scanned.end;
+            let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
+            file.set_len(end.position).map_err(|e| failing(&e))?;
+            file.sync_data().map_err(|e| unsynced(&e))?;
+            file.allocate(end.position + long(END_MARK_BYTES)).map_err(|e| failing(&e))?;
+            file.write_all_at(&mark, end.position).map_err(|e| failing(&e))?;
+            file.sync_data().map_err(|e| unsynced(&e))?;
+        }
+        let allocated = file.len().map_err(|e| failing(&e))?;
+        Ok((scanned.end, Some(Active { segment: Arc::clone(last), file, allocated })))
+    }
+
+    /// One group of appends: called by the log writer only.
+    pub(super) fn write_group(&self, requests: Vec<Request>) {
+        match lock(&self.writer).as_mut() {
+            Some(writer) => writer.write_group(self, requests),
+            None => {
+                for request in requests {
+                    // Whoever asked may be gone.
+                    let _ = request.reply.send(Err(self.read_only()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn read_only(&self) -> Error {
+        Error::new(Code::Usage, format!("{self} is open for reading only"))
+    }
+
+    /// Shows acknowledged rows to readers and wakes those that wait.
+    pub(super) fn publish(&self, end: Extent) {
+        let wakers = {
+            let mut shared = lock(&self.shared);
+            shared.end = end;
+            std::mem::take(&mut shared.wakers)
+        };
+        self.arrived.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Seals the last segment at `sealed` and adds the next.
+    pub(super) fn add_segment(&self, segment: Arc<Segment>, sealed: Extent, end: Extent) {
+        let mut shared = lock(&self.shared);
+        if let Some(last) = shared.segments.back() {
+            // Set once: only the writer seals, and it seals a segment once.
+            let _ = last.sealed.set(sealed);
+        }
+        shared.segments.push_back(segment);
+        shared.end = end;
+    }
+
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Lowest offset that is still there.
+    pub fn first_offset(&self) -> u64 {
+        lock(&self.shared).segments.front().map_or(0, |segment| segment.header.base_offset)
+    }
+
+    /// Offset that the next row will get; every row below it is durable.
+    pub fn end_offset(&self) -> u64 {
+        lock(&self.shared).end.offset
+    }
+
+    /// The owner whose appends are taken. None if open for reading only.
+    pub fn owner(&self) -> Option<OwnerToken> {
+        lock(&self.writer).as_ref().map(|writer| writer.owner)
+    }
+
+    /// Bytes of log, without preallocated space.
+    pub fn bytes(&self) -> u64 {
+        let shared = lock(&self.shared);
+        shared.segments.iter().map(|segment| segment.sealed.get().unwrap_or(&shared.end).position).sum()
+    }
+
+    /// Number of segment files.
+    pub fn segments(&self) -> usize {
+        lock(&self.shared).segments.len()
+    }
+
+    /// Wakes `waker` once rows at or past `offset` are there; at once if they are already.
+    pub fn register(&self, offset: u64, waker: &Waker) {
+        let mut shared = lock(&self.shared);
+        if shared.end.offset > offset {
+            drop(shared);
+            waker.wake_by_ref();
+        } else if !shared.wakers.iter().any(|known| known.will_wake(waker)) {
+            shared.wakers.push(waker.clone());
+        }
+    }
+
+    /// Waits until rows at or past `offset` are there or the time is over. Returns whether they are.
+    pub(super) fn wait_past(&self, offset: u64, at_most: Duration) -> bool {
+        let shared = lock(&self.shared);
+        if shared.end.offset > offset {
+            return true;
+        }
+        match self.arrived.wait_timeout(shared, at_most) {
+            Ok((shared, _)) => shared.end.offset > offset,
+            Err(poisoned) => poisoned.into_inner().0.end.offset > offset,
+        }
+    }
+
+    /// The segment that holds `offset`, or will hold it.
+    ///
+    /// # Errors
+    /// E0213 if retention took it, or it lies past the end.
+    pub(super) fn segment_of(&self, offset: u64) -> Result<Option<Arc<Segment>>> {
+        let shared = lock(&self.shared);
+        let first = shared.segments.front().map_or(0, |segment| segment.header.base_offset);
+        if offset < first || offset > shared.end.offset {
+            let end = shared.end.offset;
+            return Err(Error::new(
+                Code::OffsetGone,
+                format!("offset {offset} of {self} is gone: it holds {first} to {end} (excluded)"),
+            )
+            .hint(
+                "start from `earliest` or from an offset that is still there; raise the topic's retention to keep more",
+            ));
+        }
+        // Of several segments that begin at one offset all but the last are empty.
+        let after = shared.segments.partition_point(|segment| segment.header.base_offset <= offset);
+        Ok(after.checked_sub(1).and_then(|i| shared.segments.get(i)).cloned())
+    }
+
+    /// The segment after one that a reader has finished.
+    pub(super) fn segment_after(&self, sequence: u64) -> Option<Arc<Segment>> {
+        let shared = lock(&self.shared);
+        let at = shared.segments.partition_point(|segment| segment.header.sequence <= sequence);
+        shared.segments.get(at).cloned()
+    }
+
+    /// How far a segment may be read.
+    pub(super) fn extent(&self, segment: &Segment) -> Extent {
+        let shared = lock(&self.shared);
+        segment.sealed.get().copied().unwrap_or(shared.end)
+    }
+
+    /// Runs `look` on a segment's index, building it first if need be.
+    pub(super) fn with_index<T>(&self, segment: &Segment, look: impl FnOnce(&SparseIndex) -> T) -> Result<T> {
+        let mut slot = lock(&segment.index);
+        if slot.is_none() {
+            let file = segment.file(self.env.disk.as_ref())?;
+            let extent = self.extent(segment);
+            let built = index_sealed(file.as_ref(), &segment.path, &segment.header, segment.header_length, extent)?;
+            *slot = Some(built);
+        }
+        slot.as_ref().map(look).ok_or_else(|| Error::internal("a segment without an index"))
+    }
+
+    /// The lowest offset whose frame holds a row at or after `time_ms` (event time where the frame has
+    /// one, else the time of its append); the end if there is none.
+    pub fn offset_for_time(&self, time_ms: i64) -> Result<u64> {
+        let segments: Vec<Arc<Segment>> = lock(&self.shared).segments.iter().cloned().collect();
+        for segment in segments {
+            let Some(from) = self.with_index(&segment, |index| index.seek_time(time_ms))? else { continue };
+            let file = segment.file(self.env.disk.as_ref())?;
+            let limit = self.extent(&segment).position;
+            let mut found = None;
+            walk_headers(file.as_ref(), &segment.path, &segment.header, from, limit, |header| {
+                if header.rows > 0 && header.time_max() >= time_ms {
+                    found = Some(header.first_offset);
+                }
+                found.is_none()
+            })?;
+            if let Some(offset) = found {
+                return Ok(offset);
+            }
+        }
+        Ok(self.end_offset())
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "partition {} of topic `{}`", self.index, self.topic)
+    }
+}
+
+/// The chain: each header tells how its predecessor ended.
+fn seal_previous(previous: &Segment, next: &SegmentHeader, length: u64) -> Result<()> {
+    let why = if next.sequence != previous.header.sequence + 1 {
+        "the segment after it is missing"
+    } else if next.base_offset < previous.header.base_offset || next.previous_length < previous.header_length {
+        "the segment after it contradicts it"
+    } else if length < next.previous_length {
+        "it is shorter than when it was sealed"
+    } else {
+        let extent = Extent { position: next.previous_length, offset: next.base_offset };
+        // A fresh value: nothing else has set it yet.
+        let _ = previous.sealed.set(extent);
+        return Ok(());
+    };
+    Err(damaged(&previous.path, length, why))
+}

@@ -1,0 +1,85 @@
+//! What of a partition may go, and letting it go, oldest first.
+//!
+//! Whole sealed segments are removed, never a part of one and never the last. Each removal is durable
+//! before the next begins: after a crash the chain of segments has no hole. Rows that a reader still
+//! needs (P15) stay, unless size or age force them out; the reader then fails with E0213 and skips
+//! nothing.
+
+use std::sync::Arc;
+
+use qanat_proto::error::Result;
+use serde::{Deserialize, Serialize};
+
+use super::lock;
+use super::partition::{Partition, Shared};
+use super::segment::{Segment, seal_path};
+use crate::crash_safe;
+
+/// How long a topic keeps its rows. The default keeps everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Bytes per partition above which the oldest segments go, read or not.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// Milliseconds after which rows go, read or not.
+    #[serde(default)]
+    pub age_ms: Option<i64>,
+    /// Rows that every reader with a hold has passed go at once.
+    #[serde(default)]
+    pub consumed: bool,
+}
+
+impl Partition {
+    /// Notes that `reader` still needs everything from `offset` on (P15): the lowest offset in any
+    /// manifest or savepoint that may be restored. Kept in memory: whoever owns the manifests sets the
+    /// holds again at start, before it applies retention.
+    pub fn hold(&self, reader: &str, offset: u64) {
+        lock(&self.shared).holds.insert(reader.to_owned(), offset);
+    }
+
+    /// Forgets a reader.
+    pub fn release(&self, reader: &str) {
+        lock(&self.shared).holds.remove(reader);
+    }
+
+    /// Removes what `retention` no longer keeps. Returns how many segments went.
+    ///
+    /// # Errors
+    /// E0214 or E0305 if the disk fails; what went until then is gone, in order.
+    pub fn retain(&self, retention: &Retention) -> Result<usize> {
+        // The writer's lock keeps takeover and other retention out.
+        let writer = lock(&self.writer);
+        if writer.is_none() {
+            return Err(self.read_only());
+        }
+        let now_ms = self.env.clock.now_ms();
+        let mut removed = 0;
+        loop {
+            let Some(segment) = doomed(&lock(&self.shared), retention, now_ms) else { return Ok(removed) };
+            let disk = self.env.disk.as_ref();
+            let marker = seal_path(&self.folder, segment.header.sequence);
+            if disk.exists(&marker).unwrap_or(false) {
+                crash_safe::remove(disk, &marker)?;
+            }
+            // Readers see it go before the file does: one that holds it open may finish it.
+            lock(&self.shared).segments.pop_front();
+            crash_safe::remove(disk, &segment.path)?;
+            removed += 1;
+        }
+    }
+}
+
+/// The oldest segment, if it may go.
+fn doomed(shared: &Shared, retention: &Retention, now_ms: i64) -> Option<Arc<Segment>> {
+    let oldest = shared.segments.front()?;
+    let next = shared.segments.get(1)?;
+    let end = oldest.sealed.get()?;
+    let bytes: u64 = shared.segments.iter().map(|segment| segment.sealed.get().unwrap_or(&shared.end).position).sum();
+    let is_too_much = retention.bytes.is_some_and(|most| bytes > most);
+    // A segment's newest row is at most as old as the segment after it.
+    let is_too_old = retention.age_ms.is_some_and(|most| now_ms.saturating_sub(next.header.created_ms) > most);
+    let is_consumed =
+        retention.consumed && !shared.holds.is_empty() && shared.holds.values().all(|held| *held >= end.offset);
+    (is_too_much || is_too_old || is_consumed).then(|| Arc::clone(oldest))
+}

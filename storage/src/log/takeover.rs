@@ -1,0 +1,133 @@
+//! Takeover of a partition by a new owner (P11).
+//!
+//! ```text
+//! new owner                                   old owner (paused, perhaps for ever)
+//!   link <segment>.seal, sync the folder        write, sync a group
+//!   sync the segment                            marker there?  -> E0306, nothing acknowledged
+//!   find the end of its last whole run          marker absent? -> acknowledge: the taker's sync
+//!   cut it there                                                  and scan come later and see it
+//!   create the next segment: it records the
+//!   length, and its name can be taken once
+//! ```
+//!
+//! The first segment of a number wins. What the old owner still writes into the sealed one lies past
+//! the recorded length, where nobody reads.
+
+use std::path::Path;
+
+use qanat_proto::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::partition::{Access, Partition};
+use super::segment::seal_path;
+use super::writer::{OwnerToken, Writer};
+use super::{document, lock};
+use crate::crash_safe;
+
+/// Rounds with an old owner that keeps sealing segments itself. Each costs it a whole segment.
+const ROUNDS_MAX: usize = 16;
+
+/// What a takeover decided: the record that whoever assigns partitions keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    pub owner: OwnerToken,
+    /// The segment that was sealed; None if the partition had none.
+    pub sealed: Option<SealedSegment>,
+    /// First offset of the new owner's segment.
+    pub end_offset: u64,
+}
+
+/// Where a sealed segment ends for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSegment {
+    pub sequence: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Content of a seal marker.
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    owner: OwnerToken,
+}
+
+impl Partition {
+    /// Makes `owner` the owner: seals what the one before wrote and begins a segment of its own. Safe to
+    /// call again after a crash in its middle.
+    ///
+    /// # Errors
+    /// E0306 if the partition has an owner as new as that, or newer.
+    pub fn take_over(&self, owner: OwnerToken) -> Result<Takeover> {
+        let mut slot = lock(&self.writer);
+        if slot.is_none() {
+            return Err(self.read_only());
+        }
+        for _ in 0..ROUNDS_MAX {
+            match self.try_take_over(owner) {
+                Ok((writer, takeover)) => {
+                    *slot = Some(writer);
+                    return Ok(takeover);
+                }
+                // Somebody began the next segment first: look at it and decide again.
+                Err(error) if error.code() == Code::Fenced && !self.is_outranked(owner)? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(Code::Fenced, format!("the old owner of {self} does not stop")))
+    }
+
+    fn try_take_over(&self, owner: OwnerToken) -> Result<(Writer, Takeover)> {
+        let before = self.load(Access::Read)?;
+        let sealed = before.segments.back().map(|last| last.header.sequence);
+        if let Some(last) = before.segments.back() {
+            self.refuse_newer(OwnerToken(last.header.owner), owner)?;
+            link_marker(self, last.header.sequence, owner)?;
+        }
+        let loaded = self.load(Access::Write)?;
+        if loaded.segments.back().map(|last| last.header.sequence) != sealed {
+            return Err(Error::new(Code::Fenced, format!("the old owner of {self} began another segment")));
+        }
+        self.install(&loaded);
+        let end_offset = loaded.end.offset;
+        let sealed = sealed.map(|sequence| SealedSegment { sequence, length: loaded.end.position });
+        let mut writer = Writer::new(owner, loaded.replay, loaded.active, loaded.end);
+        writer.roll(self, owner, None)?;
+        writer.mark_end(self);
+        Ok((writer, Takeover { owner, sealed, end_offset }))
+    }
+
+    fn refuse_newer(&self, current: OwnerToken, owner: OwnerToken) -> Result<()> {
+        if current >= owner {
+            return Err(Error::new(
+                Code::Fenced,
+                format!("{self} belongs to owner {}, owner {} cannot take it over", current.0, owner.0),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the last segment on disk has an owner as new as `owner`.
+    fn is_outranked(&self, owner: OwnerToken) -> Result<bool> {
+        let loaded = self.load(Access::Read)?;
+        Ok(loaded.segments.back().is_some_and(|last| last.header.owner >= owner.0))
+    }
+}
+
+/// Links the marker, or accepts the one that is there from a taker that is not newer.
+fn link_marker(partition: &Partition, sequence: u64, owner: OwnerToken) -> Result<()> {
+    let path = seal_path(&partition.folder, sequence);
+    match crash_safe::write_new(&partition.env, &path, &document::to_bytes(&Marker { owner })) {
+        Ok(()) => Ok(()),
+        Err(crash_safe::Error::Exists(_)) => match read_marker(partition, sequence)? {
+            Some(other) if other > owner => partition.refuse_newer(other, owner),
+            _ => Ok(()),
+        },
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Who sealed a segment, if anybody did.
+pub(super) fn read_marker(partition: &Partition, sequence: u64) -> Result<Option<OwnerToken>> {
+    let path: &Path = &seal_path(&partition.folder, sequence);
+    Ok(document::read::<Marker>(partition.env.disk.as_ref(), path)?.map(|marker| marker.owner))
+}

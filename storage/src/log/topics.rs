@@ -1,0 +1,217 @@
+//! The folder of topics: create, find, list, describe, delete.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use qanat_proto::error::{Code, Error, Place, Result, nearest};
+use qanat_proto::names::Name;
+
+use super::group::GroupCommit;
+use super::partition::{Access, LogOptions};
+use super::staging::STAGED_FOLDER;
+use super::topic::{PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
+use super::{document, lock};
+use crate::crash_safe;
+use crate::env::Env;
+
+/// All topics of a data folder. Cheap to share behind an `Arc`; opening the data folder (and its lock)
+/// is the caller's business.
+pub struct Topics {
+    env: Env,
+    folder: PathBuf,
+    options: LogOptions,
+    commit: GroupCommit,
+    access: Access,
+    open: Mutex<BTreeMap<Name, Arc<Topic>>>,
+}
+
+impl Topics {
+    /// Opens the folder, creating it if need be. Nobody else may write to it.
+    pub fn open(env: Env, folder: impl Into<PathBuf>, commit: GroupCommit) -> Result<Self> {
+        Self::open_with(env, folder, commit, LogOptions::default())
+    }
+
+    pub fn open_with(env: Env, folder: impl Into<PathBuf>, commit: GroupCommit, options: LogOptions) -> Result<Self> {
+        let folder = folder.into();
+        crash_safe::create_folder(env.disk.as_ref(), &folder)?;
+        Ok(Self { env, folder, options, commit, access: Access::Write, open: Mutex::default() })
+    }
+
+    /// Opens the folder for looking only: nothing is created, recovered or removed. Shows what was
+    /// whole when each partition was first used.
+    pub fn open_read_only(env: Env, folder: impl Into<PathBuf>) -> Self {
+        let (folder, options) = (folder.into(), LogOptions::default());
+        Self { env, folder, options, commit: GroupCommit::inline(), access: Access::Read, open: Mutex::default() }
+    }
+
+    /// Creates a topic. A crash leaves all of it or none.
+    ///
+    /// # Errors
+    /// E0501 if it exists, or its number of partitions is out of range.
+    pub fn create(&self, name: &Name, spec: TopicSpec) -> Result<Arc<Topic>> {
+        if self.access == Access::Read {
+            return Err(Error::new(Code::Usage, "the topics are open for reading only"));
+        }
+        if spec.partitions == 0 || spec.partitions > PARTITIONS_MAX {
+            return Err(Error::new(
+                Code::Usage,
+                format!("a topic has 1 to {PARTITIONS_MAX} partitions, not {}", spec.partitions),
+            ));
+        }
+        let mut open = lock(&self.open);
+        let disk = self.env.disk.as_ref();
+        let folder = self.folder.join(name.as_str());
+        let exists = || Error::new(Code::Usage, format!("topic `{name}` exists already"));
+        if self.describes_topic(&folder)? {
+            return Err(exists());
+        }
+        // What a crash or a half-finished delete left under this name is nobody's.
+        remove_contents(&self.env, &folder)?;
+        for index in 0..spec.partitions {
+            crash_safe::create_folder(disk, &partition_folder(&folder, index).join(STAGED_FOLDER))?;
+        }
+        crash_safe::write_new(&self.env, &folder.join(TOPIC_FILE), &document::to_bytes(&spec)).map_err(
+            |e| match e {
+                crash_safe::Error::Exists(_) => exists(),
+                e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
+            },
+        )?;
+        let topic = Arc::new(self.open_topic(name, spec, folder)?);
+        open.insert(name.clone(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// The topic of this name, created with `spec` if there is none. An existing topic keeps its own.
+    pub fn get_or_create(&self, name: &Name, spec: TopicSpec) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.find(name)? {
+            return Ok(topic);
+        }
+        match self.create(name, spec) {
+            Ok(topic) => Ok(topic),
+            // Another thread was first.
+            Err(error) => self.find(name)?.ok_or(error),
+        }
+    }
+
+    /// The topic of this name.
+    ///
+    /// # Errors
+    /// E0308 if there is none, with the nearest name.
+    pub fn topic(&self, name: &Name) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.find(name)? {
+            return Ok(topic);
+        }
+        let names = self.list()?;
+        let error = Error::new(Code::UnknownTopic, format!("there is no topic `{name}`"))
+            .at(Place::Named(self.folder.display().to_string()));
+        Err(match nearest(name.as_str(), names.iter().map(Name::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None if names.is_empty() => error.hint("there are no topics yet: a job that writes to one creates it"),
+            None => error.hint("`qanat topics` lists them"),
+        })
+    }
+
+    /// The topic of this name, if there is one.
+    pub fn find(&self, name: &Name) -> Result<Option<Arc<Topic>>> {
+        let mut open = lock(&self.open);
+        if let Some(topic) = open.get(name) {
+            return Ok(Some(Arc::clone(topic)));
+        }
+        let folder = self.folder.join(name.as_str());
+        let Some(spec) = document::read(self.env.disk.as_ref(), &folder.join(TOPIC_FILE))? else { return Ok(None) };
+        let topic = Arc::new(self.open_topic(name, spec, folder)?);
+        open.insert(name.clone(), Arc::clone(&topic));
+        Ok(Some(topic))
+    }
+
+    /// Names of all topics, sorted.
+    pub fn list(&self) -> Result<Vec<Name>> {
+        let entries = match self.env.disk.list(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io(format!("list {}", self.folder.display()), &e)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.path.file_name().and_then(|name| name.to_str()).and_then(|name| Name::new(name).ok());
+            if let Some(name) = name
+                && entry.is_dir
+                && self.describes_topic(&entry.path)?
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    pub fn describe(&self, name: &Name) -> Result<TopicDescription> {
+        self.topic(name)?.describe()
+    }
+
+    /// Deletes a topic and its rows. Whoever still appends to it fails with E0308.
+    pub fn delete(&self, name: &Name) -> Result<()> {
+        if self.access == Access::Read {
+            return Err(Error::new(Code::Usage, "the topics are open for reading only"));
+        }
+        let topic = self.topic(name)?;
+        let mut open = lock(&self.open);
+        for partition in topic.open_already() {
+            let error = Error::new(Code::UnknownTopic, format!("topic `{name}` was deleted"));
+            if let Some(writer) = lock(&partition.writer).as_mut() {
+                writer.poison(error);
+            }
+        }
+        let folder = self.folder.join(name.as_str());
+        // Without its description the folder is no topic any more, whatever happens next.
+        crash_safe::remove(self.env.disk.as_ref(), &folder.join(TOPIC_FILE))?;
+        open.remove(name);
+        remove_contents(&self.env, &folder)
+    }
+
+    /// Applies every topic's own retention. Returns how many segments went.
+    pub fn retain(&self) -> Result<usize> {
+        self.list()?.iter().try_fold(0, |sum, name| Ok(sum + self.topic(name)?.retain()?))
+    }
+
+    /// Forgets a dropped job in every topic.
+    pub fn forget_job(&self, job: qanat_proto::ids::JobId) -> Result<()> {
+        self.list()?.iter().try_for_each(|name| self.topic(name)?.forget_job(job))
+    }
+
+    /// The writer of this folder's disk.
+    pub fn group_commit(&self) -> &GroupCommit {
+        &self.commit
+    }
+
+    fn describes_topic(&self, folder: &Path) -> Result<bool> {
+        let path = folder.join(TOPIC_FILE);
+        self.env.disk.exists(&path).map_err(|e| Error::io(format!("read {}", path.display()), &e))
+    }
+
+    fn open_topic(&self, name: &Name, spec: TopicSpec, folder: PathBuf) -> Result<Topic> {
+        Topic::open(name.clone(), spec, folder, self.env.clone(), self.options, self.commit.clone(), self.access)
+    }
+}
+
+/// Removes a folder and all in it, if it is there.
+fn remove_contents(env: &Env, folder: &Path) -> Result<()> {
+    let disk = env.disk.as_ref();
+    let failing = |path: &Path, e: &std::io::Error| Error::io(format!("remove {}", path.display()), e);
+    let entries = match disk.list(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failing(folder, &e)),
+    };
+    for entry in entries {
+        if entry.is_dir {
+            remove_contents(env, &entry.path)?;
+        } else {
+            disk.remove_file(&entry.path).map_err(|e| failing(&entry.path, &e))?;
+        }
+    }
+    disk.remove_dir(folder).map_err(|e| failing(folder, &e))?;
+    disk.sync_dir(crash_safe::folder_of(folder)).map_err(|e| {
+        Error::new(Code::FsyncFailed, format!("could not sync {}: {e}", crash_safe::folder_of(folder).display()))
+    })
+}
