@@ -6,3 +6,4 @@ pub mod env;
 pub mod log;
 pub mod object;
 pub mod state;
+pub mod suite;

@@ -65,6 +65,9 @@ impl Disk for RealDisk {
             // The file system cannot: a link never replaces either, and a crash between the two steps
             // leaves both names, which is what a crash before the sync of the folder may leave anyway.
             None => {
+                if fs::metadata(from)?.is_dir() {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
                 fs::hard_link(from, to)?;
                 fs::remove_file(from)
             }

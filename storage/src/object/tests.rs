@@ -11,38 +11,6 @@ fn objects(env: &Env) -> Objects {
 }
 
 #[test]
-fn every_crash_state_of_a_put_is_whole_or_absent() {
-    let sim = Env::sim(1);
-    let contents: Vec<u8> = (0..2500u32).map(|i| (i % 250) as u8 + 1).collect();
-    let contents = Bytes::from(contents);
-    sim.disk.record();
-    let store = objects(&sim.env);
-    assert_eq!(store.put_new("job/1/state", contents.clone()).expect("puts"), Put::Written);
-    sim.disk.mark(1);
-    assert_eq!(store.put_new("job/1/state", Bytes::from_static(b"other")).expect("puts"), Put::Exists);
-    store.replace("job/1/state", Bytes::from_static(b"second")).expect("replaces");
-    sim.disk.mark(2);
-    assert!(store.delete("job/1/state").expect("deletes"));
-    sim.disk.mark(3);
-
-    let trace = sim.disk.take_trace();
-    let second = Bytes::from_static(b"second");
-    for state in trace.crash_states().chain(trace.random_crash_states(5, 10)) {
-        let env = Env { disk: Arc::new(state.disk.clone()), ..Env::sim(1).env };
-        let found = objects(&env).find("job/1/state").expect("reads");
-        let allowed = match state.last_mark() {
-            None => [None, Some(&contents)],
-            Some(1) => [Some(&contents), Some(&second)],
-            Some(2) => [Some(&second), None],
-            Some(_) => [None, None],
-        };
-        assert!(allowed.contains(&found.as_ref()), "{state}");
-        let listed = objects(&env).list("").expect("lists").len();
-        assert_eq!(listed, usize::from(found.is_some()), "{state}");
-    }
-}
-
-#[test]
 fn a_failed_sync_poisons_the_store() {
     let sim = Env::sim(2);
     let store = objects(&sim.env);
