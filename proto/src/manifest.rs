@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::JobGraph;
 use crate::ids::{Epoch, Generation, JobId, KeyGroupRange, OperatorId, SplitId, SubtaskId};
-use crate::receipt::{Receipt, RowSum};
+use crate::receipt::{Receipt, RowSum, Totals};
 use crate::settings::JobSettings;
 
 /// Version of the manifest format.
@@ -38,6 +38,8 @@ pub struct Manifest {
     pub is_final: bool,
     pub savepoint: Option<String>,
     pub receipt: Receipt,
+    /// Sums of all receipts up to this one.
+    pub totals: Totals,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +91,8 @@ pub struct StateFile {
     pub crc: u32,
     pub rows: u64,
     pub epoch: Epoch,
-    /// Key groups that occur in it.
+    /// Key groups for which it counts: those of the subtask that lists it. After a rescale an old file is
+    /// listed by several subtasks, each for its own groups; such entries stand side by side.
     pub key_groups: KeyGroupRange,
     /// Highest value of the table's time column in it: when that time has passed, the file is dead.
     /// None: never.

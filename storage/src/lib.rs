@@ -1,6 +1,7 @@
 //! Durable bytes: the environment (disk, clock, entropy), crash-safe files, the embedded log, the
 //! checkpoint store, keyed state tables, and the small metadata store.
 
+pub mod checkpoint;
 pub mod crash_safe;
 pub mod env;
 pub mod log;

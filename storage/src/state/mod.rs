@@ -5,6 +5,20 @@
 //! ([`qanat_proto::manifest::StateFile`]) in the checkpoint store. The content of a table is the fold of
 //! its files, oldest first: the last row of a key wins, a delete removes it, and a file (or row) whose
 //! time has passed is dead. Restore reads only the key groups asked for.
+//!
+//! If one delta both upserts and deletes a key, the upsert wins. A file lists the key groups for which
+//! it counts: after a rescale two subtasks list one old file, each for its own groups.
+
+mod compact;
+mod file;
+mod restore;
+mod snapshot;
+mod table;
+
+pub use compact::{Compacted, Compaction};
+pub use file::{SectionKind, StateBytes};
+pub(crate) use snapshot::Encoded;
+pub use table::Table;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
