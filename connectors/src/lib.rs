@@ -2,6 +2,7 @@
 //! [`registry`].
 
 pub mod contract;
+pub mod encode;
 pub mod format;
 pub mod options;
 pub mod registry;
@@ -10,5 +11,8 @@ pub mod datagen;
 pub mod filesystem;
 pub mod nexmark;
 pub mod stdin;
+
+#[cfg(test)]
+mod suite;
 
 pub use registry::{Catalog, Registry};

@@ -1,13 +1,29 @@
 //! `filesystem` (also `file`): files of a folder as a table.
 
-use std::sync::LazyLock;
+pub mod audit;
+pub mod committed;
+mod listing;
+mod output;
+mod partition;
+pub mod reread;
+pub mod sink;
+pub mod source;
+#[cfg(test)]
+mod source_tests;
+mod split_reader;
 
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::Result;
 
+use self::source::FilesystemSource;
+use crate::contract::{Context, ReadRequest, Sink, Source};
 use crate::format;
+use crate::format::decode::FormatOptions;
 use crate::options::Options;
 use crate::registry::Connector;
 
@@ -45,7 +61,8 @@ pub const SOURCE_OPTIONS: &[OptionSpec] = &[
 ];
 
 /// All options: of the format's tables too, except those of the format itself.
-static OPTIONS: LazyLock<Vec<OptionSpec>> = LazyLock::new(|| [format::COMMON, SOURCE_OPTIONS].concat());
+static OPTIONS: LazyLock<Vec<OptionSpec>> =
+    LazyLock::new(|| [format::COMMON, SOURCE_OPTIONS, sink::SINK_OPTIONS].concat());
 
 /// The connector's line in the registry.
 pub struct Filesystem;
@@ -67,11 +84,32 @@ impl Connector for Filesystem {
     fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits> {
         let format = format::of_table(table, format::NAMES)?;
         let options = Options::check(table, &[&OPTIONS, format.options])?;
-        let _ = role;
+        match role {
+            Role::Sink => {
+                sink::check(table)?;
+            }
+            Role::Source | Role::Lookup => FormatOptions::of(&options)?.check_columns(table)?,
+        }
         Ok(TableTraits {
             bounded: !options.is_set("source.monitor-interval"),
             replayable: true,
             delivery: Delivery::ExactlyOnce,
         })
+    }
+
+    fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {
+        let format = format::of_table(table, format::NAMES)?;
+        let options = Options::check(table, &[&OPTIONS, format.options])?;
+        Ok(Arc::new(FilesystemSource::new(&context.env, &context.base, table, &options, request)?))
+    }
+
+    fn sink(
+        &self,
+        context: &Context,
+        table: &TableDescriptor,
+        overwrite: bool,
+        _rows: SchemaRef,
+    ) -> Result<Arc<dyn Sink>> {
+        Ok(sink::FileSink::open(context.env.clone(), &context.base, table, overwrite)?)
     }
 }

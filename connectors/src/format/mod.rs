@@ -3,6 +3,18 @@
 //! The tables of options below are shared by both directions, so that one `CREATE TABLE` serves as
 //! source and as sink.
 
+pub mod arrow_ipc;
+mod cast;
+mod columnar;
+pub mod csv;
+pub mod decode;
+pub mod json;
+pub mod parquet;
+pub mod reader;
+pub mod stream;
+pub mod text;
+mod time;
+
 use qanat_proto::connector::{FormatDescriptor, OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 
@@ -65,11 +77,27 @@ pub const JSON: &[OptionSpec] = &[
         Some("false"),
         "Whether a record without a declared column is bad; if not, the column is NULL.",
     ),
+    option(
+        "json.encode.ignore-null-fields",
+        OptionKind::Boolean,
+        Some("false"),
+        "Whether fields that are NULL are left out when rows are written.",
+    ),
 ];
 
-pub const PARQUET: &[OptionSpec] = &[];
+pub const PARQUET: &[OptionSpec] = &[option(
+    "parquet.compression",
+    OptionKind::Choice(&["none", "uncompressed", "snappy", "zstd"]),
+    Some("snappy"),
+    "How pages are compressed when rows are written.",
+)];
 
-pub const ARROW: &[OptionSpec] = &[];
+pub const ARROW: &[OptionSpec] = &[option(
+    "arrow.compression",
+    OptionKind::Choice(&["none", "lz4", "zstd"]),
+    Some("none"),
+    "How buffers are compressed when rows are written.",
+)];
 
 /// Names of the formats that file-like connectors take.
 pub const NAMES: &[&str] = &["csv", "json", "parquet", "arrow"];

@@ -1,0 +1,406 @@
+//! The filesystem source over the real disk: formats, splits, positions, damage.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimeUnit};
+use qanat_proto::connector::{MetadataKind, TableDescriptor};
+use qanat_proto::error::{Code, Error, Result};
+use qanat_storage::env::Env;
+
+use super::FilesystemSource;
+use crate::contract::{DeadLetter, ReadOutcome, ReadRequest, Source, StopFlag};
+use crate::format;
+use crate::options::Options;
+use crate::suite::source::{dead_letters_of, drain, prove, rows_of};
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("qanat-source-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> &Self {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, bytes).expect("a file for the test");
+        self
+    }
+
+    fn append(&self, name: &str, bytes: &str) {
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.0.join(name)).expect("it exists");
+        file.write_all(bytes.as_bytes()).expect("it can be written");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Case {
+    table: TableDescriptor,
+    request: ReadRequest,
+    split_bytes: Option<u64>,
+}
+
+fn case(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> Case {
+    let fields: Vec<Field> = columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect();
+    let mut pairs: std::collections::BTreeMap<String, String> =
+        options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    pairs.insert("connector".to_owned(), "filesystem".to_owned());
+    Case {
+        request: ReadRequest {
+            projection: (0..fields.len()).collect(),
+            metadata: Vec::new(),
+            batch_rows: 3,
+            bounded: !pairs.contains_key("source.monitor-interval"),
+        },
+        table: TableDescriptor {
+            name: "t".to_owned(),
+            connector: "filesystem".to_owned(),
+            options: pairs,
+            physical: Arc::new(Schema::new(fields)),
+            metadata: Vec::new(),
+            primary_key: Vec::new(),
+            partitioned_by: Vec::new(),
+        },
+        split_bytes: None,
+    }
+}
+
+impl Case {
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn try_source(&self, base: &Path) -> Result<Arc<dyn Source>> {
+        let format = format::of_table(&self.table, format::NAMES)?;
+        let options = Options::check(&self.table, &[&super::OPTIONS, format.options])?;
+        let source = FilesystemSource::new(&Env::real(), base, &self.table, &options, self.request.clone())?;
+        Ok(Arc::new(match self.split_bytes {
+            Some(bytes) => source.with_split_bytes(bytes),
+            None => source,
+        }))
+    }
+
+    fn source(&self, base: &Folder) -> Arc<dyn Source> {
+        self.try_source(&base.0).expect("good options")
+    }
+
+    /// All rows and dead letters, split by split, and the proof of the contract.
+    fn read(&self, base: &Folder) -> (Option<RecordBatch>, Vec<DeadLetter>) {
+        let source = self.source(base);
+        prove(&source);
+        let mut batches = Vec::new();
+        for split in source.discover().expect("splits") {
+            let drained = drain(source.as_ref(), &split, &split.start);
+            assert_eq!(drained.ended, self.request.bounded || self.table.option("format") == Some("parquet"));
+            batches.extend(drained.batches);
+        }
+        (rows_of(&batches), dead_letters_of(&batches))
+    }
+
+    fn error(&self, base: &Folder) -> Error {
+        let found = self.try_source(&base.0).and_then(|source| {
+            for split in source.discover()? {
+                let mut reader = source.open(&split, &split.start)?;
+                while let ReadOutcome::Batch(_) = reader.next(&StopFlag::default())? {}
+            }
+            Ok(())
+        });
+        found.expect_err("the read fails")
+    }
+}
+
+fn ints(rows: &Option<RecordBatch>, column: usize) -> Vec<Option<i32>> {
+    rows.as_ref().map_or_else(Vec::new, |r| r.column(column).as_primitive::<Int32Type>().iter().collect())
+}
+
+fn longs(rows: &Option<RecordBatch>, column: usize) -> Vec<i64> {
+    rows.as_ref().map_or_else(Vec::new, |r| r.column(column).as_primitive::<Int64Type>().values().to_vec())
+}
+
+fn texts(rows: &Option<RecordBatch>, column: usize) -> Vec<Option<String>> {
+    let strings = |r: &RecordBatch| r.column(column).as_string::<i32>().iter().map(|s| s.map(str::to_owned)).collect();
+    rows.as_ref().map_or_else(Vec::new, strings)
+}
+
+const INT: DataType = DataType::Int32;
+const STRING: DataType = DataType::Utf8;
+
+#[test]
+fn csv_by_header_by_position_and_projected() {
+    let folder = Folder::new();
+    folder.write("h.csv", "extra,B,a\nx,one,1\ny,\"two, \"\"2\"\"\",2\r\nz,,\n\nw,four,4");
+    folder.write("p.csv", "1,one\n2,two\n");
+    let columns = [("a", INT), ("b", STRING)];
+    let (rows, dead) = case(&columns, &[("path", "h.csv"), ("format", "csv")]).read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), Some(2), None, Some(4)]);
+    let some = |t: &str| Some(t.to_owned());
+    assert_eq!(texts(&rows, 1), [some("one"), some("two, \"2\""), some(""), some("four")]);
+    assert!(dead.is_empty());
+    let (rows, _) = case(&columns, &[("path", "p.csv"), ("format", "csv")]).read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), Some(2)]);
+    let only_b = case(&columns, &[("path", "h.csv"), ("format", "csv")]).with(|c| c.request.projection = vec![1]);
+    assert_eq!(texts(&only_b.read(&folder).0, 0).len(), 4);
+    let none = case(&columns, &[("path", "h.csv"), ("format", "csv")]).with(|c| c.request.projection = vec![]);
+    assert_eq!(none.read(&folder).0.map(|r| r.num_rows()), Some(4));
+}
+
+#[test]
+fn bad_csv_records_become_dead_letters_with_their_row() {
+    let folder = Folder::new();
+    let text = b"a,b\n1,x\nnine,y\n3,z,3\n4,\xff\n5,ok\n\"6,open\n7,ok\n";
+    folder.write("bad.csv", text);
+    let case = case(&[("a", INT), ("b", STRING)], &[("path", "bad.csv"), ("format", "csv")]);
+    let case = case.with(|c| c.request.metadata = vec![("n".to_owned(), MetadataKind::Offset)]);
+    let (rows, dead) = case.read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), Some(5), Some(7)]);
+    assert_eq!(longs(&rows, 2), [0, 4, 6]);
+    let seen: Vec<(i64, &str, &[u8])> = dead.iter().map(|d| (d.offset, d.reason.as_str(), d.raw.as_slice())).collect();
+    assert_eq!(
+        seen,
+        [
+            (1, "column `a`: `nine` is not INT", b"nine,y".as_slice()),
+            (2, "expected 2 fields, found 3", b"3,z,3"),
+            (3, "invalid UTF-8 at byte 2 of the record", b"4,\xff"),
+            (5, "a quoted field is not closed", b"\"6,open"),
+        ]
+    );
+    assert_eq!(dead.first().map(|d| d.origin.as_str()), Some("bad.csv"));
+
+    let null = case.with(|c| {
+        c.table.options.insert("dead-letter.policy".to_owned(), "null".to_owned());
+    });
+    let (rows, dead) = null.read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), None, Some(5), Some(7)]);
+    assert_eq!(dead.len(), 3);
+    let fail = null.with(|c| {
+        c.table.options.insert("dead-letter.policy".to_owned(), "fail".to_owned());
+    });
+    let error = fail.error(&folder);
+    assert_eq!(error.code(), Code::BadRecord);
+    assert_eq!(error.place().map(ToString::to_string), Some("bad.csv, row 1".to_owned()));
+}
+
+#[test]
+fn json_lines_with_nested_and_bad_records() {
+    let folder = Folder::new();
+    let lines = "{\"a\":1,\"t\":\"2013-01-01T10:00:00Z\",\"l\":[{\"z\":\"2013-01-01 00:00:00\"}],\"unknown\":{}}\n\n{\"a\":\
+                 \"x\"}\n{\"a\":3}\r\n[1]\nnot json\n{\"a\":4}{\"a\":5}\n{\"a\":6}";
+    folder.write("x.json", lines);
+    let zone = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let element = DataType::Struct(vec![Field::new("z", zone.clone(), true)].into());
+    let columns = [("a", INT), ("t", zone), ("l", DataType::List(Arc::new(Field::new("item", element, true))))];
+    let case = case(&columns, &[("path", "x.json"), ("format", "json")]);
+    let (rows, dead) = case.read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), Some(3), Some(6)]);
+    assert_eq!(dead.iter().map(|d| d.offset).collect::<Vec<_>>(), [1, 3, 4, 5]);
+    let rows = rows.expect("rows");
+    let times = rows.column(1).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+    assert_eq!(times.value(0), 1_357_034_400_000);
+    assert!(times.is_null(1));
+    let count = case.with(|c| c.request.projection = vec![]);
+    assert_eq!(count.read(&folder).0.map(|r| r.num_rows()), Some(4), "an empty object list still counts rows");
+}
+
+#[test]
+fn ranges_hold_each_record_exactly_once() {
+    let folder = Folder::new();
+    for (name, end) in [("lf", "\n"), ("crlf", "\r\n")] {
+        let mut csv = format!("n,text{end}");
+        let mut json = String::new();
+        for n in 0..40 {
+            csv.push_str(&format!("{n},{}{end}", "x".repeat(n % 7)));
+            json.push_str(&format!("{{\"n\":{n}}}{end}"));
+            if n % 5 == 0 {
+                csv.push_str(end);
+            }
+        }
+        csv.truncate(csv.len() - end.len());
+        folder.write(&format!("{name}.csv"), csv).write(&format!("{name}.json"), json);
+    }
+    let expected: Vec<Option<i32>> = (0..40).map(Some).collect();
+    for file in ["lf.csv", "crlf.csv", "lf.json", "crlf.json"] {
+        let format = file.rsplit('.').next().unwrap_or_default();
+        for bytes in (1..60).chain([100, 150, 1000]) {
+            let options = [("path", file), ("format", format)];
+            let case = case(&[("n", INT)], &options).with(|c| {
+                c.split_bytes = Some(bytes);
+                if format == "csv" {
+                    c.table.options.insert("csv.multiline".to_owned(), "false".to_owned());
+                    c.table.physical =
+                        Arc::new(Schema::new(vec![Field::new("n", INT, true), Field::new("text", STRING, true)]));
+                }
+                c.request.metadata = vec![("o".to_owned(), MetadataKind::Offset)];
+            });
+            let source = case.source(&folder);
+            let splits = source.discover().expect("splits");
+            assert!(bytes >= 1000 || splits.len() > 1, "{file} is cut at {bytes}");
+            let batches: Vec<_> = splits.iter().flat_map(|s| drain(source.as_ref(), s, &s.start).batches).collect();
+            let rows = rows_of(&batches);
+            assert_eq!(ints(&rows, 0), expected, "{file} at {bytes}");
+            assert_eq!(longs(&rows, 1), (0..40).collect::<Vec<i64>>(), "{file} at {bytes}");
+            if bytes % 20 == 7 {
+                prove(&source);
+            }
+        }
+    }
+}
+
+#[test]
+fn compressed_files_resume_and_a_truncated_one_ends_in_an_error() {
+    let folder = Folder::new();
+    let text: String = (0..5000).map(|n| format!("{n},text {}\n", n * 7919 % 1013)).collect();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).expect("compresses");
+    let gzip = gzip.finish().expect("compresses");
+    folder.write("a.csv.gz", &gzip).write("cut.csv.gz", &gzip[..gzip.len() / 2]);
+    folder.write("a.csv.zst", zstd::encode_all(text.as_bytes(), 1).expect("compresses"));
+    for path in ["a.csv.gz", "a.csv.zst"] {
+        let case = case(&[("a", INT), ("b", STRING)], &[("path", path), ("format", "csv")]);
+        let case = case.with(|c| c.request.batch_rows = 997);
+        assert_eq!(ints(&case.read(&folder).0, 0), (0..5000).map(Some).collect::<Vec<_>>());
+    }
+    let cut = case(&[("a", INT), ("b", STRING)], &[("path", "cut.csv.gz"), ("format", "csv")]);
+    let source = cut.source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let mut reader = source.open(&split, &split.start).expect("opens");
+    let mut rows = 0;
+    let error = loop {
+        match reader.next(&StopFlag::default()) {
+            Ok(ReadOutcome::Batch(batch)) => rows += batch.rows.num_rows(),
+            Ok(_) => panic!("a truncated file does not end well"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::CorruptInput);
+    assert!(rows > 1000, "the rows before the damage are delivered: {rows}");
+}
+
+#[test]
+fn folders_patterns_and_partitions() {
+    let folder = Folder::new();
+    folder.write("d/day=2013-01-02/b.csv", "2\n").write("d/day=2013-01-01/a.csv", "1\n");
+    folder.write("d/_commits/1.json", "{}").write("d/.staged/x.csv", "9\n");
+    let mut case = case(&[("a", INT), ("day", DataType::Date32)], &[("path", "d"), ("format", "csv")]);
+    case.table.partitioned_by = vec!["day".to_owned()];
+    case.request.metadata = vec![("o".to_owned(), MetadataKind::Origin)];
+    let (rows, _) = case.read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), Some(2)]);
+    let rows = rows.expect("rows");
+    assert_eq!(rows.column(1).as_primitive::<arrow::datatypes::Date32Type>().values(), &[15_706, 15_707]);
+    assert_eq!(rows.column(2).as_string::<i32>().value(0), "d/day=2013-01-01/a.csv");
+    for (pattern, count) in [("d/*/*.csv", 2), ("d/**/a.csv", 1), ("**/*.csv", 2), ("d/day=2013-01-0[2-9]", 1)] {
+        let case = case_with_path(&case, pattern);
+        assert_eq!(case.read(&folder).0.map_or(0, |r| r.num_rows()), count, "{pattern}");
+    }
+    let url = format!("file://{}", folder.0.join("d").display());
+    assert_eq!(case_with_path(&case, &url).read(&folder).0.map_or(0, |r| r.num_rows()), 2);
+}
+
+fn case_with_path(case: &Case, path: &str) -> Case {
+    let mut table = case.table.clone();
+    table.options.insert("path".to_owned(), path.to_owned());
+    Case { table, request: case.request.clone(), split_bytes: case.split_bytes }
+}
+
+#[test]
+fn each_failure_has_its_code() {
+    let folder = Folder::new();
+    folder.write("a.csv", "carrier,nam\nAA,American\n").write("b.csv", "x,y\n1,2\n");
+    let code = |columns: &[(&str, DataType)], options: &[(&str, &str)]| case(columns, options).error(&folder);
+    let error = code(&[("carrier", STRING), ("name", STRING)], &[("path", "a.csv"), ("format", "csv")]);
+    assert_eq!(error.code(), Code::HeaderMismatch);
+    assert!(
+        error.hint_text().is_some_and(|h| h.contains("`nam` instead of `name`")),
+        "{error} {:?}",
+        error.hint_text()
+    );
+    let error = code(&[("a", INT), ("b", INT)], &[("path", "b.csv"), ("format", "csv")]);
+    assert_eq!(error.code(), Code::HeaderMismatch, "a header of other names is no data");
+    assert_eq!(code(&[("a", INT)], &[("path", "none.csv"), ("format", "csv")]).code(), Code::PathNotFound);
+    assert_eq!(code(&[("a", INT)], &[("path", "*.tsv"), ("format", "csv")]).code(), Code::PathNotFound);
+    assert_eq!(code(&[("a", INT)], &[("path", "a.csv"), ("format", "cvs")]).code(), Code::BadRole);
+    assert_eq!(code(&[("a", INT)], &[("path", "a.csv"), ("format", "parquet")]).code(), Code::CorruptInput);
+    assert_eq!(code(&[("a", INT)], &[("path", "a.csv"), ("format", "arrow")]).code(), Code::CorruptInput);
+}
+
+#[test]
+fn an_over_long_record_is_cut_and_the_rest_is_read() {
+    let folder = Folder::new();
+    let mut text = b"1\n".to_vec();
+    text.resize(2 + qanat_proto::limits::RECORD_BYTES_MAX + (3 << 20), b'7');
+    text.extend_from_slice(b"\n3\n");
+    folder.write("long.csv", &text);
+    let case = case(&[("a", INT)], &[("path", "long.csv"), ("format", "csv"), ("csv.header", "false")]);
+    let source = case.source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let drained = drain(source.as_ref(), &split, &split.start);
+    assert_eq!(ints(&rows_of(&drained.batches), 0), [Some(1), Some(3)]);
+    let dead = dead_letters_of(&drained.batches);
+    assert_eq!(dead.iter().map(|d| (d.offset, d.raw.len())).collect::<Vec<_>>(), [(1, 1 << 20)]);
+    let again = drain(source.as_ref(), &split, &drained.batches[1].position);
+    assert_eq!(ints(&rows_of(&again.batches), 0), [Some(3)]);
+}
+
+#[test]
+fn a_followed_folder_gives_new_files_and_new_lines_but_never_half_a_line() {
+    let folder = Folder::new();
+    folder.write("in/a.csv", "1\n2");
+    let options = [("path", "in"), ("format", "csv"), ("csv.header", "false"), ("source.monitor-interval", "1 ms")];
+    let case = case(&[("a", INT)], &options);
+    let source = case.source(&folder);
+    assert!(source.is_growing());
+    let splits = source.discover().expect("splits");
+    let mut reader = source.open(&splits[0], &splits[0].start).expect("opens");
+    let poll = |reader: &mut dyn crate::contract::SplitReader| {
+        // The interval is on the real clock: ask until it has passed.
+        for _ in 0..1_000_000 {
+            if let ReadOutcome::Batch(batch) = reader.next(&StopFlag::default()).expect("reads") {
+                return ints(&Some(batch.rows), 0);
+            }
+        }
+        Vec::new()
+    };
+    assert_eq!(poll(reader.as_mut()), [Some(1)]);
+    assert!(matches!(reader.next(&StopFlag::default()), Ok(ReadOutcome::Pending)));
+    folder.append("in/a.csv", "2\n3\n4");
+    assert_eq!(poll(reader.as_mut()), [Some(22), Some(3)]);
+    folder.write("in/b.csv", "9\n");
+    let mut found = Vec::new();
+    for _ in 0..1_000_000 {
+        found = source.discover().expect("splits");
+        if found.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(found[0], splits[0]);
+    assert_eq!(found[1].id.0, "b.csv");
+    folder.write("in/a.csv", "1\n");
+    let position = serde_json::json!({"byte": 5, "row": 2});
+    assert_eq!(source.open(&splits[0], &position).err().map(|e| e.code()), Some(Code::SourceChanged));
+}
+
+#[test]
+fn a_file_that_changed_in_a_bounded_read_is_refused() {
+    let folder = Folder::new();
+    folder.write("a.csv", "1\n2\n");
+    let case = case(&[("a", INT)], &[("path", "a.csv"), ("format", "csv")]);
+    let source = case.source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    folder.append("a.csv", "3\n");
+    assert_eq!(source.open(&split, &split.start).err().map(|e| e.code()), Some(Code::SourceChanged));
+}

@@ -1,0 +1,108 @@
+//! Gives decoded arrays the types that a table declares, where no information is lost.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, make_array};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+
+/// Whether [`conform`] can make `wanted` of `found`, single values that overflow aside.
+pub(super) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
+    use DataType as T;
+    let is_text = |t: &T| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
+    let is_bytes = |t: &T| matches!(t, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_));
+    if found == wanted || (is_text(found) && is_text(wanted)) || (is_bytes(found) && is_bytes(wanted)) {
+        return true;
+    }
+    match (found, wanted) {
+        (T::Null, _) => true,
+        (T::Dictionary(_, values), _) => can_conform(values, wanted),
+        (T::Timestamp(_, _), T::Timestamp(_, _)) => true,
+        (T::Date64, T::Date32) | (T::Date32, T::Timestamp(_, _)) => true,
+        (T::Time32(_) | T::Time64(_), T::Time32(_) | T::Time64(_)) => true,
+        (T::Float16, T::Float32 | T::Float64) | (T::Float32, T::Float64) => true,
+        (T::Int8 | T::Int16 | T::UInt8 | T::UInt16, T::Float32 | T::Float64) => true,
+        (T::Int32 | T::UInt32, T::Float64) => true,
+        (from, to) if from.is_integer() && to.is_integer() => true,
+        (from, T::Decimal128(_, _) | T::Decimal256(_, _)) if from.is_integer() => true,
+        (
+            T::Decimal32(_, from) | T::Decimal64(_, from) | T::Decimal128(_, from) | T::Decimal256(_, from),
+            T::Decimal128(_, to) | T::Decimal256(_, to),
+        ) => from <= to,
+        (T::List(from) | T::LargeList(from) | T::FixedSizeList(from, _), T::List(to)) => {
+            can_conform(from.data_type(), to.data_type())
+        }
+        (T::Struct(from), T::Struct(to)) => to.iter().all(|field| {
+            from.iter().any(|f| f.name() == field.name() && can_conform(f.data_type(), field.data_type()))
+        }),
+        (T::Map(from, _), T::Map(to, _)) => match (from.data_type(), to.data_type()) {
+            (T::Struct(from), T::Struct(to)) => {
+                from.len() == to.len() && from.iter().zip(to).all(|(f, t)| can_conform(f.data_type(), t.data_type()))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// `array` as `wanted`, which [`can_conform`] allows. Timestamps keep their instants: finer digits are
+/// cut, zones are only names.
+///
+/// # Errors
+/// A value that does not fit.
+pub(super) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == wanted {
+        return Ok(Arc::clone(array));
+    }
+    match (array.data_type(), wanted) {
+        (DataType::LargeList(field) | DataType::FixedSizeList(field, _), DataType::List(_)) => {
+            conform(&cast(array, &DataType::List(Arc::clone(field)))?, wanted)
+        }
+        (DataType::List(_), DataType::List(field)) => {
+            let list = array.as_list::<i32>();
+            let values = conform(list.values(), field.data_type())?;
+            let nulls = list.nulls().cloned();
+            Ok(Arc::new(ListArray::try_new(Arc::clone(field), list.offsets().clone(), values, nulls)?))
+        }
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let structs = array.as_struct();
+            let columns = fields.iter().map(|field| match structs.column_by_name(field.name()) {
+                Some(column) => conform(column, field.data_type()),
+                None => Err(ArrowError::CastError(format!("no field `{}`", field.name()))),
+            });
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            let nulls = structs.nulls().cloned();
+            Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, structs.len())?))
+        }
+        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
+            let map = array.as_map();
+            let DataType::Struct(fields) = entries.data_type() else {
+                return Err(ArrowError::CastError("a map has no entries".to_owned()));
+            };
+            // By position: writers call keys and values by different names.
+            let pairs = map.entries().columns().iter().zip(fields).map(|(c, f)| conform(c, f.data_type()));
+            let pairs = StructArray::try_new(fields.clone(), pairs.collect::<Result<Vec<_>, _>>()?, None)?;
+            let nulls = map.nulls().cloned();
+            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), map.offsets().clone(), pairs, nulls, *sorted)?))
+        }
+        (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) => {
+            let plain = renamed(array, DataType::Timestamp(*from, None))?;
+            let plain = strictly(&plain, &DataType::Timestamp(*to, None))?;
+            renamed(&plain, wanted.clone())
+        }
+        (DataType::Date32, DataType::Timestamp(to, _)) => {
+            renamed(&strictly(array, &DataType::Timestamp(*to, None))?, wanted.clone())
+        }
+        _ => strictly(array, wanted),
+    }
+}
+
+/// The same values under a type of the same layout: a zone is only a name.
+fn renamed(array: &ArrayRef, data_type: DataType) -> Result<ArrayRef, ArrowError> {
+    Ok(make_array(array.to_data().into_builder().data_type(data_type).build()?))
+}
+
+fn strictly(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    cast_with_options(array, wanted, &CastOptions { safe: false, ..CastOptions::default() })
+}

@@ -1,0 +1,246 @@
+//! JSON lines: one object per line, decoded by the arrow crate's tape decoder.
+//!
+//! A clean batch is decoded in one piece. Where a batch does not decode, it is halved until the bad
+//! lines stand alone, so that the good ones keep their speed. Who reads: `super::text::TextReader`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::json::ReaderBuilder;
+use memchr::memchr;
+use qanat_proto::error::{Error, Result};
+use serde::de::IgnoredAny;
+
+use super::cast::conform;
+use super::reader::{BadRecord, DecodeRequest, Policy};
+use super::text::{Decoded, RecordDecoder, Scan};
+use crate::options::Options;
+
+/// The options of the format, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonOptions {
+    pub fail_on_missing_field: bool,
+}
+
+impl JsonOptions {
+    pub fn of(options: &Options<'_>) -> Self {
+        Self { fail_on_missing_field: options.boolean("json.fail-on-missing-field") == Some(true) }
+    }
+}
+
+/// Decodes JSON lines into the projected columns.
+pub struct JsonDecoder {
+    options: JsonOptions,
+    request: DecodeRequest,
+    /// What is asked for.
+    schema: SchemaRef,
+    /// What the arrow crate decodes: zones are offsets there.
+    decoded: SchemaRef,
+    /// Lines found that are not blank, without their ends.
+    lines: Vec<(usize, usize)>,
+    /// Where the next line begins, and up to where no line end was found.
+    bytes: usize,
+    searched: usize,
+}
+
+impl JsonDecoder {
+    pub fn new(options: JsonOptions, request: DecodeRequest) -> Self {
+        let schema = request.output();
+        let fields: Vec<FieldRef> = schema.fields().iter().map(|f| decoded_field(f)).collect();
+        let decoded = Arc::new(Schema::new(fields));
+        Self { options, request, schema, decoded, lines: Vec::new(), bytes: 0, searched: 0 }
+    }
+
+    /// The lines of `text` as one batch; `records` of them are expected.
+    fn decode_lines(&self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
+        let mut decoder = ReaderBuilder::new(Arc::clone(&self.decoded))
+            .with_batch_size(records.max(1))
+            .with_ignore_type_conflicts(self.request.policy == Policy::Null)
+            .build_decoder()
+            .map_err(|e| e.to_string())?;
+        let taken = decoder.decode(bytes).map_err(|e| reason(&e))?;
+        if !bytes.get(taken..).unwrap_or_default().trim_ascii().is_empty() {
+            return Err("more than one JSON value on a line".to_owned());
+        }
+        if decoder.has_partial_record() {
+            return Err("the JSON value is not complete".to_owned());
+        }
+        let batch = decoder.flush().map_err(|e| reason(&e))?;
+        match batch {
+            Some(batch) if batch.num_rows() == records => Ok(batch),
+            _ => Err("not one JSON object per line".to_owned()),
+        }
+    }
+
+    /// Decodes lines `from..to`, halving where they do not decode.
+    fn isolate(&self, bytes: &[u8], from: usize, to: usize, good: &mut Vec<RecordBatch>, bad: &mut Vec<BadRecord>) {
+        let (Some((start, _)), Some((_, end))) =
+            (self.lines.get(from), to.checked_sub(1).and_then(|i| self.lines.get(i)))
+        else {
+            return;
+        };
+        let text = bytes.get(*start..*end).unwrap_or_default();
+        match self.decode_lines(text, to - from) {
+            Ok(batch) => good.push(batch),
+            Err(reason) if to - from <= 1 => {
+                let reason = match std::str::from_utf8(text) {
+                    Err(error) => format!("invalid UTF-8 at byte {} of the record", error.valid_up_to()),
+                    Ok(_) => reason,
+                };
+                bad.push(BadRecord::new(from, reason, text));
+            }
+            Err(_) => {
+                let middle = from + (to - from) / 2;
+                self.isolate(bytes, from, middle, good, bad);
+                self.isolate(bytes, middle, to, good, bad);
+            }
+        }
+    }
+
+    /// Lines without one of the declared columns (`json.fail-on-missing-field`).
+    fn missing(&self, bytes: &[u8]) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for (record, (start, end)) in self.lines.iter().enumerate() {
+            let text = bytes.get(*start..*end).unwrap_or_default();
+            // A line that is no object is found by the decoder.
+            let Ok(object) = serde_json::from_slice::<HashMap<String, IgnoredAny>>(text) else { continue };
+            let missing = self.request.columns.fields().iter().find(|f| !object.contains_key(f.name()));
+            if let Some(field) = missing {
+                found.push((record, format!("field `{}` is missing", field.name())));
+            }
+        }
+        found
+    }
+
+    fn decode_all(&self, bytes: &[u8]) -> Result<(Vec<RecordBatch>, Vec<BadRecord>)> {
+        let mut good = Vec::new();
+        let mut bad = Vec::new();
+        let missing = if self.options.fail_on_missing_field { self.missing(bytes) } else { Vec::new() };
+        let mut from = 0;
+        for (record, reason) in missing {
+            self.isolate(bytes, from, record, &mut good, &mut bad);
+            let (start, end) = self.lines.get(record).copied().unwrap_or_default();
+            bad.push(BadRecord::new(record, reason, bytes.get(start..end).unwrap_or_default()));
+            from = record + 1;
+        }
+        self.isolate(bytes, from, self.lines.len(), &mut good, &mut bad);
+        Ok((good, bad))
+    }
+}
+
+impl RecordDecoder for JsonDecoder {
+    fn begin(&mut self, head: &[u8], at_end: bool) -> Result<Option<usize>> {
+        if head.len() < 3 && !at_end {
+            return Ok(None);
+        }
+        Ok(Some(if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 }))
+    }
+
+    fn scan(&mut self, bytes: &[u8], at_end: bool, limit: usize) -> Scan {
+        let batch_rows = self.request.batch_rows.max(1);
+        let mut is_full = false;
+        while self.bytes < bytes.len() {
+            if self.lines.len() >= batch_rows || self.bytes > limit {
+                is_full = true;
+                break;
+            }
+            let from = self.searched.max(self.bytes);
+            let end = memchr(b'\n', bytes.get(from..).unwrap_or_default()).map(|at| from + at);
+            let (end, next) = match end {
+                Some(end) => (end, end + 1),
+                None if at_end => (bytes.len(), bytes.len()),
+                None => {
+                    self.searched = bytes.len();
+                    break;
+                }
+            };
+            let line = bytes.get(self.bytes..end).unwrap_or_default();
+            let length = line.trim_ascii_end().len();
+            if length > 0 {
+                self.lines.push((self.bytes, self.bytes + length));
+            }
+            self.bytes = next;
+            self.searched = next;
+        }
+        is_full |= self.lines.len() >= batch_rows;
+        Scan { records: self.lines.len(), bytes: self.bytes, is_full }
+    }
+
+    fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded> {
+        let (good, bad) = self.decode_all(bytes)?;
+        let rows = match good.as_slice() {
+            [] => RecordBatch::new_empty(Arc::clone(&self.decoded)),
+            [one] => one.clone(),
+            many if self.decoded.fields().is_empty() => {
+                let rows = many.iter().map(RecordBatch::num_rows).sum();
+                empty_columns(&self.decoded, rows)?
+            }
+            many => concat_batches(&self.decoded, many).map_err(|e| internal(&e))?,
+        };
+        self.reset();
+        Ok(Decoded { rows: with_zones(&rows, &self.schema)?, bad })
+    }
+
+    fn reset(&mut self) {
+        self.lines.clear();
+        self.bytes = 0;
+        self.searched = 0;
+    }
+}
+
+fn empty_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), Vec::new(), &options).map_err(|e| internal(&e))
+}
+
+/// The arrow crate's message without its wrapping.
+fn reason(error: &arrow::error::ArrowError) -> String {
+    let text = error.to_string();
+    text.trim_start_matches("Json error: ").trim_start_matches("Parser error: ").to_owned()
+}
+
+fn internal(error: &arrow::error::ArrowError) -> Error {
+    Error::internal(format!("could not build decoded columns: {error}"))
+}
+
+/// Whether JSON can carry a column of this type.
+pub fn can_decode(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(field) | DataType::LargeList(field) => can_decode(field.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|f| can_decode(f.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => match fields.as_ref() {
+                [key, value] => super::csv::is_text(key.data_type()) && can_decode(value.data_type()),
+                _ => false,
+            },
+            _ => false,
+        },
+        other => !matches!(other, DataType::List(_)) && super::csv::can_decode(other),
+    }
+}
+
+/// The field with offsets for zones: the decoder knows no zone names.
+fn decoded_field(field: &FieldRef) -> FieldRef {
+    Arc::new(Field::new(field.name(), decoded_type(field.data_type()), field.is_nullable()))
+}
+
+fn decoded_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("+00:00".into())),
+        DataType::List(field) => DataType::List(decoded_field(field)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(decoded_field).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(decoded_field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+/// Gives decoded rows the schema that was asked for.
+fn with_zones(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let arrays = rows.columns().iter().zip(schema.fields()).map(|(array, field)| conform(array, field.data_type()));
+    let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>().map_err(|e| internal(&e))?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map_err(|e| internal(&e))
+}
