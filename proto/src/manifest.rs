@@ -90,6 +90,7 @@ pub struct StateFile {
     /// CRC32C of the whole object.
     pub crc: u32,
     pub rows: u64,
+    /// The newest epoch whose changes it holds.
     pub epoch: Epoch,
     /// Key groups for which it counts: those of the subtask that lists it. After a rescale an old file is
     /// listed by several subtasks, each for its own groups; such entries stand side by side.

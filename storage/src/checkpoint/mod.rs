@@ -10,6 +10,8 @@
 //! ```
 
 mod envelope;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod gc;
 mod store;
 

@@ -86,9 +86,12 @@ impl Compaction {
         let file = if is_empty {
             None
         } else {
-            Some(writer.write(self.range, |object| {
+            let mut file = writer.write(self.range, |object| {
                 snapshot::encode(&self.spec, object, self.range, &upserts, &deletes, closed)
-            })?)
+            })?;
+            // Its place among the files of the table is that of the newest one in it.
+            file.epoch = self.files.last().map_or(file.epoch, |newest| newest.epoch);
+            Some(file)
         };
         let replaced = self.files.iter().map(|file| file.object.clone()).collect();
         Ok(Compacted { replaced, file, reaches_oldest: self.reaches_oldest })

@@ -19,6 +19,8 @@ pub use compact::{Compacted, Compaction};
 pub use file::{SectionKind, StateBytes};
 pub(crate) use snapshot::Encoded;
 pub use table::Table;
+#[cfg(test)]
+pub(crate) use table::tests as testing;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;

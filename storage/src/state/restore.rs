@@ -98,8 +98,7 @@ impl<'a> Fold<'a> {
                 let alive = self.alive(&rows, newest.clone())?;
                 if keep_deletes {
                     let dead = newest.iter().zip(&alive).map(|(newest, alive)| *newest && !alive).collect();
-                    let keys = rows.project(&(0..delete_schema.fields().len()).collect::<Vec<_>>());
-                    pass(SectionKind::Deletes, &keys.map_err(|e| encode_error(&e))?, dead, visit)?;
+                    pass(SectionKind::Deletes, &self.spec.keys_of(&rows)?, dead, visit)?;
                 }
                 pass(SectionKind::Upserts, &rows, alive, visit)
             })?;

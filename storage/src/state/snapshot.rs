@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::ids::KeyGroupRange;
@@ -28,6 +28,11 @@ impl TableSpec {
         Arc::new(Schema::new(self.schema.fields().iter().take(self.key_columns + 1).cloned().collect::<Vec<_>>()))
     }
 
+    /// The key group and the key of rows.
+    pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        rows.project(&(0..=self.key_columns).collect::<Vec<_>>()).map_err(|e| encode_error(&e))
+    }
+
     /// The time of each row, if the table has one.
     pub(super) fn times<'a>(&self, rows: &'a RecordBatch) -> Result<Option<&'a [i64]>> {
         let Some(index) = self.time_column else { return Ok(None) };
@@ -39,7 +44,8 @@ impl TableSpec {
     }
 }
 
-/// Encodes a delta. `closed` is the table's closed time after it; upserts it kills are left out.
+/// Encodes a delta. `closed` is the table's closed time after it. Upserts that it kills become deletes:
+/// their keys are gone, whatever older versions say.
 pub(super) fn encode_delta(
     spec: &TableSpec,
     object: &str,
@@ -47,20 +53,27 @@ pub(super) fn encode_delta(
     delta: &TableDelta,
     closed: Option<i64>,
 ) -> Result<Encoded> {
-    if spec.append_only && delta.deletes.iter().any(|batch| batch.num_rows() > 0) {
-        return Err(Error::internal(format!("rows of append-only state table `{}` are deleted", spec.name)));
-    }
     let mut upserts = Vec::with_capacity(delta.upserts.len());
+    let mut deletes = delta.deletes.clone();
     for batch in &delta.upserts {
-        upserts.push(match (spec.times(batch)?, closed) {
+        let dead: Option<BooleanArray> = match (spec.times(batch)?, closed) {
             (Some(times), Some(closed)) if times.iter().any(|time| *time <= closed) => {
-                let alive = BooleanArray::from_iter(times.iter().map(|time| Some(*time > closed)));
-                filter_record_batch(batch, &alive).map_err(|e| encode_error(&e))?
+                Some(times.iter().map(|time| Some(*time <= closed)).collect())
             }
-            _ => batch.clone(),
-        });
+            _ => None,
+        };
+        let Some(dead) = dead else {
+            upserts.push(batch.clone());
+            continue;
+        };
+        let alive = not(&dead).map_err(|e| encode_error(&e))?;
+        upserts.push(filter_record_batch(batch, &alive).map_err(|e| encode_error(&e))?);
+        if !spec.append_only {
+            let gone = filter_record_batch(batch, &dead).map_err(|e| encode_error(&e))?;
+            deletes.push(spec.keys_of(&gone)?);
+        }
     }
-    encode(spec, object, range, &upserts, &delta.deletes, closed.map(|time| (range, time)).into_iter().collect())
+    encode(spec, object, range, &upserts, &deletes, closed.map(|time| (range, time)).into_iter().collect())
 }
 
 /// Encodes rows and deleted keys as they are.

@@ -83,6 +83,9 @@ impl Table {
         if delta.table != self.spec.name {
             return Err(Error::internal(format!("changes of `{}` given to table `{}`", delta.table, self.spec.name)));
         }
+        if self.spec.append_only && delta.deletes.iter().any(|batch| batch.num_rows() > 0) {
+            return Err(Error::internal(format!("rows of append-only state table `{}` are deleted", self.spec.name)));
+        }
         let delta_closed = delta.closed.filter(|_| self.spec.time_column.is_some());
         let closed = self.closed.max(delta_closed);
         // Dead files go from the oldest on. One with live older files stays: its deletes and its newer,
@@ -138,4 +141,4 @@ impl Table {
 
 #[cfg(test)]
 #[path = "table_tests.rs"]
-mod tests;
+pub(crate) mod tests;
