@@ -4,12 +4,17 @@
 pub mod contract;
 pub mod encode;
 pub mod format;
+mod generator;
 pub mod options;
 pub mod registry;
 
+pub mod blackhole;
 pub mod datagen;
 pub mod filesystem;
+pub mod log;
 pub mod nexmark;
+pub mod print;
+pub mod side;
 pub mod stdin;
 
 #[cfg(test)]

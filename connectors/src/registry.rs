@@ -36,8 +36,15 @@ pub trait Connector: Sync {
 }
 
 /// One line per connector.
-static CONNECTORS: &[&dyn Connector] =
-    &[&crate::datagen::Datagen, &crate::filesystem::Filesystem, &crate::nexmark::Nexmark, &crate::stdin::Stdin];
+static CONNECTORS: &[&dyn Connector] = &[
+    &crate::blackhole::Blackhole,
+    &crate::datagen::Datagen,
+    &crate::filesystem::Filesystem,
+    &crate::log::Log,
+    &crate::nexmark::Nexmark,
+    &crate::print::Print,
+    &crate::stdin::Stdin,
+];
 
 /// The connectors as the planner sees them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,6 +7,7 @@
 
 pub mod arrow;
 pub mod compress;
+mod conform;
 pub mod csv;
 pub mod json;
 pub mod parquet;
@@ -22,6 +23,7 @@ use qanat_proto::error::{Code, Error, Place, Result};
 use serde::{Deserialize, Serialize};
 
 pub use compress::Compression;
+pub(crate) use conform::conform;
 
 /// Where an encoder puts its bytes, with the count that rolling by size goes by.
 pub trait Target: Write + Send {

@@ -1,3 +1,5 @@
-//! Conformance: what proves an implementation of the traits of [`crate::contract`].
+//! Conformance: what any connector must hold, whatever it reads from or writes to. A connector's own
+//! tests call these.
 
+pub(crate) mod sink;
 pub(crate) mod source;

@@ -29,7 +29,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::CommitPermit;
@@ -137,37 +136,6 @@ impl FileTable {
 
     fn file_schema(&self) -> SchemaRef {
         project(&self.columns, &self.file_columns)
-    }
-
-    /// The rows with exactly the table's columns: same order, types cast where they differ.
-    fn conform(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        if rows.schema_ref() == &self.columns {
-            return Ok(rows.clone());
-        }
-        if rows.num_columns() != self.columns.fields().len() {
-            let message =
-                format!("{} columns arrive where the table has {}", rows.num_columns(), self.columns.fields().len());
-            return Err(Error::new(Code::SinkSchema, message).at(Place::Named(self.name.clone())));
-        }
-        let cells = rows.columns().iter().zip(self.columns.fields()).map(|(column, field)| {
-            let column = if column.data_type() == field.data_type() {
-                column.clone()
-            } else {
-                arrow::compute::cast(column, field.data_type())
-                    .map_err(|e| self.cell_error(field.name(), &e.to_string()))?
-            };
-            if !field.is_nullable() && column.null_count() > 0 {
-                return Err(self.cell_error(field.name(), "it is NOT NULL and a row holds NULL"));
-            }
-            Ok(column)
-        });
-        let cells = cells.collect::<Result<Vec<_>>>()?;
-        RecordBatch::try_new(self.columns.clone(), cells).map_err(|e| Error::internal(e.to_string()))
-    }
-
-    fn cell_error(&self, column: &str, why: &str) -> Error {
-        Error::new(Code::Encode, format!("column `{column}` cannot be written: {why}"))
-            .at(Place::Named(self.name.clone()))
     }
 
     fn staged_folder(&self) -> PathBuf {

@@ -142,6 +142,35 @@ fn clean_audit(disk: &dyn Disk) {
     assert!(found.findings.is_empty(), "{:#?}", found.findings);
 }
 
+struct FileSubject {
+    env: Env,
+    table: TableDescriptor,
+}
+
+impl crate::suite::sink::Subject for FileSubject {
+    fn open(&self) -> Arc<dyn Sink> {
+        open(&self.env, &self.table, false)
+    }
+    fn rows(&self, seed: u64) -> RecordBatch {
+        let from = seed as i64 * 100;
+        rows(from, from + 7)
+    }
+    fn visible(&self) -> RowSum {
+        let disk = self.env.disk.as_ref();
+        clean_records(disk, "conformance");
+        let named = committed_files(disk, Path::new(ROOT)).expect("records").len();
+        assert_eq!(visible(disk).len(), named, "files and records agree");
+        committed_sum(disk)
+    }
+}
+
+#[test]
+fn it_is_a_sink() {
+    for partitioned_by in [&[][..], &["carrier"][..]] {
+        crate::suite::sink::run(&FileSubject { env: Env::sim(2).env, table: table(&[], partitioned_by) });
+    }
+}
+
 /// One epoch of two subtasks, prepared.
 fn prepared(sink: &FileSink, generation: u64, epoch: u64, first: i64) -> Vec<PreparedHandle> {
     let mut handles = Vec::new();

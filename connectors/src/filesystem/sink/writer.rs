@@ -18,7 +18,7 @@ use super::overwrite::Removal;
 use super::staged::StagedFile;
 use super::{FileTable, HandleDetail, folder, partition};
 use crate::contract::SinkWriter;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, conform};
 
 /// Bytes that all open files of a subtask hold in memory; past it the largest is written out.
 const BUFFERED_BYTES_MAX: usize = 128 << 20;
@@ -196,7 +196,7 @@ impl FileWriter {
             Some(_) => {}
             None => self.epoch = Some(epoch),
         }
-        let rows = self.table.conform(rows)?;
+        let rows = conform(&self.table.name, &self.table.columns, rows)?;
         let table = self.table.clone();
         for group in partition::split(&rows, &table.partition_columns, &table.partition_names)? {
             self.write_group(epoch, &group)?;

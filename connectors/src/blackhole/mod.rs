@@ -1,0 +1,76 @@
+//! `blackhole`: rows are dropped on purpose. For measuring everything before a sink.
+//!
+//! It stages nothing, so it has no handles; the rows it took stand in the operator's counts.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
+use qanat_proto::control::CommitPermit;
+use qanat_proto::error::Result;
+use qanat_proto::ids::{Epoch, SubtaskId, Token};
+use qanat_proto::manifest::PreparedHandle;
+
+use crate::contract::{CommitScope, Context, Sink, SinkWriter};
+use crate::options::Options;
+use crate::registry::Connector;
+
+/// The connector's line in the registry.
+pub struct Blackhole;
+
+impl Connector for Blackhole {
+    fn descriptor(&self) -> ConnectorDescriptor {
+        ConnectorDescriptor {
+            name: "blackhole",
+            aliases: &[],
+            doc: "Takes rows and drops them.",
+            source: false,
+            sink: true,
+            lookup: false,
+            formats: &[],
+            options: crate::print::PARALLELISM,
+        }
+    }
+
+    fn check(&self, table: &TableDescriptor, _role: Role) -> Result<TableTraits> {
+        Options::check(table, &[crate::print::PARALLELISM])?;
+        Ok(TableTraits { bounded: false, replayable: false, delivery: Delivery::None })
+    }
+
+    fn sink(
+        &self,
+        _context: &Context,
+        _table: &TableDescriptor,
+        _overwrite: bool,
+        _rows: SchemaRef,
+    ) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(BlackholeSink))
+    }
+}
+
+struct BlackholeSink;
+
+impl Sink for BlackholeSink {
+    fn writer(&self, _subtask: SubtaskId, _token: Token) -> Result<Box<dyn SinkWriter>> {
+        Ok(Box::new(BlackholeSink))
+    }
+
+    fn commit(&self, _operator: CommitScope, _permit: &CommitPermit, _handles: &[PreparedHandle]) -> Result<()> {
+        Ok(())
+    }
+
+    fn abort_lower(&self, _operator: CommitScope, _token: Token, _keep: &[PreparedHandle]) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl SinkWriter for BlackholeSink {
+    fn write(&mut self, _epoch: Epoch, _rows: &RecordBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare(&mut self, _epoch: Epoch) -> Result<Vec<PreparedHandle>> {
+        Ok(Vec::new())
+    }
+}

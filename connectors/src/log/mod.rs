@@ -1,0 +1,95 @@
+//! `log`: a topic of the embedded log as a table, read and written.
+//!
+//! Rows are Arrow batches, so there is no format. A split of the source is a partition, its position an
+//! offset; the sink stages rows aside and appends them as one atomic run per partition at commit (P11,
+//! P12). The guide is `docs/guide/connectors/log.md`.
+
+pub mod hold;
+mod options;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
+use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_storage::log::TopicSpec;
+
+use crate::contract::{Context, ReadRequest, Sink, Source};
+use crate::registry::Connector;
+
+pub use options::{LogOptions, OPTIONS};
+pub use sink::{LogSink, Routing};
+
+/// The connector's line in the registry.
+pub struct Log;
+
+impl Connector for Log {
+    fn descriptor(&self) -> ConnectorDescriptor {
+        ConnectorDescriptor {
+            name: "log",
+            aliases: &["topic"],
+            doc: "A topic of the embedded log.",
+            source: true,
+            sink: true,
+            lookup: true,
+            formats: &[],
+            options: OPTIONS,
+        }
+    }
+
+    fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits> {
+        let options = LogOptions::of_table(table)?;
+        if role == Role::Lookup && !options.is_bounded {
+            return Err(Error::new(
+                Code::BadRole,
+                format!("table `{}` never ends, so it cannot be looked up in", table.name),
+            )
+            .at(Place::Named(table.name.clone()))
+            .hint("set `scan.bounded.mode` = `latest-offset`"));
+        }
+        Ok(TableTraits { bounded: options.is_bounded, replayable: true, delivery: Delivery::ExactlyOnce })
+    }
+
+    fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(source::LogSource::open(context, table, request)?))
+    }
+
+    fn sink(
+        &self,
+        context: &Context,
+        table: &TableDescriptor,
+        overwrite: bool,
+        _rows: SchemaRef,
+    ) -> Result<Arc<dyn Sink>> {
+        let options = LogOptions::of_table(table)?;
+        let place = || Place::Named(table.name.clone());
+        if overwrite {
+            return Err(Error::new(Code::BadRole, "INSERT OVERWRITE into a topic: what is appended stays")
+                .at(place())
+                .hint("insert into a new topic"));
+        }
+        let spec = TopicSpec::new(options.partitions.unwrap_or(1));
+        let topic = context.topics.get_or_create(&options.topic, spec).map_err(|e| e.or_at(place))?;
+        if let Some(wanted) = options.partitions.filter(|wanted| *wanted != topic.partitions()) {
+            let message = format!("topic `{}` has {} partitions, not {wanted}", options.topic, topic.partitions());
+            return Err(Error::new(Code::BadOption, message)
+                .at(place())
+                .hint("leave `partitions` out, or name another topic"));
+        }
+        let routing = Routing::of(&options, table, topic.partitions())?;
+        LogSink::open(
+            context.topics.clone(),
+            options.topic,
+            table.physical.clone(),
+            options.event_time_column,
+            routing,
+            qanat_proto::manifest::SinkChannel::Table,
+        )
+        .map(|sink| Arc::new(sink) as Arc<dyn Sink>)
+        .map_err(|e| e.or_at(place))
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads side tables, for `qanat late` and `qanat dead-letters`.
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::{Int64Type, TimestampMillisecondType};
+use arrow::array::{Array, RecordBatch};
+use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::manifest::SinkChannel;
+use qanat_storage::log::{Isolation, Start, ToLatest, Topics};
+use serde::Serialize;
+
+use super::schema::schema;
+use super::topic_name;
+
+/// A late row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LateEntry {
+    /// Offset in the topic: its name for `readmit`.
+    pub id: u64,
+    pub job: String,
+    pub epoch: i64,
+    pub operator: String,
+    /// Milliseconds since 1970 UTC.
+    pub event_time: Option<i64>,
+    pub watermark: Option<i64>,
+    /// JSON object.
+    pub row: String,
+}
+
+/// A record that could not be decoded, or a row that could not be processed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadLetterEntry {
+    pub id: u64,
+    pub job: String,
+    pub epoch: i64,
+    pub operator: String,
+    pub origin: Option<String>,
+    pub offset: Option<i64>,
+    pub reason: String,
+    pub raw: Option<Vec<u8>>,
+    pub text: Option<String>,
+}
+
+/// Batches of a side table in order, to its end as of now. Committed rows only.
+pub struct SideReader {
+    batches: Option<ToLatest>,
+    channel: SinkChannel,
+}
+
+impl SideReader {
+    /// Opens a side table of a job at a topic offset. A job that never put a row aside has no topic: the
+    /// table is empty.
+    ///
+    /// # Errors
+    /// E0213 for an offset that is gone; E0304 for a damaged log.
+    pub fn open(topics: &Topics, job_name: &str, channel: SinkChannel, from: u64) -> Result<Self> {
+        let batches = match topics.find(&topic_name(job_name, channel)?)? {
+            None => None,
+            Some(topic) => {
+                let start = if from == 0 { Start::Earliest } else { Start::Offset(from) };
+                Some(topic.read_to_latest(0, start, Isolation::Committed)?)
+            }
+        };
+        Ok(Self { batches, channel })
+    }
+
+    /// The next rows with the offset of the first; `None` at the end.
+    ///
+    /// # Errors
+    /// E0304 for a damaged log; E0114 for a topic of other columns.
+    pub fn next_batch(&mut self) -> Result<Option<(u64, RecordBatch)>> {
+        let Some(batches) = &mut self.batches else { return Ok(None) };
+        let Some(batch) = batches.next()? else { return Ok(None) };
+        let wanted = schema(self.channel)?;
+        let types = |s: &arrow::datatypes::Schema| s.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        // Later versions may have added columns at the end.
+        if !types(batch.rows.schema_ref()).starts_with(&types(&wanted)) {
+            return Err(Error::new(Code::SinkSchema, "the topic of a side table holds other columns"));
+        }
+        Ok(Some((batch.first_offset, batch.rows)))
+    }
+}
+
+/// All late rows of a job.
+///
+/// # Errors
+/// Those of [`SideReader`].
+pub fn late_rows_of(topics: &Topics, job_name: &str) -> Result<Vec<LateEntry>> {
+    let mut reader = SideReader::open(topics, job_name, SinkChannel::Late, 0)?;
+    let mut entries = Vec::new();
+    while let Some((first, rows)) = reader.next_batch()? {
+        let (event_time, watermark) = (time(&rows, 3), time(&rows, 4));
+        for (id, row) in (first..).zip(0..rows.num_rows()) {
+            entries.push(LateEntry {
+                id,
+                job: text(&rows, 0, row).unwrap_or_default(),
+                epoch: integer(&rows, 1, row).unwrap_or_default(),
+                operator: text(&rows, 2, row).unwrap_or_default(),
+                event_time: event_time(row),
+                watermark: watermark(row),
+                row: text(&rows, 5, row).unwrap_or_default(),
+            });
+        }
+    }
+    Ok(entries)
+}
+
+/// All dead letters of a job.
+///
+/// # Errors
+/// Those of [`SideReader`].
+pub fn dead_letters_of(topics: &Topics, job_name: &str) -> Result<Vec<DeadLetterEntry>> {
+    let mut reader = SideReader::open(topics, job_name, SinkChannel::DeadLetters, 0)?;
+    let mut entries = Vec::new();
+    while let Some((first, rows)) = reader.next_batch()? {
+        let raw = rows.column(6).as_binary::<i32>();
+        for (id, row) in (first..).zip(0..rows.num_rows()) {
+            entries.push(DeadLetterEntry {
+                id,
+                job: text(&rows, 0, row).unwrap_or_default(),
+                epoch: integer(&rows, 1, row).unwrap_or_default(),
+                operator: text(&rows, 2, row).unwrap_or_default(),
+                origin: text(&rows, 3, row),
+                offset: integer(&rows, 4, row),
+                reason: text(&rows, 5, row).unwrap_or_default(),
+                raw: raw.is_valid(row).then(|| raw.value(row).to_vec()),
+                text: text(&rows, 7, row),
+            });
+        }
+    }
+    Ok(entries)
+}
+
+fn text(rows: &RecordBatch, column: usize, row: usize) -> Option<String> {
+    let array = rows.column(column).as_string::<i32>();
+    array.is_valid(row).then(|| array.value(row).to_owned())
+}
+
+fn integer(rows: &RecordBatch, column: usize, row: usize) -> Option<i64> {
+    let array = rows.column(column).as_primitive::<Int64Type>();
+    array.is_valid(row).then(|| array.value(row))
+}
+
+fn time(rows: &RecordBatch, column: usize) -> impl Fn(usize) -> Option<i64> + use<'_> {
+    let array = rows.column(column).as_primitive::<TimestampMillisecondType>();
+    move |row| array.is_valid(row).then(|| array.value(row))
+}
