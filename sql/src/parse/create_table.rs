@@ -89,7 +89,8 @@ fn not_enforced(reader: &mut Reader) -> Result<()> {
     if reader.take_words(&["NOT", "ENFORCED"]) {
         return Ok(());
     }
-    Err(unsupported("a primary key is not checked and must say so", reader.here()).hint("write PRIMARY KEY (…) NOT ENFORCED"))
+    Err(unsupported("a primary key is not checked and must say so", reader.here())
+        .hint("write PRIMARY KEY (…) NOT ENFORCED"))
 }
 
 fn set_primary_key(table: &mut CreateTable, columns: Vec<Ident>, place: Place) -> Result<()> {
@@ -127,8 +128,11 @@ fn column(reader: &mut Reader, table: &mut CreateTable, place: Place) -> Result<
                 let from = if reader.take_word("FROM") { Some(reader.need_text("the metadata key")?) } else { None };
                 let is_virtual = reader.take_word("VIRTUAL");
                 kind = Some((from, is_virtual));
-            } else if reader.peek_word(0, "DEFAULT") || reader.peek_word(0, "CHECK") || reader.peek_word(0, "UNIQUE")
-                || reader.peek_word(0, "REFERENCES") || reader.peek_word(0, "GENERATED")
+            } else if reader.peek_word(0, "DEFAULT")
+                || reader.peek_word(0, "CHECK")
+                || reader.peek_word(0, "UNIQUE")
+                || reader.peek_word(0, "REFERENCES")
+                || reader.peek_word(0, "GENERATED")
             {
                 return Err(unsupported("constraints and defaults of columns are not supported", at)
                     .hint("filter or fill rows in the query; only NOT NULL and PRIMARY KEY … NOT ENFORCED are taken"));

@@ -30,7 +30,9 @@ fn parse_inner(parser: &mut Parser) -> Result<(DataType, bool), ParserError> {
     loop {
         if parser.parse_keyword(Keyword::ARRAY) {
             data_type = array_of(data_type);
-        } else if parser.peek_token_ref().token == Token::LBracket && parser.peek_nth_token_ref(1).token == Token::RBracket {
+        } else if parser.peek_token_ref().token == Token::LBracket
+            && parser.peek_nth_token_ref(1).token == Token::RBracket
+        {
             parser.advance_token();
             parser.advance_token();
             data_type = array_of(data_type);

@@ -6,6 +6,8 @@
 use std::any::TypeId;
 use std::cell::Cell;
 
+use super::failure::carry;
+use super::{data_type, interval, json_call, window_call};
 use datafusion_sql::sqlparser::ast::{
     Array, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
     ObjectName, Value,
@@ -14,8 +16,6 @@ use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Word};
-use super::failure::carry;
-use super::{data_type, interval, json_call, window_call};
 
 #[derive(Debug, Default)]
 pub(super) struct FlinkDialect {
@@ -211,8 +211,11 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
 /// `MAP[k, v, …]` becomes `map(ARRAY[k, …], ARRAY[v, …])`.
 fn map_literal(parser: &mut Parser) -> Result<Expr, ParserError> {
     let open = parser.expect_token(&Token::LBracket)?;
-    let items =
-        if parser.peek_token_ref().token == Token::RBracket { Vec::new() } else { parser.parse_comma_separated(Parser::parse_expr)? };
+    let items = if parser.peek_token_ref().token == Token::RBracket {
+        Vec::new()
+    } else {
+        parser.parse_comma_separated(Parser::parse_expr)?
+    };
     parser.expect_token(&Token::RBracket)?;
     if items.is_empty() || items.len() % 2 != 0 {
         let error = super::failure::syntax("MAP[…] takes pairs of a key and a value", open.span.start)

@@ -65,7 +65,8 @@ pub(super) fn unsupported(message: impl Into<String>, at: Location) -> Error {
 }
 
 pub(super) fn expected(what: &str, found: &TokenWithSpan) -> Error {
-    Error::new(Code::SqlSyntax, format!("expected {what}, found {}", describe(&found.token))).or_at(|| place(found.span.start))
+    Error::new(Code::SqlSyntax, format!("expected {what}, found {}", describe(&found.token)))
+        .or_at(|| place(found.span.start))
 }
 
 /// A token as a reader would name it.

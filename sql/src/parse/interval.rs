@@ -84,10 +84,12 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Expr, ParserError> {
         _ => None,
     };
     let value = read(&text, first, last).ok_or_else(|| {
-        carry(&syntax(format!("`{text}` is no interval of this unit"), at)
-            .hint("write INTERVAL '10' SECOND, INTERVAL '1:30' MINUTE TO SECOND or INTERVAL '1 02:03:04.5' DAY TO SECOND"))
+        carry(&syntax(format!("`{text}` is no interval of this unit"), at).hint(
+            "write INTERVAL '10' SECOND, INTERVAL '1:30' MINUTE TO SECOND or INTERVAL '1 02:03:04.5' DAY TO SECOND",
+        ))
     })?;
-    let value = if negative { IntervalValue { months: -value.months, milliseconds: -value.milliseconds } } else { value };
+    let value =
+        if negative { IntervalValue { months: -value.months, milliseconds: -value.milliseconds } } else { value };
     Ok(literal(value))
 }
 
@@ -127,7 +129,9 @@ fn unit(parser: &mut Parser) -> Result<Option<Unit>, ParserError> {
     };
     if found.is_some() {
         parser.advance_token();
-        if parser.peek_token_ref().token == Token::LParen && matches!(parser.peek_nth_token_ref(1).token, Token::Number(..)) {
+        if parser.peek_token_ref().token == Token::LParen
+            && matches!(parser.peek_nth_token_ref(1).token, Token::Number(..))
+        {
             parser.advance_token();
             parser.advance_token();
             if parser.consume_token(&Token::Comma) {
@@ -178,7 +182,8 @@ fn amount(text: &str, unit: Unit) -> Option<IntervalValue> {
     let (months, milliseconds) = unit.length();
     let (whole, fraction) = text.split_once('.').map_or((text, ""), |(whole, fraction)| (whole, fraction));
     let count = number(whole)?;
-    let mut value = IntervalValue { months: count.checked_mul(months)?, milliseconds: count.checked_mul(milliseconds)? };
+    let mut value =
+        IntervalValue { months: count.checked_mul(months)?, milliseconds: count.checked_mul(milliseconds)? };
     if !fraction.is_empty() {
         if milliseconds == 0 || fraction.len() > 9 {
             return None;
@@ -262,7 +267,10 @@ mod tests {
         assert_eq!(read("1:30", Some(Unit::Minute), Some(Unit::Second)), ms(90_000));
         assert_eq!(read("1 02:03:04.5", Some(Unit::Day), Some(Unit::Second)), ms(93_784_500));
         assert_eq!(read("2:03", Some(Unit::Hour), Some(Unit::Minute)), ms(7_380_000));
-        assert_eq!(read("1-2", Some(Unit::Year), Some(Unit::Month)), Some(IntervalValue { months: 14, milliseconds: 0 }));
+        assert_eq!(
+            read("1-2", Some(Unit::Year), Some(Unit::Month)),
+            Some(IntervalValue { months: 14, milliseconds: 0 })
+        );
         assert_eq!(read("5 minutes", None, None), ms(300_000));
         assert_eq!(read("1 month 2 days", None, None), Some(IntervalValue { months: 1, milliseconds: 172_800_000 }));
         for bad in ["", "x", "1:2", "99999999999999999999", "1.5.2"] {

@@ -115,7 +115,9 @@ fn object(parser: &mut Parser) -> Result<Expr, ParserError> {
     let mut args = Vec::new();
     if parser.peek_token_ref().token != Token::RParen && !peek_on_null(parser) {
         loop {
-            if peek(parser, 0, "KEY") && matches!(parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_) | Token::Word(_)) {
+            if peek(parser, 0, "KEY")
+                && matches!(parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_) | Token::Word(_))
+            {
                 parser.advance_token();
             }
             args.push(parser.parse_expr()?);

@@ -166,14 +166,33 @@ fn check_word(keyword: Keyword, levels: &mut Vec<Level>, previous: &Token, at: L
             level.other = 0;
             level.and += 1;
         }
-        Keyword::IS | Keyword::LIKE | Keyword::ILIKE | Keyword::SIMILAR | Keyword::BETWEEN | Keyword::IN
-        | Keyword::COLLATE | Keyword::AT | Keyword::XOR | Keyword::DIV | Keyword::RLIKE | Keyword::REGEXP => level.other += 1,
+        Keyword::IS
+        | Keyword::LIKE
+        | Keyword::ILIKE
+        | Keyword::SIMILAR
+        | Keyword::BETWEEN
+        | Keyword::IN
+        | Keyword::COLLATE
+        | Keyword::AT
+        | Keyword::XOR
+        | Keyword::DIV
+        | Keyword::RLIKE
+        | Keyword::REGEXP => level.other += 1,
         Keyword::SELECT => {
             level.finish();
             level.items = Some(0);
         }
-        Keyword::FROM | Keyword::WHERE | Keyword::GROUP | Keyword::HAVING | Keyword::ORDER | Keyword::LIMIT
-        | Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::ON | Keyword::WINDOW => {
+        Keyword::FROM
+        | Keyword::WHERE
+        | Keyword::GROUP
+        | Keyword::HAVING
+        | Keyword::ORDER
+        | Keyword::LIMIT
+        | Keyword::WHEN
+        | Keyword::THEN
+        | Keyword::ELSE
+        | Keyword::ON
+        | Keyword::WINDOW => {
             level.finish();
             // `EXTRACT(x FROM y)` and the like stand in parentheses of their own, so this FROM is a clause.
             if level.bracket != Bracket::Case && keyword != Keyword::ON {
@@ -228,11 +247,8 @@ fn close(levels: &mut Vec<Level>) {
 
 fn check_height(levels: &[Level], at: Location) -> Result<()> {
     if levels.last().is_some_and(|level| level.height() > limits::SQL_CHAIN_MAX) {
-        return Err(passed(
-            format!("an expression with a chain of more than {} operators", limits::SQL_CHAIN_MAX),
-            at,
-        )
-        .hint("use IN (…) for many values, CONCAT_WS or GREATEST for many arguments, or a view for a part of it"));
+        return Err(passed(format!("an expression with a chain of more than {} operators", limits::SQL_CHAIN_MAX), at)
+            .hint("use IN (…) for many values, CONCAT_WS or GREATEST for many arguments, or a view for a part of it"));
     }
     Ok(())
 }

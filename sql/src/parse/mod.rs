@@ -44,7 +44,7 @@ mod window_call;
 #[cfg(test)]
 mod tests;
 
-pub use interval::{interval_of, IntervalValue};
+pub use interval::{IntervalValue, interval_of};
 pub use stack::on_deep_stack;
 pub use window_call::{WindowCall, WindowInput, WindowKind, window_call, window_factor};
 

@@ -8,9 +8,9 @@ use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Token
 use qanat_proto::{Code, Error, Place, Result, limits as caps};
 
 use super::dialect::FlinkDialect;
+use super::stack::on_deep_stack;
 use super::variables::{Filled, fill};
 use super::{Located, Script, data_type, failure, limits, statement};
-use super::stack::on_deep_stack;
 
 /// The parser's own bound of recursion: every level of nesting that `limits` lets through passes a few
 /// of its functions (query, body, factor, expression).
@@ -36,7 +36,8 @@ pub(super) fn parse(text: &str, variables: &BTreeMap<String, String>) -> Result<
                     return Err(reader.unexpected(&end));
                 }
                 let Location { line, column } = start.span.start;
-                let text = lines.slice(start.span.start, (end.token != Token::EOF).then_some(end.span.start)).to_owned();
+                let text =
+                    lines.slice(start.span.start, (end.token != Token::EOF).then_some(end.span.start)).to_owned();
                 statements.push(Located { statement, line, column, text });
             }
         })?;
@@ -78,7 +79,9 @@ fn with_parser<T>(filled: &Filled, read: impl FnOnce(&mut Reader) -> Result<T>) 
         let at = filled.original(error.location);
         let message = match error.message.as_str() {
             "Unterminated string literal" => "a text in quotes is not closed".to_owned(),
-            other => other.chars().next().map_or_else(String::new, |c| c.to_lowercase().collect::<String>() + other.get(c.len_utf8()..).unwrap_or_default()),
+            other => other.chars().next().map_or_else(String::new, |c| {
+                c.to_lowercase().collect::<String>() + other.get(c.len_utf8()..).unwrap_or_default()
+            }),
         };
         Error::new(Code::SqlSyntax, message).at(Place::Sql { line: at.line, column: at.column })
     })?;

@@ -46,10 +46,8 @@ pub(super) fn parse(reader: &mut Reader) -> Result<Statement> {
         "CREATE" => create(reader),
         "INSERT" => Ok(Statement::Insert(insert(reader)?)),
         "EXPLAIN" => explain(reader),
-        "EXECUTE" | "BEGIN" => Ok(statement_set(reader)?.map_or_else(
-            || insert(reader).map(Statement::Insert),
-            |inserts| Ok(Statement::StatementSet(inserts)),
-        )?),
+        "EXECUTE" | "BEGIN" => Ok(statement_set(reader)?
+            .map_or_else(|| insert(reader).map(Statement::Insert), |inserts| Ok(Statement::StatementSet(inserts)))?),
         "SET" => set(reader),
         "RESET" => reset(reader),
         "DROP" => drop_object(reader),
@@ -111,8 +109,9 @@ pub(super) fn identifiers(reader: &mut Reader) -> Result<Vec<Ident>> {
     loop {
         names.push(identifier(reader, "a column name")?);
         if names.len() > limits::COLUMNS_MAX {
-            return Err(Error::new(Code::SqlLimit, format!("more than {} columns", limits::COLUMNS_MAX))
-                .at(reader.place()));
+            return Err(
+                Error::new(Code::SqlLimit, format!("more than {} columns", limits::COLUMNS_MAX)).at(reader.place())
+            );
         }
         if !reader.take(&Token::Comma) {
             break;
@@ -157,8 +156,7 @@ fn create_view(reader: &mut Reader, or_replace: bool, temporary: bool) -> Result
     let if_not_exists = if_not_exists(reader);
     let place = reader.place();
     let name = object_name(reader)?;
-    let columns =
-        if reader.parser.peek_token_ref().token == Token::LParen { identifiers(reader)? } else { Vec::new() };
+    let columns = if reader.parser.peek_token_ref().token == Token::LParen { identifiers(reader)? } else { Vec::new() };
     if reader.take_word("COMMENT") {
         reader.need_text("a comment")?;
     }

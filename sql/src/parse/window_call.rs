@@ -110,7 +110,8 @@ pub(super) fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserEr
             // are the next arguments.
             let next = parser.peek_nth_token_ref(1).token.clone();
             let behind = parser.peek_nth_token_ref(2).token.clone();
-            let is_key = matches!(next, Token::Word(_)) && !matches!(behind, Token::LParen | Token::RArrow)
+            let is_key = matches!(next, Token::Word(_))
+                && !matches!(behind, Token::LParen | Token::RArrow)
                 && !matches!(&next, Token::Word(word) if word.keyword == Keyword::INTERVAL);
             if parser.peek_token_ref().token != Token::Comma || !(is_key || parenthesised) {
                 break;
@@ -184,8 +185,9 @@ fn read_call(kind: WindowKind, args: &[FunctionArg], place: Option<Place>) -> Re
             }
             other => return Err(fail(format!("{} cannot take the argument `{other}`", kind.name()))),
         };
-        let value_slot =
-            values.get_mut(slot).ok_or_else(|| fail(format!("{} takes at most {} arguments", kind.name(), slots.len())))?;
+        let value_slot = values
+            .get_mut(slot)
+            .ok_or_else(|| fail(format!("{} takes at most {} arguments", kind.name(), slots.len())))?;
         if value_slot.replace(value).is_some() {
             return Err(fail(format!("{} is given twice", slots.get(slot).copied().unwrap_or_default())));
         }
@@ -235,8 +237,7 @@ fn read_call(kind: WindowKind, args: &[FunctionArg], place: Option<Place>) -> Re
 /// `TABLE t PARTITION BY …`, `TABLE(t)`, a bare name, or a query in parentheses.
 fn table_argument(expr: &Expr) -> Option<(WindowInput, Vec<Ident>)> {
     match expr {
-        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
-            if matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| ident.value == TABLE_ARGUMENT)) =>
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) if matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| ident.value == TABLE_ARGUMENT)) =>
         {
             let mut args = list.args.iter().map(|arg| match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),

@@ -1,0 +1,85 @@
+//! `IF`, `IFNULL`, and `GREATEST` and `LEAST` as Flink has them: NULL if any argument is.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute::is_not_null;
+use arrow::compute::kernels::{cmp, zip};
+use arrow::datatypes::DataType;
+use datafusion_common::Result;
+use datafusion_expr::ScalarUDF;
+use datafusion_expr::type_coercion::binary::{comparison_coercion, type_union_resolution};
+
+use super::define::{Args, Function, Kind, wrong};
+use crate::types::sql_name;
+
+pub(super) fn functions() -> Vec<ScalarUDF> {
+    use Kind::{Any, Boolean};
+    let first = |types: &[DataType]| types.first().cloned().map_or_else(|| wrong("an argument is missing"), Ok);
+    let second = |types: &[DataType]| types.get(1).cloned().map_or_else(|| wrong("an argument is missing"), Ok);
+    vec![
+        Function::new("if", &[Boolean, Any, Any], second, choose).coerce(choose_types).build(),
+        Function::new("ifnull", &[Any, Any], first, if_null).alias("nvl").coerce(common_types).build(),
+        Function::new("greatest", &[Any], first, |args| extreme(args, true)).variadic().coerce(common_types).build(),
+        Function::new("least", &[Any], first, |args| extreme(args, false)).variadic().coerce(common_types).build(),
+    ]
+}
+
+/// All arguments as their common type.
+fn common_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    let common = match types {
+        [] => None,
+        [one] => Some(one.clone()),
+        [a, b] if a == b => Some(a.clone()),
+        [a, b] => type_union_resolution(types).or_else(|| comparison_coercion(a, b)),
+        _ => type_union_resolution(types),
+    };
+    match common {
+        Some(common) => Ok(vec![common; types.len()]),
+        None => {
+            let names: Vec<String> = types.iter().map(sql_name).collect();
+            wrong(format!("no type is common to {}", names.join(", ")))
+        }
+    }
+}
+
+fn choose_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    let [condition, rest @ ..] = types else { return wrong("IF takes a condition and two values") };
+    if !matches!(condition, DataType::Boolean | DataType::Null) {
+        return wrong(format!("the condition of IF is {}, not BOOLEAN", sql_name(condition)));
+    }
+    Ok(std::iter::once(DataType::Boolean).chain(common_types(rest)?).collect())
+}
+
+/// A condition that is NULL chooses the second value.
+fn choose(args: &Args) -> Result<ArrayRef> {
+    let conditions = args.full(0)?;
+    let conditions = conditions.as_boolean();
+    let chosen = match conditions.nulls() {
+        None => conditions.clone(),
+        Some(nulls) => BooleanArray::new(conditions.values() & nulls.inner(), None),
+    };
+    Ok(zip::zip(&chosen, &args.full(1)?, &args.full(2)?)?)
+}
+
+fn if_null(args: &Args) -> Result<ArrayRef> {
+    let first = args.full(0)?;
+    Ok(zip::zip(&is_not_null(&first)?, &first, &args.full(1)?)?)
+}
+
+fn extreme(args: &Args, greatest: bool) -> Result<ArrayRef> {
+    let mut best = args.full(0)?;
+    let mut nulls = best.logical_nulls();
+    for index in 1..args.len() {
+        let other = args.full(index)?;
+        nulls = NullBuffer::union(nulls.as_ref(), other.logical_nulls().as_ref());
+        let keep = if greatest { cmp::gt_eq(&best, &other)? } else { cmp::lt_eq(&best, &other)? };
+        best = zip::zip(&keep, &best, &other)?;
+    }
+    match nulls {
+        None => Ok(best),
+        Some(nulls) => {
+            let missing = BooleanArray::new(!nulls.inner(), None);
+            Ok(arrow::compute::nullif(&best, &missing)?)
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! SQL/JSON functions on text. The parser has turned their clauses into arguments (`parse/json_call.rs`).
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::DataType;
+use datafusion_common::{DataFusionError, Result};
+use datafusion_expr::ScalarUDF;
+use serde_json::Value;
+
+use super::define::{Args, Column, Function, Kind, boolean_type, build_booleans, build_text, failed, text_type, wrong};
+
+pub(super) fn functions() -> Vec<ScalarUDF> {
+    use Kind::{Any, Text};
+    vec![
+        Function::new("is_json", &[Text, Text], boolean_type, is_json).required(1).build(),
+        Function::new("json_exists", &[Text, Text, Text], boolean_type, json_exists).required(2).build(),
+        // Arguments from the third on: on empty, its default, on error, its default.
+        Function::new("json_value", &[Text, Text, Text, Text, Text, Text], text_type, json_value).required(2).build(),
+        // The third argument is the wrapper.
+        Function::new("json_query", &[Text, Text, Text, Text, Text, Text, Text], text_type, json_query)
+            .required(2)
+            .build(),
+        Function::new("json_string", &[Any], text_type, json_string).coerce(json_types).build(),
+        Function::new("json_quote", &[Text], text_type, json_quote).build(),
+        // The first argument is the mode for NULL.
+        Function::new("json_object", &[Any], text_type, json_object).variadic().coerce(json_types).build(),
+        Function::new("json_array", &[Any], text_type, json_array).variadic().coerce(json_types).build(),
+    ]
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Field(String),
+    Index(usize),
+    All,
+}
+
+/// A path of the lax kind: `$`, `.name`, `['name']`, `[0]`, `[*]`, `.*`.
+#[derive(Clone, Debug)]
+struct Path {
+    steps: Vec<Step>,
+    is_strict: bool,
+}
+
+impl Path {
+    fn compile(text: &str) -> Result<Self> {
+        let bad =
+            || DataFusionError::Execution(format!("`{text}` is no JSON path; write `$.name`, `$[0]` or `$.a[*].b`"));
+        let trimmed = text.trim();
+        let (is_strict, path) = match trimmed.strip_prefix("strict ") {
+            Some(path) => (true, path),
+            None => (false, trimmed.strip_prefix("lax ").unwrap_or(trimmed)),
+        };
+        let mut rest = path.trim_start().strip_prefix('$').ok_or_else(bad)?;
+        let mut steps = Vec::new();
+        while !rest.is_empty() {
+            if let Some(behind) = rest.strip_prefix('.') {
+                let end = behind.find(['.', '[']).unwrap_or(behind.len());
+                let (name, behind) = behind.split_at_checked(end).ok_or_else(bad)?;
+                let name = name.trim().trim_matches('"');
+                if name.is_empty() {
+                    return Err(bad());
+                }
+                steps.push(if name == "*" { Step::All } else { Step::Field(name.to_owned()) });
+                rest = behind;
+            } else if let Some(behind) = rest.strip_prefix('[') {
+                let (inside, behind) = behind.split_once(']').ok_or_else(bad)?;
+                let inside = inside.trim();
+                let quoted = inside
+                    .strip_prefix('\'')
+                    .and_then(|inside| inside.strip_suffix('\''))
+                    .or_else(|| inside.strip_prefix('"').and_then(|inside| inside.strip_suffix('"')));
+                steps.push(match quoted {
+                    Some(name) => Step::Field(name.to_owned()),
+                    None if inside == "*" => Step::All,
+                    None => Step::Index(inside.parse().map_err(|_| bad())?),
+                });
+                rest = behind;
+            } else {
+                return Err(bad());
+            }
+        }
+        Ok(Self { steps, is_strict })
+    }
+
+    fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
+        let mut found = vec![value];
+        for step in &self.steps {
+            found = found
+                .into_iter()
+                .flat_map(|value| -> Vec<&'a Value> {
+                    match (step, value) {
+                        (Step::Field(name), Value::Object(fields)) => fields.get(name).into_iter().collect(),
+                        // Lax: a field of an array is that of each of its elements.
+                        (Step::Field(name), Value::Array(items)) if !self.is_strict => {
+                            items.iter().filter_map(|item| item.get(name)).collect()
+                        }
+                        (Step::Index(index), Value::Array(items)) => items.get(*index).into_iter().collect(),
+                        (Step::Index(0), other) if !self.is_strict => vec![other],
+                        (Step::All, Value::Array(items)) => items.iter().collect(),
+                        (Step::All, Value::Object(fields)) => fields.values().collect(),
+                        _ => Vec::new(),
+                    }
+                })
+                .collect();
+        }
+        found
+    }
+}
+
+/// The path of the last row.
+#[derive(Default)]
+struct PathCache {
+    last: Option<(String, Path)>,
+}
+
+impl PathCache {
+    fn get(&mut self, text: &str) -> Result<&Path> {
+        if !matches!(&self.last, Some((last, _)) if last == text) {
+            self.last = Some((text.to_owned(), Path::compile(text)?));
+        }
+        match &self.last {
+            Some((_, path)) => Ok(path),
+            None => failed("a path was not kept"),
+        }
+    }
+}
+
+/// `IS_JSON(text [, 'VALUE' | 'SCALAR' | 'ARRAY' | 'OBJECT'])`; NULL is not.
+fn is_json(args: &Args) -> Result<ArrayRef> {
+    let texts = args.text(0)?;
+    let kind =
+        if args.len() > 1 { args.literal_text(1)?.unwrap_or("VALUE").to_ascii_uppercase() } else { "VALUE".to_owned() };
+    build_booleans(args.rows, |row| {
+        let Some(text) = texts.get(row) else { return Ok(Some(false)) };
+        if kind == "VALUE" {
+            return Ok(Some(serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()));
+        }
+        let value: Option<Value> = serde_json::from_str(text).ok();
+        Ok(Some(match (kind.as_str(), value) {
+            ("ARRAY", Some(value)) => value.is_array(),
+            ("OBJECT", Some(value)) => value.is_object(),
+            ("SCALAR", Some(value)) => !value.is_array() && !value.is_object(),
+            _ => false,
+        }))
+    })
+}
+
+fn json_exists(args: &Args) -> Result<ArrayRef> {
+    let (texts, paths) = (args.text(0)?, args.text(1)?);
+    let on_error =
+        if args.len() > 2 { args.literal_text(2)?.unwrap_or("FALSE").to_owned() } else { "FALSE".to_owned() };
+    let mut cache = PathCache::default();
+    build_booleans(args.rows, |row| {
+        let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
+        let path = cache.get(path)?;
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => Ok(Some(!path.find(&value).is_empty())),
+            Err(error) => match on_error.as_str() {
+                "TRUE" => Ok(Some(true)),
+                "UNKNOWN" => Ok(None),
+                "ERROR" => failed(format!("JSON_EXISTS cannot read its text: {error}")),
+                _ => Ok(Some(false)),
+            },
+        }
+    })
+}
+
+/// What to give where there is no value, or no single one.
+struct Behaviour<'a> {
+    mode: String,
+    default: Option<Column<&'a arrow::array::StringArray>>,
+    what: &'static str,
+}
+
+impl<'a> Behaviour<'a> {
+    fn of(args: &'a Args, index: usize, what: &'static str) -> Result<Self> {
+        let mode =
+            if args.len() > index { args.literal_text(index)?.unwrap_or("NULL").to_owned() } else { "NULL".to_owned() };
+        let default = if args.len() > index + 1 { Some(args.text(index + 1)?) } else { None };
+        Ok(Self { mode, default, what })
+    }
+
+    fn apply(&self, row: usize, out: &mut String) -> Result<Option<()>> {
+        match self.mode.as_str() {
+            "DEFAULT" => Ok(self.default.as_ref().and_then(|default| default.get(row)).map(|text| out.push_str(text))),
+            "EMPTY ARRAY" => {
+                out.push_str("[]");
+                Ok(Some(()))
+            }
+            "EMPTY OBJECT" => {
+                out.push_str("{}");
+                Ok(Some(()))
+            }
+            "ERROR" => failed(format!("a JSON path {}", self.what)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A scalar as text. Objects, arrays and several values are errors, as `ON ERROR` decides.
+fn json_value(args: &Args) -> Result<ArrayRef> {
+    let (texts, paths) = (args.text(0)?, args.text(1)?);
+    let on_empty = Behaviour::of(args, 2, "finds nothing")?;
+    let on_error = Behaviour::of(args, 4, "finds no scalar, or the text is no JSON")?;
+    let mut cache = PathCache::default();
+    build_text(args.rows, |row, out| {
+        let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
+        let path = cache.get(path)?;
+        let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
+        match path.find(&value).as_slice() {
+            [] => on_empty.apply(row, out),
+            [Value::Null] => Ok(None),
+            [Value::String(text)] => {
+                out.push_str(text);
+                Ok(Some(()))
+            }
+            [scalar @ (Value::Bool(_) | Value::Number(_))] => {
+                out.push_str(&scalar.to_string());
+                Ok(Some(()))
+            }
+            _ => on_error.apply(row, out),
+        }
+    })
+}
+
+/// Objects and arrays as JSON text; scalars only with a wrapper.
+fn json_query(args: &Args) -> Result<ArrayRef> {
+    let (texts, paths) = (args.text(0)?, args.text(1)?);
+    let wrapper =
+        if args.len() > 2 { args.literal_text(2)?.unwrap_or("WITHOUT").to_owned() } else { "WITHOUT".to_owned() };
+    let on_empty = Behaviour::of(args, 3, "finds nothing")?;
+    let on_error = Behaviour::of(args, 5, "finds no array or object, or the text is no JSON")?;
+    let mut cache = PathCache::default();
+    build_text(args.rows, |row, out| {
+        let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
+        let path = cache.get(path)?;
+        let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
+        let found = path.find(&value);
+        let wrap = |found: Vec<&Value>, out: &mut String| {
+            out.push_str(&Value::Array(found.into_iter().cloned().collect()).to_string());
+            Ok(Some(()))
+        };
+        match (found.as_slice(), wrapper.as_str()) {
+            ([], _) => on_empty.apply(row, out),
+            ([value @ (Value::Array(_) | Value::Object(_))], "WITHOUT" | "CONDITIONAL") => {
+                out.push_str(&value.to_string());
+                Ok(Some(()))
+            }
+            (_, "WITHOUT") => on_error.apply(row, out),
+            _ => wrap(found, out),
+        }
+    })
+}
+
+/// Scalars keep their kind; whatever JSON has no form for is refused.
+fn json_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    types
+        .iter()
+        .map(|data_type| match data_type {
+            DataType::Boolean => Ok(DataType::Boolean),
+            data_type if data_type.is_integer() => Ok(DataType::Int64),
+            data_type if data_type.is_floating() => Ok(DataType::Float64),
+            DataType::Decimal128(..) => Ok(data_type.clone()),
+            DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Null
+            | DataType::Date32
+            | DataType::Timestamp(..)
+            | DataType::Time32(_)
+            | DataType::Time64(_) => Ok(DataType::Utf8),
+            other => wrong(format!("{} cannot be written as JSON", crate::types::sql_name(other))),
+        })
+        .collect()
+}
+
+fn json_quote(args: &Args) -> Result<ArrayRef> {
+    let texts = args.text(0)?;
+    build_text(args.rows, |row, out| Ok(texts.get(row).map(|text| out.push_str(&Value::from(text).to_string()))))
+}
+
+/// Writes row `row` of an argument as JSON. `false`: it is NULL, and nothing was written.
+fn write_json(args: &Args, index: usize, row: usize, out: &mut String) -> Result<bool> {
+    use arrow::datatypes::{Float64Type, Int64Type};
+    let (array, literal) = args.raw(index)?;
+    let row = if literal { 0 } else { row };
+    if array.is_null(row) {
+        return Ok(false);
+    }
+    match array.data_type() {
+        DataType::Boolean => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
+        DataType::Int64 => out.push_str(&array.as_primitive::<Int64Type>().value(row).to_string()),
+        DataType::Float64 => {
+            let value = array.as_primitive::<Float64Type>().value(row);
+            match serde_json::Number::from_f64(value) {
+                Some(number) => out.push_str(&number.to_string()),
+                None => return failed(format!("{value} cannot be written as JSON")),
+            }
+        }
+        DataType::Utf8 => out.push_str(&Value::from(array.as_string::<i32>().value(row)).to_string()),
+        _ => out.push_str(&arrow::util::display::array_value_to_string(array, row)?),
+    }
+    Ok(true)
+}
+
+fn json_string(args: &Args) -> Result<ArrayRef> {
+    build_text(args.rows, |row, out| Ok(write_json(args, 0, row, out)?.then_some(())))
+}
+
+fn json_object(args: &Args) -> Result<ArrayRef> {
+    let absent = args.literal_text(0)? == Some("ABSENT");
+    build_text(args.rows, |row, out| {
+        out.push('{');
+        for index in (1..args.len()).step_by(2) {
+            let before = out.len();
+            if before > 1 {
+                out.push(',');
+            }
+            if !write_json(args, index, row, out)? {
+                return failed("a key of JSON_OBJECT is NULL");
+            }
+            out.push(':');
+            if !write_json(args, index + 1, row, out)? {
+                if absent {
+                    out.truncate(before);
+                } else {
+                    out.push_str("null");
+                }
+            }
+        }
+        out.push('}');
+        Ok(Some(()))
+    })
+}
+
+fn json_array(args: &Args) -> Result<ArrayRef> {
+    let absent = args.literal_text(0)? == Some("ABSENT");
+    build_text(args.rows, |row, out| {
+        out.push('[');
+        for index in 1..args.len() {
+            let before = out.len();
+            if before > 1 {
+                out.push(',');
+            }
+            if !write_json(args, index, row, out)? {
+                if absent {
+                    out.truncate(before);
+                } else {
+                    out.push_str("null");
+                }
+            }
+        }
+        out.push(']');
+        Ok(Some(()))
+    })
+}

@@ -1,0 +1,411 @@
+//! Patterns: Java's date patterns, and regular expressions with Java's replacement texts.
+
+use std::fmt::Write;
+
+use arrow::array::ArrayRef;
+use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use datafusion_common::Result;
+use datafusion_expr::ScalarUDF;
+use regex::Regex;
+
+use super::define::{
+    Args, Function, Kind, boolean_type, build_booleans, build_slices, build_text, failed, text_type, wrong,
+};
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Item {
+    Literal(String),
+    /// A pattern letter and how often it stands.
+    Field(char, usize),
+}
+
+/// A compiled pattern of Java's `DateTimeFormatter`.
+#[derive(Clone, Debug)]
+pub(super) struct DatePattern {
+    items: Vec<Item>,
+}
+
+/// The pattern of the last row: a pattern is nearly always the same for all rows.
+#[derive(Default)]
+pub(super) struct PatternCache {
+    last: Option<(String, DatePattern)>,
+}
+
+impl PatternCache {
+    pub(super) fn get(&mut self, pattern: &str) -> Result<&DatePattern> {
+        if !matches!(&self.last, Some((last, _)) if last == pattern) {
+            self.last = Some((pattern.to_owned(), DatePattern::compile(pattern)?));
+        }
+        match &self.last {
+            Some((_, compiled)) => Ok(compiled),
+            None => failed("a pattern was not kept"),
+        }
+    }
+}
+
+impl DatePattern {
+    pub(super) fn compile(pattern: &str) -> Result<Self> {
+        let mut items: Vec<Item> = Vec::new();
+        let mut literal = String::new();
+        let mut characters = pattern.chars().peekable();
+        while let Some(c) = characters.next() {
+            if c == '\'' {
+                if characters.next_if_eq(&'\'').is_some() {
+                    literal.push('\'');
+                    continue;
+                }
+                loop {
+                    match characters.next() {
+                        Some('\'') if characters.next_if_eq(&'\'').is_some() => literal.push('\''),
+                        Some('\'') => break,
+                        Some(other) => literal.push(other),
+                        None => return failed(format!("the date pattern `{pattern}` has an open quote")),
+                    }
+                }
+            } else if c.is_ascii_alphabetic() {
+                if !"yuMLdDHhkmsSnaEeQwXZzK".contains(c) {
+                    return failed(format!(
+                        "the date pattern `{pattern}` has the letter `{c}`, which is not supported"
+                    ));
+                }
+                let mut count = 1;
+                while characters.next_if_eq(&c).is_some() {
+                    count += 1;
+                }
+                if !literal.is_empty() {
+                    items.push(Item::Literal(std::mem::take(&mut literal)));
+                }
+                items.push(Item::Field(c, count));
+            } else {
+                literal.push(c);
+            }
+        }
+        if !literal.is_empty() {
+            items.push(Item::Literal(literal));
+        }
+        Ok(Self { items })
+    }
+
+    pub(super) fn format(&self, time: NaiveDateTime, out: &mut String) {
+        for item in &self.items {
+            // Writing into a String cannot fail.
+            let _ = match item {
+                Item::Literal(text) => out.write_str(text),
+                Item::Field(letter, count) => format_field(*letter, *count, time, out),
+            };
+        }
+    }
+
+    /// `None` if the text does not fit the pattern or is no time that exists.
+    pub(super) fn parse(&self, text: &str) -> Option<NaiveDateTime> {
+        let mut rest = text;
+        let mut parts = Parts::default();
+        for (index, item) in self.items.iter().enumerate() {
+            match item {
+                Item::Literal(literal) => rest = rest.strip_prefix(literal.as_str())?,
+                Item::Field(letter, count) => {
+                    let is_adjacent = matches!(self.items.get(index + 1), Some(Item::Field(..)));
+                    rest = parts.take(*letter, *count, is_adjacent, rest)?;
+                }
+            }
+        }
+        if rest.is_empty() { parts.finish() } else { None }
+    }
+}
+
+fn format_field(letter: char, count: usize, time: NaiveDateTime, out: &mut String) -> std::fmt::Result {
+    let hour = time.hour();
+    let name = |names: &[&'static str], index: u32| names.get(index as usize).copied().unwrap_or_default();
+    let cut = |text: &'static str| if count < 4 { text.get(..3).unwrap_or(text) } else { text };
+    match letter {
+        'y' | 'u' if count == 2 => write!(out, "{:02}", time.year().rem_euclid(100)),
+        'y' | 'u' => write!(out, "{:0count$}", time.year()),
+        'M' | 'L' if count >= 3 => out.write_str(cut(name(&MONTHS, time.month0()))),
+        'M' | 'L' => write!(out, "{:0count$}", time.month()),
+        'd' => write!(out, "{:0count$}", time.day()),
+        'D' => write!(out, "{:0count$}", time.ordinal()),
+        'H' => write!(out, "{hour:0count$}"),
+        'k' => write!(out, "{:0count$}", if hour == 0 { 24 } else { hour }),
+        'h' => write!(out, "{:0count$}", if hour % 12 == 0 { 12 } else { hour % 12 }),
+        'K' => write!(out, "{:0count$}", hour % 12),
+        'm' => write!(out, "{:0count$}", time.minute()),
+        's' => write!(out, "{:0count$}", time.second()),
+        'S' => {
+            let nanos = format!("{:09}", time.nanosecond());
+            write!(out, "{:0<count$}", nanos.get(..count.min(9)).unwrap_or_default())
+        }
+        'n' => write!(out, "{:0count$}", time.nanosecond()),
+        'a' => out.write_str(if hour < 12 { "AM" } else { "PM" }),
+        'E' => out.write_str(cut(name(&DAYS, time.weekday().num_days_from_monday()))),
+        'e' => write!(out, "{:0count$}", time.weekday().number_from_sunday()),
+        'Q' => write!(out, "{:0count$}", time.month0() / 3 + 1),
+        'w' => write!(out, "{:0count$}", time.iso_week().week()),
+        'X' => out.write_str("Z"),
+        'Z' => out.write_str("+0000"),
+        _ => out.write_str("UTC"),
+    }
+}
+
+/// What a text gave so far.
+#[derive(Default)]
+struct Parts {
+    year: Option<i32>,
+    month: Option<u32>,
+    day: Option<u32>,
+    day_of_year: Option<u32>,
+    hour: Option<u32>,
+    half: Option<u32>,
+    half_hour: Option<u32>,
+    minute: u32,
+    second: u32,
+    nanosecond: u32,
+    offset_seconds: i64,
+}
+
+impl Parts {
+    /// Takes one field off the text and gives the rest.
+    fn take<'a>(&mut self, letter: char, count: usize, is_adjacent: bool, text: &'a str) -> Option<&'a str> {
+        match letter {
+            'M' | 'L' if count >= 3 => {
+                let (index, rest) = take_name(&MONTHS, count, text)?;
+                self.month = Some(index + 1);
+                return Some(rest);
+            }
+            'E' => return take_name(&DAYS, count, text).map(|(_, rest)| rest),
+            'a' => {
+                let half = text.get(..2)?;
+                self.half = Some(if half.eq_ignore_ascii_case("PM") {
+                    12
+                } else if half.eq_ignore_ascii_case("AM") {
+                    0
+                } else {
+                    return None;
+                });
+                return text.get(2..);
+            }
+            'X' | 'Z' | 'z' => return self.take_zone(text),
+            _ => {}
+        }
+        // One letter takes as many digits as there are; several take exactly that many.
+        let most = match (count, letter) {
+            (1, 'y' | 'u' | 'S' | 'n') => 9,
+            (1, 'D') => 3,
+            (1, _) => 2,
+            (_, 'S') => count.min(9),
+            _ => count,
+        };
+        let most = if is_adjacent { count } else { most };
+        let digits = text.bytes().take(most).take_while(u8::is_ascii_digit).count();
+        if digits < count.min(most) || digits == 0 {
+            return None;
+        }
+        let number: u32 = text.get(..digits)?.parse().ok()?;
+        match letter {
+            'y' | 'u' => {
+                let year = i32::try_from(number).ok()?;
+                self.year = Some(if count == 2 { 2_000 + year } else { year });
+            }
+            'M' | 'L' => self.month = Some(number),
+            'd' => self.day = Some(number),
+            'D' => self.day_of_year = Some(number),
+            'H' => self.hour = Some(number),
+            'k' => self.hour = Some(number % 24),
+            'h' | 'K' => self.half_hour = Some(number % 12),
+            'm' => self.minute = number,
+            's' => self.second = number,
+            'S' => self.nanosecond = number.checked_mul(10_u32.checked_pow(9 - u32::try_from(digits).ok()?)?)?,
+            'n' => self.nanosecond = number,
+            _ => return None,
+        }
+        text.get(digits..)
+    }
+
+    /// `Z`, `UTC`, `GMT`, `+08:00`, `+0800` or `+08`.
+    fn take_zone<'a>(&mut self, text: &'a str) -> Option<&'a str> {
+        for name in ["UTC", "GMT", "Z"] {
+            if let Some(rest) = text.strip_prefix(name) {
+                return Some(rest);
+            }
+        }
+        let sign = match text.chars().next()? {
+            '+' => 1,
+            '-' => -1,
+            _ => return None,
+        };
+        let hours: i64 = text.get(1..3)?.parse().ok()?;
+        let rest = text.get(3..)?;
+        let behind = rest.strip_prefix(':').unwrap_or(rest);
+        let minutes = behind.get(..2).and_then(|minutes| minutes.parse::<i64>().ok());
+        self.offset_seconds = sign * (hours * 3_600 + minutes.unwrap_or(0) * 60);
+        if minutes.is_some() { behind.get(2..) } else { Some(rest) }
+    }
+
+    fn finish(&self) -> Option<NaiveDateTime> {
+        let year = self.year.unwrap_or(1970);
+        let date = match self.day_of_year {
+            Some(day) => NaiveDate::from_yo_opt(year, day)?,
+            None => NaiveDate::from_ymd_opt(year, self.month.unwrap_or(1), self.day.unwrap_or(1))?,
+        };
+        let hour = match (self.hour, self.half_hour) {
+            (Some(hour), _) => hour,
+            (None, Some(hour)) => hour + self.half.unwrap_or(0),
+            (None, None) => 0,
+        };
+        let time = NaiveTime::from_hms_nano_opt(hour, self.minute, self.second, self.nanosecond)?;
+        date.and_time(time).checked_sub_signed(chrono::TimeDelta::try_seconds(self.offset_seconds)?)
+    }
+}
+
+fn take_name<'a>(names: &[&str], count: usize, text: &'a str) -> Option<(u32, &'a str)> {
+    for (index, name) in names.iter().enumerate() {
+        let name = if count < 4 { name.get(..3).unwrap_or(name) } else { name };
+        if text.get(..name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)) {
+            return Some((u32::try_from(index).ok()?, text.get(name.len()..)?));
+        }
+    }
+    None
+}
+
+pub(super) fn functions() -> Vec<ScalarUDF> {
+    use Kind::{Integer, Text};
+    vec![
+        Function::new("regexp_extract", &[Text, Text, Integer], text_type, regexp_extract).required(2).build(),
+        Function::new("regexp_replace", &[Text, Text, Text], text_type, regexp_replace).build(),
+        Function::new("regexp", &[Text, Text], boolean_type, regexp).alias("rlike").build(),
+        Function::new("regexp_substr", &[Text, Text], text_type, regexp_substr).build(),
+    ]
+}
+
+/// The expression of the last row.
+#[derive(Default)]
+struct RegexCache {
+    last: Option<(String, Regex)>,
+}
+
+impl RegexCache {
+    fn get(&mut self, pattern: &str) -> Result<&Regex> {
+        if !matches!(&self.last, Some((last, _)) if last == pattern) {
+            let compiled =
+                Regex::new(pattern).or_else(|error| wrong(format!("`{pattern}` is no regular expression: {error}")))?;
+            self.last = Some((pattern.to_owned(), compiled));
+        }
+        match &self.last {
+            Some((_, compiled)) => Ok(compiled),
+            None => failed("an expression was not kept"),
+        }
+    }
+}
+
+/// The group of the first match; NULL without a match or group. Group 0 is the whole match.
+fn regexp_extract(args: &Args) -> Result<ArrayRef> {
+    let (texts, patterns) = (args.text(0)?, args.text(1)?);
+    let groups = if args.len() > 2 { Some(args.integer(2)?) } else { None };
+    let mut cache = RegexCache::default();
+    build_slices(args.rows, |row| {
+        let group = match &groups {
+            None => Some(0),
+            Some(groups) => groups.get(row),
+        };
+        let (Some(text), Some(pattern), Some(group)) = (texts.get(row), patterns.get(row), group) else {
+            return Ok(None);
+        };
+        let Ok(group) = usize::try_from(group) else { return Ok(None) };
+        let regex = cache.get(pattern)?;
+        if group == 0 {
+            return Ok(regex.find(text).map(|found| found.as_str()));
+        }
+        Ok(regex.captures(text).and_then(|captures| captures.get(group)).map(|found| found.as_str()))
+    })
+}
+
+/// Replaces all matches; `$1` and `${name}` are groups, `\` quotes, as in Java.
+fn regexp_replace(args: &Args) -> Result<ArrayRef> {
+    let (texts, patterns, replacements) = (args.text(0)?, args.text(1)?, args.text(2)?);
+    let mut cache = RegexCache::default();
+    build_text(args.rows, |row, out| {
+        let (Some(text), Some(pattern), Some(replacement)) = (texts.get(row), patterns.get(row), replacements.get(row))
+        else {
+            return Ok(None);
+        };
+        let regex = cache.get(pattern)?;
+        let mut end = 0;
+        for captures in regex.captures_iter(text) {
+            let Some(found) = captures.get(0) else { continue };
+            out.push_str(text.get(end..found.start()).unwrap_or_default());
+            expand(&captures, replacement, out)?;
+            end = found.end();
+        }
+        out.push_str(text.get(end..).unwrap_or_default());
+        Ok(Some(()))
+    })
+}
+
+fn expand(captures: &regex::Captures, replacement: &str, out: &mut String) -> Result<()> {
+    let mut characters = replacement.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => out.extend(characters.next()),
+            '$' if characters.next_if_eq(&'{').is_some() => {
+                let name: String = characters.by_ref().take_while(|c| *c != '}').collect();
+                out.push_str(captures.name(&name).map(|found| found.as_str()).unwrap_or_default());
+            }
+            '$' => {
+                let Some(mut group) = characters.next_if(char::is_ascii_digit).and_then(|c| c.to_digit(10)) else {
+                    return failed(format!(
+                        "`{replacement}` has a `$` without the number of a group; write `\\$` for the sign"
+                    ));
+                };
+                // As many digits as there are groups for.
+                while let Some(digit) = characters.peek().and_then(|c| c.to_digit(10)) {
+                    let longer = group * 10 + digit;
+                    if longer as usize >= captures.len() {
+                        break;
+                    }
+                    group = longer;
+                    characters.next();
+                }
+                if group as usize >= captures.len() {
+                    return failed(format!("`{replacement}` names group {group}, which the expression does not have"));
+                }
+                out.push_str(captures.get(group as usize).map(|found| found.as_str()).unwrap_or_default());
+            }
+            other => out.push(other),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the expression is found anywhere in the text.
+fn regexp(args: &Args) -> Result<ArrayRef> {
+    let (texts, patterns) = (args.text(0)?, args.text(1)?);
+    let mut cache = RegexCache::default();
+    build_booleans(args.rows, |row| {
+        let (Some(text), Some(pattern)) = (texts.get(row), patterns.get(row)) else { return Ok(None) };
+        Ok(Some(cache.get(pattern)?.is_match(text)))
+    })
+}
+
+fn regexp_substr(args: &Args) -> Result<ArrayRef> {
+    let (texts, patterns) = (args.text(0)?, args.text(1)?);
+    let mut cache = RegexCache::default();
+    build_slices(args.rows, |row| {
+        let (Some(text), Some(pattern)) = (texts.get(row), patterns.get(row)) else { return Ok(None) };
+        Ok(cache.get(pattern)?.find(text).map(|found| found.as_str()))
+    })
+}

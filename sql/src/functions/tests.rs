@@ -1,0 +1,1 @@
+//! Tables of calls and their hand-computed results.
