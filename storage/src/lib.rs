@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod crash_safe;
 pub mod env;
 pub mod log;
+pub mod meta;
 pub mod object;
 pub mod state;
 pub mod suite;
