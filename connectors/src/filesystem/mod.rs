@@ -20,7 +20,9 @@ use qanat_proto::connector::{
 };
 use qanat_proto::error::Result;
 
+pub(crate) use self::output::Output;
 use self::source::FilesystemSource;
+pub(crate) use self::split_reader::{FileSplitReader, FirstRow};
 use crate::contract::{Context, ReadRequest, Sink, Source};
 use crate::format;
 use crate::format::decode::FormatOptions;

@@ -18,7 +18,7 @@ use crate::format::reader::Chunk;
 
 /// Where each output column comes from.
 #[derive(Clone)]
-pub(super) struct Output {
+pub(crate) struct Output {
     schema: SchemaRef,
     columns: Vec<Column>,
 }
@@ -39,7 +39,7 @@ enum Column {
 
 impl Output {
     /// For a request over `physical`, of which the files hold `file_columns`.
-    pub(super) fn new(physical: &Schema, file_columns: &Schema, request: &ReadRequest) -> Result<Self> {
+    pub(crate) fn new(physical: &Schema, file_columns: &Schema, request: &ReadRequest) -> Result<Self> {
         let mut fields: Vec<FieldRef> = Vec::new();
         let mut columns = Vec::new();
         let mut decoded = 0;
@@ -64,7 +64,7 @@ impl Output {
     }
 
     /// The columns of the files to decode, in order.
-    pub(super) fn file_projection(&self) -> Vec<usize> {
+    pub(crate) fn file_projection(&self) -> Vec<usize> {
         let columns = self.columns.iter();
         columns.filter_map(|c| if let Column::File { column, .. } = c { Some(*column) } else { None }).collect()
     }
@@ -87,13 +87,23 @@ impl Output {
         Ok(Self { schema: Arc::clone(&self.schema), columns })
     }
 
+    /// For an origin that is always the same.
+    pub(crate) fn with_origin(mut self, origin: &str) -> Self {
+        for column in &mut self.columns {
+            if matches!(column, Column::Metadata(MetadataKind::Origin)) {
+                *column = Column::Constant(Arc::new(StringArray::from(vec![origin])));
+            }
+        }
+        self
+    }
+
     /// Whether rows are numbered.
-    pub(super) fn wants_offsets(&self) -> bool {
+    pub(crate) fn wants_offsets(&self) -> bool {
         self.columns.iter().any(|c| matches!(c, Column::Metadata(MetadataKind::Offset)))
     }
 
     /// The rows of a chunk whose first record is number `first_row` of its origin.
-    pub(super) fn rows(&self, chunk: &Chunk, first_row: u64, now_ms: i64) -> Result<RecordBatch> {
+    pub(crate) fn rows(&self, chunk: &Chunk, first_row: u64, now_ms: i64) -> Result<RecordBatch> {
         let count = chunk.rows.num_rows();
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (column, field) in self.columns.iter().zip(self.schema.fields()) {

@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 /// Whether [`conform`] can make `wanted` of `found`, single values that overflow aside.
-pub(super) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
+pub(crate) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
     use DataType as T;
     let is_text = |t: &T| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
     let is_bytes = |t: &T| matches!(t, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_));
@@ -51,7 +51,7 @@ pub(super) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
 ///
 /// # Errors
 /// A value that does not fit.
-pub(super) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
     if array.data_type() == wanted {
         return Ok(Arc::clone(array));
     }

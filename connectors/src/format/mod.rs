@@ -15,6 +15,8 @@ pub mod stream;
 pub mod text;
 mod time;
 
+pub(crate) use self::cast::{can_conform, conform};
+
 use qanat_proto::connector::{FormatDescriptor, OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 
@@ -129,4 +131,9 @@ pub fn of_table(table: &TableDescriptor, allowed: &[&str]) -> Result<&'static Fo
             None => error.hint(format!("formats are: {}", allowed.join(", "))),
         }
     })
+}
+
+/// A timestamp as text, SQL or ISO-8601, in milliseconds since 1970 UTC.
+pub fn parse_timestamp_ms(text: &str) -> Option<i64> {
+    time::parse_timestamp(text.trim().as_bytes(), arrow::datatypes::TimeUnit::Millisecond)
 }

@@ -13,6 +13,8 @@ use qanat_storage::env::{Disk, File, OpenMode};
 
 /// Bytes asked of the disk at once: large enough for the disk, small enough for the cache.
 pub const CHUNK_BYTES: usize = 1 << 20;
+/// The first piece of a file is smaller, so that many small files cost little; the size then doubles.
+const FIRST_CHUNK_BYTES: usize = 32 << 10;
 
 /// Where text formats read from.
 pub trait ByteStream: Send {
@@ -77,7 +79,7 @@ impl FileInput {
     pub fn stream(&self, byte: u64) -> Result<Box<dyn ByteStream>> {
         let file = self.open()?;
         if self.compression == Compression::None {
-            return Ok(Box::new(PlainStream { input: self.clone(), file, offset: byte }));
+            return Ok(Box::new(PlainStream { input: self.clone(), file, offset: byte, chunk: FIRST_CHUNK_BYTES }));
         }
         let reader = self.decompressed(file)?;
         Ok(Box::new(ReadStream { input: self.clone(), reader, offset: 0, skip: byte }))
@@ -133,12 +135,13 @@ struct PlainStream {
     input: FileInput,
     file: Arc<dyn File>,
     offset: u64,
+    chunk: usize,
 }
 
 impl ByteStream for PlainStream {
     fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<Fill> {
         let before = buffer.len();
-        buffer.resize(before + CHUNK_BYTES, 0);
+        buffer.resize(before + self.chunk, 0);
         let target = buffer.get_mut(before..).unwrap_or_default();
         let outcome = self.file.read_at(target, self.offset);
         buffer.truncate(before + outcome.as_ref().map_or(0, |n| *n));
@@ -153,6 +156,7 @@ impl ByteStream for PlainStream {
             }
             Ok(n) => {
                 self.offset += n as u64;
+                self.chunk = (self.chunk * 2).min(CHUNK_BYTES);
                 Ok(Fill::Bytes(n))
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Fill::Bytes(0)),
