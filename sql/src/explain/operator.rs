@@ -1,0 +1,155 @@
+//! What an operator does and keeps, in words.
+
+use std::fmt::Write;
+
+use arrow::datatypes::SchemaRef;
+use qanat_proto::graph::{
+    AggregateCall, CalcNode, JoinKind, LookupJoinNode, Operator, OperatorKind, SortKey, TimeDomain, WindowSource,
+};
+
+use crate::types::sql_name;
+
+/// The operator's own lines, indented.
+pub(super) fn lines(operator: &Operator, text: &mut String) {
+    let mut line = |what: &str, value: String| {
+        let _ = writeln!(text, "    {what}: {value}");
+    };
+    match &operator.kind {
+        OperatorKind::Source(node) => {
+            line("columns", columns(&operator.output));
+            if let Some(filter) = &node.pushed_filter {
+                line("may skip unless", filter.text.clone());
+            }
+            if let Some(watermark) = &node.watermark {
+                line("watermark", watermark.expr.text.clone());
+            }
+            line("read", if node.bounded { "bounded" } else { "unbounded" }.to_owned());
+        }
+        OperatorKind::Calc(node) => calc(node, &mut line),
+        OperatorKind::Unnest(node) => {
+            let outer = if node.outer { ", outer" } else { "" };
+            line("unnest", format!("column {}{outer}", node.column + 1));
+            line("columns", columns(&operator.output));
+        }
+        OperatorKind::AssignWindow(node) => line("time", domain(node.domain).to_owned()),
+        OperatorKind::WindowAggregate(node) => {
+            let time = match &node.window {
+                WindowSource::Function { domain: d, .. } | WindowSource::Columns { domain: d, .. } => domain(*d),
+            };
+            line("time", time.to_owned());
+            let keys = operator.output.fields().iter().take(node.keys.len());
+            line("keys", list(keys.map(|f| f.name().clone())));
+            line("aggregates", list(node.aggregates.iter().map(call)));
+            lateness(node.allowed_lateness_ms, &mut line);
+        }
+        OperatorKind::WindowJoin(node) => {
+            line("time", domain(node.domain).to_owned());
+            if let Some(filter) = &node.filter {
+                line("filter", filter.text.clone());
+            }
+            lateness(node.allowed_lateness_ms, &mut line);
+        }
+        OperatorKind::WindowTopN(node) => {
+            line("time", domain(node.domain).to_owned());
+            line("order", list(node.order_by.iter().map(sort)));
+            line("rows", format!("{} to {}", node.skip + 1, node.limit));
+            lateness(node.allowed_lateness_ms, &mut line);
+        }
+        OperatorKind::LookupJoin(node) => lookup(node, &mut line),
+        OperatorKind::Sink(node) => {
+            line("columns", columns(&operator.output));
+            line("connector", node.table.connector.clone());
+            if node.overwrite {
+                line("overwrite", "yes".to_owned());
+            }
+        }
+    }
+}
+
+fn calc(node: &CalcNode, line: &mut impl FnMut(&str, String)) {
+    if let Some(filter) = &node.filter {
+        line("filter", filter.text.clone());
+    }
+    let project = node.projection.iter().map(|named| {
+        if named.expr.text == named.name { named.name.clone() } else { format!("{} AS {}", named.expr.text, named.name) }
+    });
+    line("project", list(project));
+}
+
+fn lookup(node: &LookupJoinNode, line: &mut impl FnMut(&str, String)) {
+    let kind = match node.kind {
+        JoinKind::Left => "left",
+        _ => "inner",
+    };
+    line("lookup", format!("{kind}, table {} ({})", node.table.name, node.table.connector));
+    line("loads", columns(&node.right));
+    if let Some(filter) = node.calc.as_ref().and_then(|calc| calc.filter.as_ref()) {
+        line("loads where", filter.text.clone());
+    }
+    if let Some(filter) = &node.filter {
+        line("filter", filter.text.clone());
+    }
+    let refresh = node.refresh_ms.map_or_else(|| "loaded once".to_owned(), |ms| format!("every {ms} ms, at a barrier"));
+    line("refresh", refresh);
+}
+
+fn lateness(ms: i64, line: &mut impl FnMut(&str, String)) {
+    if ms > 0 {
+        line("allowed lateness", format!("{ms} ms"));
+    }
+}
+
+/// What the operator keeps from one batch to the next.
+pub(super) fn state(operator: &Operator) -> Option<String> {
+    Some(match &operator.kind {
+        OperatorKind::Source(_) => "offsets and watermark of each split".to_owned(),
+        OperatorKind::Calc(_) | OperatorKind::Unnest(_) => return None,
+        OperatorKind::AssignWindow(node) => match node.shape {
+            qanat_proto::graph::WindowShape::Session { .. } => "rows of open sessions".to_owned(),
+            _ => return None,
+        },
+        OperatorKind::WindowAggregate(node) => {
+            format!("{} accumulators per key and open window", node.aggregates.len().max(1))
+        }
+        OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),
+        OperatorKind::WindowTopN(node) => format!("{} rows per partition and open window", node.limit),
+        OperatorKind::LookupJoin(_) => "the version of the loaded table".to_owned(),
+        OperatorKind::Sink(_) => "what is staged and not yet committed".to_owned(),
+    })
+}
+
+fn call(call: &AggregateCall) -> String {
+    let args = if call.args.is_empty() { "*".to_owned() } else { list(call.args.iter().map(|a| a.text.clone())) };
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let mut text = format!("{}({distinct}{args})", call.function);
+    if !call.order_by.is_empty() {
+        text = format!("{text} ORDER BY {}", list(call.order_by.iter().map(sort)));
+    }
+    if let Some(filter) = &call.filter {
+        text = format!("{text} FILTER ({})", filter.text);
+    }
+    format!("{text} AS {}", call.name)
+}
+
+fn sort(key: &SortKey) -> String {
+    let direction = if key.descending { "DESC" } else { "ASC" };
+    let nulls = if key.nulls_first { "NULLS FIRST" } else { "NULLS LAST" };
+    format!("{} {direction} {nulls}", key.expr.text)
+}
+
+fn columns(schema: &SchemaRef) -> String {
+    list(schema.fields().iter().map(|f| {
+        format!("{} {}{}", f.name(), sql_name(f.data_type()), if f.is_nullable() { "" } else { " NOT NULL" })
+    }))
+}
+
+fn domain(domain: TimeDomain) -> &'static str {
+    match domain {
+        TimeDomain::Event => "event",
+        TimeDomain::Processing => "processing",
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,223 @@
+//! The graph under construction: operators by stable id, edges, and the cut into connected jobs.
+//!
+//! An operator's id is a hash of what it *is*: its kind with columns by name, and the ids of its inputs
+//! with their partitioning. So equal sub-plans of a script become one operator, and an edited query
+//! keeps the state of the parts that did not change. A source is identified by its table alone: it may
+//! read another column and still continues from its offsets.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::datatypes::SchemaRef;
+use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::graph::{CalcNode, Edge, JobGraph, Operator, OperatorKind, Partitioning, SortKey, WindowSource};
+use qanat_proto::ids::OperatorId;
+use qanat_proto::limits::OPERATORS_MAX;
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// An input of an operator to be added: all `from` rows go to `port`.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub(crate) from: Vec<OperatorId>,
+    pub(crate) partitioning: Partitioning,
+}
+
+impl Port {
+    pub(crate) fn forward(from: &[OperatorId]) -> Self {
+        Self { from: from.to_vec(), partitioning: Partitioning::Forward }
+    }
+
+    /// By `columns`; all rows to one subtask if there are none.
+    pub(crate) fn hash(from: &[OperatorId], columns: Vec<usize>) -> Self {
+        let partitioning = if columns.is_empty() { Partitioning::Single } else { Partitioning::Hash { columns } };
+        Self { from: from.to_vec(), partitioning }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct GraphBuilder {
+    operators: Vec<Operator>,
+    index: HashMap<OperatorId, usize>,
+    edges: Vec<Edge>,
+}
+
+impl GraphBuilder {
+    /// Adds an operator, or finds the equal one that is there.
+    ///
+    /// # Errors
+    /// E0107 for too many operators.
+    pub(crate) fn add(
+        &mut self,
+        name: String,
+        kind: OperatorKind,
+        output: SchemaRef,
+        ports: Vec<Port>,
+    ) -> Result<OperatorId> {
+        let mut description = self.describe(&kind, &output, &ports);
+        let salted = matches!(kind, OperatorKind::Sink(_));
+        let mut copy = 0_u64;
+        let id = loop {
+            let id = OperatorId(xxh3_64(description.to_string().as_bytes()));
+            // Two equal INSERTs are two sinks. A second try also keeps ids apart should hashes ever meet.
+            match self.operator(id) {
+                None => break id,
+                Some(same) if !salted && same.kind_name() == kind_of(&kind) => return Ok(id),
+                Some(_) => {
+                    copy += 1;
+                    description["copy"] = json!(copy);
+                }
+            }
+        };
+        if self.operators.len() >= OPERATORS_MAX {
+            return Err(Error::new(Code::SqlLimit, format!("the script needs more than {OPERATORS_MAX} operators"))
+                .hint("run parts of it as scripts of their own, joined by log topics"));
+        }
+        for (port, input) in ports.into_iter().enumerate() {
+            for (position, from) in input.from.iter().enumerate() {
+                // The same rows twice into one port need two edges that can be told apart.
+                let repeats = input.from.iter().take(position).filter(|earlier| *earlier == from).count();
+                let from = if repeats == 0 { *from } else { self.pass_through(*from, repeats)? };
+                self.edges.push(Edge { from, to: id, port, partitioning: input.partitioning.clone() });
+            }
+        }
+        self.index.insert(id, self.operators.len());
+        self.operators.push(Operator { id, name, kind, output });
+        Ok(id)
+    }
+
+    pub(crate) fn operator(&self, id: OperatorId) -> Option<&Operator> {
+        self.index.get(&id).and_then(|position| self.operators.get(*position))
+    }
+
+    /// A copy of `from`'s rows under another id.
+    fn pass_through(&mut self, from: OperatorId, repeat: usize) -> Result<OperatorId> {
+        let schema = match self.operator(from) {
+            Some(operator) => operator.output.clone(),
+            None => return Err(Error::internal("an edge leaves an operator that is not there")),
+        };
+        let id = OperatorId(xxh3_64(json!(["again", from, repeat]).to_string().as_bytes()));
+        if self.operator(id).is_none() {
+            let projection = super::relation::identity(&schema)?;
+            let kind = OperatorKind::Calc(CalcNode { filter: None, projection });
+            self.edges.push(Edge { from, to: id, port: 0, partitioning: Partitioning::Forward });
+            self.index.insert(id, self.operators.len());
+            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema });
+        }
+        Ok(id)
+    }
+
+    fn schema_of(&self, port: &Port) -> Option<SchemaRef> {
+        port.from.first().and_then(|id| self.operator(*id)).map(|operator| operator.output.clone())
+    }
+
+    /// What the operator is, with columns by name.
+    fn describe(&self, kind: &OperatorKind, output: &SchemaRef, ports: &[Port]) -> Value {
+        let schemas: Vec<Option<SchemaRef>> = ports.iter().map(|port| self.schema_of(port)).collect();
+        let name = |port: usize, index: usize| match schemas.get(port).and_then(Option::as_ref) {
+            Some(schema) => json!(schema.fields().get(index).map(|f| f.name().as_str())),
+            None => json!(index),
+        };
+        let names = |port: usize, columns: &[usize]| -> Vec<Value> { columns.iter().map(|c| name(port, *c)).collect() };
+        let keys = |order: &[SortKey]| json!(order);
+        let body = match kind {
+            OperatorKind::Source(n) => json!([n.table.name, n.table.connector, n.table.options]),
+            OperatorKind::Calc(n) => json!(n),
+            OperatorKind::Unnest(n) => json!([name(0, n.column), n.outer, n.expand_struct, n.ordinality]),
+            OperatorKind::AssignWindow(n) => {
+                json!([n.shape, n.domain, name(0, n.time_column), names(0, &n.partition_by), n.allowed_lateness_ms])
+            }
+            OperatorKind::WindowAggregate(n) => {
+                let window = match &n.window {
+                    WindowSource::Function { shape, domain, time_column } => json!([shape, domain, name(0, *time_column)]),
+                    WindowSource::Columns { start, end, domain } => json!([name(0, *start), name(0, *end), domain]),
+                };
+                json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms])
+            }
+            OperatorKind::WindowJoin(n) => {
+                let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
+                let left = names(0, &[n.left_window.0, n.left_window.1]);
+                let right = names(1, &[n.right_window.0, n.right_window.1]);
+                json!([n.kind, on, n.filter, left, right, n.domain, n.allowed_lateness_ms])
+            }
+            OperatorKind::WindowTopN(n) => {
+                let window = names(0, &[n.window.0, n.window.1]);
+                let partition = names(0, &n.partition_by);
+                json!([window, n.domain, partition, keys(&n.order_by), n.limit, n.skip, n.allowed_lateness_ms])
+            }
+            OperatorKind::LookupJoin(n) => {
+                let on: Vec<_> = n.on.iter().map(|(l, r)| json!([name(0, *l), r])).collect();
+                let table = [json!(n.table.name), json!(n.table.connector), json!(n.table.options)];
+                json!([table, n.projection, n.calc, n.kind, on, n.filter, n.refresh_ms])
+            }
+            OperatorKind::Sink(n) => json!([n.table.name, n.table.connector, n.table.options, n.overwrite]),
+        };
+        let inputs: Vec<Value> = ports
+            .iter()
+            .enumerate()
+            .map(|(port, input)| {
+                let by = match &input.partitioning {
+                    Partitioning::Forward => json!("forward"),
+                    Partitioning::Hash { columns } => json!(names(port, columns)),
+                    Partitioning::Single => json!("single"),
+                };
+                json!([input.from, by])
+            })
+            .collect();
+        // State holds rows of the output's types: another type is another operator.
+        let types: Vec<String> = match kind {
+            OperatorKind::Source(_) => Vec::new(),
+            _ => output.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect(),
+        };
+        json!({ "kind": kind_of(kind), "body": body, "inputs": inputs, "types": types })
+    }
+
+    /// The connected graphs, in the order of their first operators.
+    pub(crate) fn into_graphs(self) -> Vec<JobGraph> {
+        let mut group: HashMap<OperatorId, usize> = HashMap::new();
+        let mut parent: Vec<usize> = (0..self.operators.len()).collect();
+        fn root(parent: &mut [usize], mut at: usize) -> usize {
+            while let Some(next) = parent.get(at).copied()
+                && next != at
+            {
+                at = next;
+            }
+            at
+        }
+        for edge in &self.edges {
+            if let (Some(a), Some(b)) = (self.index.get(&edge.from), self.index.get(&edge.to)) {
+                let (a, b) = (root(&mut parent, *a), root(&mut parent, *b));
+                let (low, high) = (a.min(b), a.max(b));
+                if let Some(slot) = parent.get_mut(high) {
+                    *slot = low;
+                }
+            }
+        }
+        let mut graphs: BTreeMap<usize, JobGraph> = BTreeMap::new();
+        for (position, operator) in self.operators.into_iter().enumerate() {
+            let component = root(&mut parent, position);
+            group.insert(operator.id, component);
+            let graph = graphs.entry(component).or_insert_with(|| JobGraph { operators: Vec::new(), edges: Vec::new() });
+            graph.operators.push(operator);
+        }
+        for edge in self.edges {
+            if let Some(graph) = group.get(&edge.to).and_then(|component| graphs.get_mut(component)) {
+                graph.edges.push(edge);
+            }
+        }
+        graphs.into_values().collect()
+    }
+}
+
+fn kind_of(kind: &OperatorKind) -> &'static str {
+    match kind {
+        OperatorKind::Source(_) => "Source",
+        OperatorKind::Calc(_) => "Calc",
+        OperatorKind::Unnest(_) => "Unnest",
+        OperatorKind::AssignWindow(_) => "AssignWindow",
+        OperatorKind::WindowAggregate(_) => "WindowAggregate",
+        OperatorKind::WindowJoin(_) => "WindowJoin",
+        OperatorKind::WindowTopN(_) => "WindowTopN",
+        OperatorKind::LookupJoin(_) => "LookupJoin",
+        OperatorKind::Sink(_) => "Sink",
+    }
+}

@@ -1,0 +1,260 @@
+//! Joins: of two windowed streams, or of a stream with a bounded table (`lookup`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion_common::{DFSchema, JoinType, NullEquality};
+use datafusion_expr::logical_plan::Join;
+use datafusion_expr::{Expr, LogicalPlan};
+use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::graph::{JoinKind, OperatorKind, WindowJoinNode};
+
+use super::Lowering;
+use super::graph::Port;
+use super::lookup::lookup_of;
+use super::refuse::{self, place_of, placed};
+use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, WindowSpec, internal};
+
+/// The equalities of a window join, sorted out.
+struct Pairs<'p> {
+    spec: WindowSpec,
+    start: &'p (Expr, Expr),
+    end: &'p (Expr, Expr),
+    keys: Vec<&'p (Expr, Expr)>,
+}
+
+impl Lowering<'_> {
+    pub(super) fn join(&mut self, join: &Join) -> Result<Relation> {
+        for expr in join.filter.iter().chain(join.on.iter().flat_map(|(l, r)| [l, r])) {
+            refuse::subqueries(expr, &join.left)?;
+        }
+        let place = place_of(join.on.iter().flat_map(|(l, r)| [l, r]).chain(&join.filter));
+        if let Some(side) = lookup_of(join, self.connectors)? {
+            return self.lookup_join(join, side, place);
+        }
+        match join.join_type {
+            JoinType::RightSemi => self.join(&mirrored(join, JoinType::LeftSemi)?),
+            JoinType::RightAnti => self.join(&mirrored(join, JoinType::LeftAnti)?),
+            JoinType::LeftMark | JoinType::RightMark => {
+                let error = Error::new(Code::SqlUnsupported, "EXISTS or IN under OR is not supported yet")
+                    .hint("split the query at the OR into two and UNION ALL them");
+                Err(placed(error, place))
+            }
+            JoinType::Inner => self.window_join(join, JoinKind::Inner, place),
+            JoinType::Left => self.window_join(join, JoinKind::Left, place),
+            JoinType::Right => self.window_join(join, JoinKind::Right, place),
+            JoinType::Full => self.window_join(join, JoinKind::Full, place),
+            JoinType::LeftSemi => self.window_join(join, JoinKind::LeftSemi, place),
+            JoinType::LeftAnti => self.window_join(join, JoinKind::LeftAnti, place),
+        }
+    }
+
+    fn window_join(&mut self, join: &Join, kind: JoinKind, place: Option<Place>) -> Result<Relation> {
+        let left = self.lower(&join.left)?;
+        let right = self.lower(&join.right)?;
+        let pairs = sort_pairs(join, &left, &right, place.clone())?;
+        check_nulls(join, &pairs, place)?;
+        let mut left_exprs = vec![&pairs.start.0, &pairs.end.0];
+        let mut right_exprs = vec![&pairs.start.1, &pairs.end.1];
+        left_exprs.extend(pairs.keys.iter().map(|(l, _)| l));
+        right_exprs.extend(pairs.keys.iter().map(|(_, r)| r));
+        let mut names = UniqueNames::default();
+        let (left, left_keys) = self.join_side(left, &left_exprs, join.left.schema(), &mut names)?;
+        let (right, right_keys) = self.join_side(right, &right_exprs, join.right.schema(), &mut names)?;
+        let spec = pairs.spec;
+        let (left_window, left_keys) = split_window(&left_keys)?;
+        let (right_window, right_keys) = split_window(&right_keys)?;
+
+        let scope = both(&left.base, &right.base, JoinKind::Inner)?;
+        let combined = combine(&left, &right);
+        let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
+        let filter = match &join.filter {
+            None => None,
+            Some(filter) => {
+                let scope = DFSchema::try_from(Arc::clone(&scope)).map_err(|e| internal(&e))?;
+                Some(crate::expr::encode(&combined.translate(filter, &logical)?, &scope)?)
+            }
+        };
+        let output = both(&left.base, &right.base, kind)?;
+        let on: Vec<(usize, usize)> = left_keys.iter().copied().zip(right_keys.iter().copied()).collect();
+        // Without keys the windows themselves spread over the subtasks.
+        let by = |window: (usize, usize), keys: &[usize]| {
+            if keys.is_empty() { vec![window.0, window.1] } else { keys.to_vec() }
+        };
+        let ports = vec![
+            Port::hash(&left.inputs, by(left_window, &left_keys)),
+            Port::hash(&right.inputs, by(right_window, &right_keys)),
+        ];
+        let node = WindowJoinNode {
+            kind,
+            on,
+            filter,
+            left_window,
+            right_window,
+            domain: spec.domain,
+            allowed_lateness_ms: self.allowed_lateness_ms,
+        };
+        let name = format!("WindowJoin({kind:?}, {})", crate::plan::window_table::shape_text(&spec.shape));
+        let id = self.graph.add(name, OperatorKind::WindowJoin(node), Arc::clone(&output), ports)?;
+        let mut columns = left.columns;
+        if !matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
+            columns.extend(right.columns);
+        }
+        let mut columns: Vec<Output> = columns;
+        for (out, field) in columns.iter_mut().zip(join.schema.fields()) {
+            out.field = Arc::clone(field);
+            // The padded side's windows are NULL where nothing matched: no window to group by.
+            if field.is_nullable() && !matches!(kind, JoinKind::Inner) {
+                out.time = TimeAttribute::None;
+            }
+        }
+        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+    }
+
+    /// One side of a join as operators: exactly its columns and then computed keys, under names that the
+    /// other side does not use. Returns the positions of `exprs`.
+    pub(super) fn join_side(
+        &mut self,
+        relation: Relation,
+        exprs: &[&Expr],
+        schema: &DFSchema,
+        names: &mut UniqueNames,
+    ) -> Result<(Relation, Vec<usize>)> {
+        let mut relation = self.append_pending(relation)?;
+        let width = relation.columns.len();
+        let mut positions = Vec::new();
+        for expr in exprs {
+            let translated = relation.translate(expr, schema)?;
+            let known = relation.columns.iter().position(|out| out.expr == translated);
+            positions.push(known.unwrap_or(relation.columns.len()));
+            if known.is_none() {
+                let (_, field) = datafusion_expr::ExprSchemable::to_field(*expr, schema).map_err(|e| internal(&e))?;
+                let field = Arc::new(field.as_ref().clone().with_name("join_key"));
+                relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
+            }
+        }
+        let logical: Vec<FieldRef> = relation.columns.iter().map(|out| Arc::clone(&out.field)).collect();
+        let identity = relation.is_identity();
+        let mut clash = false;
+        for (index, out) in relation.columns.iter_mut().enumerate() {
+            let current = if identity { relation.base.field(index).name().clone() } else { out.field.name().clone() };
+            let name = names.take(&current);
+            clash |= identity && name != current;
+            out.field = Arc::new(out.field.as_ref().clone().with_name(name));
+        }
+        let mut relation = if identity && !clash { relation } else { self.materialise_always(relation)? };
+        for (out, field) in relation.columns.iter_mut().zip(logical) {
+            out.field = field;
+        }
+        // Computed keys are in the rows but not among the logical plan's columns.
+        relation.columns.truncate(width);
+        Ok((relation, positions))
+    }
+}
+
+/// Left and right columns in one scope.
+fn combine(left: &Relation, right: &Relation) -> Relation {
+    let mut columns = left.columns.clone();
+    columns.extend(right.columns.iter().cloned());
+    Relation { columns, ..left.clone() }
+}
+
+/// Left columns then right columns, nullable where `kind` pads.
+pub(super) fn both(left: &SchemaRef, right: &SchemaRef, kind: JoinKind) -> Result<SchemaRef> {
+    let padded = |schema: &SchemaRef, pads: bool| -> Vec<FieldRef> {
+        let fields = schema.fields().iter();
+        fields.map(|f| Arc::new(Field::new(f.name(), f.data_type().clone(), pads || f.is_nullable()))).collect()
+    };
+    let mut fields = padded(left, matches!(kind, JoinKind::Right | JoinKind::Full));
+    if !matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
+        fields.extend(padded(right, matches!(kind, JoinKind::Left | JoinKind::Full)));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn split_window(positions: &[usize]) -> Result<((usize, usize), Vec<usize>)> {
+    match positions {
+        [start, end, keys @ ..] => Ok(((*start, *end), keys.to_vec())),
+        _ => Err(Error::internal("a window join without windows")),
+    }
+}
+
+/// Which equalities are the window's, which are keys.
+fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Option<Place>) -> Result<Pairs<'p>> {
+    let (mut start, mut end, mut keys) = (None, None, Vec::new());
+    let mut specs = Vec::new();
+    for pair in &join.on {
+        let times = (left.time_of(&pair.0, join.left.schema()), right.time_of(&pair.1, join.right.schema()));
+        match times {
+            (TimeAttribute::WindowStart(l), TimeAttribute::WindowStart(r)) if start.is_none() => {
+                start = Some(pair);
+                specs.push((l, r));
+            }
+            (TimeAttribute::WindowEnd(l), TimeAttribute::WindowEnd(r)) if end.is_none() => {
+                end = Some(pair);
+                specs.push((l, r));
+            }
+            _ => keys.push(pair),
+        }
+    }
+    let windowed = |relation: &Relation| {
+        relation.columns.iter().any(|o| matches!(o.time, TimeAttribute::WindowStart(_) | TimeAttribute::WindowEnd(_)))
+    };
+    match (start, end, specs.first()) {
+        (Some(start), Some(end), Some((spec, _))) => {
+            if specs.iter().any(|(l, r)| l != spec || r != spec) {
+                let error = Error::new(Code::TimeAttribute, "the two sides of this join have different windows")
+                    .hint("use the same window function with the same lengths on both sides");
+                return Err(placed(error, place));
+            }
+            Ok(Pairs { spec: *spec, start, end, keys })
+        }
+        (None, None, _) if !windowed(left) || !windowed(right) => Err(refuse::stream_join(place)),
+        _ => {
+            let error = Error::new(Code::TimeAttribute, "a window join compares both `window_start` and `window_end` of its sides")
+                .hint("write `ON l.window_start = r.window_start AND l.window_end = r.window_end AND …`");
+            Err(placed(error, place))
+        }
+    }
+}
+
+/// `NULL = NULL` joins nothing; where a query asks otherwise it is refused.
+fn check_nulls(join: &Join, pairs: &Pairs<'_>, place: Option<Place>) -> Result<()> {
+    if join.null_equality == NullEquality::NullEqualsNull && !pairs.keys.is_empty() {
+        let error = Error::new(Code::SqlUnsupported, "IS NOT DISTINCT FROM, INTERSECT and EXCEPT in a join are not supported yet")
+            .hint("compare with `=`, or replace NULL by COALESCE on both sides");
+        return Err(placed(error, place));
+    }
+    let nullable = |expr: &Expr, schema: &DFSchema| datafusion_expr::ExprSchemable::nullable(expr, schema).unwrap_or(true);
+    let may_be_null = pairs
+        .keys
+        .iter()
+        .any(|(l, r)| nullable(l, join.left.schema()) || nullable(r, join.right.schema()));
+    if join.null_aware && may_be_null {
+        let error = Error::new(Code::SqlUnsupported, "NOT IN over columns that may be NULL is not supported yet")
+            .hint("write NOT EXISTS, which has the meaning most queries want; or declare the columns NOT NULL");
+        return Err(placed(error, place));
+    }
+    Ok(())
+}
+
+/// The same join with its sides swapped.
+fn mirrored(join: &Join, join_type: JoinType) -> Result<Join> {
+    let on = join.on.iter().map(|(l, r)| (r.clone(), l.clone())).collect();
+    Join::try_new(
+        Arc::clone(&join.right),
+        Arc::clone(&join.left),
+        on,
+        join.filter.clone(),
+        join_type,
+        join.join_constraint,
+        join.null_equality,
+        join.null_aware,
+    )
+    .map_err(|e| internal(&e))
+}
+
+/// The plan of one side.
+pub(super) fn input(join: &Join, right: bool) -> &LogicalPlan {
+    if right { &join.right } else { &join.left }
+}

@@ -1,0 +1,235 @@
+//! Logical plans to streaming operators.
+//!
+//! `plan` hands over optimised plans, one per INSERT; [`Lowering`] adds their operators to one graph.
+//! What has no streaming operator is refused here, with a code, a place and a hint: a plan that leaves
+//! this module runs with bounded state and gives the batch answer.
+
+mod aggregate;
+mod graph;
+mod join;
+mod lookup;
+mod rank;
+mod refuse;
+mod relation;
+mod sink;
+mod source;
+mod unnest;
+mod values;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion_expr::expr_rewriter::coerce_plan_expr_for_schema;
+use datafusion_expr::{Expr, Extension, LogicalPlan};
+use qanat_proto::connector::ConnectorCatalog;
+use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::graph::JobGraph;
+use qanat_proto::settings::JobSettings;
+
+pub(crate) use self::sink::{SinkTarget, print_table};
+use self::graph::GraphBuilder;
+use self::relation::{Output, Pending, Relation, TimeAttribute, internal};
+use self::source::TableUse;
+use crate::plan::expand::{Expand, LateralUnnest};
+use crate::plan::temporal::Temporal;
+use crate::plan::window_table::WindowTable;
+
+/// Lowers the queries of one script into one set of graphs.
+pub(crate) struct Lowering<'a> {
+    graph: GraphBuilder,
+    connectors: &'a dyn ConnectorCatalog,
+    allowed_lateness_ms: i64,
+    idle_timeout_ms: u64,
+    /// What all queries of the script together read of each table.
+    uses: BTreeMap<String, TableUse>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Lowering<'a> {
+    /// `plans`: all that will be lowered, so that each source is read once with all it is needed for.
+    ///
+    /// # Errors
+    /// E0503 if a plan holds a table that is not ours.
+    pub(crate) fn new(
+        plans: &[&LogicalPlan],
+        settings: &JobSettings,
+        connectors: &'a dyn ConnectorCatalog,
+    ) -> Result<Self> {
+        let mut lowering = Self {
+            graph: GraphBuilder::default(),
+            connectors,
+            allowed_lateness_ms: i64::try_from(settings.allowed_lateness_ms).unwrap_or(i64::MAX),
+            idle_timeout_ms: settings.idle_timeout_ms,
+            uses: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
+        for plan in plans {
+            lowering.collect_uses(plan)?;
+        }
+        Ok(lowering)
+    }
+
+    pub(crate) fn finish(self) -> (Vec<JobGraph>, Vec<String>) {
+        (self.graph.into_graphs(), self.warnings)
+    }
+
+    /// The relation that `plan` describes.
+    ///
+    /// # Errors
+    /// E0102, E0109 or E0110 for what cannot run as a stream.
+    fn lower(&mut self, plan: &LogicalPlan) -> Result<Relation> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => {
+                let relation = self.lower(&alias.input)?;
+                Ok(with_fields(relation, plan))
+            }
+            LogicalPlan::Projection(projection) => {
+                let relation = self.lower(&projection.input)?;
+                let relation = self.project(relation, &projection.expr, &projection.input)?;
+                Ok(with_fields(relation, plan))
+            }
+            LogicalPlan::Filter(filter) => {
+                let relation = self.lower(&filter.input)?;
+                self.filter(relation, &filter.predicate, &filter.input)
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Union(union) => self.union(plan, &union.inputs),
+            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::Extension(extension) => self.extension(extension, plan),
+            LogicalPlan::Values(list) => self.values(list),
+            LogicalPlan::EmptyRelation(empty) => self.empty(empty),
+            LogicalPlan::Distinct(_) => Err(refuse::distinct(plan)),
+            LogicalPlan::Sort(sort) => Err(refuse::order_by(sort)),
+            LogicalPlan::Limit(_) => Err(refuse::limit(plan)),
+            LogicalPlan::RecursiveQuery(_) => Err(refuse::unsupported("a recursive query", plan)),
+            LogicalPlan::Subquery(_) => Err(refuse::unsupported("a correlated subquery", plan)),
+            other => Err(refuse::unsupported(&format!("`{}`", other.display()), plan)),
+        }
+    }
+
+    fn project(&mut self, relation: Relation, exprs: &[Expr], input: &LogicalPlan) -> Result<Relation> {
+        for expr in exprs {
+            refuse::subqueries(expr, input)?;
+        }
+        let relation = if relation.must_materialise(exprs, input.schema())? {
+            self.materialise(relation)?
+        } else {
+            relation
+        };
+        let mut columns = Vec::with_capacity(exprs.len());
+        for expr in exprs {
+            let (_, field) = datafusion_expr::ExprSchemable::to_field(expr, input.schema()).map_err(|e| internal(&e))?;
+            columns.push(Output {
+                time: source::proctime_of(expr, relation.time_of(expr, input.schema())),
+                expr: relation.translate(expr, input.schema())?,
+                field,
+            });
+        }
+        Ok(Relation { columns, ..relation })
+    }
+
+    fn filter(&mut self, relation: Relation, predicate: &Expr, input: &LogicalPlan) -> Result<Relation> {
+        refuse::subqueries(predicate, input)?;
+        let schema = input.schema();
+        let volatile = relation.columns.iter().any(|output| output.expr.is_volatile());
+        let mut relation = if volatile && !matches!(relation.pending, Pending::Rank(_)) {
+            self.materialise(relation)?
+        } else {
+            relation
+        };
+        let mut conjuncts = Vec::new();
+        for conjunct in datafusion_expr::utils::split_conjunction(predicate) {
+            conjuncts.push(relation.translate(conjunct, schema)?);
+        }
+        if let Pending::Rank(rank) = relation.pending.clone() {
+            return self.filter_rank(relation, &rank, conjuncts);
+        }
+        relation.filter.extend(conjuncts);
+        Ok(relation)
+    }
+
+    /// `UNION ALL`: the rows of all inputs, as one relation with several producers.
+    fn union(&mut self, plan: &LogicalPlan, inputs: &[Arc<LogicalPlan>]) -> Result<Relation> {
+        let mut producers = Vec::new();
+        let mut common: Option<(SchemaRef, Vec<TimeAttribute>)> = None;
+        for input in inputs {
+            let coerced = coerce_plan_expr_for_schema(input.as_ref().clone(), plan.schema()).map_err(|e| internal(&e))?;
+            let relation = self.lower(&coerced)?;
+            let relation = with_fields(relation, plan);
+            // One schema for all: nullable wherever any input is, and the names of the first.
+            let relation = self.materialise_as(relation, plan)?;
+            match &mut common {
+                None => common = Some((Arc::clone(&relation.base), relation.times())),
+                Some((_, times)) => {
+                    for (time, other) in times.iter_mut().zip(relation.times()) {
+                        if *time != other {
+                            *time = TimeAttribute::None;
+                        }
+                    }
+                }
+            }
+            producers.extend(relation.inputs);
+        }
+        let (base, times) = common.ok_or_else(|| Error::internal("a union without inputs"))?;
+        Ok(with_fields(Relation::over(producers, base, &times), plan))
+    }
+
+    /// One branch of a union: always columns under the union's names and types.
+    fn materialise_as(&mut self, relation: Relation, plan: &LogicalPlan) -> Result<Relation> {
+        let mut names = relation::UniqueNames::default();
+        let wanted: Vec<_> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| Arc::new(Field::new(names.take(f.name()), f.data_type().clone(), f.is_nullable())))
+            .collect();
+        let mut relation = self.append_pending(relation)?;
+        for (output, field) in relation.columns.iter_mut().zip(&wanted) {
+            output.field = Arc::clone(field);
+        }
+        let same = relation.is_identity()
+            && relation.base.fields().iter().zip(&wanted).all(|(have, want)| {
+                have.name() == want.name() && have.data_type() == want.data_type()
+            });
+        if same { Ok(relation) } else { self.materialise_always(relation) }
+    }
+
+    fn materialise_always(&mut self, relation: Relation) -> Result<Relation> {
+        let (node, output) = relation::calc_of(&relation)?;
+        let ports = vec![graph::Port::forward(&relation.inputs)];
+        let kind = qanat_proto::graph::OperatorKind::Calc(node);
+        let id = self.graph.add("Calc".to_owned(), kind, Arc::clone(&output), ports)?;
+        Ok(Relation::over(vec![id], output, &relation.times()))
+    }
+
+    fn extension(&mut self, extension: &Extension, plan: &LogicalPlan) -> Result<Relation> {
+        let node = extension.node.as_any();
+        if let Some(table) = node.downcast_ref::<WindowTable>() {
+            return self.window_table(table);
+        }
+        if let Some(expand) = node.downcast_ref::<Expand>() {
+            return self.expand(expand);
+        }
+        if node.is::<Temporal>() {
+            return Err(Error::new(Code::SqlUnsupported, "FOR SYSTEM_TIME AS OF stands outside a join")
+                .hint("write `FROM stream AS s JOIN t FOR SYSTEM_TIME AS OF s.proctime AS t ON …`"));
+        }
+        if node.is::<LateralUnnest>() {
+            return Err(refuse::unsupported("UNNEST without a table before it", plan)
+                .hint("write `FROM t CROSS JOIN UNNEST(t.items) AS i (…)`"));
+        }
+        Err(Error::internal(format!("no lowering for `{}`", extension.node.name())))
+    }
+}
+
+/// Takes the names and types of `plan`'s columns.
+fn with_fields(mut relation: Relation, plan: &LogicalPlan) -> Relation {
+    for (output, field) in relation.columns.iter_mut().zip(plan.schema().fields()) {
+        output.field = Arc::clone(field);
+    }
+    relation
+}

@@ -1,0 +1,106 @@
+//! What cannot run as a stream yet, said plainly: a code, the place in the text and what to do instead.
+
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_expr::logical_plan::{Aggregate, Sort};
+use datafusion_expr::{Expr, LogicalPlan};
+use qanat_proto::error::{Code, Error, Place, Result};
+
+/// Place of the first column in `exprs` that has one.
+pub(crate) fn place_of<'e>(exprs: impl IntoIterator<Item = &'e Expr>) -> Option<Place> {
+    let mut place = None;
+    for expr in exprs {
+        // A closure that only stops or goes on does not fail.
+        let _ = expr.apply(|e| {
+            if let Expr::Column(column) = e
+                && let Some(span) = column.spans.first()
+            {
+                place = Some(Place::Sql { line: span.start.line, column: span.start.column });
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        if place.is_some() {
+            break;
+        }
+    }
+    place
+}
+
+/// Sets the place if it is known.
+pub(crate) fn placed(error: Error, place: Option<Place>) -> Error {
+    match place {
+        Some(place) => error.or_at(|| place),
+        None => error,
+    }
+}
+
+pub(crate) fn unsupported(what: &str, plan: &LogicalPlan) -> Error {
+    let error = Error::new(Code::SqlUnsupported, format!("{what} is not supported yet"));
+    placed(error, place_of(&plan.expressions()))
+}
+
+pub(crate) fn unbounded_aggregate(aggregate: &Aggregate) -> Error {
+    let what = if aggregate.aggr_expr.is_empty() { "SELECT DISTINCT" } else { "this aggregation" };
+    let error = Error::new(Code::UnboundedState, format!("{what} has no window, so its state would grow without end"))
+        .hint(
+            "aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) \
+             GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs",
+        );
+    placed(error, place_of(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)))
+}
+
+pub(crate) fn distinct(plan: &LogicalPlan) -> Error {
+    let error = Error::new(Code::UnboundedState, "DISTINCT has no window, so its state would grow without end")
+        .hint("select `window_start` and `window_end` of a window table function too; DISTINCT without a window comes with changelogs");
+    placed(error, place_of(&plan.expressions()))
+}
+
+pub(crate) fn order_by(sort: &Sort) -> Error {
+    let what = if sort.fetch.is_some() { "ORDER BY … LIMIT" } else { "ORDER BY" };
+    let error = Error::new(Code::SqlUnsupported, format!("{what} of a whole stream is not supported"))
+        .hint("for the first rows of each window use ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY …) and keep row numbers up to n");
+    placed(error, place_of(sort.expr.iter().map(|s| &s.expr)))
+}
+
+pub(crate) fn limit(plan: &LogicalPlan) -> Error {
+    let error = Error::new(Code::SqlUnsupported, "LIMIT of a whole stream is not supported")
+        .hint("bound the source instead (for example `number-of-rows`), or use a Top-N in a window");
+    placed(error, place_of(&plan.expressions()))
+}
+
+pub(crate) fn stream_join(place: Option<Place>) -> Error {
+    let error = Error::new(Code::UnboundedState, "this join of two streams has no window, so its state would grow without end")
+        .hint(
+            "join window table functions on `l.window_start = r.window_start AND l.window_end = r.window_end`, \
+             or a bounded table as a lookup; joins without a window come with changelogs",
+        );
+    placed(error, place)
+}
+
+/// Subqueries that no rule could turn into a join.
+///
+/// # Errors
+/// E0102 if `expr` holds one.
+pub(crate) fn subqueries(expr: &Expr, input: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    let _ = expr.apply(|e| {
+        let what = match e {
+            Expr::ScalarSubquery(_) => Some("a scalar subquery"),
+            Expr::InSubquery(_) => Some("IN (subquery) in this place"),
+            Expr::Exists(_) => Some("EXISTS in this place"),
+            Expr::SetComparison(_) => Some("ANY or ALL of a subquery"),
+            Expr::OuterReferenceColumn(..) => Some("a correlated subquery"),
+            _ => None,
+        };
+        found = found.or(what);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match found {
+        None => Ok(()),
+        Some(what) => {
+            let error = Error::new(Code::SqlUnsupported, format!("{what} is not supported yet"))
+                .hint("join the two in a window, or as a lookup of a bounded table");
+            Err(placed(error, place_of([expr]).or_else(|| place_of(&input.expressions()))))
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! A relation while it is lowered: rows of operators that exist, with a filter and a projection over them
+//! that do not exist yet.
+//!
+//! Projections and filters only change the description; an operator is made when one is needed
+//! ([`Lowering::materialise`]). So a chain of sub-queries, views and computed columns becomes one
+//! `Calc`, and a window function meets the aggregate above it with nothing in between.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column, DFSchema, DataFusionError};
+use datafusion_expr::utils::conjunction;
+use datafusion_expr::{Cast, Expr};
+use qanat_proto::error::{Error, Result};
+use qanat_proto::graph::{
+    AssignWindowNode, CalcNode, EncodedExpr, NamedExpr, OperatorKind, SortKey, TimeDomain, WindowShape, WindowTopNNode,
+};
+use qanat_proto::ids::OperatorId;
+
+use super::Lowering;
+use super::graph::Port;
+use crate::expr::encode;
+use crate::plan::window_table::{WINDOW_COLUMNS, shape_text};
+
+/// Which window a window column belongs to: two streams join by window only if theirs are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowSpec {
+    pub(crate) shape: WindowShape,
+    pub(crate) domain: TimeDomain,
+}
+
+/// What a column knows about time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeAttribute {
+    None,
+    /// Watermarked event time.
+    Rowtime,
+    Proctime,
+    WindowStart(WindowSpec),
+    WindowEnd(WindowSpec),
+    WindowTime(WindowSpec),
+}
+
+/// A column of a relation: an expression over the base columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) expr: Expr,
+    pub(crate) field: FieldRef,
+    pub(crate) time: TimeAttribute,
+}
+
+/// Columns that the next operator will append to the base.
+#[derive(Clone, Debug)]
+pub(crate) enum Pending {
+    None,
+    Window(PendingWindow),
+    Rank(PendingRank),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PendingWindow {
+    pub(crate) spec: WindowSpec,
+    /// Base columns.
+    pub(crate) time_column: usize,
+    pub(crate) partition_by: Vec<usize>,
+    /// Names of start, end and time among the base's names.
+    pub(crate) names: [String; 3],
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PendingRank {
+    pub(crate) spec: WindowSpec,
+    /// Base columns.
+    pub(crate) window: (usize, usize),
+    pub(crate) partition_by: Vec<usize>,
+    pub(crate) order_by: Vec<(Expr, bool, bool)>,
+    pub(crate) name: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Relation {
+    /// Producers of the base rows; several are a union.
+    pub(crate) inputs: Vec<OperatorId>,
+    pub(crate) base: SchemaRef,
+    pub(crate) pending: Pending,
+    /// Conjuncts over the base and pending columns.
+    pub(crate) filter: Vec<Expr>,
+    /// Aligned with the schema of the logical plan.
+    pub(crate) columns: Vec<Output>,
+}
+
+impl Relation {
+    /// All columns of `base` as they are. `fields` and `times` describe them to the logical plan.
+    pub(crate) fn over(inputs: Vec<OperatorId>, base: SchemaRef, times: &[TimeAttribute]) -> Self {
+        let columns = base.fields().iter().enumerate().map(|(index, field)| Output {
+            expr: column(field.name()),
+            field: Arc::clone(field),
+            time: times.get(index).copied().unwrap_or(TimeAttribute::None),
+        });
+        let columns = columns.collect();
+        Self { inputs, base, pending: Pending::None, filter: Vec::new(), columns }
+    }
+
+    /// Base and pending columns: what `filter` and `columns` are over.
+    pub(crate) fn scope(&self) -> Result<DFSchema> {
+        let mut fields: Vec<FieldRef> = self.base.fields().iter().cloned().collect();
+        match &self.pending {
+            Pending::None => {}
+            Pending::Window(window) => fields.extend(window.names.iter().map(|name| window_field(name))),
+            Pending::Rank(rank) => fields.push(Arc::new(Field::new(&rank.name, DataType::Int64, false))),
+        }
+        DFSchema::try_from(Schema::new(fields)).map_err(|e| internal(&e))
+    }
+
+    /// Names of the pending columns.
+    pub(crate) fn pending_names(&self) -> HashSet<&str> {
+        match &self.pending {
+            Pending::None => HashSet::new(),
+            Pending::Window(window) => window.names.iter().map(String::as_str).collect(),
+            Pending::Rank(rank) => std::iter::once(rank.name.as_str()).collect(),
+        }
+    }
+
+    /// `expr`, over the logical plan's `schema`, as an expression over base and pending columns.
+    pub(crate) fn translate(&self, expr: &Expr, schema: &DFSchema) -> Result<Expr> {
+        expr.clone()
+            .transform_up(|e| match e {
+                Expr::Column(c) => {
+                    let index = schema.index_of_column(&c)?;
+                    let output = self.columns.get(index).ok_or_else(|| {
+                        DataFusionError::Internal(format!("column {c} is not among the relation's columns"))
+                    })?;
+                    Ok(Transformed::yes(output.expr.clone()))
+                }
+                Expr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
+                Expr::Cast(cast) => Ok(Transformed::yes(self.simplify_cast(cast))),
+                other => Ok(Transformed::no(other)),
+            })
+            .map(|t| t.data)
+            .map_err(|e| internal(&e))
+    }
+
+    /// A cast that only undoes one of the planner's own, `CAST(CAST(rank AS UInt64) AS Int64)`, is dropped:
+    /// row numbers are UInt64 to DataFusion and BIGINT here.
+    fn simplify_cast(&self, cast: Cast) -> Expr {
+        if let Expr::Cast(inner) = cast.expr.as_ref()
+            && let Expr::Column(c) = inner.expr.as_ref()
+            && inner.field.data_type() == &DataType::UInt64
+            && cast.field.data_type() == &DataType::Int64
+            && (self.pending_names().contains(c.name.as_str())
+                || self.base.field_with_name(&c.name).is_ok_and(|f| f.data_type() == &DataType::Int64))
+        {
+            return (*inner.expr).clone();
+        }
+        Expr::Cast(cast)
+    }
+
+    /// The column that `expr` is, if it is one, with or without an alias.
+    pub(crate) fn output_of(&self, expr: &Expr, schema: &DFSchema) -> Option<&Output> {
+        match expr {
+            Expr::Alias(alias) => self.output_of(&alias.expr, schema),
+            Expr::Column(c) => schema.index_of_column(c).ok().and_then(|index| self.columns.get(index)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn time_of(&self, expr: &Expr, schema: &DFSchema) -> TimeAttribute {
+        self.output_of(expr, schema).map_or(TimeAttribute::None, |output| output.time)
+    }
+
+    /// Whether composing `exprs` onto this relation would compute something twice, or evaluate a volatile
+    /// expression somewhere else than it was written.
+    pub(crate) fn must_materialise(&self, exprs: &[Expr], schema: &DFSchema) -> Result<bool> {
+        let mut uses = vec![0_usize; self.columns.len()];
+        for expr in exprs {
+            expr.apply(|e| {
+                if let Expr::Column(c) = e
+                    && let Some(count) = schema.index_of_column(c).ok().and_then(|index| uses.get_mut(index))
+                {
+                    *count += 1;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+            .map_err(|e| internal(&e))?;
+        }
+        let costly = |expr: &Expr| !matches!(expr, Expr::Column(_) | Expr::Literal(..)) && !is_cast_of_column(expr);
+        let mut outputs = self.columns.iter().zip(uses);
+        Ok(outputs.any(|(o, uses)| (uses > 1 && costly(&o.expr)) || (uses > 0 && o.expr.is_volatile())))
+    }
+
+    /// The base index of column `position`, if it is a plain base column.
+    pub(crate) fn base_index(&self, position: usize) -> Option<usize> {
+        self.columns.get(position).and_then(|output| self.index_of(&output.expr))
+    }
+
+    /// The base index that `expr` (over the base) names, if it is a plain column.
+    pub(crate) fn index_of(&self, expr: &Expr) -> Option<usize> {
+        match expr {
+            Expr::Column(c) => self.base.column_with_name(&c.name).map(|(index, _)| index),
+            _ => None,
+        }
+    }
+
+    /// Whether the rows of `inputs` are the relation, column by column.
+    pub(crate) fn is_identity(&self) -> bool {
+        matches!(self.pending, Pending::None)
+            && self.filter.is_empty()
+            && self.columns.len() == self.base.fields().len()
+            && (0..self.columns.len()).all(|position| self.base_index(position) == Some(position))
+    }
+
+    /// Whether the rows of `inputs` are the relation, though more columns may be there.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.pending, Pending::None)
+            && self.filter.is_empty()
+            && (0..self.columns.len()).all(|position| self.base_index(position).is_some())
+    }
+
+    pub(crate) fn times(&self) -> Vec<TimeAttribute> {
+        self.columns.iter().map(|output| output.time).collect()
+    }
+}
+
+impl Lowering<'_> {
+    /// Makes operators for what is pending; afterwards [`Relation::is_identity`] holds.
+    pub(crate) fn materialise(&mut self, relation: Relation) -> Result<Relation> {
+        let relation = self.append_pending(relation)?;
+        if relation.is_identity() {
+            return Ok(relation);
+        }
+        let times = relation.times();
+        let (node, output) = calc_of(&relation)?;
+        let ports = vec![Port::forward(&relation.inputs)];
+        let id = self.graph.add("Calc".to_owned(), OperatorKind::Calc(node), Arc::clone(&output), ports)?;
+        Ok(rename(Relation::over(vec![id], output, &times), &relation.columns))
+    }
+
+    /// As [`Self::materialise`], but leaves columns that nobody asked for where that saves an operator.
+    pub(crate) fn materialise_plain(&mut self, relation: Relation) -> Result<Relation> {
+        let relation = self.append_pending(relation)?;
+        if relation.is_plain() { Ok(relation) } else { self.materialise(relation) }
+    }
+
+    /// Makes the operator that appends pending window columns.
+    ///
+    /// # Errors
+    /// E0110 if a row number is pending that no filter bounds.
+    pub(crate) fn append_pending(&mut self, relation: Relation) -> Result<Relation> {
+        let window = match &relation.pending {
+            Pending::None => return Ok(relation),
+            Pending::Rank(_) => return Err(super::rank::unbounded_rank()),
+            Pending::Window(window) => window.clone(),
+        };
+        let mut fields: Vec<FieldRef> = relation.base.fields().iter().cloned().collect();
+        fields.extend(window.names.iter().map(|name| window_field(name)));
+        let output: SchemaRef = Arc::new(Schema::new(fields));
+        let port = match window.spec.shape {
+            WindowShape::Session { .. } => Port::hash(&relation.inputs, window.partition_by.clone()),
+            WindowShape::Tumble { .. } | WindowShape::Hop { .. } | WindowShape::Cumulate { .. } => {
+                Port::forward(&relation.inputs)
+            }
+        };
+        let node = AssignWindowNode {
+            shape: window.spec.shape,
+            domain: window.spec.domain,
+            time_column: window.time_column,
+            partition_by: window.partition_by,
+            allowed_lateness_ms: self.allowed_lateness_ms,
+        };
+        let name = format!("AssignWindow({})", shape_text(&window.spec.shape));
+        let id = self.graph.add(name, OperatorKind::AssignWindow(node), Arc::clone(&output), vec![port])?;
+        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, ..relation })
+    }
+
+    /// Makes the Top-N operator of a pending rank.
+    pub(crate) fn append_rank(&mut self, relation: Relation, rank: &PendingRank, skip: usize, limit: usize) -> Result<Relation> {
+        let mut fields: Vec<FieldRef> = relation.base.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(&rank.name, DataType::Int64, false)));
+        let output: SchemaRef = Arc::new(Schema::new(fields));
+        let base = DFSchema::try_from(Arc::clone(&relation.base)).map_err(|e| internal(&e))?;
+        let mut columns = rank.partition_by.clone();
+        columns.extend([rank.window.0, rank.window.1]);
+        let node = WindowTopNNode {
+            window: rank.window,
+            domain: rank.spec.domain,
+            partition_by: rank.partition_by.clone(),
+            order_by: rank
+                .order_by
+                .iter()
+                .map(|(expr, descending, nulls_first)| {
+                    Ok(SortKey { expr: encode(expr, &base)?, descending: *descending, nulls_first: *nulls_first })
+                })
+                .collect::<Result<_>>()?,
+            limit,
+            skip,
+            rank_column: Some(rank.name.clone()),
+            allowed_lateness_ms: self.allowed_lateness_ms,
+        };
+        let name = format!("WindowTopN({limit})");
+        let ports = vec![Port::hash(&relation.inputs, columns)];
+        let id = self.graph.add(name, OperatorKind::WindowTopN(node), Arc::clone(&output), ports)?;
+        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, ..relation })
+    }
+}
+
+/// Gives a fresh relation the logical names and types of `columns`.
+fn rename(mut relation: Relation, columns: &[Output]) -> Relation {
+    for (new, old) in relation.columns.iter_mut().zip(columns) {
+        new.field = Arc::clone(&old.field);
+    }
+    relation
+}
+
+/// The Calc of a relation without pending columns, with its output schema: unique names, types as the
+/// expressions have them.
+pub(crate) fn calc_of(relation: &Relation) -> Result<(CalcNode, SchemaRef)> {
+    use datafusion_expr::ExprSchemable;
+    let scope = relation.scope()?;
+    let mut names = UniqueNames::default();
+    let mut projection = Vec::with_capacity(relation.columns.len());
+    let mut fields = Vec::with_capacity(relation.columns.len());
+    for output in &relation.columns {
+        let name = names.take(output.field.name());
+        let (_, field) = output.expr.to_field(&scope).map_err(|e| internal(&e))?;
+        fields.push(Arc::new(Field::new(&name, field.data_type().clone(), field.is_nullable())));
+        projection.push(NamedExpr { name, expr: encode(&output.expr, &scope)? });
+    }
+    let filter = encode_conjuncts(&relation.filter, &scope)?;
+    Ok((CalcNode { filter, projection }, Arc::new(Schema::new(fields))))
+}
+
+/// `None` for no conjuncts.
+pub(crate) fn encode_conjuncts(conjuncts: &[Expr], scope: &DFSchema) -> Result<Option<EncodedExpr>> {
+    conjunction(conjuncts.iter().cloned()).map(|expr| encode(&expr, scope)).transpose()
+}
+
+/// The projection that changes nothing.
+pub(crate) fn identity(schema: &SchemaRef) -> Result<Vec<NamedExpr>> {
+    let scope = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
+    let named = |field: &FieldRef| {
+        Ok(NamedExpr { name: field.name().clone(), expr: encode(&column(field.name()), &scope)? })
+    };
+    schema.fields().iter().map(named).collect()
+}
+
+/// Hands out names that are unique within one schema: the first keeps its name, others get a number.
+#[derive(Debug, Default)]
+pub(crate) struct UniqueNames(HashSet<String>);
+
+impl UniqueNames {
+    pub(crate) fn of(schema: &SchemaRef) -> Self {
+        Self(schema.fields().iter().map(|f| f.name().clone()).collect())
+    }
+
+    pub(crate) fn take(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        let mut number = 0_usize;
+        while !self.0.insert(name.clone()) {
+            number += 1;
+            name = format!("{wanted}_{number}");
+        }
+        name
+    }
+}
+
+pub(crate) fn column(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+pub(crate) fn window_field(name: &str) -> FieldRef {
+    Arc::new(Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), false))
+}
+
+/// Names of the three window columns that none of `base` has.
+pub(crate) fn window_names(base: &SchemaRef) -> [String; 3] {
+    let mut names = UniqueNames::of(base);
+    WINDOW_COLUMNS.map(|name| names.take(name))
+}
+
+pub(crate) fn internal(error: &DataFusionError) -> Error {
+    Error::internal(error.strip_backtrace())
+}
+
+fn is_cast_of_column(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(cast) => matches!(cast.expr.as_ref(), Expr::Column(_)),
+        _ => false,
+    }
+}

@@ -1,0 +1,159 @@
+//! The end of a query: its columns fitted to the table it is inserted into.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion_common::{DFSchema, ScalarValue};
+use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
+use qanat_proto::connector::TableDescriptor;
+use qanat_proto::error::{Code, Error, Result, nearest};
+use qanat_proto::graph::{OperatorKind, SinkNode};
+use qanat_proto::ids::OperatorId;
+
+use super::Lowering;
+use super::graph::Port;
+use super::relation::{Output, TimeAttribute, internal};
+use crate::rules::implicit_cast::{is_implicit, literal_fits};
+use crate::types::sql_name;
+
+/// One INSERT, resolved.
+pub(crate) struct SinkTarget<'t> {
+    pub(crate) table: &'t TableDescriptor,
+    /// Names of the target columns, by position of the query's; empty: all physical columns in order.
+    pub(crate) columns: Vec<String>,
+    /// Static partition values, already of literal form.
+    pub(crate) constants: Vec<(String, Expr)>,
+    pub(crate) overwrite: bool,
+    /// Take the query's columns as they are (the implicit `print` table).
+    pub(crate) any_schema: bool,
+}
+
+impl Lowering<'_> {
+    /// Lowers `plan` into `target`.
+    ///
+    /// # Errors
+    /// E0114 where the columns do not fit, naming the column; what lowering the query gives.
+    pub(crate) fn insert(&mut self, plan: &LogicalPlan, target: &SinkTarget<'_>) -> Result<OperatorId> {
+        let mut relation = self.lower(plan)?;
+        relation = self.append_pending(relation)?;
+        if !target.any_schema {
+            relation.columns = self.fit(&relation.scope()?, std::mem::take(&mut relation.columns), target)?;
+        }
+        let relation = self.materialise_sink(relation, target)?;
+        let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite };
+        let name = format!("Sink({})", target.table.name);
+        let ports = vec![Port::forward(&relation.inputs)];
+        self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)
+    }
+
+    /// The rows under exactly the sink's names.
+    fn materialise_sink(
+        &mut self,
+        relation: super::relation::Relation,
+        target: &SinkTarget<'_>,
+    ) -> Result<super::relation::Relation> {
+        let named = relation.columns.iter().zip(relation.base.fields()).all(|(o, f)| o.field.name() == f.name());
+        if relation.is_identity() && (named || target.any_schema) {
+            return Ok(relation);
+        }
+        self.materialise_always(relation)
+    }
+
+    fn fit(&self, scope: &DFSchema, columns: Vec<Output>, target: &SinkTarget<'_>) -> Result<Vec<Output>> {
+        let table = target.table;
+        let physical = &table.physical;
+        let fixed = |name: &str| target.constants.iter().find(|(constant, _)| constant == name);
+        let wanted: Vec<String> = if target.columns.is_empty() {
+            physical.fields().iter().map(|f| f.name().clone()).filter(|name| fixed(name).is_none()).collect()
+        } else {
+            target.columns.clone()
+        };
+        for name in wanted.iter().chain(target.constants.iter().map(|(name, _)| name)) {
+            if physical.field_with_name(name).is_err() {
+                let error = Error::new(Code::UnknownColumn, format!("table `{}` has no column `{name}` to insert into", table.name));
+                let near = nearest(name, physical.fields().iter().map(|f| f.name().as_str()));
+                return Err(match near {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error,
+                });
+            }
+        }
+        if wanted.len() != columns.len() {
+            return Err(Error::new(
+                Code::SinkSchema,
+                format!(
+                    "the query gives {} columns ({}), and table `{}` takes {} ({})",
+                    columns.len(),
+                    list(columns.iter().map(|o| o.field.name().as_str())),
+                    table.name,
+                    wanted.len(),
+                    list(wanted.iter().map(String::as_str)),
+                ),
+            )
+            .hint("columns are matched by position, as in Flink; name them in INSERT INTO t (a, b) to insert a part"));
+        }
+        let mut fitted = Vec::with_capacity(physical.fields().len());
+        for field in physical.fields() {
+            let position = wanted.iter().position(|name| name == field.name());
+            let expr = match (position.and_then(|p| columns.get(p)), fixed(field.name())) {
+                (Some(output), _) => cast(output, field, scope, table)?,
+                (None, Some((_, constant))) => {
+                    Expr::Cast(Cast::new(Box::new(constant.clone()), field.data_type().clone()))
+                }
+                (None, None) if !field.is_nullable() => {
+                    let message = format!("column `{}` of table `{}` is NOT NULL and gets no value", field.name(), table.name);
+                    return Err(Error::new(Code::SinkSchema, message));
+                }
+                (None, None) => Expr::Literal(ScalarValue::try_from(field.data_type()).map_err(|e| internal(&e))?, None),
+            };
+            fitted.push(Output { expr, field: Arc::clone(field), time: TimeAttribute::None });
+        }
+        Ok(fitted)
+    }
+}
+
+/// The column as the sink's type.
+fn cast(output: &Output, field: &Field, scope: &DFSchema, table: &TableDescriptor) -> Result<Expr> {
+    let (_, actual) = output.expr.to_field(scope).map_err(|e| internal(&e))?;
+    let (from, to) = (actual.data_type(), field.data_type());
+    if same_shape(from, to) {
+        return Ok(output.expr.clone());
+    }
+    if is_implicit(from, to) || literal_fits(&output.expr, to) {
+        return Ok(Expr::Cast(Cast::new(Box::new(output.expr.clone()), to.clone())));
+    }
+    Err(Error::new(
+        Code::SinkSchema,
+        format!(
+            "column `{}` of table `{}` is {}, and the query gives `{}` of type {}",
+            field.name(),
+            table.name,
+            sql_name(to),
+            output.field.name(),
+            sql_name(from),
+        ),
+    )
+    .hint(format!("cast it: `CAST({} AS {})`", output.field.name(), sql_name(to))))
+}
+
+/// Equal apart from nullability and names inside.
+fn same_shape(a: &DataType, b: &DataType) -> bool {
+    a == b || (a.equals_datatype(b) && !matches!(a, DataType::Struct(_) | DataType::List(_) | DataType::Map(..)))
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// A descriptor for the table that a bare SELECT prints into.
+pub(crate) fn print_table(schema: &Schema) -> TableDescriptor {
+    TableDescriptor {
+        name: "print".to_owned(),
+        connector: "print".to_owned(),
+        options: std::collections::BTreeMap::from([("connector".to_owned(), "print".to_owned())]),
+        physical: Arc::new(schema.clone()),
+        metadata: Vec::new(),
+        primary_key: Vec::new(),
+        partitioned_by: Vec::new(),
+    }
+}

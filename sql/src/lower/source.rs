@@ -1,0 +1,327 @@
+//! Table scans: one source operator per table, with the union of what the script needs of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_expr::logical_plan::TableScan;
+use datafusion_expr::utils::{conjunction, disjunction};
+use datafusion_expr::{Expr, LogicalPlan};
+use qanat_proto::connector::TableDescriptor;
+use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::graph::{OperatorKind, SourceNode, TimeDomain, WatermarkNode};
+
+use super::Lowering;
+use super::lookup::lookup_of;
+use super::refuse::{place_of, placed};
+use super::relation::{
+    Output, Pending, PendingWindow, Relation, TimeAttribute, WindowSpec, column, internal, window_field, window_names,
+};
+use crate::catalog::BoundColumnKind;
+use crate::expr::encode;
+use crate::plan::table::{StreamTable, bound_table};
+use crate::plan::window_table::WindowTable;
+
+/// What the queries of a script read of one table.
+#[derive(Debug, Default)]
+pub(crate) struct TableUse {
+    /// Positions among the declared columns.
+    columns: BTreeSet<usize>,
+    /// One per scan, over physical and metadata columns; `None`: that scan takes all rows.
+    filters: Vec<Option<Expr>>,
+}
+
+impl Lowering<'_> {
+    /// Notes what `plan` reads. Tables that a join loads whole are not read as streams.
+    pub(super) fn collect_uses(&mut self, plan: &LogicalPlan) -> Result<()> {
+        if let LogicalPlan::TableScan(scan) = plan {
+            return self.collect_scan(scan);
+        }
+        if let LogicalPlan::Join(join) = plan
+            && let Some(side) = lookup_of(join, self.connectors)?
+        {
+            return self.collect_uses(side.stream(join));
+        }
+        for input in plan.inputs() {
+            self.collect_uses(input)?;
+        }
+        Ok(())
+    }
+
+    fn collect_scan(&mut self, scan: &TableScan) -> Result<()> {
+        let bound = bound_table(&scan.source)?;
+        let filter = conjunction(scan.filters.iter().cloned()).map(|f| declared(&bound, &f)).transpose()?;
+        let entry = self.uses.entry(bound.table.descriptor.name.clone()).or_default();
+        entry.columns.extend(projected(scan));
+        entry.filters.push(filter);
+        Ok(())
+    }
+
+    /// The rows of a table: its source, with computed columns still to be computed.
+    pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
+        let bound = bound_table(&scan.source)?;
+        let layout = self.layout(&bound)?;
+        let watermark = match &bound.table.watermark {
+            None => None,
+            Some(watermark) => {
+                let schema = DFSchema::try_from(Arc::clone(&layout.schema)).map_err(|e| internal(&e))?;
+                let expr = encode(&declared(&bound, &watermark.expr)?, &schema)?;
+                Some(WatermarkNode { expr, idle_timeout_ms: self.idle_timeout(&bound.table.descriptor)? })
+            }
+        };
+        let node = SourceNode {
+            table: bound.table.descriptor.clone(),
+            projection: layout.physical.clone(),
+            metadata: layout.metadata.clone(),
+            pushed_filter: self.pushed_filter(&bound, &layout.schema)?,
+            watermark,
+            bounded: bound.bounded,
+        };
+        let name = format!("Source({})", bound.table.descriptor.name);
+        let id = self.graph.add(name, OperatorKind::Source(node), Arc::clone(&layout.schema), Vec::new())?;
+        let columns = scan_columns(&bound, scan)?;
+        Ok(Relation { inputs: vec![id], base: layout.schema, pending: Pending::None, filter: Vec::new(), columns })
+    }
+
+    fn idle_timeout(&self, table: &TableDescriptor) -> Result<u64> {
+        const KEY: &str = "scan.watermark.idle-timeout";
+        match table.option(KEY) {
+            None => Ok(self.idle_timeout_ms),
+            Some(text) => qanat_proto::settings::parse_duration_ms(text)
+                .ok_or_else(|| Error::new(Code::BadOption, format!("`{KEY}` = `{text}` is no duration"))),
+        }
+    }
+
+    fn layout(&self, bound: &StreamTable) -> Result<Layout> {
+        let mut read = BTreeSet::new();
+        if let Some(table_use) = self.uses.get(&bound.table.descriptor.name) {
+            for position in &table_use.columns {
+                inputs_of(&declared(bound, &column_of(bound, *position)?)?, &mut read)?;
+            }
+            for filter in table_use.filters.iter().flatten() {
+                inputs_of(filter, &mut read)?;
+            }
+        }
+        if let Some(watermark) = &bound.table.watermark {
+            inputs_of(&declared(bound, &watermark.expr)?, &mut read)?;
+        }
+        Layout::new(bound, &read)
+    }
+
+    /// Rows that no scan wants may be skipped: what all scans filter, joined by OR.
+    fn pushed_filter(
+        &self,
+        bound: &StreamTable,
+        schema: &SchemaRef,
+    ) -> Result<Option<qanat_proto::graph::EncodedExpr>> {
+        // A skipped row would not move the watermark: with one, every row must be seen.
+        if bound.table.watermark.is_some() {
+            return Ok(None);
+        }
+        let Some(table_use) = self.uses.get(&bound.table.descriptor.name) else { return Ok(None) };
+        let Some(filters) = table_use.filters.iter().cloned().collect::<Option<Vec<Expr>>>() else { return Ok(None) };
+        let mut distinct: Vec<Expr> = Vec::new();
+        for filter in filters {
+            if !distinct.contains(&filter) {
+                distinct.push(filter);
+            }
+        }
+        let schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
+        match disjunction(distinct) {
+            Some(filter) if !filter.is_volatile() => encode(&filter, &schema).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// A window table function: its columns are pending until something needs them.
+    pub(super) fn window_table(&mut self, table: &WindowTable) -> Result<Relation> {
+        let relation = self.lower(&table.input)?;
+        let schema = table.input.schema();
+        let time = Expr::Column(table.time.clone());
+        let domain = match relation.time_of(&time, schema) {
+            TimeAttribute::Rowtime => TimeDomain::Event,
+            TimeAttribute::Proctime => TimeDomain::Processing,
+            TimeAttribute::WindowTime(spec) => spec.domain,
+            TimeAttribute::WindowStart(_) | TimeAttribute::WindowEnd(_) => {
+                let error = Error::new(Code::TimeAttribute, format!("`{}` is no time attribute", table.time.name))
+                    .hint("use `window_time` of the earlier window");
+                return Err(placed(error, place_of([&time])));
+            }
+            TimeAttribute::None => {
+                let error = Error::new(Code::TimeAttribute, format!("`{}` is no time attribute", table.time.name))
+                    .hint(format!(
+                        "declare `WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND` in the table, or a processing-time \
+                         column `p AS PROCTIME()`; an expression over a time attribute is none",
+                        table.time.name
+                    ));
+                return Err(placed(error, place_of([&time])));
+            }
+        };
+        let needed: Vec<Expr> = std::iter::once(&table.time).chain(&table.partition_by).cloned().map(Expr::Column).collect();
+        let relation = match relation.pending {
+            Pending::None => relation,
+            Pending::Window(_) | Pending::Rank(_) => self.append_pending(relation)?,
+        };
+        let plain = |relation: &Relation| -> Result<Option<Vec<usize>>> {
+            let mut indexes = Vec::new();
+            for expr in &needed {
+                let expr = relation.translate(expr, schema)?;
+                match relation.index_of(&expr) {
+                    Some(index) => indexes.push(index),
+                    None => return Ok(None),
+                }
+            }
+            Ok(Some(indexes))
+        };
+        // A session is made of the rows that are left after the filter; other windows do not mind, but a
+        // filter before them keeps rows that nobody wants from being assigned.
+        let filtered = !relation.filter.is_empty() && matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. });
+        let (relation, indexes) = match plain(&relation)? {
+            Some(indexes) if !filtered => (relation, indexes),
+            _ => {
+                let relation = self.materialise(relation)?;
+                let indexes = plain(&relation)?.ok_or_else(|| Error::internal("a window's column is no column"))?;
+                (relation, indexes)
+            }
+        };
+        let (time_column, partition_by) = match indexes.split_first() {
+            Some((time, keys)) => (*time, keys.to_vec()),
+            None => return Err(Error::internal("a window without a time column")),
+        };
+        let spec = WindowSpec { shape: table.shape, domain };
+        let names = window_names(&relation.base);
+        let mut columns = relation.columns;
+        let times =
+            [TimeAttribute::WindowStart(spec), TimeAttribute::WindowEnd(spec), TimeAttribute::WindowTime(spec)];
+        for (name, time) in names.iter().zip(times) {
+            columns.push(Output { expr: column(name), field: window_field(name), time });
+        }
+        let pending = Pending::Window(PendingWindow { spec, time_column, partition_by, names });
+        Ok(super::with_fields(
+            Relation { columns, pending, ..relation },
+            &LogicalPlan::Extension(datafusion_expr::Extension { node: Arc::new(table.clone()) }),
+        ))
+    }
+}
+
+/// What a source emits: physical columns, then metadata columns.
+pub(super) struct Layout {
+    pub(super) physical: Vec<usize>,
+    pub(super) metadata: Vec<usize>,
+    pub(super) schema: SchemaRef,
+}
+
+impl Layout {
+    /// `read`: names of physical and metadata columns.
+    pub(super) fn new(bound: &StreamTable, read: &BTreeSet<String>) -> Result<Self> {
+        let table = &bound.table.descriptor;
+        let mut fields: Vec<FieldRef> = Vec::new();
+        let mut physical = Vec::new();
+        for (index, field) in table.physical.fields().iter().enumerate() {
+            if read.contains(field.name()) {
+                physical.push(index);
+                fields.push(Arc::clone(field));
+            }
+        }
+        let mut metadata = Vec::new();
+        for (index, meta) in table.metadata.iter().enumerate() {
+            if read.contains(&meta.name) {
+                metadata.push(index);
+                fields.push(Arc::new(Field::new(&meta.name, meta.kind.data_type(), true)));
+            }
+        }
+        // Rows without columns cannot be counted: `count(*)` reads the first column.
+        if fields.is_empty()
+            && let Some(first) = table.physical.fields().first()
+        {
+            physical.push(0);
+            fields.push(Arc::clone(first));
+        }
+        Ok(Self { physical, metadata, schema: Arc::new(Schema::new(fields)) })
+    }
+}
+
+/// Positions of the declared columns that a scan gives, in order.
+pub(super) fn projected(scan: &TableScan) -> Vec<usize> {
+    match &scan.projection {
+        Some(positions) => positions.clone(),
+        None => (0..scan.source.schema().fields().len()).collect(),
+    }
+}
+
+/// The columns of a scan as expressions over its source.
+pub(super) fn scan_columns(bound: &StreamTable, scan: &TableScan) -> Result<Vec<Output>> {
+    let mut columns = Vec::new();
+    for (position, (_, field)) in projected(scan).into_iter().zip(scan.projected_schema.iter()) {
+        let reference = column_of(bound, position)?;
+        let expr = declared(bound, &reference)?;
+        let rowtime = bound.table.watermark.as_ref().is_some_and(|w| w.column == *field.name());
+        let time = if rowtime { TimeAttribute::Rowtime } else { proctime_of(&expr, TimeAttribute::None) };
+        columns.push(Output { expr, field: Arc::clone(field), time });
+    }
+    Ok(columns)
+}
+
+/// `PROCTIME()` makes a processing-time attribute.
+pub(super) fn proctime_of(expr: &Expr, known: TimeAttribute) -> TimeAttribute {
+    match expr {
+        Expr::Alias(alias) => proctime_of(&alias.expr, known),
+        Expr::ScalarFunction(function) if function.name().eq_ignore_ascii_case("proctime") => TimeAttribute::Proctime,
+        _ => known,
+    }
+}
+
+/// `expr` over declared columns as an expression over physical and metadata columns: computed columns
+/// are replaced by what they compute.
+pub(super) fn declared(bound: &StreamTable, expr: &Expr) -> Result<Expr> {
+    let mut depth = 0_usize;
+    let mut current = expr.clone();
+    loop {
+        let step = current
+            .transform_up(|e| match &e {
+                Expr::Column(c) => {
+                    let found = bound.table.columns.iter().find(|declared| declared.name() == c.name);
+                    match found.map(|declared| &declared.kind) {
+                        Some(BoundColumnKind::Computed(computed)) => Ok(Transformed::yes(computed.clone())),
+                        Some(_) if c.relation.is_some() || !c.spans.0.is_empty() => {
+                            Ok(Transformed::yes(column(&c.name)))
+                        }
+                        Some(_) => Ok(Transformed::no(e)),
+                        None => Err(DataFusionError::Internal(format!("table has no column `{}`", c.name))),
+                    }
+                }
+                _ => Ok(Transformed::no(e)),
+            })
+            .map_err(|e| internal(&e))?;
+        if !step.transformed {
+            return Ok(step.data);
+        }
+        current = step.data;
+        depth += 1;
+        if depth > bound.table.columns.len() + 2 {
+            let message = format!("computed columns of `{}` refer to each other in a circle", bound.table.descriptor.name);
+            return Err(Error::new(Code::SqlUnsupported, message));
+        }
+    }
+}
+
+fn column_of(bound: &StreamTable, position: usize) -> Result<Expr> {
+    match bound.table.columns.get(position) {
+        Some(declared) => Ok(column(declared.name())),
+        None => Err(Error::internal(format!("table `{}` has no column {position}", bound.table.descriptor.name))),
+    }
+}
+
+/// Names of the columns that `expr` reads.
+fn inputs_of(expr: &Expr, names: &mut BTreeSet<String>) -> Result<()> {
+    expr.apply(|e| {
+        if let Expr::Column(c) = e {
+            names.insert(c.name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
+    .map_err(|e| internal(&e))
+}

@@ -1,0 +1,15 @@
+//! A script's statements, in order, to plans and then to graphs.
+
+pub(crate) mod context;
+pub(crate) mod expand;
+pub(crate) mod failure;
+mod listing;
+mod optimize;
+mod relations;
+mod script;
+pub(crate) mod table;
+pub(crate) mod temporal;
+mod view;
+pub(crate) mod window_table;
+
+pub(crate) use script::plan;

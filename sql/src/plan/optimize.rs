@@ -1,0 +1,73 @@
+//! The rules that a query passes before it is lowered: ours for Flink's semantics, DataFusion's type
+//! coercion, and those of DataFusion's rewrites that make sense for a stream.
+
+use std::sync::Arc;
+
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::TreeNode;
+use datafusion_common::{DFSchemaRef, Result};
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_optimizer::analyzer::Analyzer;
+use datafusion_optimizer::analyzer::type_coercion::{TypeCoercion, TypeCoercionRewriter};
+use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion_optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion_optimizer::eliminate_filter::EliminateFilter;
+use datafusion_optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
+use datafusion_optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion_optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion_optimizer::optimize_projections::OptimizeProjections;
+use datafusion_optimizer::optimize_unions::OptimizeUnions;
+use datafusion_optimizer::push_down_filter::PushDownFilter;
+use datafusion_optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion_optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion_optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+
+use super::failure::from_datafusion;
+use crate::rules;
+
+/// Brings a query to the form that is lowered.
+///
+/// # Errors
+/// What a rule finds wrong with the query.
+pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto::Result<LogicalPlan> {
+    let convert = |e: datafusion_common::DataFusionError| from_datafusion(&e);
+    let plan = rules::lateral::rewrite(plan).map_err(convert)?;
+    rules::temporal::check(&plan)?;
+    let plan = rules::row_number::rewrite(plan).map_err(convert)?;
+    let plan = rules::aggregate_types::rewrite(plan).map_err(convert)?;
+    let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
+    // No start time: nothing may fold `now()` into a constant of a job that runs for months.
+    let context = OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
+    Optimizer::with_rules(stream_rules()).optimize(plan, &context, |_, _| {}).map_err(convert)
+}
+
+/// Left out on purpose: rules that assume a finished input (limits, empty relations), that turn one
+/// aggregation into two without their windows (single distinct), or that add work per row for join
+/// orders we do not have.
+fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(EliminateGroupByConstant::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// Type coercion and simplification of one expression.
+pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
+    let mut coercion = TypeCoercionRewriter::new(schema);
+    let expr = expr.rewrite(&mut coercion)?.data;
+    let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
+    ExprSimplifier::new(context).simplify(expr)
+}

@@ -1,0 +1,172 @@
+//! Flink's tables in FROM: window table functions, `FOR SYSTEM_TIME AS OF` and `UNNEST`.
+
+use std::sync::Arc;
+
+use datafusion_common::{Column, DFSchema, Result, TableReference};
+use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion_expr::{Extension, ExprSchemable, LogicalPlan};
+use datafusion_sql::sqlparser::ast::{self, ObjectName, Spanned, TableAlias, TableFactor, TableVersion};
+use qanat_proto::error::{Code, Error, Place};
+use qanat_proto::graph::WindowShape;
+
+use super::expand::{LateralUnnest, element_fields};
+use super::failure::carry;
+use super::temporal::Temporal;
+use super::window_table::{WINDOW_COLUMNS, WindowTable};
+use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, window_factor};
+
+#[derive(Debug)]
+pub(crate) struct Relations;
+
+impl RelationPlanner for Relations {
+    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+        if let Some((call, alias)) = window_factor(&relation).map_err(carry)? {
+            return planned(window(&call, context)?, alias);
+        }
+        match relation {
+            TableFactor::Table { name, alias, version: Some(version), args: None, .. } => {
+                planned(temporal(name, &version, context)?, alias)
+            }
+            TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+                unnest(alias, &array_exprs, with_ordinality, context)
+            }
+            TableFactor::Table { sample: Some(_), .. } => refuse("TABLESAMPLE", &relation),
+            TableFactor::MatchRecognize { .. } => refuse("MATCH_RECOGNIZE", &relation),
+            TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => refuse("PIVOT", &relation),
+            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => refuse("JSON_TABLE", &relation),
+            TableFactor::Function { .. } | TableFactor::TableFunction { .. } => refuse("this table function", &relation),
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+fn planned(plan: LogicalPlan, alias: Option<TableAlias>) -> Result<RelationPlanning> {
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+}
+
+fn refuse(what: &str, relation: &TableFactor) -> Result<RelationPlanning> {
+    let error = Error::new(Code::SqlUnsupported, format!("{what} is not supported yet"));
+    Err(carry(at(error, place_of(relation.span()))))
+}
+
+fn at(error: Error, place: Option<Place>) -> Error {
+    match place {
+        Some(place) => error.or_at(|| place),
+        None => error,
+    }
+}
+
+fn named(name: ObjectName) -> TableFactor {
+    TableFactor::Table {
+        name,
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
+
+fn window(call: &WindowCall, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let input = match &call.input {
+        WindowInput::Table(name) => context.plan(named(name.clone()))?,
+        WindowInput::Query(query) => {
+            context.plan(TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None })?
+        }
+    };
+    let schema = Arc::clone(input.schema());
+    if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| schema.has_column_with_unqualified_name(name)) {
+        let error = Error::new(Code::SqlDuplicate, format!("the table of this window function already has a column `{taken}`"))
+            .hint("rename the columns of the earlier window in a view, and keep its `window_time AS rowtime`");
+        return Err(carry(at(error, call.place.clone())));
+    }
+    let mut column = |ident: &ast::Ident| -> Result<Column> {
+        match context.sql_to_expr(ast::Expr::Identifier(ident.clone()), &schema)? {
+            datafusion_expr::Expr::Column(column) if schema.has_column(&column) => Ok(column),
+            _ => {
+                let error = Error::new(Code::UnknownColumn, format!("no column `{}`", ident.value));
+                let names = schema.fields().iter().map(|f| f.name().as_str());
+                let error = match qanat_proto::error::nearest(&ident.value, names) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error,
+                };
+                Err(carry(at(error, place_of(ident.span))))
+            }
+        }
+    };
+    let time = column(&call.time_column)?;
+    let partition_by = call.partition_by.iter().map(&mut column).collect::<Result<Vec<_>>>()?;
+    let shape = shape_of(call).map_err(carry)?;
+    let node = WindowTable::try_new(input, shape, time, partition_by)?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+fn shape_of(call: &WindowCall) -> qanat_proto::Result<WindowShape> {
+    let offset = call.offset_ms;
+    match (call.kind, call.intervals_ms.as_slice()) {
+        (WindowKind::Tumble, [size]) => Ok(WindowShape::Tumble { size: *size, offset }),
+        (WindowKind::Hop, [slide, size]) => Ok(WindowShape::Hop { size: *size, slide: *slide, offset }),
+        (WindowKind::Cumulate, [step, max_size]) => Ok(WindowShape::Cumulate { max_size: *max_size, step: *step, offset }),
+        (WindowKind::Session, [gap]) => Ok(WindowShape::Session { gap: *gap }),
+        _ => Err(Error::internal("a window function with other lengths than its kind has")),
+    }
+}
+
+fn temporal(name: ObjectName, version: &TableVersion, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let place = place_of(name.span());
+    let refused = |message: &str| {
+        let error = Error::new(Code::SqlUnsupported, message.to_owned())
+            .hint("write `JOIN t FOR SYSTEM_TIME AS OF s.proctime AS t ON …`");
+        carry(at(error, place.clone()))
+    };
+    let time = match version {
+        TableVersion::ForSystemTimeAsOf(ast::Expr::Identifier(ident)) => vec![ident.value.clone()],
+        TableVersion::ForSystemTimeAsOf(ast::Expr::CompoundIdentifier(parts)) => {
+            parts.iter().map(|part| part.value.clone()).collect()
+        }
+        TableVersion::ForSystemTimeAsOf(ast::Expr::Function(function))
+            if function.name.to_string().eq_ignore_ascii_case("proctime") =>
+        {
+            Vec::new()
+        }
+        TableVersion::ForSystemTimeAsOf(_) => {
+            return Err(refused("FOR SYSTEM_TIME AS OF takes a processing-time column of the stream"));
+        }
+        _ => return Err(refused("this way to name a table's version is not supported")),
+    };
+    let input = context.plan(named(name))?;
+    let (line, column) = match &place {
+        Some(Place::Sql { line, column }) => (*line, *column),
+        _ => (1, 1),
+    };
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(Temporal { input, time, place: (line, column) }) }))
+}
+
+fn unnest(
+    alias: Option<TableAlias>,
+    exprs: &[ast::Expr],
+    ordinality: bool,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<RelationPlanning> {
+    let [expr] = exprs else {
+        let error = Error::new(Code::SqlUnsupported, "UNNEST of several arrays at once is not supported yet")
+            .hint("write one CROSS JOIN UNNEST(…) for each");
+        return Err(carry(error));
+    };
+    let place = place_of(expr.span());
+    let expr = context.sql_to_expr(expr.clone(), &DFSchema::empty())?;
+    let data_type = expr.get_type(&DFSchema::empty())?;
+    let names: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.value.clone()).collect();
+    let fields = element_fields(&data_type, ordinality, &names).map_err(|e| {
+        carry(at(Error::new(Code::TypeMismatch, e.strip_backtrace().trim_start_matches("Error during planning: ")), place))
+    })?;
+    let qualifier = alias.map(|a| TableReference::bare(a.name.value));
+    let fields = fields.into_iter().map(|field| (qualifier.clone(), field)).collect();
+    let schema = Arc::new(DFSchema::new_with_metadata(fields, std::collections::HashMap::new())?);
+    let node = LateralUnnest { expr, ordinality, schema };
+    planned(LogicalPlan::Extension(Extension { node: Arc::new(node) }), None)
+}

@@ -1,0 +1,132 @@
+//! Aggregates have Flink's result types.
+//!
+//! | call | type |
+//! |---|---|
+//! | `AVG` of an integer | the integer type; the sum divided by the count, truncated |
+//! | `AVG(FLOAT)` | `FLOAT` |
+//! | `AVG(DECIMAL(p, s))` | `DECIMAL(38, max(s, 6))` |
+//! | `SUM` of an integer or `FLOAT` | the argument's type |
+//! | `SUM(DECIMAL(p, s))` | `DECIMAL(38, s)` |
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::Transformed;
+use datafusion_common::{Column, Result};
+use datafusion_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion_expr::logical_plan::Aggregate;
+use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection};
+
+/// Precision that Flink gives to sums and averages of decimals.
+const PRECISION: u8 = 38;
+/// Least scale of an average.
+const AVERAGE_SCALE: i8 = 6;
+
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let node = node.recompute_schema()?;
+        match node {
+            LogicalPlan::Aggregate(aggregate) => retype(aggregate).map(Transformed::yes),
+            other => Ok(Transformed::yes(other)),
+        }
+    })
+    .map(|t| t.data)
+}
+
+fn retype(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let schema = Arc::clone(aggregate.input.schema());
+    let mut calls: Vec<Expr> = Vec::new();
+    let mut results: Vec<Expr> = Vec::new();
+    let mut changed = false;
+    let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+    for (qualifier, field) in aggregate.schema.iter().take(groups) {
+        results.push(Expr::from((qualifier, field)));
+    }
+    for (expr, (qualifier, field)) in aggregate.aggr_expr.iter().zip(aggregate.schema.iter().skip(groups)) {
+        let (call, name) = unaliased(expr);
+        let converted = match call {
+            Expr::AggregateFunction(function) => convert(function, &schema, &mut calls)?,
+            _ => None,
+        };
+        match converted {
+            Some(result) => {
+                changed = true;
+                results.push(result.alias_qualified(qualifier.cloned(), field.name()));
+            }
+            None => {
+                let column = add(&mut calls, call.clone());
+                let renamed = name.is_some() || column.name != *field.name();
+                changed |= renamed;
+                let column = Expr::Column(column);
+                results.push(if renamed { column.alias_qualified(qualifier.cloned(), field.name()) } else { column });
+            }
+        }
+    }
+    if !changed {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let input = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
+    Projection::try_new(results, Arc::new(LogicalPlan::Aggregate(input))).map(LogicalPlan::Projection)
+}
+
+/// The result of `function` as an expression over aggregates that are added to `calls`; `None`: its type
+/// is right as it is.
+fn convert(function: &AggregateFunction, schema: &datafusion_common::DFSchema, calls: &mut Vec<Expr>) -> Result<Option<Expr>> {
+    let [argument] = function.params.args.as_slice() else { return Ok(None) };
+    let data_type = argument.get_type(schema)?;
+    let plain = |calls: &mut Vec<Expr>| Expr::Column(add(calls, Expr::AggregateFunction(function.clone())));
+    match (function.func.name(), &data_type) {
+        ("avg", DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
+            let sum = named(function, "sum");
+            let count = named(function, "count");
+            let (Some(sum), Some(count)) = (sum, count) else { return Ok(None) };
+            let quotient = Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(Expr::Column(add(calls, sum))),
+                Operator::Divide,
+                Box::new(Expr::Column(add(calls, count))),
+            ));
+            Ok(Some(cast(quotient, data_type)))
+        }
+        ("avg" | "sum", DataType::Float32) => Ok(Some(cast(plain(calls), DataType::Float32))),
+        ("avg", DataType::Decimal128(_, scale)) => {
+            Ok(Some(cast(plain(calls), DataType::Decimal128(PRECISION, (*scale).max(AVERAGE_SCALE)))))
+        }
+        ("sum", DataType::Int8 | DataType::Int16 | DataType::Int32) => Ok(Some(cast(plain(calls), data_type))),
+        ("sum", DataType::Decimal128(_, scale)) => {
+            let wanted = DataType::Decimal128(PRECISION, *scale);
+            let call = Expr::AggregateFunction(function.clone());
+            if call.get_type(schema)? == wanted { Ok(None) } else { Ok(Some(cast(plain(calls), wanted))) }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The same call of another function.
+fn named(function: &AggregateFunction, name: &str) -> Option<Expr> {
+    let func = crate::functions::registry().aggregate(name)?;
+    let mut params = function.params.clone();
+    // Order does not matter to a sum or a count.
+    params.order_by = Vec::new();
+    params.null_treatment = None::<NullTreatment>;
+    Some(Expr::AggregateFunction(AggregateFunction { func, params }))
+}
+
+/// Adds a call once; returns its column.
+fn add(calls: &mut Vec<Expr>, call: Expr) -> Column {
+    let column = Column::new_unqualified(call.schema_name().to_string());
+    if !calls.contains(&call) {
+        calls.push(call);
+    }
+    column
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), data_type))
+}
+
+fn unaliased(expr: &Expr) -> (&Expr, Option<&str>) {
+    match expr {
+        Expr::Alias(alias) => (unaliased(&alias.expr).0, Some(alias.name.as_str())),
+        other => (other, None),
+    }
+}
