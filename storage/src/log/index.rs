@@ -38,10 +38,6 @@ impl SparseIndex {
     pub(super) fn seek_time(&self, time: i64) -> Option<u64> {
         self.entries.iter().find(|entry| entry.time_max >= time).map(|entry| entry.position)
     }
-
-    pub(super) fn time_max(&self) -> Option<i64> {
-        self.entries.iter().map(|entry| entry.time_max).max()
-    }
 }
 
 #[cfg(test)]
@@ -60,7 +56,6 @@ mod tests {
         let position = index.seek_time(5_000).expect("held");
         assert!(position <= 4096 + 50 * 30_000 && position + 2 * ENTRY_BYTES > 4096 + 50 * 30_000);
         assert_eq!(index.seek_time(10_000), None);
-        assert_eq!(index.time_max(), Some(9_900));
         assert_eq!(SparseIndex::default().seek(3), None);
     }
 }

@@ -31,7 +31,11 @@ mod retention;
 mod scan;
 mod segment;
 mod staging;
+#[cfg(test)]
+mod suite;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod topics;
 mod writer;

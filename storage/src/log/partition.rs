@@ -20,22 +20,28 @@ use super::group::{GroupCommit, Request};
 use super::index::SparseIndex;
 use super::replay::ReplayTable;
 use super::scan::{index_sealed, scan_segment, walk_headers};
-use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, damaged, parse_sequence};
+use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged, parse_sequence};
+
 use super::writer::{Active, OwnerToken, Writer};
 use super::{lock, takeover};
 use crate::crash_safe;
 use crate::env::{Env, OpenMode};
+
+/// Bytes of a tail that recovery writes again at a time.
+const REWRITE_PIECE: usize = 1 << 20;
 
 /// Sizes of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// A segment is sealed before it grows past this, unless a single run is larger.
     pub segment_bytes: u64,
+    /// Bytes preallocated when a segment gets its first rows; each further step doubles, up to 16 MiB.
+    pub allocate_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: LOG_SEGMENT_BYTES }
+        Self { segment_bytes: LOG_SEGMENT_BYTES, allocate_bytes: 256 << 10 }
     }
 }
 
@@ -196,11 +202,26 @@ impl Partition {
         if !scanned.is_marked {
             let end = scanned.end;
             let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
+            // After a failed sync the system may hold bytes for clean that are not on the disk, and a second
+            // sync would skip them: what nothing confirms is written again.
+            let mut window = Window::new(file.as_ref(), &last.path, end.position, REWRITE_PIECE);
+            let mut position = scanned.confirmed;
+            while position < end.position {
+                let piece = window.get(position, REWRITE_PIECE)?;
+                file.write_all_at(piece, position).map_err(|e| failing(&e))?;
+                position += long(piece.len());
+            }
             file.set_len(end.position).map_err(|e| failing(&e))?;
             file.sync_data().map_err(|e| unsynced(&e))?;
-            file.allocate(end.position + long(END_MARK_BYTES)).map_err(|e| failing(&e))?;
-            file.write_all_at(&mark, end.position).map_err(|e| failing(&e))?;
-            file.sync_data().map_err(|e| unsynced(&e))?;
+            let marked = file
+                .allocate(end.position + long(END_MARK_BYTES))
+                .and_then(|()| file.write_all_at(&mark, end.position));
+            match marked {
+                Ok(()) => file.sync_data().map_err(|e| unsynced(&e))?,
+                // A full disk can still be read; the mark comes with the next append.
+                Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {}
+                Err(e) => return Err(failing(&e)),
+            }
         }
         let allocated = file.len().map_err(|e| failing(&e))?;
         Ok((scanned.end, Some(Active { segment: Arc::clone(last), file, allocated })))

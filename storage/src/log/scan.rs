@@ -70,6 +70,8 @@ impl RunCheck {
 pub(super) struct Scanned {
     /// After the last whole run.
     pub end: Extent,
+    /// Everything before this position was synced, as frames before the end say.
+    pub confirmed: u64,
     pub index: SparseIndex,
     /// An end mark stands at the end, and nothing but zeros after it.
     pub is_marked: bool,
@@ -105,6 +107,7 @@ pub(super) fn scan_segment(
     let mut run = RunCheck::default();
     let mut seen = Vec::new();
     let mut is_marked = false;
+    let mut confirmed = header_length;
     while let Some(header) = header_at(&mut window, segment.id, at.position)? {
         if header.kind == FrameKind::EndMark {
             is_marked = at == end && header.first_offset == at.offset;
@@ -121,6 +124,7 @@ pub(super) fn scan_segment(
         if is_whole {
             end = at;
             for (header, handle) in seen.drain(..) {
+                confirmed = confirmed.max(header.confirmed);
                 match header.kind {
                     FrameKind::Data => index.push(header.first_offset, header.position, header.time_max()),
                     FrameKind::Forget => {
@@ -135,7 +139,7 @@ pub(super) fn scan_segment(
         }
     }
     let is_clean = refuse_damage(&mut window, path, segment.id, end.position, length, is_marked)?;
-    Ok(Scanned { end, index, is_marked: is_marked && is_clean })
+    Ok(Scanned { end, confirmed, index, is_marked: is_marked && is_clean })
 }
 
 /// Looks through everything after the end for proof that the end was not the end. Returns whether

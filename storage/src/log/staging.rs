@@ -106,16 +106,27 @@ impl Topic {
 
     /// [`Topic::commit`] in the name of an owner: E0306 if a partition has another by now.
     pub fn commit_as(&self, handles: &[StagedHandle], owner: Option<OwnerToken>) -> Result<Vec<Committed>> {
-        let mut submitted = Vec::new();
+        // Everything is looked at before anything is appended: a handle that lacks rows in one partition
+        // is refused in all.
+        let mut ready = Vec::new();
         let mut staged_files = Vec::new();
         for handle in handles {
             let key = ReplayKey::parse(&handle.name)?;
             for staged in &handle.partitions {
                 let partition = self.partition(staged.partition)?;
                 staged_files.push(staged_path(&partition.folder, &handle.name));
-                let pending = submit_commit(&partition, &key, staged, owner)?;
-                submitted.push((handle.name.clone(), staged.partition, pending));
+                let append = prepare_commit(&partition, &key, staged, owner)?;
+                ready.push((handle.name.clone(), partition, append));
             }
+        }
+        let mut submitted = Vec::with_capacity(ready.len());
+        for (handle, partition, append) in ready {
+            let end = partition.end_offset();
+            let pending = match append {
+                Some(append) => partition.commit.submit(&partition, Work::Append(append)),
+                None => Pending::ready(Appended { offsets: end..end, was_done: true }),
+            };
+            submitted.push((handle, partition.index(), pending));
         }
         let mut committed = Vec::with_capacity(submitted.len());
         for (handle, partition, pending) in submitted {
@@ -342,23 +353,21 @@ impl Partition {
     }
 }
 
-/// Queues one partition's part of a commit.
-fn submit_commit(
-    partition: &Arc<Partition>,
+/// Finds and verifies one partition's part of a commit. None: it was committed before.
+fn prepare_commit(
+    partition: &Partition,
     key: &ReplayKey,
     staged: &StagedPartition,
     owner: Option<OwnerToken>,
-) -> Result<Pending> {
-    let end = partition.end_offset();
-    let done = || Pending::ready(Appended { offsets: end..end, was_done: true });
+) -> Result<Option<Append>> {
     if partition.is_done(key)? {
-        return Ok(done());
+        return Ok(None);
     }
     let path = staged_path(&partition.folder, &key.name);
     let Some(file) = open_if_there(partition.env.disk.as_ref(), &path)? else {
         // Whoever commits the same handle at the same time removes the file once it is done.
         if partition.is_done(key)? {
-            return Ok(done());
+            return Ok(None);
         }
         return Err(Error::new(
             Code::CorruptLog,
@@ -382,7 +391,7 @@ fn submit_commit(
         owner,
         schema,
     };
-    Ok(partition.commit.submit(partition, Work::Append(append)))
+    Ok(Some(append))
 }
 
 /// The whole frames of a staging file.

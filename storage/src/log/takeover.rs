@@ -92,7 +92,6 @@ impl Partition {
         let sealed = sealed.map(|sequence| SealedSegment { sequence, length: loaded.end.position });
         let mut writer = Writer::new(owner, loaded.replay, loaded.active, loaded.end);
         writer.roll(self, owner, None)?;
-        writer.mark_end(self);
         Ok((writer, Takeover { owner, sealed, end_offset }))
     }
 

@@ -30,8 +30,8 @@ use crate::env::{File, OpenMode};
 
 /// Frames gathered in memory before they are written, synced or not.
 const GATHERED_BYTES_MAX: u64 = 16 << 20;
-/// Preallocation grows with the segment between these two, so that small topics stay small on disk.
-const ALLOCATE_BYTES: (u64, u64) = (256 << 10, 16 << 20);
+/// Preallocation grows with the segment up to this, so that small topics stay small on disk.
+const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
 
 /// Fencing token of a partition's owner. Handed out rising by whoever assigns partitions; within one
 /// process with its own data folder it never changes.
@@ -269,8 +269,9 @@ impl Writer {
         let Some(active) = &mut self.active else { return Err(Error::internal("a log without a segment")) };
         let needed = self.next.position.saturating_add(bytes).saturating_add(long(END_MARK_BYTES));
         if needed > active.allocated {
-            let (least, most) = ALLOCATE_BYTES;
-            let step = active.allocated.clamp(least, most.min(partition.options.segment_bytes.max(least)));
+            let least = partition.options.allocate_bytes;
+            let step =
+                active.allocated.clamp(least, ALLOCATE_BYTES_MAX.min(partition.options.segment_bytes).max(least));
             let target = needed.saturating_add(step);
             active
                 .file
@@ -362,8 +363,12 @@ impl Writer {
 
     /// Says behind the last run that everything before was synced. Not synced itself: it only helps to
     /// tell damage from a torn end, and the next group writes over it.
-    pub(super) fn mark_end(&mut self, partition: &Partition) {
+    fn mark_end(&mut self, partition: &Partition) {
         let Some(active) = &self.active else { return };
+        if self.end.position.saturating_add(long(END_MARK_BYTES)) > active.allocated {
+            // A segment that was just begun and, its disk being full, got no space: nothing to mark yet.
+            return;
+        }
         let now_ms = partition.env.clock.now_ms();
         let mark = end_mark(active.segment.header.id, self.end.position, self.end.offset, now_ms);
         if let Err(e) = active.file.write_all_at(&mark, self.end.position) {

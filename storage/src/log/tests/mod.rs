@@ -1,0 +1,71 @@
+//! Tests of the log as a whole, and what they share.
+
+mod crash;
+mod faults;
+mod flip;
+mod model;
+mod threads;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
+use qanat_proto::names::{Name, Origin};
+
+use super::{GroupCommit, LogOptions, Start, Topic, Topics};
+use crate::env::Env;
+use crate::env::sim::{CrashState, SimEnv};
+
+/// Segments of a few frames and little preallocation, so that small logs reach every corner.
+pub(super) const SMALL: LogOptions = LogOptions { segment_bytes: 8 << 10, allocate_bytes: 1 << 10 };
+pub(super) const FOLDER: &str = "/topics";
+
+pub(super) fn open(env: &Env, folder: impl AsRef<Path>) -> Topics {
+    Topics::open_with(env.clone(), folder.as_ref(), GroupCommit::inline(), SMALL).expect("the folder opens")
+}
+
+pub(super) fn name(text: &str) -> Name {
+    Name::new(text).expect("a valid name")
+}
+
+/// Rows `(id, text)`.
+pub(super) fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let texts: Vec<String> = ids.iter().map(|id| format!("row {id}")).collect();
+    let schema = Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("text", DataType::Utf8, true)]);
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(ids)), Arc::new(StringArray::from(texts))])
+        .expect("columns fit")
+}
+
+/// All ids of a partition, from its first offset on; the offsets must have no gap.
+pub(super) fn ids(topic: &Topic, partition: u32) -> qanat_proto::Result<Vec<i64>> {
+    let mut reader = topic.read_from(partition, Start::Earliest)?;
+    let mut ids = Vec::new();
+    let mut next = topic.partition(partition)?.first_offset();
+    while let Some(batch) = reader.poll()? {
+        assert_eq!(batch.first_offset, next, "offsets have no gap");
+        next += batch.rows.num_rows() as u64;
+        let column = batch.rows.column(0).as_primitive::<Int64Type>();
+        ids.extend(column.values());
+        for (id, text) in column.values().iter().zip(batch.rows.column(1).as_string::<i32>()) {
+            assert_eq!(text, Some(format!("row {id}").as_str()));
+        }
+    }
+    assert_eq!(next, topic.partition(partition)?.end_offset(), "a reader reaches the end");
+    Ok(ids)
+}
+
+pub(super) fn origin(generation: u64, epoch: u64, index: u32) -> Origin {
+    Origin {
+        token: Token { job: JobId(7), generation: Generation(generation) },
+        epoch: Epoch(epoch),
+        subtask: SubtaskId { operator: OperatorId(3), index },
+    }
+}
+
+/// A machine that starts again after a crash.
+pub(super) fn reboot(sim: &SimEnv, state: &CrashState) -> Env {
+    Env { disk: Arc::new(state.disk.clone()), ..sim.env.clone() }
+}
