@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ::arrow::array::cast::AsArray;
 use ::arrow::array::types::{Float32Type, Float64Type};
 use ::arrow::array::{Array, RecordBatch};
-use ::arrow::datatypes::{DataType, FieldRef};
+use ::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use ::arrow::error::ArrowError;
 use ::arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder};
 use ::arrow::json::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, Writer};
@@ -17,7 +17,7 @@ use qanat_proto::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::compress::CompressedWriter;
-use super::{Encoder, Target, bad_option, boolean_option, encode_error};
+use super::{Encoder, Target, bad_option, boolean_option, encode_error, utc_rows, utc_schema};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JsonOptions {
@@ -90,17 +90,19 @@ pub(crate) fn is_supported(data_type: &DataType) -> bool {
 
 pub(crate) struct JsonEncoder {
     writer: Writer<CompressedWriter, LineDelimited>,
+    schema: SchemaRef,
 }
 
 impl JsonEncoder {
-    pub(crate) fn new(options: &JsonOptions, writer: CompressedWriter) -> Self {
-        Self { writer: options.builder().build(writer) }
+    pub(crate) fn new(options: &JsonOptions, columns: &SchemaRef, writer: CompressedWriter) -> Self {
+        Self { writer: options.builder().build(writer), schema: utc_schema(columns) }
     }
 }
 
 impl Encoder for JsonEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.writer.write(rows).map_err(|e| encode_error("json", &e))
+        let rows = utc_rows(rows, &self.schema).map_err(|e| encode_error("json", &e))?;
+        self.writer.write(&rows).map_err(|e| encode_error("json", &e))
     }
 
     fn bytes(&self) -> u64 {
@@ -118,8 +120,9 @@ impl Encoder for JsonEncoder {
 /// # Errors
 /// E0217 for a type that JSON cannot hold.
 pub fn rows_as_text(rows: &RecordBatch) -> Result<Vec<String>> {
+    let rows = utc_rows(rows, &utc_schema(rows.schema_ref())).map_err(|e| encode_error("json", &e))?;
     let mut writer = JsonOptions::default().builder().build::<_, LineDelimited>(Vec::new());
-    writer.write(rows).and_then(|()| writer.finish()).map_err(|e| encode_error("json", &e))?;
+    writer.write(&rows).and_then(|()| writer.finish()).map_err(|e| encode_error("json", &e))?;
     let bytes = writer.into_inner();
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().map(str::to_owned).collect())

@@ -11,7 +11,10 @@ mod conform;
 pub mod csv;
 pub mod json;
 pub mod parquet;
+#[cfg(test)]
+mod tests;
 pub mod text;
+mod zone;
 
 use std::io::Write;
 
@@ -24,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compress::Compression;
 pub(crate) use conform::conform;
+pub(crate) use zone::{utc_rows, utc_schema};
 
 /// Where an encoder puts its bytes, with the count that rolling by size goes by.
 pub trait Target: Write + Send {
@@ -170,7 +174,7 @@ impl EncodeSpec {
                 Box::new(csv::CsvEncoder::new(options, columns, compression.writer(target)?)?)
             }
             Self::Json { options, compression } => {
-                Box::new(json::JsonEncoder::new(options, compression.writer(target)?))
+                Box::new(json::JsonEncoder::new(options, columns, compression.writer(target)?))
             }
             Self::Parquet(options) => Box::new(parquet::ParquetEncoder::new(*options, columns, target)?),
             Self::Arrow(options) => Box::new(arrow::ArrowEncoder::new(*options, columns, target)?),

@@ -23,7 +23,7 @@ use qanat_storage::env::{Disk, File, OpenMode};
 use super::committed::CommitRecord;
 use super::sink::parse_folder;
 use crate::encode::csv::CsvOptions;
-use crate::encode::{Compression, EncodeSpec};
+use crate::encode::{Compression, EncodeSpec, utc_schema};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -60,7 +60,10 @@ pub fn read_rows(
     let place = || Place::Named(path.to_owned());
     let full = folder.join(path);
     let file = disk.open(&full, OpenMode::Read).map_err(|e| Error::io(format!("read {path}"), &e).at(place()))?;
-    let table = Arc::new(record.columns.clone());
+    let table = match &record.encoding {
+        EncodeSpec::Csv { .. } | EncodeSpec::Json { .. } => utc_schema(&record.columns),
+        EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_) => Arc::new(record.columns.clone()),
+    };
     let inside = file_schema(&table, &record.partitioned_by);
     let folders = partition_values(&table, &record.partitioned_by, path).map_err(|e| e.or_at(place))?;
     let mut give = |rows: RecordBatch| each(&with_partitions(&table, &rows, &folders)?);

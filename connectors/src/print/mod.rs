@@ -6,6 +6,8 @@
 //! the last epoch again; within one process it does not.
 
 mod sink;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::io::{self, Write};

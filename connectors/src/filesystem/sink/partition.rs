@@ -45,7 +45,7 @@ pub(super) fn columns_of(table: &TableDescriptor) -> Result<Vec<usize>> {
 fn is_supported(data_type: &DataType) -> bool {
     data_type.is_integer()
         || data_type.is_string()
-        || matches!(data_type, DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, _))
+        || matches!(data_type, DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, None))
 }
 
 /// Rows of one batch that go to one folder.
