@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use crate::env::{Disk, File, OpenMode};
 
+/// A part of the contract, and the folder it is tried in.
+type Case = (&'static str, fn(&dyn Disk, &Path));
+
 /// Puts a disk through its contract in `root`, an existing empty folder.
 ///
 /// # Panics
 /// If the contract does not hold.
 pub fn disk(disk: &dyn Disk, root: &Path) {
-    let cases: [(&str, fn(&dyn Disk, &Path)); 8] = [
+    let cases: [Case; 8] = [
         ("open", opens),
         ("read", reads_and_writes),
         ("length", lengths),

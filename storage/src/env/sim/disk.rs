@@ -367,7 +367,9 @@ impl State {
     fn find(&self, path: &Path) -> io::Result<Node> {
         match self.parent(path)? {
             None => Ok(ROOT),
-            Some((folder, name)) => self.names(folder)?.get(&name).copied().ok_or(io::ErrorKind::NotFound.into()),
+            Some((folder, name)) => {
+                self.names(folder)?.get(&name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
         }
     }
 
@@ -394,7 +396,7 @@ impl State {
     }
 
     fn contents(&self, node: Node) -> io::Result<&Contents> {
-        self.volume.file(node).ok_or(io::ErrorKind::IsADirectory.into())
+        self.volume.file(node).ok_or_else(|| io::ErrorKind::IsADirectory.into())
     }
 
     fn entry(&self, path: PathBuf, node: Node) -> Entry {
