@@ -162,7 +162,7 @@ impl FrameHeader {
             },
         };
         let least = long(usize::from(header_length)) + u64::from(parsed.payload_length);
-        (u64::from(parsed.length) >= least && parsed.length as usize % FRAME_ALIGN == 0).then_some(parsed)
+        (u64::from(parsed.length) >= least && (parsed.length as usize).is_multiple_of(FRAME_ALIGN)).then_some(parsed)
     }
 
     /// The handle this frame was committed under; empty for a plain append.

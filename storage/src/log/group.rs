@@ -73,7 +73,11 @@ impl GroupCommit {
         match self.0.as_ref() {
             Queue::Inline(queue) => lock(queue).push_back(request),
             // A thread that is gone drops the request, and with it the reply: `wait` says so.
-            Queue::Thread { sender, .. } => drop(sender.as_ref().map(|sender| sender.send(request))),
+            Queue::Thread { sender, .. } => {
+                if let Some(sender) = sender {
+                    let _ = sender.send(request);
+                }
+            }
         }
         Pending { answer, queue: self.clone() }
     }

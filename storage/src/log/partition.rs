@@ -70,12 +70,6 @@ pub(super) struct Shared {
     pub holds: BTreeMap<String, u64>,
 }
 
-impl Default for Extent {
-    fn default() -> Self {
-        Self { position: 0, offset: 0 }
-    }
-}
-
 /// Segments as they lie on disk.
 pub(super) struct Loaded {
     pub segments: VecDeque<Arc<Segment>>,

@@ -100,7 +100,7 @@ impl SegmentHeader {
                 .at(place(path, long(AT_VERSION))));
         }
         let length = u32_at(&fixed, AT_HEADER_LENGTH) as usize;
-        if !(FIXED..=HEADER_BYTES_MAX).contains(&length) || length % HEADER_UNIT != 0 {
+        if !(FIXED..=HEADER_BYTES_MAX).contains(&length) || !length.is_multiple_of(HEADER_UNIT) {
             return Err(damaged(path, long(AT_HEADER_LENGTH), "the header has an impossible length"));
         }
         let file_length = file.len().map_err(|e| Error::io(format!("read {}", path.display()), &e))?;
@@ -148,7 +148,7 @@ pub(super) struct Segment {
 }
 
 /// How far a segment reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     /// Byte position after the last whole run.
     pub position: u64,

@@ -151,7 +151,7 @@ fn a_commit_happens_once_whoever_repeats_it() {
         let mut committed = topic.read_to_latest(0, Start::Earliest, Isolation::Committed).expect("open");
         assert!(committed.next().expect("sound").is_none());
 
-        let done = topic.commit(&[first.clone()]).expect("committed");
+        let done = topic.commit(std::slice::from_ref(&first)).expect("committed");
         assert_eq!(done[0].appended, Appended { offsets: 0..20, was_done: false });
         for topic in [topic, open(env, folder).topic(&name("t")).expect("there")] {
             let done = topic.commit(&[first.clone(), second.clone()]).expect("committed");
@@ -181,7 +181,7 @@ fn a_commit_happens_once_whoever_repeats_it() {
         // Only dropping the job forgets. The rows are gone then, so a replay is refused, not done twice.
         topic.forget_job(JobId(7)).expect("forgotten");
         for topic in [topic, open(env, folder).topic(&name("t")).expect("there")] {
-            assert_eq!(topic.commit(&[first.clone()]).expect_err("no rows").code(), Code::CorruptLog);
+            assert_eq!(topic.commit(std::slice::from_ref(&first)).expect_err("no rows").code(), Code::CorruptLog);
         }
     });
 }

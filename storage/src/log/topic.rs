@@ -331,6 +331,7 @@ pub struct ToLatest {
 
 impl ToLatest {
     /// The next rows; None at the end.
+    #[expect(clippy::should_implement_trait, reason = "it may fail, and callers stop at the first error")]
     pub fn next(&mut self) -> Result<Option<LogBatch>> {
         if self.reader.next_offset() < self.end
             && let Some(batch) = self.reader.poll()?

@@ -48,6 +48,7 @@ pub struct Appended {
     pub was_done: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every request is an append")]
 pub(super) enum Work {
     Append(Append),
     /// Forget a dropped job's handles.

@@ -87,7 +87,9 @@ impl Run {
             pending.push(self.topic().append_later(partition as u32, &rows(ids.clone()), &options).expect("queued"));
             self.note(partition, &ids);
         }
-        pending.into_iter().for_each(|pending| drop(pending.wait().expect("room")));
+        for pending in pending {
+            pending.wait().expect("room");
+        }
         self.known.ends[partition] = self.written[partition].len() as u64;
         self.mark();
     }
@@ -145,8 +147,8 @@ impl Run {
             return;
         };
         let mut found = [Vec::new(), Vec::new()];
-        for partition in 0..2 {
-            found[partition] = self.check_partition(&topic, partition, known, state);
+        for (partition, found) in found.iter_mut().enumerate() {
+            *found = self.check_partition(&topic, partition, known, state);
         }
         let claimed = known.prepared.min(self.handles.len());
         for (index, handle) in self.handles[..claimed].iter().enumerate() {
@@ -170,19 +172,19 @@ impl Run {
             }
         }
         // Nothing stands twice, and the log goes on.
-        for partition in 0..2 {
-            let distinct: BTreeSet<i64> = found[partition].iter().copied().collect();
-            assert_eq!(distinct.len(), found[partition].len(), "a row stands twice: {state}");
+        for (partition, found) in found.iter_mut().enumerate() {
+            let distinct: BTreeSet<i64> = found.iter().copied().collect();
+            assert_eq!(distinct.len(), found.len(), "a row stands twice: {state}");
             topic
                 .append(partition as u32, &rows([-7]), &AppendOptions::default())
                 .unwrap_or_else(|e| panic!("{e}: {state}"));
-            found[partition].push(-7);
+            found.push(-7);
         }
         drop((topic, topics));
         let topic = open(&env, FOLDER).topic(&name("t")).expect("there");
-        for partition in 0..2 {
+        for (partition, found) in found.iter().enumerate() {
             let all = ids(&topic, partition as u32).unwrap_or_else(|e| panic!("{e}: {state}"));
-            assert_eq!(all, found[partition], "reopening changes nothing: {state}");
+            assert_eq!(all, *found, "reopening changes nothing: {state}");
         }
     }
 
