@@ -1,3 +1,10 @@
 //! The data plane's shell: runs subtasks, moves batches, keeps memory bounded, reports epochs.
 
+pub mod checkpoint;
+pub mod deploy;
+pub mod lookup;
+pub mod memory;
+pub mod metrics;
+pub mod node;
 pub mod operator;
+pub mod task;

@@ -45,6 +45,8 @@ pub struct Deployment {
     pub parallelism: u32,
     /// The restore point; epoch 0 for a new job.
     pub restore: Manifest,
+    /// Open the sinks for their commit and run no subtask: a closing job (P7).
+    pub replay_only: bool,
 }
 
 /// Proof that an epoch is claimed: built only by `coordinator-core::apply` from an applied claim.

@@ -12,6 +12,7 @@ pub mod invariant;
 pub mod limits;
 pub mod manifest;
 pub mod names;
+pub mod physical;
 pub mod receipt;
 pub mod settings;
 

@@ -3,6 +3,7 @@
 //! The hash of a set of rows is the sum modulo 2^128 of a hash per row; both the row encoding and the
 //! row hash are documented in `docs/receipts.md` and implemented in `qanat_executor_core::receipt`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -56,8 +57,40 @@ impl<'de> Deserialize<'de> for RowHash {
     }
 }
 
+/// The sums of all receipts of a job so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub epochs: u64,
+    /// Records read, by table.
+    pub sources: BTreeMap<String, u64>,
+    /// Rows committed, by table.
+    pub sinks: BTreeMap<String, RowSum>,
+    /// Files or runs committed, by table.
+    pub objects: BTreeMap<String, u64>,
+    pub late: u64,
+    pub dead_lettered: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, receipt: &Receipt) {
+        self.epochs += 1;
+        for source in &receipt.sources {
+            *self.sources.entry(source.table.clone()).or_default() += source.splits.iter().map(|s| s.rows).sum::<u64>();
+        }
+        for sink in &receipt.sinks {
+            let rows = self.sinks.entry(sink.table.clone()).or_default();
+            sink.objects.iter().for_each(|object| rows.add(object.sum));
+            *self.objects.entry(sink.table.clone()).or_default() += sink.objects.len() as u64;
+        }
+        for operator in &receipt.operators {
+            self.late += operator.counts.late;
+            self.dead_lettered += operator.counts.dead_lettered;
+        }
+    }
+}
+
 /// The receipt of one epoch of one job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     pub job: JobId,
     pub generation: Generation,

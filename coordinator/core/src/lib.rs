@@ -1,1 +1,15 @@
-//! placeholder
+//! Control-plane decisions as pure functions: what is claimed, committed, restored, retired.
+//!
+//! Nothing here does IO, reads a clock or draws a random number. [`state::State::apply`] is the only
+//! way a durable fact changes; [`job::JobDriver::step`] turns events into commands and messages, and
+//! everything it needs after a restart it derives again from the state. The rules P1 to P15 in
+//! `docs/protocol.md` are enforced in `apply`, whatever the driver does.
+
+pub mod apply;
+pub mod checkpoint;
+pub mod command;
+pub mod job;
+pub mod state;
+
+pub use command::{Command, Refusal};
+pub use state::{Claimed, Job, JobStatus, State};

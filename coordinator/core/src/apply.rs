@@ -1,0 +1,274 @@
+//! `apply`: the one function through which durable facts change.
+//!
+//! It enforces the epoch protocol by itself: a driver that proposes nonsense, late or twice is refused
+//! with a reason and changes nothing.
+
+use qanat_proto::Error;
+use qanat_proto::control::CommitPermit;
+use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
+use qanat_proto::manifest::PreparedHandle;
+
+use crate::command::{Command, Outcome, Refusal};
+use crate::state::{Claimed, Job, JobStatus, State};
+
+/// What an applied command gives the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Done,
+    /// A generation was opened.
+    Opened {
+        token: Token,
+        restore: Epoch,
+    },
+    /// The proof that an epoch may be committed (I5). Built nowhere else.
+    Permit(CommitPermit),
+}
+
+impl State {
+    /// Applies one command.
+    ///
+    /// # Errors
+    /// The rule that forbids it; the state is then unchanged but for `applied`.
+    pub fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
+        self.applied += 1;
+        match command {
+            Command::CreateJob { job, name, script_digest, manifest_key, checksum } => {
+                self.create(*job, name, script_digest, manifest_key, checksum)
+            }
+            Command::OpenGeneration { job, expected, placement, parallelism, settings } => {
+                let state = self.job_mut(*job)?;
+                let opened = open_generation(*job, state, *expected, placement)?;
+                state.parallelism = *parallelism;
+                state.settings = Some(settings.clone());
+                Ok(opened)
+            }
+            Command::Claim { token, epoch, manifest_key, checksum, handles, is_final, receipt: _ } => {
+                let job = self.current(*token)?;
+                let claim = Claimed {
+                    generation: token.generation,
+                    manifest_key: manifest_key.clone(),
+                    checksum: checksum.clone(),
+                    handles: handles.clone(),
+                    is_final: *is_final,
+                    committed: false,
+                };
+                claim_epoch(job, *token, *epoch, claim)
+            }
+            Command::Committed { token, epoch, manifest_key, handle_names } => {
+                committed(self.current(*token)?, *epoch, manifest_key, handle_names)
+            }
+            Command::RecordFailure { token, error } => record_failure(self.current(*token)?, error),
+            Command::StopWithSavepoint { job } => {
+                let job = self.job_mut(*job)?;
+                if job.closing.is_some() || job.status.is_ended() {
+                    return Err(Refusal::Closing);
+                }
+                job.stop_requested = true;
+                Ok(Applied::Done)
+            }
+            Command::Close { job, outcome } => close(self.job_mut(*job)?, outcome),
+            Command::Resume { job } => {
+                let job = self.job_mut(*job)?;
+                // A failed job goes on from its last claim once its cause is mended; only a finished one
+                // has nothing left to do.
+                if !matches!(job.status, JobStatus::Stopped | JobStatus::Failed { .. }) {
+                    return Err(Refusal::WrongStatus);
+                }
+                job.status = JobStatus::Restarting;
+                job.last_failure = None;
+                Ok(Applied::Done)
+            }
+            Command::Retire { job, epochs } => retire(self.job_mut(*job)?, epochs),
+            Command::Collected { job, epochs } => {
+                let job = self.job_mut(*job)?;
+                job.retired.retain(|epoch, _| !epochs.contains(epoch));
+                Ok(Applied::Done)
+            }
+        }
+    }
+
+    fn job_mut(&mut self, job: JobId) -> Result<&mut Job, Refusal> {
+        self.jobs.get_mut(&job).ok_or(Refusal::UnknownJob)
+    }
+
+    /// The job, if `token` is its newest generation.
+    fn current(&mut self, token: Token) -> Result<&mut Job, Refusal> {
+        let job = self.job_mut(token.job)?;
+        if job.generation != token.generation {
+            return Err(Refusal::OldGeneration);
+        }
+        Ok(job)
+    }
+
+    fn create(
+        &mut self,
+        id: JobId,
+        name: &str,
+        script_digest: &str,
+        manifest_key: &str,
+        checksum: &str,
+    ) -> Result<Applied, Refusal> {
+        if self.jobs.contains_key(&id) {
+            return Err(Refusal::DuplicateJob);
+        }
+        if self.find(name).is_some() {
+            return Err(Refusal::NameTaken);
+        }
+        let epoch_zero = Claimed {
+            generation: Generation(0),
+            manifest_key: manifest_key.to_owned(),
+            checksum: checksum.to_owned(),
+            handles: Vec::new(),
+            is_final: false,
+            committed: true,
+        };
+        let job = Job {
+            name: name.to_owned(),
+            script_digest: script_digest.to_owned(),
+            status: JobStatus::Created,
+            generation: Generation(0),
+            placement: Vec::new(),
+            parallelism: 0,
+            settings: None,
+            generation_open: false,
+            restore_point: Epoch(0),
+            has_claimed: false,
+            stop_requested: false,
+            closing: None,
+            claims: [(Epoch(0), epoch_zero)].into(),
+            retired: Default::default(),
+            last_failure: None,
+        };
+        self.jobs.insert(id, job);
+        Ok(Applied::Done)
+    }
+}
+
+/// P5: the restore point is the last claim as of this command. A closing job opens generations too, but
+/// only to replay its commit (P7).
+fn open_generation(id: JobId, job: &mut Job, expected: Generation, placement: &[StartId]) -> Result<Applied, Refusal> {
+    if job.generation != expected {
+        return Err(Refusal::OldGeneration);
+    }
+    if job.status.is_ended() {
+        return Err(Refusal::WrongStatus);
+    }
+    let (restore, _) = job.last_claim().ok_or(Refusal::UnknownJob)?;
+    job.generation = job.generation.next();
+    job.placement = placement.to_vec();
+    job.generation_open = job.closing.is_none();
+    job.restore_point = restore;
+    job.has_claimed = false;
+    if job.closing.is_none() {
+        job.status = JobStatus::Running;
+    }
+    Ok(Applied::Opened { token: job.token(id), restore })
+}
+
+/// P4 and P7.
+fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed) -> Result<Applied, Refusal> {
+    if !job.generation_open || job.closing.is_some() || job.status.is_ended() {
+        return Err(Refusal::Closing);
+    }
+    let (last, last_claim) = job.last_claim().ok_or(Refusal::UnknownJob)?;
+    if epoch != last.next() {
+        return Err(Refusal::NotNext { next: last.next() });
+    }
+    if !last_claim.committed {
+        return Err(Refusal::CommitPending { epoch: last });
+    }
+    let permit =
+        CommitPermit { token, epoch, manifest_key: claim.manifest_key.clone(), handles: claim.handles.clone() };
+    if claim.is_final {
+        job.closing = Some(Outcome::Finished);
+    } else if job.stop_requested {
+        job.closing = Some(Outcome::Stopped);
+    }
+    job.has_claimed = true;
+    job.last_failure = None;
+    job.claims.insert(epoch, claim);
+    Ok(Applied::Permit(permit))
+}
+
+/// P2: names the manifest and every handle in it. A repeat changes nothing.
+fn committed(job: &mut Job, epoch: Epoch, manifest_key: &str, names: &[String]) -> Result<Applied, Refusal> {
+    let claim = job.claims.get_mut(&epoch).ok_or(Refusal::WrongCommit)?;
+    let complete = claim.handles.iter().all(|handle| names.contains(&handle.name));
+    if claim.manifest_key != manifest_key || !complete {
+        return Err(Refusal::WrongCommit);
+    }
+    claim.committed = true;
+    finish_closing(job);
+    Ok(Applied::Done)
+}
+
+/// A closing job reaches its terminal state with the commit of its last claim (P7).
+fn finish_closing(job: &mut Job) {
+    if job.last_claim().is_none_or(|(_, claim)| !claim.committed) {
+        return;
+    }
+    if let Some(outcome) = job.closing.take() {
+        job.generation_open = false;
+        job.stop_requested = false;
+        job.status = match outcome {
+            Outcome::Finished => JobStatus::Finished,
+            Outcome::Stopped => JobStatus::Stopped,
+            Outcome::Failed(error) => JobStatus::Failed { error },
+        };
+    }
+}
+
+/// Ends the generation; the same error at the same place `SAME_FAILURE_MAX` times with no claim in
+/// between closes the job.
+fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
+    if job.status.is_ended() {
+        return Err(Refusal::WrongStatus);
+    }
+    job.generation_open = false;
+    job.status = JobStatus::Restarting;
+    let repeated = match &job.last_failure {
+        Some((last, count)) if last.code() == error.code() && last.place() == error.place() => count + 1,
+        _ => 1,
+    };
+    job.last_failure = Some((error.clone(), repeated));
+    if job.closing.is_some() {
+        // The commit of the last claim is still owed; its replay never gives up.
+        return Ok(Applied::Done);
+    }
+    if repeated >= qanat_proto::limits::SAME_FAILURE_MAX {
+        return close(job, &Outcome::Failed(error.clone()));
+    }
+    Ok(Applied::Done)
+}
+
+fn close(job: &mut Job, outcome: &Outcome) -> Result<Applied, Refusal> {
+    if job.closing.is_some() || job.status.is_ended() {
+        return Err(Refusal::Closing);
+    }
+    job.generation_open = false;
+    job.closing = Some(outcome.clone());
+    finish_closing(job);
+    Ok(Applied::Done)
+}
+
+/// P14: never the last claim, nor a restore point whose generation has not claimed yet.
+fn retire(job: &mut Job, epochs: &[Epoch]) -> Result<Applied, Refusal> {
+    let last = job.last_claim().map(|(epoch, _)| epoch);
+    for epoch in epochs {
+        let is_restore_point = *epoch == job.restore_point && !job.has_claimed && !job.status.is_ended();
+        if Some(*epoch) == last || is_restore_point {
+            return Err(Refusal::StillNeeded { epoch: *epoch });
+        }
+    }
+    for epoch in epochs {
+        if let Some(claim) = job.claims.remove(epoch) {
+            job.retired.insert(*epoch, claim);
+        }
+    }
+    Ok(Applied::Done)
+}
+
+/// Names of handles, as `Committed` carries them.
+pub fn handle_names(handles: &[PreparedHandle]) -> Vec<String> {
+    handles.iter().map(|handle| handle.name.clone()).collect()
+}

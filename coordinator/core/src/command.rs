@@ -1,0 +1,107 @@
+//! Commands: every durable fact, as it stands in the command log.
+
+use std::fmt;
+
+use qanat_proto::Error;
+use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
+use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::receipt::Receipt;
+use qanat_proto::settings::JobSettings;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the command log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// A job with its epoch 0: start offsets, resolved once (P9).
+    CreateJob { job: JobId, name: String, script_digest: String, manifest_key: String, checksum: String },
+    /// A new incarnation on these executors (P1, P5). `expected` is the generation it follows, so that
+    /// a repeated proposal opens one generation only. Parallelism and settings hold for the generation;
+    /// the number of key groups stays what the state was made with.
+    OpenGeneration {
+        job: JobId,
+        expected: Generation,
+        placement: Vec<StartId>,
+        parallelism: u32,
+        settings: JobSettings,
+    },
+    /// The decision on an epoch (P4).
+    Claim {
+        token: Token,
+        epoch: Epoch,
+        manifest_key: String,
+        checksum: String,
+        handles: Vec<PreparedHandle>,
+        is_final: bool,
+        /// Kept here for as long as the log is, so that `audit` can prove every epoch.
+        receipt: Box<Receipt>,
+    },
+    /// Every handle of the claimed epoch is visible (P2).
+    Committed { token: Token, epoch: Epoch, manifest_key: String, handle_names: Vec<String> },
+    /// A generation ended with an error.
+    RecordFailure { token: Token, error: Error },
+    /// Stop with a last checkpoint: recorded before its trigger (P7).
+    StopWithSavepoint { job: JobId },
+    /// End the job without a further claim.
+    Close { job: JobId, outcome: Outcome },
+    /// A stopped or failed job runs again.
+    Resume { job: JobId },
+    /// These manifests will never be restored again (P14).
+    Retire { job: JobId, epochs: Vec<Epoch> },
+    /// What only these retired manifests named is deleted, and so are they.
+    Collected { job: JobId, epochs: Vec<Epoch> },
+}
+
+/// What a closing job becomes once its last claim is committed (P7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Finished,
+    Stopped,
+    Failed(Error),
+}
+
+/// Why `apply` changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    UnknownJob,
+    DuplicateJob,
+    NameTaken,
+    /// The token is not the current one.
+    OldGeneration,
+    /// The job is closing or ended.
+    Closing,
+    /// Not the next epoch.
+    NotNext {
+        next: Epoch,
+    },
+    /// The epoch before is not recorded as committed.
+    CommitPending {
+        epoch: Epoch,
+    },
+    /// A commit names another manifest or lacks handles.
+    WrongCommit,
+    /// The epoch may still be restored.
+    StillNeeded {
+        epoch: Epoch,
+    },
+    /// The command does not fit the job's status.
+    WrongStatus,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownJob => f.write_str("no such job"),
+            Self::DuplicateJob => f.write_str("the job id exists"),
+            Self::NameTaken => f.write_str("an active job has this name"),
+            Self::OldGeneration => f.write_str("the token is not current"),
+            Self::Closing => f.write_str("the job is closing"),
+            Self::NotNext { next } => write!(f, "the next epoch is {next}"),
+            Self::CommitPending { epoch } => write!(f, "the commit of epoch {epoch} is not recorded"),
+            Self::WrongCommit => f.write_str("the commit does not match the claim"),
+            Self::StillNeeded { epoch } => write!(f, "epoch {epoch} may still be restored"),
+            Self::WrongStatus => f.write_str("the job's status does not allow it"),
+        }
+    }
+}

@@ -1,0 +1,676 @@
+//! The driver of one job: from events to commands and messages.
+//!
+//! What it remembers is volatile and can be lost at any moment: after a restart (or a change of
+//! leadership) a new driver starts from the state alone and opens a new generation. It never acts on
+//! its own memory of a decision: messages that matter are sent only after `apply` said so.
+//!
+//! ```text
+//!            OpenGeneration        restored, deployed      commit replayed, lower generations aborted
+//!  Waiting ----------------> Restoring ----> Deploying ----> Replaying ----> Aborting ----> Running
+//!     ^                                                                                       |
+//!     +--------------------------- a failure, after a backoff ------------------------------- +
+//! ```
+
+use std::collections::BTreeSet;
+
+use qanat_proto::control::{
+    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor,
+};
+use qanat_proto::ids::{Epoch, JobId, StartId, Token};
+use qanat_proto::manifest::Manifest;
+use qanat_proto::physical::PhysicalGraph;
+use qanat_proto::receipt::Totals;
+use qanat_proto::settings::JobSettings;
+use qanat_proto::{Code, Error, limits};
+
+use crate::apply::{Applied, handle_names};
+use crate::checkpoint::EpochReports;
+use crate::command::{Command, Outcome, Refusal};
+use crate::state::{Claimed, State};
+
+/// Claims beyond those kept before some are retired.
+const RETIRE_BATCH: usize = 8;
+
+/// What happened. Times are monotonic milliseconds.
+#[derive(Debug)]
+pub enum Input {
+    /// Executors that are alive, by start id. Also the first input of a driver.
+    Executors(Vec<StartId>),
+    /// The command log has this command, and `apply` said this.
+    Applied(Command, Result<Applied, Refusal>),
+    ManifestRead(Box<Manifest>),
+    ManifestWritten {
+        epoch: Epoch,
+        manifest: Box<Manifest>,
+        key: String,
+        checksum: String,
+    },
+    /// Reading or writing a manifest failed.
+    StoreFailed(Error),
+    /// What the retired manifests of these epochs named is deleted.
+    Collected(Vec<Epoch>),
+    FromExecutor(FromExecutor),
+    /// The client asks for a stop with a last checkpoint.
+    Stop,
+    Tick,
+}
+
+/// What to do about it, in order.
+#[derive(Debug)]
+pub enum Output {
+    Propose(Command),
+    Send(ToExecutor),
+    ReadManifest {
+        key: String,
+        checksum: String,
+    },
+    WriteManifest {
+        epoch: Epoch,
+        manifest: Box<Manifest>,
+    },
+    /// Retired manifests may be collected now.
+    Collect,
+    /// An epoch is claimed and committed: for progress.
+    Progress(Box<Manifest>),
+    /// A claimed epoch waits for its commit longer than it should (P8).
+    CommitSlow(Error),
+}
+
+/// Volatile view of one job.
+pub struct JobDriver {
+    job: JobId,
+    /// What the next generation runs with.
+    parallelism: u32,
+    settings: JobSettings,
+    executors: Vec<StartId>,
+    phase: Phase,
+    backoff_ms: u64,
+    jitter: u64,
+}
+
+enum Phase {
+    /// No generation yet, or the last one ended; the next opens at this time.
+    Waiting {
+        until_ms: u64,
+        proposed: bool,
+    },
+    Restoring {
+        token: Token,
+    },
+    Deploying {
+        running: Box<Running>,
+        waiting: BTreeSet<StartId>,
+    },
+    /// The restored epoch's commit is replayed before any new record flows (P5).
+    Replaying {
+        running: Box<Running>,
+        permit: CommitPermit,
+        waiting: BTreeSet<StartId>,
+        since_ms: u64,
+    },
+    Aborting {
+        running: Box<Running>,
+        waiting: BTreeSet<StartId>,
+    },
+    Running(Box<Running>),
+    /// The generation ends; executors are told to stop.
+    Ended,
+}
+
+/// A generation that processes records.
+struct Running {
+    token: Token,
+    base: Manifest,
+    physical: PhysicalGraph,
+    /// The open epoch, if one was triggered and not yet claimed.
+    open: Option<OpenEpoch>,
+    /// The claimed epoch whose commit is not yet recorded.
+    committing: Option<Committing>,
+    /// When the last epoch was triggered.
+    triggered_ms: u64,
+    wants_barrier: bool,
+    /// The newest manifest that was written; becomes progress when its commit is recorded.
+    written: Option<Box<Manifest>>,
+    /// Totals as of the last claim.
+    totals: Totals,
+}
+
+struct OpenEpoch {
+    reports: EpochReports,
+    /// P8: counts from the trigger or from the commit before, whichever is later.
+    since_ms: u64,
+    manifest: ManifestState,
+}
+
+enum ManifestState {
+    Gathering,
+    Writing,
+    /// Written; claimed as soon as the commit before is recorded.
+    Ready {
+        claim: Box<Command>,
+    },
+    Proposed,
+}
+
+struct Committing {
+    permit: CommitPermit,
+    waiting: BTreeSet<StartId>,
+    since_ms: u64,
+    warned: bool,
+}
+
+impl JobDriver {
+    /// For a job that runs with `parallelism` and `settings` from its next generation on.
+    pub fn new(job: JobId, parallelism: u32, settings: JobSettings) -> Self {
+        Self {
+            job,
+            parallelism,
+            settings,
+            executors: Vec::new(),
+            phase: Phase::Waiting { until_ms: 0, proposed: false },
+            backoff_ms: limits::RESTART_BACKOFF_MS.0,
+            jitter: 0,
+        }
+    }
+
+    /// One event.
+    pub fn step(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Executors(executors) => self.executors = executors,
+            Input::Applied(command, result) => self.on_applied(state, now_ms, command, result, &mut out),
+            Input::ManifestRead(manifest) => self.on_manifest(state, *manifest, &mut out),
+            Input::ManifestWritten { epoch, manifest, key, checksum } => {
+                self.on_written(epoch, manifest, key, checksum, &mut out);
+            }
+            Input::StoreFailed(error) => self.fail(state, error, &mut out),
+            Input::Collected(epochs) => {
+                out.push(Output::Propose(Command::Collected { job: self.job, epochs }));
+            }
+            Input::FromExecutor(message) => self.on_message(state, now_ms, now_wall_ms, message, &mut out),
+            Input::Stop => out.push(Output::Propose(Command::StopWithSavepoint { job: self.job })),
+            Input::Tick => {}
+        }
+        self.on_time(state, now_ms, &mut out);
+        out
+    }
+
+    fn on_applied(
+        &mut self,
+        state: &State,
+        now_ms: u64,
+        command: Command,
+        result: Result<Applied, Refusal>,
+        out: &mut Vec<Output>,
+    ) {
+        match (command, result) {
+            (Command::OpenGeneration { .. }, Ok(Applied::Opened { token, restore })) => {
+                if let Some(claim) = state.job(self.job).and_then(|job| job.claims.get(&restore)) {
+                    self.phase = Phase::Restoring { token };
+                    out.push(Output::ReadManifest {
+                        key: claim.manifest_key.clone(),
+                        checksum: claim.checksum.clone(),
+                    });
+                }
+            }
+            (Command::OpenGeneration { .. }, Err(_)) => {
+                self.phase = Phase::Waiting { until_ms: now_ms + self.backoff_ms, proposed: false };
+            }
+            (Command::Claim { epoch, .. }, Ok(Applied::Permit(permit))) => self.on_claimed(now_ms, epoch, permit, out),
+            // The claim is refused only if this generation is over or the job closes: a stop was
+            // applied first. Nothing of the epoch was made visible.
+            (Command::Claim { .. }, Err(refusal)) => {
+                self.fail(state, Error::internal(format!("a claim was refused: {refusal}")), out);
+            }
+            (Command::Committed { epoch, .. }, Ok(_)) => self.on_commit_recorded(state, now_ms, epoch, out),
+            (Command::Close { .. } | Command::RecordFailure { .. }, _) => self.after_failure(state, now_ms, out),
+            (Command::StopWithSavepoint { .. }, Ok(_)) => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.wants_barrier = true;
+                }
+            }
+            (Command::Retire { .. }, Ok(_)) => out.push(Output::Collect),
+            _ => {}
+        }
+    }
+
+    /// The restore point is read: deploy.
+    fn on_manifest(&mut self, state: &State, mut manifest: Manifest, out: &mut Vec<Output>) {
+        let Phase::Restoring { token } = self.phase else { return };
+        let Some(job) = state.job(self.job) else { return };
+        manifest.parallelism = job.parallelism;
+        manifest.settings = JobSettings {
+            key_groups: manifest.key_groups,
+            ..job.settings.clone().unwrap_or_else(|| manifest.settings.clone())
+        };
+        let physical = PhysicalGraph::expand(&manifest.graph, manifest.parallelism);
+        let deployment = Deployment {
+            job_name: job.name.clone(),
+            graph: manifest.graph.clone(),
+            settings: manifest.settings.clone(),
+            parallelism: manifest.parallelism,
+            restore: manifest.clone(),
+            // A closing job runs no subtask again: it only owes its commit (P7).
+            replay_only: job.closing.is_some(),
+        };
+        for start in &job.placement {
+            let message = ExecutorMessage::Deploy(Box::new(deployment.clone()));
+            out.push(Output::Send(ToExecutor { start: *start, token, message }));
+        }
+        let running = Box::new(Running {
+            token,
+            totals: manifest.totals.clone(),
+            base: manifest,
+            physical,
+            open: None,
+            committing: None,
+            triggered_ms: 0,
+            wants_barrier: false,
+            written: None,
+        });
+        self.phase = Phase::Deploying { running, waiting: job.placement.iter().copied().collect() };
+    }
+
+    fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
+        let current = match &self.phase {
+            Phase::Waiting { .. } | Phase::Ended => None,
+            Phase::Restoring { token } => Some(*token),
+            Phase::Deploying { running, .. }
+            | Phase::Replaying { running, .. }
+            | Phase::Aborting { running, .. }
+            | Phase::Running(running) => Some(running.token),
+        };
+        // P2: a message of an older generation says nothing about this one.
+        if current != Some(from.token) {
+            return;
+        }
+        match from.message {
+            CoordinatorMessage::Failed { error, .. } => self.fail(state, error, out),
+            CoordinatorMessage::Deployed => self.on_deployed(state, now_ms, from.start, out),
+            CoordinatorMessage::Committed { epoch, manifest_key } => {
+                self.on_committed(from.start, epoch, &manifest_key, out);
+            }
+            CoordinatorMessage::Aborted => self.on_aborted(from.start, now_ms, out),
+            CoordinatorMessage::Prepared { epoch, report } => {
+                self.on_prepared(state, now_wall_ms, epoch, *report, out);
+            }
+            CoordinatorMessage::WantsBarrier | CoordinatorMessage::SourcesEnded => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.wants_barrier = true;
+                }
+            }
+            CoordinatorMessage::Stopped => {}
+        }
+    }
+
+    /// All executors hold the restored generation: replay the commit it owes, or go on to the abort.
+    fn on_deployed(&mut self, state: &State, now_ms: u64, start: StartId, out: &mut Vec<Output>) {
+        let Phase::Deploying { waiting, .. } = &mut self.phase else { return };
+        waiting.remove(&start);
+        if !waiting.is_empty() {
+            return;
+        }
+        let Phase::Deploying { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let Some(job) = state.job(self.job) else { return };
+        let Some(claim) = job.claims.get(&job.restore_point) else { return };
+        let waiting: BTreeSet<_> = job.placement.iter().copied().collect();
+        if claim.committed {
+            self.abort_lower(running, claim, waiting, out);
+            return;
+        }
+        let permit = CommitPermit {
+            token: running.token,
+            epoch: job.restore_point,
+            manifest_key: claim.manifest_key.clone(),
+            handles: claim.handles.clone(),
+        };
+        for start in &waiting {
+            let message = ExecutorMessage::Commit(permit.clone());
+            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message }));
+        }
+        self.phase = Phase::Replaying { running, permit, waiting, since_ms: now_ms };
+    }
+
+    fn abort_lower(
+        &mut self,
+        running: Box<Running>,
+        claim: &Claimed,
+        waiting: BTreeSet<StartId>,
+        out: &mut Vec<Output>,
+    ) {
+        for start in &waiting {
+            let message = ExecutorMessage::AbortLower { keep: claim.handles.clone() };
+            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message }));
+        }
+        self.phase = Phase::Aborting { running, waiting };
+    }
+
+    fn on_aborted(&mut self, start: StartId, now_ms: u64, out: &mut Vec<Output>) {
+        let Phase::Aborting { waiting, .. } = &mut self.phase else { return };
+        waiting.remove(&start);
+        if !waiting.is_empty() {
+            return;
+        }
+        let Phase::Aborting { mut running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        for start in &self.executors {
+            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message: ExecutorMessage::Start }));
+        }
+        running.triggered_ms = now_ms;
+        self.phase = Phase::Running(running);
+    }
+
+    fn on_prepared(
+        &mut self,
+        state: &State,
+        now_wall_ms: i64,
+        epoch: Epoch,
+        report: SubtaskReport,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Running(running) = &mut self.phase else { return };
+        let Some(open) = running.open.as_mut().filter(|open| open.reports.epoch == epoch) else { return };
+        open.reports.add(report);
+        if !open.reports.is_complete() || !matches!(open.manifest, ManifestState::Gathering) {
+            return;
+        }
+        open.manifest = ManifestState::Writing;
+        let totals = &running.totals;
+        match open.reports.assemble(running.token, &running.base, &running.physical, totals, now_wall_ms) {
+            Ok(manifest) => out.push(Output::WriteManifest { epoch, manifest: Box::new(manifest) }),
+            Err(error) => self.fail(state, error, out),
+        }
+    }
+
+    fn on_written(
+        &mut self,
+        epoch: Epoch,
+        manifest: Box<Manifest>,
+        key: String,
+        checksum: String,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Running(running) = &mut self.phase else { return };
+        let Some(open) = running.open.as_mut().filter(|open| open.reports.epoch == epoch) else { return };
+        if manifest.generation != running.token.generation {
+            return;
+        }
+        let claim = Box::new(Command::Claim {
+            token: running.token,
+            epoch,
+            manifest_key: key,
+            checksum,
+            handles: manifest.prepared.clone(),
+            is_final: manifest.is_final,
+            receipt: Box::new(manifest.receipt.clone()),
+        });
+        open.manifest = ManifestState::Ready { claim };
+        running.written = Some(manifest);
+        running.propose_claim(out);
+    }
+
+    fn on_claimed(&mut self, now_ms: u64, epoch: Epoch, permit: CommitPermit, out: &mut Vec<Output>) {
+        let Phase::Running(running) = &mut self.phase else { return };
+        if running.open.as_ref().is_some_and(|open| open.reports.epoch == epoch) {
+            running.open = None;
+            if let Some(manifest) = &running.written {
+                running.totals = manifest.totals.clone();
+            }
+        }
+        self.backoff_ms = limits::RESTART_BACKOFF_MS.0;
+        for start in &self.executors {
+            let message = ExecutorMessage::Commit(permit.clone());
+            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message }));
+        }
+        let waiting = self.executors.iter().copied().collect();
+        running.committing = Some(Committing { permit, waiting, since_ms: now_ms, warned: false });
+    }
+
+    /// An executor has made its handles visible.
+    fn on_committed(&mut self, start: StartId, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
+        let (permit, waiting) = match &mut self.phase {
+            Phase::Replaying { permit, waiting, .. } => (&*permit, waiting),
+            Phase::Running(running) => match &mut running.committing {
+                Some(committing) => (&committing.permit, &mut committing.waiting),
+                None => return,
+            },
+            _ => return,
+        };
+        if permit.epoch != epoch || permit.manifest_key != manifest_key {
+            return;
+        }
+        waiting.remove(&start);
+        if waiting.is_empty() {
+            out.push(Output::Propose(Command::Committed {
+                token: permit.token,
+                epoch,
+                manifest_key: permit.manifest_key.clone(),
+                handle_names: handle_names(&permit.handles),
+            }));
+        }
+    }
+
+    fn on_commit_recorded(&mut self, state: &State, now_ms: u64, epoch: Epoch, out: &mut Vec<Output>) {
+        let Some(job) = state.job(self.job) else { return };
+        if job.status.is_ended() {
+            self.stop_executors(out);
+            if let Phase::Running(running) = &mut self.phase
+                && let Some(manifest) = running.written.take()
+            {
+                out.push(Output::Progress(manifest));
+            }
+            self.phase = Phase::Ended;
+            return;
+        }
+        match &mut self.phase {
+            Phase::Replaying { waiting, .. } if waiting.is_empty() => {
+                let Phase::Replaying { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+                let Some(claim) = job.claims.get(&job.restore_point) else { return };
+                self.abort_lower(running, claim, job.placement.iter().copied().collect(), out);
+            }
+            Phase::Running(running) => {
+                running.committing = None;
+                if running.written.as_ref().is_some_and(|m| m.epoch == epoch)
+                    && let Some(manifest) = running.written.take()
+                {
+                    out.push(Output::Progress(manifest));
+                }
+                if let Some(open) = &mut running.open {
+                    open.since_ms = open.since_ms.max(now_ms);
+                }
+                running.propose_claim(out);
+                self.retire(state, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps the newest claims and retires what is older (P14).
+    fn retire(&self, state: &State, out: &mut Vec<Output>) {
+        let (Some(job), Phase::Running(running)) = (state.job(self.job), &self.phase) else { return };
+        let kept = running.base.settings.checkpoints_kept.max(1);
+        let restore_point = (!job.has_claimed).then_some(job.restore_point);
+        // A few at a time: collecting lists the whole store.
+        let excess = job.claims.len().saturating_sub(kept);
+        if excess < RETIRE_BATCH {
+            return;
+        }
+        let epochs: Vec<_> =
+            job.claims.keys().copied().take(excess).filter(|epoch| Some(*epoch) != restore_point).collect();
+        if !epochs.is_empty() {
+            out.push(Output::Propose(Command::Retire { job: self.job, epochs }));
+        }
+    }
+
+    fn fail(&mut self, state: &State, error: Error, out: &mut Vec<Output>) {
+        let token = match &self.phase {
+            Phase::Waiting { .. } | Phase::Ended => return,
+            Phase::Restoring { token } => *token,
+            Phase::Deploying { running, .. }
+            | Phase::Replaying { running, .. }
+            | Phase::Aborting { running, .. }
+            | Phase::Running(running) => running.token,
+        };
+        debug_assert!(state.job(self.job).is_some());
+        self.stop_executors(out);
+        out.push(Output::Propose(Command::RecordFailure { token, error }));
+    }
+
+    fn after_failure(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {
+        let Some(job) = state.job(self.job) else { return };
+        self.stop_executors(out);
+        if job.status.is_ended() {
+            self.phase = Phase::Ended;
+            return;
+        }
+        self.phase = Phase::Waiting { until_ms: now_ms + self.backoff_ms, proposed: false };
+        // Spread of an eighth, from a counter: drivers of many jobs do not restart in step.
+        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(now_ms | 1);
+        let spread = (self.jitter >> 33) % (self.backoff_ms / 8 + 1);
+        self.backoff_ms = (self.backoff_ms * 2 + spread).min(limits::RESTART_BACKOFF_MS.1);
+    }
+
+    fn stop_executors(&self, out: &mut Vec<Output>) {
+        let token = match &self.phase {
+            Phase::Waiting { .. } | Phase::Restoring { .. } | Phase::Ended => return,
+            Phase::Deploying { running, .. }
+            | Phase::Replaying { running, .. }
+            | Phase::Aborting { running, .. }
+            | Phase::Running(running) => running.token,
+        };
+        for start in &self.executors {
+            out.push(Output::Send(ToExecutor { start: *start, token, message: ExecutorMessage::Stop }));
+        }
+    }
+
+    fn on_time(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {
+        let Some(job) = state.job(self.job) else { return };
+        let mut timed_out = None;
+        match &mut self.phase {
+            Phase::Waiting { until_ms, proposed } => {
+                if !*proposed && now_ms >= *until_ms && !self.executors.is_empty() && !job.status.is_ended() {
+                    *proposed = true;
+                    out.push(Output::Propose(Command::OpenGeneration {
+                        job: self.job,
+                        expected: job.generation,
+                        placement: self.executors.clone(),
+                        parallelism: self.parallelism,
+                        settings: self.settings.clone(),
+                    }));
+                }
+            }
+            Phase::Running(running) => {
+                // After the last claim of a job nothing is triggered any more (P7).
+                let next = job.closing.is_none().then(|| job.next_epoch());
+                timed_out = running.on_time(next, &self.executors, now_ms, out);
+            }
+            Phase::Replaying { permit, since_ms, running, .. } => {
+                if now_ms.saturating_sub(*since_ms) > running.base.settings.epoch_timeout_ms {
+                    *since_ms = now_ms;
+                    out.push(Output::CommitSlow(commit_slow(permit.epoch)));
+                }
+            }
+            Phase::Restoring { .. } | Phase::Deploying { .. } | Phase::Aborting { .. } | Phase::Ended => {}
+        }
+        if let Some(error) = timed_out {
+            self.fail(state, error, out);
+        }
+    }
+
+    /// Whether the job has come to its end.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// When `step` wants a `Tick` at the latest, in monotonic milliseconds.
+    pub fn wake_at(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Waiting { until_ms, proposed: false } => Some(*until_ms),
+            Phase::Running(running) => running.wake_at(),
+            Phase::Replaying { since_ms, running, .. } => Some(since_ms + running.base.settings.epoch_timeout_ms + 1),
+            _ => None,
+        }
+    }
+
+    /// Asks for a close without a further claim.
+    pub fn close(&self, outcome: Outcome) -> Output {
+        Output::Propose(Command::Close { job: self.job, outcome })
+    }
+}
+
+impl Running {
+    /// Triggers the next epoch when it is due; an error when the open one takes too long.
+    fn on_time(
+        &mut self,
+        next: Option<Epoch>,
+        executors: &[StartId],
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) -> Option<Error> {
+        let settings = &self.base.settings;
+        if let Some(committing) = &mut self.committing
+            && !committing.warned
+            && now_ms.saturating_sub(committing.since_ms) > settings.epoch_timeout_ms
+        {
+            committing.warned = true;
+            out.push(Output::CommitSlow(commit_slow(committing.permit.epoch)));
+        }
+        if let Some(open) = &self.open {
+            // P8: while the commit before is pending, time does not count.
+            let overdue = now_ms.saturating_sub(open.since_ms) > settings.epoch_timeout_ms;
+            return (overdue && self.committing.is_none()).then(|| {
+                let missing: Vec<_> = open.reports.missing().iter().map(ToString::to_string).collect();
+                Error::new(
+                    Code::EpochTimeout,
+                    format!("epoch {} did not complete within {} ms", open.reports.epoch, settings.epoch_timeout_ms),
+                )
+                .hint(format!("no report yet from: {}", missing.join(", ")))
+            });
+        }
+        let due = self.wants_barrier || now_ms >= self.triggered_ms + settings.epoch_interval_ms;
+        if let Some(next) = next.filter(|_| due) {
+            self.wants_barrier = false;
+            self.triggered_ms = now_ms;
+            self.open = Some(OpenEpoch {
+                reports: EpochReports::new(next, &self.physical, self.base.parallelism),
+                since_ms: now_ms,
+                manifest: ManifestState::Gathering,
+            });
+            for start in executors {
+                let message = ExecutorMessage::Trigger { epoch: next };
+                out.push(Output::Send(ToExecutor { start: *start, token: self.token, message }));
+            }
+        }
+        None
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        let settings = &self.base.settings;
+        let timeout = settings.epoch_timeout_ms + 1;
+        let commit = self.committing.as_ref().filter(|c| !c.warned).map(|c| c.since_ms + timeout);
+        let epoch = match &self.open {
+            Some(_) if self.committing.is_some() => None,
+            Some(open) => Some(open.since_ms + timeout),
+            None if self.wants_barrier => Some(0),
+            None => Some(self.triggered_ms + settings.epoch_interval_ms),
+        };
+        commit.into_iter().chain(epoch).min()
+    }
+
+    /// Proposes the claim of a written manifest once the commit before it is recorded (P4).
+    fn propose_claim(&mut self, out: &mut Vec<Output>) {
+        if self.committing.is_some() {
+            return;
+        }
+        let Some(open) = &mut self.open else { return };
+        if matches!(open.manifest, ManifestState::Ready { .. })
+            && let ManifestState::Ready { claim } = std::mem::replace(&mut open.manifest, ManifestState::Proposed)
+        {
+            out.push(Output::Propose(*claim));
+        }
+    }
+}
+
+fn commit_slow(epoch: Epoch) -> Error {
+    Error::new(Code::CommitPending, format!("the commit of epoch {epoch} is not complete yet"))
+        .hint("it is claimed and will be retried until it succeeds; look at the sink's storage")
+}

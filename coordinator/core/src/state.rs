@@ -1,0 +1,125 @@
+//! Replicated state: what is true once a command is applied.
+
+use std::collections::BTreeMap;
+
+use qanat_proto::Error;
+use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
+use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::settings::JobSettings;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Outcome;
+
+/// Everything the control plane knows for certain. Equal command logs give equal states.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Number of commands applied, refused ones included.
+    pub applied: u64,
+    pub jobs: BTreeMap<JobId, Job>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    pub name: String,
+    /// Digest of the script and its settings: another script is another job.
+    pub script_digest: String,
+    pub status: JobStatus,
+    /// The newest generation. 0: none was opened yet.
+    pub generation: Generation,
+    /// Executors of the newest generation.
+    pub placement: Vec<StartId>,
+    /// Parallelism and settings of the newest generation; None before the first.
+    pub parallelism: u32,
+    pub settings: Option<JobSettings>,
+    /// Whether the newest generation may still claim. Stop, failure and closing end it.
+    pub generation_open: bool,
+    /// The epoch the newest generation restored (P5).
+    pub restore_point: Epoch,
+    /// Whether the newest generation has claimed an epoch.
+    pub has_claimed: bool,
+    /// Set by `StopWithSavepoint`: the next claim is the last (P7).
+    pub stop_requested: bool,
+    /// Where the job goes when its last claim is committed.
+    pub closing: Option<Outcome>,
+    /// Claims that may still be restored, by epoch. The last is the newest ever claimed.
+    pub claims: BTreeMap<Epoch, Claimed>,
+    /// Epochs whose manifests were retired and may be collected.
+    pub retired: BTreeMap<Epoch, Claimed>,
+    /// The last failure and how often it came in a row at the same place.
+    pub last_failure: Option<(Error, u32)>,
+}
+
+/// States of a job, by the names users see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum JobStatus {
+    Created,
+    Running,
+    Restarting,
+    Stopped,
+    Finished,
+    Failed { error: Error },
+}
+
+impl JobStatus {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created => "CREATED",
+            Self::Running => "RUNNING",
+            Self::Restarting => "RESTARTING",
+            Self::Stopped => "STOPPED",
+            Self::Finished => "FINISHED",
+            Self::Failed { .. } => "FAILED",
+        }
+    }
+
+    /// No generation will open again unless the job is resumed.
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Finished | Self::Failed { .. })
+    }
+}
+
+/// A claimed epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// Generation that claimed it.
+    pub generation: Generation,
+    pub manifest_key: String,
+    pub checksum: String,
+    pub handles: Vec<PreparedHandle>,
+    pub is_final: bool,
+    pub committed: bool,
+}
+
+impl Job {
+    /// The newest claim. There always is one: epoch 0 is claimed at creation.
+    pub fn last_claim(&self) -> Option<(Epoch, &Claimed)> {
+        self.claims.last_key_value().map(|(e, c)| (*e, c))
+    }
+
+    /// The next epoch that may be claimed (P4): numbers are never used twice.
+    pub fn next_epoch(&self) -> Epoch {
+        self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch.next())
+    }
+
+    pub fn token(&self, job: JobId) -> Token {
+        Token { job, generation: self.generation }
+    }
+}
+
+impl State {
+    pub fn job(&self, job: JobId) -> Option<&Job> {
+        self.jobs.get(&job)
+    }
+
+    /// The newest job of this name, by status: an active one first, then the one created last.
+    pub fn find(&self, name: &str) -> Option<(JobId, &Job)> {
+        self.jobs.iter().find(|(_, job)| job.name == name && !job.status.is_ended()).map(|(id, job)| (*id, job))
+    }
+
+    /// XXH3-64 over the canonical JSON of the state: equal on all replicas at equal `applied` (I6).
+    pub fn digest(&self) -> u64 {
+        let bytes = serde_json::to_vec(self).expect("the state holds only maps with string keys, numbers and text");
+        xxhash_rust::xxh3::xxh3_64(&bytes)
+    }
+}

@@ -1,0 +1,4 @@
+//! The rules of the epoch protocol, each by the schedule that breaks without it, and random walks.
+
+mod rules;
+mod walk;

@@ -1,0 +1,237 @@
+//! Schedules of `docs/protocol.md` that one coordinator can meet, straight against `apply`.
+
+use qanat_coordinator_core::apply::Applied;
+use qanat_coordinator_core::command::{Command, Outcome, Refusal};
+use qanat_coordinator_core::state::{JobStatus, State};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, StartId, SubtaskId, Token};
+use qanat_proto::manifest::{PreparedHandle, SinkChannel};
+use qanat_proto::receipt::RowSum;
+use qanat_proto::settings::JobSettings;
+use qanat_proto::{Code, Error, Place};
+
+const JOB: JobId = JobId(1);
+
+fn token(generation: u64) -> Token {
+    Token { job: JOB, generation: Generation(generation) }
+}
+
+fn created() -> State {
+    let mut state = State::default();
+    let command = Command::CreateJob {
+        job: JOB,
+        name: "job".into(),
+        script_digest: "digest".into(),
+        manifest_key: "m0".into(),
+        checksum: "c0".into(),
+    };
+    state.apply(&command).expect("a new job");
+    state
+}
+
+fn open(expected: u64) -> Command {
+    Command::OpenGeneration {
+        job: JOB,
+        expected: Generation(expected),
+        placement: vec![StartId(7)],
+        parallelism: 2,
+        settings: JobSettings::default(),
+    }
+}
+
+fn running() -> State {
+    let mut state = created();
+    state.apply(&open(0)).expect("the first generation");
+    state
+}
+
+fn handle(name: &str) -> PreparedHandle {
+    PreparedHandle {
+        subtask: SubtaskId { operator: OperatorId(3), index: 0 },
+        channel: SinkChannel::Table,
+        name: name.into(),
+        sum: RowSum::default(),
+        detail: serde_json::Value::Null,
+    }
+}
+
+fn claim(generation: u64, epoch: u64) -> Command {
+    claim_as(generation, epoch, false)
+}
+
+fn claim_as(generation: u64, epoch: u64, is_final: bool) -> Command {
+    Command::Claim {
+        token: token(generation),
+        epoch: Epoch(epoch),
+        manifest_key: format!("m{generation}-{epoch}"),
+        checksum: "c".into(),
+        handles: vec![handle(&format!("h{generation}-{epoch}"))],
+        is_final,
+        receipt: Box::default(),
+    }
+}
+
+fn committed(by: u64, generation: u64, epoch: u64) -> Command {
+    Command::Committed {
+        token: token(by),
+        epoch: Epoch(epoch),
+        manifest_key: format!("m{generation}-{epoch}"),
+        handle_names: vec![format!("h{generation}-{epoch}")],
+    }
+}
+
+fn failure(generation: u64, text: &str) -> Command {
+    let error = Error::new(Code::BadRecord, text).at(Place::Named("split a, row 5".into()));
+    Command::RecordFailure { token: token(generation), error }
+}
+
+/// P4: e = highest ever claimed + 1, and only after the commit before is recorded.
+#[test]
+fn p4_claims_go_up_by_one_after_the_commit_before() {
+    let mut state = running();
+    assert_eq!(state.apply(&claim(1, 2)), Err(Refusal::NotNext { next: Epoch(1) }));
+    assert!(matches!(state.apply(&claim(1, 1)), Ok(Applied::Permit(_))));
+    assert_eq!(state.apply(&claim(1, 2)), Err(Refusal::CommitPending { epoch: Epoch(1) }));
+    state.apply(&committed(1, 1, 1)).expect("its commit");
+    assert!(matches!(state.apply(&claim(1, 2)), Ok(Applied::Permit(_))));
+    assert_eq!(state.apply(&claim(1, 2)), Err(Refusal::NotNext { next: Epoch(3) }), "an epoch is claimed once");
+}
+
+/// P2: the permit names exactly the handles of the claim; a commit of anything else is refused.
+#[test]
+fn p2_permits_and_commits_name_the_manifest_and_its_handles() {
+    let mut state = running();
+    let Ok(Applied::Permit(permit)) = state.apply(&claim(1, 1)) else { panic!("claimed") };
+    assert_eq!(permit.handles, vec![handle("h1-1")]);
+    assert_eq!(permit.token, token(1));
+    let other = Command::Committed {
+        token: token(1),
+        epoch: Epoch(1),
+        manifest_key: "m0-1".into(),
+        handle_names: vec!["h1-1".into()],
+    };
+    assert_eq!(state.apply(&other), Err(Refusal::WrongCommit));
+    let missing =
+        Command::Committed { token: token(1), epoch: Epoch(1), manifest_key: "m1-1".into(), handle_names: vec![] };
+    assert_eq!(state.apply(&missing), Err(Refusal::WrongCommit));
+}
+
+/// P5: a claim that was in flight is part of the restore point, or it is refused: nothing in between.
+#[test]
+fn p5_the_restore_point_is_decided_when_the_generation_opens() {
+    let mut before = running();
+    before.apply(&claim(1, 1)).expect("claimed first");
+    assert_eq!(before.apply(&open(1)), Ok(Applied::Opened { token: token(2), restore: Epoch(1) }));
+    assert_eq!(before.apply(&claim(2, 2)), Err(Refusal::CommitPending { epoch: Epoch(1) }), "its commit is replayed");
+
+    let mut after = running();
+    after.apply(&open(1)).expect("opened first");
+    assert_eq!(after.apply(&claim(1, 1)), Err(Refusal::OldGeneration));
+}
+
+/// P1: a repeated proposal opens one generation.
+#[test]
+fn p1_a_generation_opens_once() {
+    let mut state = created();
+    state.apply(&open(0)).expect("opened");
+    assert_eq!(state.apply(&open(0)), Err(Refusal::OldGeneration));
+    assert_eq!(state.jobs[&JOB].generation, Generation(1));
+}
+
+/// P7: a failing job whose last claim is not committed is closing, not FAILED; only replays may run.
+#[test]
+fn p7_failed_waits_for_the_commit() {
+    let mut state = running();
+    for generation in 1..=2 {
+        state.apply(&failure(generation, "bad")).expect("recorded");
+        state.apply(&open(generation)).expect("restarted");
+    }
+    state.apply(&claim(3, 1)).expect("claimed; the count of failures starts again");
+    for generation in 3..=5 {
+        state.apply(&failure(generation, "bad")).expect("recorded");
+        if generation < 5 {
+            state.apply(&open(generation)).expect("restarted");
+        }
+    }
+    let job = &state.jobs[&JOB];
+    assert!(matches!(job.closing, Some(Outcome::Failed(_))), "three failures in a row close the job");
+    assert_eq!(job.status, JobStatus::Restarting, "but epoch 1 is not committed yet");
+    state.apply(&open(5)).expect("a generation to replay the commit");
+    assert_eq!(state.apply(&claim(6, 2)), Err(Refusal::Closing));
+    state.apply(&committed(6, 3, 1)).expect("replayed under the new token");
+    assert!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }));
+}
+
+/// P7: a stop is recorded before its trigger; the next claim is the last.
+#[test]
+fn p7_the_claim_of_a_savepoint_forbids_later_claims() {
+    let mut state = running();
+    state.apply(&Command::StopWithSavepoint { job: JOB }).expect("asked");
+    state.apply(&claim(1, 1)).expect("the savepoint");
+    assert_eq!(state.apply(&claim(1, 2)), Err(Refusal::Closing));
+    state.apply(&committed(1, 1, 1)).expect("its commit");
+    assert_eq!(state.jobs[&JOB].status, JobStatus::Stopped);
+    state.apply(&Command::Resume { job: JOB }).expect("a stopped job resumes");
+    state.apply(&open(1)).expect("its next generation");
+    assert!(state.apply(&claim(2, 2)).is_ok(), "epoch numbers go on");
+}
+
+/// P7: after the final claim generations only replay its commit.
+#[test]
+fn p7_finished_comes_with_the_commit_of_the_final_epoch() {
+    let mut state = running();
+    state.apply(&claim_as(1, 1, true)).expect("the final epoch");
+    state.apply(&failure(1, "lost")).expect("the process dies before the commit");
+    state.apply(&open(1)).expect("a generation to replay the commit");
+    assert_eq!(state.apply(&claim(2, 2)), Err(Refusal::Closing));
+    state.apply(&committed(2, 1, 1)).expect("replayed");
+    assert_eq!(state.jobs[&JOB].status, JobStatus::Finished);
+    assert_eq!(state.apply(&open(2)), Err(Refusal::WrongStatus));
+    assert_eq!(state.apply(&Command::Resume { job: JOB }), Err(Refusal::WrongStatus));
+}
+
+/// P14: the last claim and an unclaimed generation's restore point are not retired.
+#[test]
+fn p14_what_may_be_restored_is_not_retired() {
+    let mut state = running();
+    for epoch in 1..=3 {
+        state.apply(&claim(1, epoch)).expect("claimed");
+        state.apply(&committed(1, 1, epoch)).expect("committed");
+    }
+    let retire = |epochs: &[u64]| Command::Retire { job: JOB, epochs: epochs.iter().map(|e| Epoch(*e)).collect() };
+    assert_eq!(state.apply(&retire(&[1, 3])), Err(Refusal::StillNeeded { epoch: Epoch(3) }));
+    assert!(state.jobs[&JOB].claims.contains_key(&Epoch(1)), "refused as a whole");
+    state.apply(&retire(&[0, 1])).expect("older ones go");
+    state.apply(&open(1)).expect("restores epoch 3");
+    assert_eq!(state.jobs[&JOB].restore_point, Epoch(3));
+    assert!(state.apply(&retire(&[3])).is_err());
+}
+
+/// I6: equal logs give equal states, refused commands included.
+#[test]
+fn equal_logs_give_equal_digests() {
+    let commands = [open(0), claim(1, 1), claim(1, 1), committed(1, 1, 1), failure(1, "x"), open(1)];
+    let mut states = [created(), created()];
+    for state in &mut states {
+        for command in &commands {
+            let _ = state.apply(command);
+        }
+    }
+    assert_eq!(states[0].digest(), states[1].digest());
+    let text = serde_json::to_string(&commands[1]).expect("commands are JSON");
+    assert_eq!(serde_json::from_str::<Command>(&text).expect("and back"), commands[1]);
+}
+
+/// I10: an id makes one job, an active name one job.
+#[test]
+fn a_submit_makes_one_job() {
+    let mut state = created();
+    let again = |job| Command::CreateJob {
+        job,
+        name: "job".into(),
+        script_digest: "digest".into(),
+        manifest_key: "m0".into(),
+        checksum: "c0".into(),
+    };
+    assert_eq!(state.apply(&again(JOB)), Err(Refusal::DuplicateJob));
+    assert_eq!(state.apply(&again(JobId(2))), Err(Refusal::NameTaken));
+}

@@ -1,0 +1,618 @@
+//! From a deployment to running tasks: builds every subtask of a generation, wired and restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use crossbeam::channel::bounded;
+use qanat_connectors::contract::{ReadRequest, Sink, Source, Split, StopFlag};
+use qanat_executor_core::partition::Partitioner;
+use qanat_proto::control::{Deployment, EdgeCount};
+use qanat_proto::graph::{
+    Operator as LogicalOperator, OperatorKind, Partitioning, SourceNode, WindowAggregateNode, WindowSource,
+};
+use qanat_proto::ids::{Epoch, KeyGroupRange, OperatorId, SplitId, SubtaskId};
+use qanat_proto::manifest::{OperatorState, SplitState};
+use qanat_proto::physical::{
+    Phase, PhysicalEdge, PhysicalGraph, PhysicalOperator, Routing, partial_id, runs_in_two_phases,
+};
+use qanat_proto::receipt::{OperatorCounts, RowSum};
+use qanat_proto::{Error, Result, limits};
+
+use crate::checkpoint::{SnapshotWriter, TableFiles};
+use crate::lookup;
+use crate::memory::JobMemory;
+use crate::metrics::{JobMetrics, SourceMetrics};
+use crate::node::{CommitTargets, LaneThreads, NodeConfig, Reporter};
+use crate::operator::{self, BoxedOperator, OperatorContext};
+use crate::task::chain::{Chain, ChainContext, Node, Stage};
+use crate::task::channel::Channel;
+use crate::task::lane::{self, SinkLane};
+use crate::task::pool::{Pool, TaskHandle, Waker};
+use crate::task::router::{Outlet, Route, Router};
+use crate::task::side::{SideLanes, SideTables};
+use crate::task::source::{SourceControl, SourceTask, SourceTime};
+use crate::task::source_lane::{SourceLane, split_owner};
+use crate::task::subtask::{Input, SubtaskTask};
+
+/// Lanes that read the splits of one unbounded source subtask, at most.
+const UNBOUNDED_LANES_MAX: usize = 16;
+
+/// A built generation. Its tasks run once it is started.
+pub struct Generation {
+    tasks: Vec<TaskHandle>,
+    controls: Vec<SourceControl>,
+    lanes: Vec<SourceLane>,
+    threads: LaneThreads,
+    stop: StopFlag,
+    reporter: Reporter,
+    tables: BTreeMap<OperatorId, Arc<dyn Sink>>,
+    side: SideTables,
+    metrics: Arc<JobMetrics>,
+}
+
+impl Generation {
+    /// Lets records flow. A second call does nothing.
+    pub fn start(&mut self) {
+        for lane in std::mem::take(&mut self.lanes) {
+            match lane::spawn("source".to_owned(), self.reporter.clone(), move || lane.run()) {
+                Ok(thread) => self.threads.add_source(thread),
+                Err(error) => self.reporter.fail(None, error),
+            }
+        }
+        self.tasks.iter().for_each(|task| task.waker().wake());
+    }
+
+    pub fn trigger(&self, epoch: Epoch) {
+        self.controls.iter().for_each(|control| control.trigger(epoch));
+    }
+
+    pub fn sinks(&self) -> CommitTargets {
+        CommitTargets { tables: self.tables.clone(), side: self.side.clone() }
+    }
+
+    pub fn metrics(&self) -> Arc<JobMetrics> {
+        self.metrics.clone()
+    }
+
+    /// Ends all tasks and lanes and waits for them.
+    pub fn stop(self) {
+        self.stop.set();
+        drop(self.tasks);
+        drop(self.lanes);
+        self.threads.join();
+    }
+}
+
+/// Everything a generation is built from.
+pub struct GenerationParts<'a> {
+    pub config: &'a NodeConfig,
+    pub pool: &'a Pool,
+    pub reporter: &'a Reporter,
+    pub deployment: &'a Deployment,
+    pub side: SideTables,
+}
+
+impl GenerationParts<'_> {
+    /// Opens sources and sinks, restores state, wires the tasks.
+    ///
+    /// # Errors
+    /// What a connector or the checkpoint store says; nothing runs then.
+    pub fn build(self) -> Result<Generation> {
+        let deployment = self.deployment;
+        let memory = Arc::new(JobMemory::new(deployment.settings.memory_bytes));
+        let mut tables = BTreeMap::new();
+        for (operator, sink) in deployment.graph.sinks() {
+            let opened = self.config.opener.sink(&sink.table, sink.overwrite, operator.output.clone())?;
+            tables.insert(operator.id, opened);
+        }
+        let source_metrics: BTreeMap<OperatorId, Arc<SourceMetrics>> =
+            deployment.graph.sources().map(|(operator, _)| (operator.id, Arc::default())).collect();
+        let metrics = Arc::new(JobMetrics {
+            sources: deployment
+                .graph
+                .sources()
+                .map(|(o, s)| (s.table.name.clone(), source_metrics.get(&o.id).cloned().unwrap_or_default()))
+                .collect(),
+            memory: memory.clone(),
+        });
+        let mut generation = Generation {
+            tasks: Vec::new(),
+            controls: Vec::new(),
+            lanes: Vec::new(),
+            threads: LaneThreads::default(),
+            stop: StopFlag::default(),
+            reporter: self.reporter.clone(),
+            tables,
+            side: self.side.clone(),
+            metrics,
+        };
+        if deployment.replay_only {
+            return Ok(generation);
+        }
+        let physical = PhysicalGraph::expand(&deployment.graph, deployment.parallelism);
+        let schemas = self.schemas(&physical)?;
+        let partitions = self.partial_partitions(&physical, &schemas)?;
+        let mut wiring = Wiring::new(&physical, deployment.parallelism, &memory);
+        let mut sources = BTreeMap::new();
+        for (operator, node) in deployment.graph.sources() {
+            sources.insert(operator.id, self.open_source(node)?);
+        }
+        let lookups = lookup::load_all(self.config, deployment)?;
+        let snapshots =
+            SnapshotWriter::start(self.config.checkpoints.clone(), self.reporter.clone(), &generation.threads)?;
+        let context = BuildContext {
+            parts: &self,
+            physical: &physical,
+            schemas,
+            partitions,
+            sources,
+            source_metrics,
+            lookups,
+            memory,
+            snapshots,
+        };
+        for task in &physical.tasks {
+            for index in 0..deployment.parallelism {
+                context.build_task(task, index, &mut wiring, &mut generation)?;
+            }
+        }
+        Ok(generation)
+    }
+
+    fn partial_partitions(
+        &self,
+        physical: &PhysicalGraph,
+        schemas: &BTreeMap<OperatorId, SchemaRef>,
+    ) -> Result<BTreeMap<OperatorId, Vec<usize>>> {
+        let mut partitions = BTreeMap::new();
+        for operator in physical.operators.iter().filter(|operator| operator.phase == Phase::Partial) {
+            let input = physical.inputs(operator.id).next().and_then(|edge| schemas.get(&edge.from));
+            let input = input.ok_or_else(|| Error::internal("an aggregation has no input"))?;
+            let node = aggregate_node(logical(self.deployment, operator)?)?;
+            partitions.insert(operator.id, operator::partial_schema(node, input)?.1);
+        }
+        Ok(partitions)
+    }
+
+    fn open_source(&self, node: &SourceNode) -> Result<Arc<dyn Source>> {
+        self.config.opener.source(&node.table, read_request(node))
+    }
+
+    /// Output schema of every physical operator.
+    fn schemas(&self, physical: &PhysicalGraph) -> Result<BTreeMap<OperatorId, SchemaRef>> {
+        let mut schemas: BTreeMap<OperatorId, SchemaRef> = BTreeMap::new();
+        for operator in &physical.operators {
+            let logical = logical(self.deployment, operator)?;
+            let schema = match operator.phase {
+                Phase::Whole | Phase::Final => logical.output.clone(),
+                Phase::Partial => {
+                    let input = physical.inputs(operator.id).next().and_then(|edge| schemas.get(&edge.from));
+                    let input = input.ok_or_else(|| Error::internal("an aggregation has no input"))?;
+                    operator::partial_schema(aggregate_node(logical)?, input)?.0
+                }
+            };
+            schemas.insert(operator.id, schema);
+        }
+        Ok(schemas)
+    }
+}
+
+fn aggregate_node(operator: &LogicalOperator) -> Result<&WindowAggregateNode> {
+    match &operator.kind {
+        OperatorKind::WindowAggregate(node) => Ok(node),
+        _ => Err(Error::internal(format!("{} has no phases", operator.name))),
+    }
+}
+
+/// What a source node asks its connector for.
+pub fn read_request(node: &SourceNode) -> ReadRequest {
+    let metadata = node.metadata.iter().filter_map(|index| node.table.metadata.get(*index));
+    ReadRequest {
+        projection: node.projection.clone(),
+        metadata: metadata.map(|column| (column.name.clone(), column.kind)).collect(),
+        batch_rows: limits::BATCH_ROWS,
+        bounded: node.bounded,
+    }
+}
+
+fn logical<'a>(deployment: &'a Deployment, operator: &PhysicalOperator) -> Result<&'a LogicalOperator> {
+    deployment
+        .graph
+        .operator(operator.logical)
+        .ok_or_else(|| Error::internal(format!("operator {} is not in the graph", operator.logical)))
+}
+
+/// The queues between tasks: per edge, `[sender subtask][receiver subtask]`.
+struct Wiring {
+    channels: Vec<(PhysicalEdge, Vec<Vec<Arc<Channel>>>)>,
+}
+
+impl Wiring {
+    fn new(physical: &PhysicalGraph, parallelism: u32, memory: &Arc<JobMemory>) -> Self {
+        let edges = physical.edges.iter().filter(|edge| edge.routing != Routing::Chained);
+        let channels = edges.map(|edge| {
+            // Markers go to every receiver, so a shuffle has a queue for each pair.
+            let width = if edge.routing == Routing::Forward { 1 } else { parallelism };
+            let senders = (0..parallelism).map(|_| (0..width).map(|_| Channel::new(memory.clone())).collect());
+            (edge.clone(), senders.collect())
+        });
+        Self { channels: channels.collect() }
+    }
+
+    /// The queues on which subtask `index` of `from` sends, per edge.
+    fn outgoing(&self, from: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, &[Arc<Channel>])> {
+        self.channels
+            .iter()
+            .filter(move |(edge, _)| edge.from == from)
+            .filter_map(move |(edge, senders)| Some((edge, senders.get(index as usize)?.as_slice())))
+    }
+
+    /// The queues on which subtask `index` of `to` receives, per edge.
+    fn incoming(&self, to: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, Vec<Arc<Channel>>)> {
+        self.channels.iter().filter(move |(edge, _)| edge.to == to).map(move |(edge, senders)| {
+            let queues: Vec<_> = if edge.routing == Routing::Forward {
+                senders.get(index as usize).and_then(|row| row.first()).cloned().into_iter().collect()
+            } else {
+                senders.iter().filter_map(|row| row.get(index as usize)).cloned().collect()
+            };
+            (edge, queues)
+        })
+    }
+}
+
+struct BuildContext<'a> {
+    parts: &'a GenerationParts<'a>,
+    physical: &'a PhysicalGraph,
+    schemas: BTreeMap<OperatorId, SchemaRef>,
+    /// Of each partial phase: the columns of its output by which rows are spread.
+    partitions: BTreeMap<OperatorId, Vec<usize>>,
+    sources: BTreeMap<OperatorId, Arc<dyn Source>>,
+    source_metrics: BTreeMap<OperatorId, Arc<SourceMetrics>>,
+    lookups: lookup::Loaded,
+    memory: Arc<JobMemory>,
+    snapshots: SnapshotWriter,
+}
+
+impl BuildContext<'_> {
+    fn build_task(
+        &self,
+        members: &[OperatorId],
+        index: u32,
+        wiring: &mut Wiring,
+        generation: &mut Generation,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        let handle = self.parts.pool.add(|waker| match self.build_chain(members, index, wiring, &waker, generation) {
+            Ok(task) => task,
+            Err(error) => {
+                result = Err(error);
+                Box::new(Nothing)
+            }
+        });
+        generation.tasks.push(handle);
+        result
+    }
+
+    fn build_chain(
+        &self,
+        members: &[OperatorId],
+        index: u32,
+        wiring: &Wiring,
+        waker: &Waker,
+        generation: &mut Generation,
+    ) -> Result<Box<dyn crate::task::pool::Task>> {
+        let deployment = self.parts.deployment;
+        let range = KeyGroupRange::of_subtask(deployment.restore.key_groups, deployment.parallelism, index);
+        let mut nodes = Vec::with_capacity(members.len());
+        for id in members {
+            nodes.push(self.build_node(*id, index, range, wiring, waker, generation)?);
+        }
+        for (position, id) in members.iter().enumerate() {
+            let children = self.physical.outputs(*id).filter(|edge| edge.routing == Routing::Chained);
+            let children: Vec<_> =
+                children.filter_map(|edge| members.iter().position(|member| *member == edge.to)).collect();
+            if let Some(node) = nodes.get_mut(position) {
+                node.children = children;
+            }
+        }
+        let root = *members.first().ok_or_else(|| Error::internal("a task without operators"))?;
+        let context = ChainContext {
+            index,
+            key_groups: range,
+            reporter: self.parts.reporter.clone(),
+            memory: self.memory.clone(),
+            snapshots: self.snapshots.clone(),
+        };
+        let side = SideLanes::new(
+            self.parts.side.clone(),
+            root,
+            index,
+            self.parts.reporter.clone(),
+            self.memory.clone(),
+            generation.threads.clone(),
+            waker.clone(),
+        );
+        let restored = deployment.restore.epoch;
+        let chain = Chain::new(context, nodes, side, restored.next());
+        let operator = self.operator(root)?;
+        if let OperatorKind::Source(node) = &logical(deployment, operator)?.kind {
+            return self.build_source(root, node, index, chain, waker, generation);
+        }
+        let mut inputs = Vec::new();
+        let mut received = Vec::new();
+        for (edge, queues) in wiring.incoming(root, index) {
+            for channel in queues {
+                channel.set_receiver(waker.clone());
+                inputs.push(Input { channel, port: edge.port, edge: received.len() });
+            }
+            received.push(edge_count(edge));
+        }
+        let watermark = self.restored_watermark(root, range).unwrap_or(i64::MIN);
+        let clock = self.parts.config.env.clock.clone();
+        Ok(Box::new(SubtaskTask::new(chain, inputs, received, restored, watermark, clock)))
+    }
+
+    fn operator(&self, id: OperatorId) -> Result<&PhysicalOperator> {
+        self.physical.operator(id).ok_or_else(|| Error::internal(format!("operator {id} is not in the plan")))
+    }
+
+    fn build_node(
+        &self,
+        id: OperatorId,
+        index: u32,
+        range: KeyGroupRange,
+        wiring: &Wiring,
+        waker: &Waker,
+        generation: &Generation,
+    ) -> Result<Node> {
+        let deployment = self.parts.deployment;
+        let operator = self.operator(id)?;
+        let logical = logical(deployment, operator)?;
+        let mut files = None;
+        let mut watermark = i64::MIN;
+        let stage = match &logical.kind {
+            OperatorKind::Source(_) => Stage::Source,
+            OperatorKind::Sink(_) => self.build_sink(id, index, waker, generation)?,
+            _ => {
+                let (operator, tables, restored) = self.build_operator(operator, logical, range)?;
+                files = tables;
+                watermark = restored;
+                Stage::Operator(operator)
+            }
+        };
+        let mut routers = Vec::new();
+        for (edge, queues) in wiring.outgoing(id, index) {
+            let outlets = queues.iter().map(|queue| {
+                queue.set_sender(waker.clone());
+                Outlet::new(queue.clone())
+            });
+            routers.push(Router::new(outlets.collect(), self.route(edge)?, edge_count(edge)));
+        }
+        Ok(Node {
+            id,
+            name: logical.name.clone(),
+            stage,
+            children: Vec::new(),
+            routers,
+            files,
+            watermark,
+            counts: OperatorCounts::default(),
+            state_bytes: 0,
+        })
+    }
+
+    fn route(&self, edge: &PhysicalEdge) -> Result<Route> {
+        let columns = match &edge.routing {
+            Routing::Chained | Routing::Forward | Routing::Single => return Ok(Route::First),
+            Routing::Hash { columns } => columns.clone(),
+            Routing::PartialKeys => self.partitions.get(&edge.from).cloned().unwrap_or_default(),
+        };
+        if columns.is_empty() {
+            return Ok(Route::First);
+        }
+        let deployment = self.parts.deployment;
+        let partitioner = Partitioner::new(columns, deployment.restore.key_groups, deployment.parallelism)?;
+        Ok(Route::Hash(Box::new(partitioner)))
+    }
+
+    fn build_sink(&self, id: OperatorId, index: u32, waker: &Waker, generation: &Generation) -> Result<Stage> {
+        let sink = generation.tables.get(&id).ok_or_else(|| Error::internal(format!("sink {id} is not open")))?;
+        let writer = sink.writer(SubtaskId { operator: id, index }, self.parts.reporter.token())?;
+        let queue = Channel::new(self.memory.clone());
+        queue.set_sender(waker.clone());
+        let epoch = self.parts.deployment.restore.epoch.next();
+        let (lane, thread) = SinkLane::start(id, queue.clone(), writer, epoch, self.parts.reporter.clone())?;
+        generation.threads.add(queue.clone(), thread);
+        Ok(Stage::Sink { lane, outlet: Outlet::new(queue) })
+    }
+
+    /// Builds an operator and gives it back what it had at the restore point.
+    fn build_operator(
+        &self,
+        physical: &PhysicalOperator,
+        logical: &LogicalOperator,
+        range: KeyGroupRange,
+    ) -> Result<(BoxedOperator, Option<Arc<TableFiles>>, i64)> {
+        let deployment = self.parts.deployment;
+        let mut inputs: Vec<_> = self.physical.inputs(physical.id).collect();
+        inputs.sort_by_key(|edge| edge.port);
+        inputs.dedup_by_key(|edge| edge.port);
+        let partition = inputs.iter().map(|edge| self.partition(physical, logical, edge)).collect();
+        let inputs: Vec<SchemaRef> = inputs.iter().filter_map(|edge| self.schemas.get(&edge.from).cloned()).collect();
+        let raw_input = self.raw_input(physical, &inputs)?;
+        let context = OperatorContext {
+            name: logical.name.clone(),
+            key_groups: deployment.restore.key_groups,
+            range,
+            inputs,
+            partition,
+            output: self
+                .schemas
+                .get(&physical.id)
+                .cloned()
+                .ok_or_else(|| Error::internal("an operator without a schema"))?,
+            batch_rows: limits::BATCH_ROWS,
+        };
+        let mut operator = operator::build(logical, physical.phase, &raw_input, context)?;
+        self.lookups.give(physical.id, operator.as_mut())?;
+        let specs = operator.tables();
+        if specs.is_empty() {
+            return Ok((operator, None, i64::MIN));
+        }
+        let watermark = self.restored_watermark(physical.id, range);
+        let state = self.operator_state(physical.id);
+        let files = TableFiles::restore(&self.parts.config.checkpoints, specs, state, range, operator.as_mut())?;
+        operator.restored(watermark)?;
+        Ok((operator, Some(Arc::new(files)), watermark.unwrap_or(i64::MIN)))
+    }
+
+    /// The schema of the rows that the logical operator takes, whatever its phase.
+    fn raw_input(&self, physical: &PhysicalOperator, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let raw = match physical.phase {
+            Phase::Whole | Phase::Partial => inputs.first().cloned(),
+            Phase::Final => {
+                let source = self.physical.inputs(partial_id(physical.id)).next();
+                source.and_then(|edge| self.schemas.get(&edge.from).cloned())
+            }
+        };
+        raw.ok_or_else(|| Error::internal("an operator has no input"))
+    }
+
+    /// The columns that decide the key group of an input's rows: the same at every parallelism, so that
+    /// saved state finds its subtask after a rescale.
+    fn partition(&self, physical: &PhysicalOperator, logical: &LogicalOperator, edge: &PhysicalEdge) -> Vec<usize> {
+        if physical.phase == Phase::Final {
+            return self.partitions.get(&edge.from).cloned().unwrap_or_default();
+        }
+        if let OperatorKind::WindowAggregate(node) = &logical.kind
+            && runs_in_two_phases(node)
+        {
+            return match node.window {
+                WindowSource::Columns { start, end, .. } if node.keys.is_empty() => vec![start, end],
+                _ => node.keys.clone(),
+            };
+        }
+        let declared = self.parts.deployment.graph.inputs(logical.id).into_iter().find(|e| e.port == edge.port);
+        match declared.map(|edge| &edge.partitioning) {
+            Some(Partitioning::Hash { columns }) => columns.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn operator_state(&self, id: OperatorId) -> Option<&OperatorState> {
+        self.parts.deployment.restore.operators.iter().find(|state| state.operator == id)
+    }
+
+    /// The watermark that all key groups of `range` had reached.
+    fn restored_watermark(&self, id: OperatorId, range: KeyGroupRange) -> Option<i64> {
+        let state = self.operator_state(id)?;
+        let overlapping =
+            state.watermarks.iter().filter(|(groups, _)| groups.start < range.end && range.start < groups.end);
+        overlapping.map(|(_, watermark)| watermark.unwrap_or(i64::MIN)).min().filter(|w| *w > i64::MIN)
+    }
+
+    fn build_source(
+        &self,
+        id: OperatorId,
+        node: &SourceNode,
+        index: u32,
+        chain: Chain,
+        waker: &Waker,
+        generation: &mut Generation,
+    ) -> Result<Box<dyn crate::task::pool::Task>> {
+        let deployment = self.parts.deployment;
+        let clock = self.parts.config.env.clock.clone();
+        let source = self.sources.get(&id).cloned().ok_or_else(|| Error::internal("a source is not open"))?;
+        let states: &[SplitState] =
+            deployment.restore.sources.iter().find(|s| s.operator == id).map_or(&[], |s| s.splits.as_slice());
+        let parallelism = deployment.parallelism;
+        let mine: Vec<SplitState> =
+            states.iter().filter(|state| split_owner(&state.id, parallelism) == index).cloned().collect();
+        let known: BTreeSet<SplitId> = states.iter().map(|state| state.id.clone()).collect();
+        let (sender, items) = bounded(limits::CHANNEL_BATCHES);
+        let follows = node.table.option("scan.split-order").is_some_and(|order| order == "time");
+        let unread: Vec<SplitState> = mine.iter().filter(|state| !state.finished).cloned().collect();
+        let groups = lane_groups(unread, node.bounded);
+        let lanes = groups.len();
+        for (lane, splits) in groups.into_iter().enumerate() {
+            generation.lanes.push(SourceLane {
+                source: source.clone(),
+                splits: splits.into(),
+                known: known.clone(),
+                owns: Arc::new(move |id| split_owner(id, parallelism) == index),
+                discovers: lane == 0 && source.is_growing(),
+                in_order: follows,
+                items: sender.clone(),
+                waker: waker.clone(),
+                memory: self.memory.clone(),
+                clock: clock.clone(),
+                stop: generation.stop.clone(),
+            });
+        }
+        let expr = match &node.watermark {
+            Some(watermark) => Some(qanat_sql::expr::physical(
+                &watermark.expr,
+                self.schemas.get(&id).ok_or_else(|| Error::internal("a source without a schema"))?,
+            )?),
+            None => None,
+        };
+        let idle_ms = node.watermark.as_ref().map_or(0, |w| w.idle_timeout_ms);
+        let time = SourceTime { expr, idle_timeout: (idle_ms > 0).then(|| Duration::from_millis(idle_ms)), follows };
+        let control = SourceControl::new(waker.clone());
+        generation.controls.push(control.clone());
+        let metrics = self.source_metrics.get(&id).cloned().unwrap_or_default();
+        let task = SourceTask::new(
+            chain,
+            node.table.name.clone(),
+            control,
+            items,
+            mine,
+            time,
+            clock,
+            self.memory.clone(),
+            metrics,
+            lanes,
+            deployment.restore.epoch,
+        )?;
+        Ok(Box::new(task))
+    }
+}
+
+/// A bounded read takes its splits in turn, in one lane; one that never ends has a lane per split as
+/// far as there are lanes, so that a quiet split does not delay the others.
+fn lane_groups(splits: Vec<SplitState>, bounded: bool) -> Vec<Vec<SplitState>> {
+    let lanes = if bounded { 1 } else { splits.len().clamp(1, UNBOUNDED_LANES_MAX) };
+    let mut groups: Vec<Vec<SplitState>> = vec![Vec::new(); lanes];
+    for (position, split) in splits.into_iter().enumerate() {
+        if let Some(group) = groups.get_mut(position % lanes) {
+            group.push(split);
+        }
+    }
+    groups
+}
+
+fn edge_count(edge: &PhysicalEdge) -> EdgeCount {
+    EdgeCount { from: edge.from, to: edge.to, port: edge.port, sum: RowSum::default() }
+}
+
+/// Stands in for a task that could not be built; never woken.
+struct Nothing;
+
+impl crate::task::pool::Task for Nothing {
+    fn run(&mut self) -> crate::task::pool::Step {
+        crate::task::pool::Step::Done
+    }
+
+    fn on_panic(&mut self, _: Error) {}
+}
+
+/// The splits of a source at submit: epoch 0 (P9).
+///
+/// # Errors
+/// What the connector says.
+pub fn initial_splits(source: &dyn Source) -> Result<Vec<SplitState>> {
+    let splits: Vec<Split> = source.discover()?;
+    Ok(splits.into_iter().map(crate::task::source_lane::new_split).collect())
+}

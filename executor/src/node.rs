@@ -1,0 +1,372 @@
+//! The executor node: takes control messages, runs one generation per job, reports.
+//!
+//! Messages are handled in order on the node's own thread, so that a commit never overtakes a deploy.
+//! Every message names its token and the start id of this process; anything else is refused (P1, P2).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use qanat_connectors::contract::{CommitScope, Opener};
+use qanat_proto::control::{CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, ToExecutor};
+use qanat_proto::ids::{JobId, StartId, SubtaskId, Token};
+use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::{Error, Result};
+use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::env::Env;
+
+use crate::deploy::{Generation, GenerationParts};
+use crate::metrics::JobMetrics;
+use crate::task::channel::Channel;
+use crate::task::pool::Pool;
+use crate::task::side::SideTables;
+
+/// Sends messages of one generation to the coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    start: StartId,
+    token: Token,
+    outbox: Sender<FromExecutor>,
+    failed: Arc<AtomicBool>,
+}
+
+impl Reporter {
+    pub fn new(start: StartId, token: Token, outbox: Sender<FromExecutor>) -> Self {
+        Self { start, token, outbox, failed: Arc::default() }
+    }
+
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    pub fn send(&self, message: CoordinatorMessage) {
+        // The coordinator may be gone while the process ends.
+        let _ = self.outbox.send(FromExecutor { start: self.start, token: self.token, message });
+    }
+
+    /// Reports the first failure of the generation; what follows from it is not news.
+    pub fn fail(&self, subtask: Option<SubtaskId>, error: Error) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            self.send(CoordinatorMessage::Failed { subtask, error });
+        }
+    }
+
+    /// From now on failures are the consequence of a stop and nobody's news.
+    pub fn mute(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
+/// Threads of a generation, with the queue each one waits on.
+#[derive(Clone, Default)]
+pub struct LaneThreads(Arc<Mutex<Vec<(Option<Arc<Channel>>, JoinHandle<()>)>>>);
+
+impl LaneThreads {
+    pub fn add(&self, channel: Arc<Channel>, thread: JoinHandle<()>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((Some(channel), thread));
+    }
+
+    pub fn add_source(&self, thread: JoinHandle<()>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((None, thread));
+    }
+
+    /// Ends all threads and waits for them.
+    pub fn join(&self) {
+        let threads = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (channel, _) in &threads {
+            if let Some(channel) = channel {
+                channel.close();
+            }
+        }
+        for (_, thread) in threads {
+            // A lane reports its own panics.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Opens the side tables of a job.
+pub type OpenSideTables = dyn Fn(&str, JobId) -> Result<SideTables> + Send + Sync;
+
+/// What a node is made of.
+#[derive(Clone)]
+pub struct NodeConfig {
+    pub env: Env,
+    pub opener: Arc<dyn Opener>,
+    pub checkpoints: Arc<CheckpointStore>,
+    pub side_tables: Arc<OpenSideTables>,
+    /// Compute threads.
+    pub workers: usize,
+}
+
+/// A running executor. Dropping it ends every generation and waits for its threads.
+pub struct Node {
+    inbox: Option<Sender<ToExecutor>>,
+    thread: Option<JoinHandle<()>>,
+    metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
+}
+
+impl Node {
+    /// Starts a node that reports to `outbox`.
+    ///
+    /// # Errors
+    /// E0214 if the system gives no more threads.
+    pub fn start(start: StartId, config: NodeConfig, outbox: Sender<FromExecutor>) -> Result<Self> {
+        let pool = Arc::new(Pool::new(config.workers, config.env.clock.clone())?);
+        let (inbox, messages) = unbounded();
+        let metrics: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
+        let worker = Worker { start, config, pool, outbox, metrics: metrics.clone(), generations: BTreeMap::new() };
+        let thread = std::thread::Builder::new()
+            .name("executor".to_owned())
+            .spawn(move || worker.run(&messages))
+            .map_err(|e| Error::io("start the executor thread", &e))?;
+        Ok(Self { inbox: Some(inbox), thread: Some(thread), metrics })
+    }
+
+    pub fn send(&self, message: ToExecutor) {
+        if let Some(inbox) = &self.inbox {
+            // The worker ends only when the inbox closes.
+            let _ = inbox.send(message);
+        }
+    }
+
+    pub fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.inbox = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+struct Worker {
+    start: StartId,
+    config: NodeConfig,
+    pool: Arc<Pool>,
+    outbox: Sender<FromExecutor>,
+    metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
+    generations: BTreeMap<JobId, Running>,
+}
+
+struct Running {
+    generation: Generation,
+    committer: Committer,
+    reporter: Reporter,
+}
+
+impl Worker {
+    fn run(mut self, messages: &Receiver<ToExecutor>) {
+        for message in messages {
+            // P1: meant for another start of this process.
+            if message.start == self.start {
+                self.handle(message.token, message.message);
+            }
+        }
+        for (_, running) in std::mem::take(&mut self.generations) {
+            running.end();
+        }
+    }
+
+    fn handle(&mut self, token: Token, message: ExecutorMessage) {
+        if let ExecutorMessage::Deploy(deployment) = message {
+            self.deploy(token, &deployment);
+            return;
+        }
+        // P2: only the current generation of a job is listened to.
+        let Some(running) = self.generations.get_mut(&token.job) else { return };
+        if running.reporter.token() != token {
+            return;
+        }
+        match message {
+            ExecutorMessage::Deploy(_) => {}
+            ExecutorMessage::Start => running.generation.start(),
+            ExecutorMessage::Trigger { epoch } => running.generation.trigger(epoch),
+            ExecutorMessage::Commit(permit) => running.committer.send(Work::Commit(permit)),
+            ExecutorMessage::AbortLower { keep } => running.committer.send(Work::Abort(keep)),
+            ExecutorMessage::Stop => {
+                if let Some(running) = self.generations.remove(&token.job) {
+                    running.end();
+                }
+            }
+        }
+    }
+
+    fn deploy(&mut self, token: Token, deployment: &Deployment) {
+        if let Some(running) = self.generations.get(&token.job) {
+            if running.reporter.token() >= token {
+                return;
+            }
+            if let Some(running) = self.generations.remove(&token.job) {
+                running.end();
+            }
+        }
+        let reporter = Reporter::new(self.start, token, self.outbox.clone());
+        match self.build(&reporter, deployment) {
+            Ok(running) => {
+                self.metrics
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(token.job, running.generation.metrics());
+                self.generations.insert(token.job, running);
+                reporter.send(CoordinatorMessage::Deployed);
+            }
+            Err(error) => reporter.fail(None, error),
+        }
+    }
+
+    fn build(&self, reporter: &Reporter, deployment: &Deployment) -> Result<Running> {
+        let parts = GenerationParts {
+            config: &self.config,
+            pool: &self.pool,
+            reporter,
+            deployment,
+            side: (self.config.side_tables)(&deployment.job_name, reporter.token().job)?,
+        };
+        let generation = parts.build()?;
+        let committer = Committer::start(reporter.clone(), generation.sinks())?;
+        Ok(Running { generation, committer, reporter: reporter.clone() })
+    }
+}
+
+impl Running {
+    fn end(self) {
+        self.reporter.mute();
+        self.generation.stop();
+        self.committer.stop();
+        self.reporter.send(CoordinatorMessage::Stopped);
+    }
+}
+
+enum Work {
+    Commit(CommitPermit),
+    Abort(Vec<PreparedHandle>),
+}
+
+/// Commits on a thread of its own: a slow sink delays its own commit and nothing else.
+struct Committer {
+    work: Option<Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+    stop: Sender<()>,
+}
+
+impl Committer {
+    fn start(reporter: Reporter, sinks: CommitTargets) -> Result<Self> {
+        let (work, queue) = unbounded::<Work>();
+        let (stop, stopped) = unbounded::<()>();
+        let name = "commit".to_owned();
+        let thread = crate::task::lane::spawn(name, reporter.clone(), move || {
+            for item in queue {
+                match item {
+                    Work::Commit(permit) => {
+                        if !commit_until_done(&reporter, &sinks, &permit, &stopped) {
+                            return Ok(());
+                        }
+                    }
+                    Work::Abort(keep) => {
+                        sinks.abort_lower(reporter.token(), &keep)?;
+                        reporter.send(CoordinatorMessage::Aborted);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Self { work: Some(work), thread: Some(thread), stop })
+    }
+
+    fn send(&self, item: Work) {
+        if let Some(work) = &self.work {
+            let _ = work.send(item);
+        }
+    }
+
+    fn stop(mut self) {
+        let _ = self.stop.send(());
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// A claimed epoch is never given up (P7, P8): retries with growing pauses until it is committed or
+/// the generation is stopped. False if it was stopped.
+fn commit_until_done(
+    reporter: &Reporter,
+    sinks: &CommitTargets,
+    permit: &CommitPermit,
+    stopped: &Receiver<()>,
+) -> bool {
+    let mut pause = std::time::Duration::from_millis(50);
+    loop {
+        match sinks.commit(permit) {
+            Ok(()) => {
+                reporter.send(CoordinatorMessage::Committed {
+                    epoch: permit.epoch,
+                    manifest_key: permit.manifest_key.clone(),
+                });
+                return true;
+            }
+            Err(error) => {
+                tracing::warn!(epoch = permit.epoch.0, %error, "could not commit an epoch yet");
+                // An fsync that failed is never retried on the same handle: the process must stop.
+                if error.code() == qanat_proto::Code::FsyncFailed {
+                    reporter.fail(None, error);
+                    return false;
+                }
+            }
+        }
+        match stopped.recv_timeout(pause) {
+            Err(crossbeam::channel::RecvTimeoutError::Timeout) => {}
+            _ => return false,
+        }
+        pause = (pause * 2).min(std::time::Duration::from_secs(5));
+    }
+}
+
+/// Everything a permit may name.
+pub struct CommitTargets {
+    /// Sinks of sink operators.
+    pub tables: BTreeMap<qanat_proto::ids::OperatorId, Arc<dyn qanat_connectors::contract::Sink>>,
+    pub side: SideTables,
+}
+
+impl CommitTargets {
+    fn commit(&self, permit: &CommitPermit) -> Result<()> {
+        let mut by_scope: BTreeMap<_, Vec<PreparedHandle>> = BTreeMap::new();
+        for handle in &permit.handles {
+            by_scope.entry((handle.subtask.operator, handle.channel)).or_default().push(handle.clone());
+        }
+        for ((operator, channel), handles) in by_scope {
+            let sink = match self.side.sink(channel) {
+                Some(sink) => sink,
+                None => self
+                    .tables
+                    .get(&operator)
+                    .ok_or_else(|| Error::internal(format!("a permit names operator {operator}, which has no sink")))?,
+            };
+            sink.commit(CommitScope { operator, channel }, permit, &handles)?;
+        }
+        Ok(())
+    }
+
+    fn abort_lower(&self, token: Token, keep: &[PreparedHandle]) -> Result<()> {
+        use qanat_proto::manifest::SinkChannel;
+        for (operator, sink) in &self.tables {
+            sink.abort_lower(CommitScope { operator: *operator, channel: SinkChannel::Table }, token, keep)?;
+        }
+        for (channel, sink) in
+            [(SinkChannel::Late, &self.side.late), (SinkChannel::DeadLetters, &self.side.dead_letters)]
+        {
+            // All side rows of a job share one table per channel, whatever operator staged them.
+            sink.abort_lower(CommitScope { operator: qanat_proto::ids::OperatorId(0), channel }, token, keep)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The loops that drive operators: the compute pool, the queues between subtasks, sources, chains and
+//! sink lanes.
+
+pub mod chain;
+pub mod channel;
+pub mod collector;
+pub mod lane;
+pub mod pool;
+pub mod router;
+pub mod side;
+pub mod source;
+pub mod source_lane;
+pub mod subtask;

@@ -1,0 +1,451 @@
+//! A source subtask: decoded batches come from lanes, go through the chain, and every barrier notes
+//! exactly how far each split has been processed.
+//!
+//! A lane runs ahead by a bounded number of batches; each batch carries the position behind it. What a
+//! barrier records are the positions of batches that went *through* the chain, so what is still queued
+//! is read again after a restore.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use crossbeam::channel::{Receiver, TryRecvError};
+use datafusion_physical_expr::PhysicalExpr;
+use qanat_executor_core::watermark::{Change, InputStatus, SplitWatermarks, UNKNOWN};
+use qanat_proto::control::{CoordinatorMessage, OperatorReport};
+use qanat_proto::ids::{Epoch, SplitId};
+use qanat_proto::manifest::SplitState;
+use qanat_proto::receipt::{OperatorCounts, SplitReceipt};
+use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::env::Clock;
+use serde_json::Value;
+
+use crate::memory::{JobMemory, batch_bytes};
+use crate::metrics::SourceMetrics;
+use crate::task::chain::Chain;
+use crate::task::pool::{Step, Task, Waker};
+use crate::task::source_lane::LaneItem;
+use crate::task::subtask::QUANTUM;
+
+/// How long a job may stay over its memory budget while its sources pause, before it fails.
+const OVER_BUDGET_MAX: Duration = Duration::from_secs(10);
+/// How often a paused source looks at the budget again.
+const BUDGET_POLL: Duration = Duration::from_millis(5);
+
+/// Where the coordinator's trigger waits for its source.
+#[derive(Clone)]
+pub struct SourceControl {
+    trigger: Arc<Mutex<Option<Epoch>>>,
+    waker: Waker,
+}
+
+impl SourceControl {
+    pub fn new(waker: Waker) -> Self {
+        Self { trigger: Arc::default(), waker }
+    }
+
+    /// Asks for the barrier of `epoch`. Repeats are ignored (P4).
+    pub fn trigger(&self, epoch: Epoch) {
+        *self.trigger.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> Option<Epoch> {
+        self.trigger.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// How a source subtask makes watermarks.
+pub struct SourceTime {
+    pub expr: Option<Arc<dyn PhysicalExpr>>,
+    /// A split whose polls give nothing for this long is idle. None: never.
+    pub idle_timeout: Option<Duration>,
+    /// Splits follow each other in time (`scan.split-order` = `time`).
+    pub follows: bool,
+}
+
+/// What one split has done.
+struct Split {
+    state: SplitState,
+    /// Position and rows at the last barrier.
+    from: Value,
+    rows_from: u64,
+    /// Since when polls have given nothing.
+    pending_since: Option<Duration>,
+}
+
+pub struct SourceTask {
+    chain: Chain,
+    table: String,
+    control: SourceControl,
+    items: Receiver<LaneItem>,
+    splits: BTreeMap<SplitId, Split>,
+    watermarks: SplitWatermarks,
+    time: SourceTime,
+    clock: Arc<dyn Clock>,
+    memory: Arc<JobMemory>,
+    metrics: Arc<SourceMetrics>,
+    over_budget_since: Option<Duration>,
+    /// Lanes that have not said that they are done.
+    lanes: usize,
+    /// No split will be found any more.
+    closed: bool,
+    ended: bool,
+    /// The last sealed epoch.
+    sealed: Epoch,
+    /// A split that woke this subtask up while its consumers answer.
+    waking: bool,
+    failed: bool,
+}
+
+impl SourceTask {
+    /// `splits` as of the restore point. The task ends its part of the input when all `lanes` said
+    /// [`LaneItem::Done`].
+    pub fn new(
+        chain: Chain,
+        table: String,
+        control: SourceControl,
+        items: Receiver<LaneItem>,
+        splits: Vec<SplitState>,
+        time: SourceTime,
+        clock: Arc<dyn Clock>,
+        memory: Arc<JobMemory>,
+        metrics: Arc<SourceMetrics>,
+        lanes: usize,
+        restored: Epoch,
+    ) -> Result<Self> {
+        let mut task = Self {
+            chain,
+            table,
+            control,
+            items,
+            splits: BTreeMap::new(),
+            watermarks: SplitWatermarks::new(UNKNOWN),
+            time,
+            clock,
+            memory,
+            metrics,
+            over_budget_since: None,
+            lanes,
+            closed: false,
+            ended: false,
+            sealed: restored,
+            waking: false,
+            failed: false,
+        };
+        for state in splits {
+            task.add_split(state)?;
+        }
+        Ok(task)
+    }
+
+    fn add_split(&mut self, state: SplitState) -> Result<()> {
+        let _ = self.watermarks.add(state.id.clone(), self.time.follows);
+        if state.finished {
+            let _ = self.watermarks.finish(&state.id)?;
+        } else if state.rows > 0 || state.watermark.is_some() {
+            let _ = self.watermarks.open(&state.id, state.watermark)?;
+            if state.idle {
+                let _ = self.watermarks.idle(&state.id)?;
+            }
+        }
+        let split = Split { from: state.position.clone(), rows_from: state.rows, pending_since: None, state };
+        self.splits.insert(split.state.id.clone(), split);
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<Step> {
+        let start = self.clock.monotonic();
+        loop {
+            if !self.chain.drain() {
+                return Ok(Step::Wait);
+            }
+            if self.waking {
+                let Some(adopted) = self.chain.adopted() else { return Ok(Step::Wait) };
+                self.waking = false;
+                self.chain.watermark(adopted)?;
+            }
+            if let Some(epoch) = self.control.take().filter(|epoch| *epoch > self.sealed) {
+                self.barrier(epoch)?;
+                continue;
+            }
+            if let Some(timer) = self.chain.next_timer() {
+                let now = self.clock.now_ms();
+                if now >= timer {
+                    self.chain.processing_time(now)?;
+                    continue;
+                }
+            }
+            if self.ended {
+                return Ok(self.rest());
+            }
+            if self.memory.is_over() {
+                return self.over_budget();
+            }
+            self.over_budget_since = None;
+            match self.items.try_recv() {
+                Ok(item) => self.item(item)?,
+                Err(TryRecvError::Empty) => {
+                    self.find_idle()?;
+                    return Ok(self.rest());
+                }
+                // The lanes failed and said so, or the generation stops.
+                Err(TryRecvError::Disconnected) => return Ok(Step::Wait),
+            }
+            if self.clock.monotonic() >= start + QUANTUM {
+                return Ok(Step::Again);
+            }
+        }
+    }
+
+    /// Nothing to read: wait for an item, a timer, or the moment a split counts as idle.
+    fn rest(&self) -> Step {
+        let now = self.clock.monotonic();
+        let timer = self.chain.next_timer().filter(|timer| *timer < i64::MAX).map(|timer| {
+            let wait = u64::try_from(timer - self.clock.now_ms()).unwrap_or(0);
+            now + Duration::from_millis(wait)
+        });
+        let idle = self.time.idle_timeout.and_then(|timeout| {
+            let pending = self.splits.values().filter(|split| !split.state.idle).filter_map(|s| s.pending_since);
+            pending.min().map(|since| since + timeout)
+        });
+        timer.into_iter().chain(idle).min().map_or(Step::Wait, |at| Step::WaitUntil(at.max(now)))
+    }
+
+    /// The job holds more than its budget: read nothing, let what is in flight drain. State that does
+    /// not shrink in time fails the job, and only this one.
+    fn over_budget(&mut self) -> Result<Step> {
+        let now = self.clock.monotonic();
+        let since = *self.over_budget_since.get_or_insert(now);
+        if now > since + OVER_BUDGET_MAX {
+            let (used, limit) = (self.memory.used(), self.memory.limit());
+            return Err(Error::new(
+                Code::MemoryLimit,
+                format!("the job's state and buffers take {used} bytes, its budget is {limit}"),
+            )
+            .hint("raise `job.memory`, or narrow the windows, keys or columns that the query keeps"));
+        }
+        Ok(Step::WaitUntil(now + BUDGET_POLL))
+    }
+
+    fn item(&mut self, item: LaneItem) -> Result<()> {
+        match item {
+            LaneItem::Discovered(state) => {
+                if !self.splits.contains_key(&state.id) {
+                    self.add_split(state)?;
+                }
+            }
+            LaneItem::Opened(id) => {
+                let restored = self.splits.get(&id).and_then(|split| split.state.watermark);
+                let change = self.watermarks.open(&id, restored)?;
+                self.change(change)?;
+            }
+            LaneItem::Pending(id) => {
+                let now = self.clock.monotonic();
+                if let Some(split) = self.splits.get_mut(&id) {
+                    split.pending_since.get_or_insert(now);
+                }
+            }
+            LaneItem::Batch { split, batch, held } => {
+                self.memory.shrink(held);
+                self.batch(&split, batch)?;
+            }
+            LaneItem::Finished(id) => {
+                if let Some(split) = self.splits.get_mut(&id) {
+                    split.state.finished = true;
+                    split.pending_since = None;
+                }
+                let change = self.watermarks.finish(&id)?;
+                self.change(change)?;
+            }
+            LaneItem::Done => {
+                self.lanes = self.lanes.saturating_sub(1);
+                if self.lanes == 0 {
+                    self.closed = true;
+                    let change = self.watermarks.close();
+                    self.change(change)?;
+                    self.end()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, id: &SplitId, batch: qanat_connectors::contract::SourceBatch) -> Result<()> {
+        let Some(split) = self.splits.get_mut(id) else {
+            return Err(Error::internal(format!("rows of split {id}, which is not known")));
+        };
+        let was_idle = std::mem::take(&mut split.state.idle);
+        split.pending_since = None;
+        split.state.position = batch.position;
+        split.state.rows += batch.records;
+        let rows = batch.rows.num_rows() as u64;
+        let dead = batch.dead_letters.len() as u64;
+        let counts = OperatorCounts {
+            rows_in: batch.records,
+            rows_out: rows,
+            dead_lettered: dead,
+            filtered: batch.records.saturating_sub(rows + dead),
+            ..OperatorCounts::default()
+        };
+        self.chain.count_source(&counts);
+        self.metrics.add(batch.records, batch.bytes);
+        if was_idle {
+            let (_, change) = self.watermarks.wake(id)?;
+            self.change(change)?;
+        }
+        if dead > 0 {
+            let epoch = self.sealed.next();
+            self.chain.side().undecoded(epoch, &self.table, &batch.dead_letters)?;
+        }
+        let watermark = match &self.time.expr {
+            Some(expr) => batch_watermark(expr.as_ref(), &batch.rows)?,
+            None => None,
+        };
+        if self.chain.next_timer().is_some() {
+            self.chain.processing_time(self.clock.now_ms())?;
+        }
+        if rows > 0 {
+            self.chain.rows(0, batch.rows)?;
+        }
+        if let Some(watermark) = watermark {
+            if let Some(split) = self.splits.get_mut(id) {
+                split.state.watermark = Some(split.state.watermark.map_or(watermark, |w| w.max(watermark)));
+            }
+            let change = self.watermarks.advance(id, watermark)?;
+            self.change(change)?;
+            self.metrics.watermark(self.watermarks.watermark());
+        }
+        Ok(())
+    }
+
+    /// Splits whose polls gave nothing for the timeout fall idle. A split that is held back by its
+    /// consumers is not polled, so it never looks idle.
+    fn find_idle(&mut self) -> Result<()> {
+        let Some(timeout) = self.time.idle_timeout else { return Ok(()) };
+        let now = self.clock.monotonic();
+        let idle: BTreeSet<SplitId> = self
+            .splits
+            .iter()
+            .filter(|(_, split)| !split.state.idle && split.pending_since.is_some_and(|since| now >= since + timeout))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in idle {
+            if let Some(split) = self.splits.get_mut(&id) {
+                split.state.idle = true;
+            }
+            let change = self.watermarks.idle(&id)?;
+            self.change(change)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<()> {
+        if change.status == Some(InputStatus::Active) && self.chain.root_watermark() > UNKNOWN {
+            self.chain.begin_wake();
+            self.waking = true;
+        }
+        // The end is announced by `end`, once, so that it comes behind everything else.
+        if let Some(watermark) = change.watermark.filter(|w| *w < i64::MAX) {
+            self.chain.watermark(watermark)?;
+        }
+        if change.status == Some(InputStatus::Idle) {
+            self.chain.go_idle()?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if !self.ended {
+            self.ended = true;
+            self.chain.watermark(i64::MAX)?;
+            self.chain.context.reporter.send(CoordinatorMessage::SourcesEnded);
+        }
+        Ok(())
+    }
+
+    fn barrier(&mut self, epoch: Epoch) -> Result<()> {
+        let mut states = Vec::with_capacity(self.splits.len());
+        let mut receipts = Vec::new();
+        for split in self.splits.values_mut() {
+            let rows = split.state.rows - split.rows_from;
+            if rows > 0 || split.from != split.state.position {
+                receipts.push(SplitReceipt {
+                    id: split.state.id.clone(),
+                    from: std::mem::replace(&mut split.from, split.state.position.clone()),
+                    to: split.state.position.clone(),
+                    rows,
+                });
+                split.rows_from = split.state.rows;
+            }
+            states.push(split.state.clone());
+        }
+        let ended = self.ended;
+        self.chain.barrier(epoch, |part: &mut OperatorReport| {
+            part.splits = states;
+            part.split_receipts = receipts;
+            part.ended = ended;
+        })?;
+        self.sealed = epoch;
+        Ok(())
+    }
+}
+
+impl Task for SourceTask {
+    fn run(&mut self) -> Step {
+        if self.failed {
+            return Step::Done;
+        }
+        self.work().unwrap_or_else(|error| {
+            self.failed = true;
+            let error = error.or_at(|| Place::Named(self.table.clone()));
+            self.chain.context.reporter.fail(None, error);
+            Step::Done
+        })
+    }
+
+    fn on_panic(&mut self, error: Error) {
+        self.chain.context.reporter.fail(None, error);
+    }
+}
+
+impl Drop for SourceTask {
+    fn drop(&mut self) {
+        while let Ok(item) = self.items.try_recv() {
+            if let LaneItem::Batch { held, .. } = item {
+                self.memory.shrink(held);
+            }
+        }
+    }
+}
+
+/// The watermark of a batch: the highest value of the watermark expression, in ms. NULLs say nothing.
+fn batch_watermark(expr: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<Option<i64>> {
+    let place =
+        |e: &dyn std::fmt::Display| Error::new(Code::Evaluation, format!("could not compute the watermark: {e}"));
+    let value = expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(|e| place(&e))?;
+    let DataType::Timestamp(unit, _) = value.data_type() else {
+        return Err(Error::internal("a watermark is not a timestamp"));
+    };
+    let unit = *unit;
+    let highest = highest_value(value.as_ref())?;
+    Ok(highest.map(|value| match unit {
+        TimeUnit::Second => value.saturating_mul(1_000),
+        TimeUnit::Millisecond => value,
+        TimeUnit::Microsecond => value.div_euclid(1_000),
+        TimeUnit::Nanosecond => value.div_euclid(1_000_000),
+    }))
+}
+
+fn highest_value(array: &dyn Array) -> Result<Option<i64>> {
+    let integers = arrow::compute::cast(array, &DataType::Int64)
+        .map_err(|e| Error::internal(format!("could not read a timestamp: {e}")))?;
+    Ok(arrow::compute::max(integers.as_primitive::<Int64Type>()))
+}
+
+/// Bytes that a decoded batch holds while it waits for its task.
+pub fn held_bytes(rows: &RecordBatch) -> usize {
+    batch_bytes(rows)
+}

@@ -1,0 +1,197 @@
+//! The lane of a source: a thread that reads and decodes splits, ahead of its task by a few batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use qanat_connectors::contract::{ReadOutcome, Source, SourceBatch, Split, SplitReader, StopFlag};
+use qanat_proto::ids::SplitId;
+use qanat_proto::manifest::SplitState;
+use qanat_proto::{Place, Result, limits};
+use qanat_storage::env::Clock;
+
+use crate::memory::JobMemory;
+use crate::task::pool::Waker;
+use crate::task::source::held_bytes;
+
+/// Splits of a bounded read that one lane keeps open at a time.
+const OPEN_SPLITS_MAX: usize = 16;
+/// How often a growing source is asked for new splits.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a lane tells its task, in order per split.
+pub enum LaneItem {
+    /// A split found after the start.
+    Discovered(SplitState),
+    Opened(SplitId),
+    Batch {
+        split: SplitId,
+        batch: SourceBatch,
+        /// Bytes counted against the job's budget.
+        held: usize,
+    },
+    /// The split's polls began to give nothing.
+    Pending(SplitId),
+    Finished(SplitId),
+    /// The lane has read all its splits, and no more will come.
+    Done,
+}
+
+/// Everything a lane works with.
+pub struct SourceLane {
+    pub source: Arc<dyn Source>,
+    /// Splits to read, in order, finished ones left out.
+    pub splits: VecDeque<SplitState>,
+    /// All splits of the source that are known at the start, of other subtasks too.
+    pub known: std::collections::BTreeSet<SplitId>,
+    /// Whether this subtask owns a split that is found later.
+    pub owns: Arc<dyn Fn(&SplitId) -> bool + Send + Sync>,
+    /// Whether this lane looks for new splits.
+    pub discovers: bool,
+    /// Splits follow each other in time: one is read at a time.
+    pub in_order: bool,
+    pub items: Sender<LaneItem>,
+    pub waker: Waker,
+    pub memory: Arc<JobMemory>,
+    pub clock: Arc<dyn Clock>,
+    pub stop: StopFlag,
+}
+
+struct Open {
+    id: SplitId,
+    reader: Box<dyn SplitReader>,
+    pending: bool,
+}
+
+impl SourceLane {
+    /// Reads until all is read, or until it is told to stop.
+    ///
+    /// # Errors
+    /// What the connector says, with the split as its place.
+    pub fn run(mut self) -> Result<()> {
+        let mut open: VecDeque<Open> = VecDeque::new();
+        let mut discovered = self.clock.monotonic();
+        let most = if self.in_order { 1 } else { OPEN_SPLITS_MAX };
+        while !self.stop.is_set() {
+            if self.discovers && self.clock.monotonic() >= discovered + DISCOVERY_INTERVAL {
+                discovered = self.clock.monotonic();
+                self.discover()?;
+            }
+            // A read that never ends keeps all its splits open; a bounded one a few at a time.
+            while let Some(state) = self.splits.front().filter(|_| open.len() < most || self.discovers).cloned() {
+                self.splits.pop_front();
+                let split = Split { id: state.id.clone(), detail: state.detail, start: state.position.clone() };
+                let reader = self.source.open(&split, &state.position).map_err(|e| at_split(e, &split.id))?;
+                if !self.send(LaneItem::Opened(split.id.clone())) {
+                    return Ok(());
+                }
+                open.push_back(Open { id: split.id, reader, pending: false });
+            }
+            let Some(mut current) = open.pop_front() else {
+                if self.discovers {
+                    self.wait();
+                    continue;
+                }
+                self.send(LaneItem::Done);
+                return Ok(());
+            };
+            let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
+                ReadOutcome::Batch(batch) => {
+                    current.pending = false;
+                    let held = held_bytes(&batch.rows);
+                    self.memory.grow(held);
+                    Some(LaneItem::Batch { split: current.id.clone(), batch, held })
+                }
+                ReadOutcome::Pending if current.pending => None,
+                ReadOutcome::Pending => {
+                    current.pending = true;
+                    Some(LaneItem::Pending(current.id.clone()))
+                }
+                ReadOutcome::End => {
+                    if !self.send(LaneItem::Finished(current.id)) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            open.push_back(current);
+            if item.is_some_and(|item| !self.send(item)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands an item over; false once nobody listens.
+    fn send(&self, item: LaneItem) -> bool {
+        let sent = self.items.send(item);
+        if let Err(crossbeam::channel::SendError(LaneItem::Batch { held, .. })) = &sent {
+            self.memory.shrink(*held);
+        }
+        self.waker.wake();
+        sent.is_ok()
+    }
+
+    fn discover(&mut self) -> Result<()> {
+        for split in self.source.discover()? {
+            if !self.known.insert(split.id.clone()) || !(self.owns)(&split.id) {
+                continue;
+            }
+            let state = new_split(split);
+            if !self.send(LaneItem::Discovered(state.clone())) {
+                return Ok(());
+            }
+            self.splits.push_back(state);
+        }
+        Ok(())
+    }
+
+    /// A folder that is followed and holds nothing yet.
+    fn wait(&self) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// A split of which nothing was read.
+pub fn new_split(split: Split) -> SplitState {
+    SplitState {
+        id: split.id,
+        detail: split.detail,
+        position: split.start,
+        rows: 0,
+        watermark: None,
+        idle: false,
+        finished: false,
+    }
+}
+
+fn at_split(error: qanat_proto::Error, split: &SplitId) -> qanat_proto::Error {
+    error.or_at(|| Place::Origin { origin: split.0.clone(), offset: None, unit: "split".to_owned() })
+}
+
+/// The subtask that reads a split: a pure function of its id and the parallelism. Ranges of one file
+/// (`path#k`) go to neighbours, so that a large file is read by all.
+pub fn split_owner(id: &SplitId, parallelism: u32) -> u32 {
+    let (path, ordinal) = match id.0.rsplit_once('#') {
+        Some((path, ordinal)) if ordinal.bytes().all(|b| b.is_ascii_digit()) => (path, ordinal.parse().unwrap_or(0)),
+        _ => (id.0.as_str(), 0_u64),
+    };
+    let hash = xxhash_rust::xxh3::xxh3_64(path.as_bytes());
+    u32::try_from(hash.wrapping_add(ordinal) % u64::from(parallelism.max(1))).unwrap_or(0)
+}
+
+const _: () = assert!(limits::CHANNEL_BATCHES <= 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_one_file_are_spread_evenly() {
+        let owners: Vec<_> = (0..8).map(|k| split_owner(&SplitId(format!("a/b.csv#{k}")), 4)).collect();
+        for owner in 0..4 {
+            assert_eq!(owners.iter().filter(|o| **o == owner).count(), 2);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A subtask whose rows come from other subtasks, through channels.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qanat_executor_core::barrier::{Alignment, BarrierAligner};
+use qanat_executor_core::watermark::{Change, Combiner, InputStatus};
+use qanat_proto::control::EdgeCount;
+use qanat_proto::ids::Epoch;
+use qanat_proto::{Error, Result};
+use qanat_storage::env::Clock;
+
+use crate::task::chain::Chain;
+use crate::task::channel::{Channel, Element};
+use crate::task::pool::{Step, Task};
+
+/// How long a quantum lasts at most, roughly.
+pub const QUANTUM: Duration = Duration::from_millis(1);
+
+/// One input queue.
+pub struct Input {
+    pub channel: Arc<Channel>,
+    pub port: usize,
+    /// Index into [`SubtaskTask::received`].
+    pub edge: usize,
+}
+
+pub struct SubtaskTask {
+    chain: Chain,
+    inputs: Vec<Input>,
+    /// Rows received since the last barrier, per edge.
+    received: Vec<EdgeCount>,
+    aligner: BarrierAligner,
+    combiner: Combiner,
+    clock: Arc<dyn Clock>,
+    next_input: usize,
+    /// Inputs that woke this subtask up and wait for the watermark to adopt; while its own consumers
+    /// have not answered, nothing is processed.
+    waking: Vec<usize>,
+    failed: bool,
+}
+
+impl SubtaskTask {
+    /// `restored` is the epoch of the restore point, `watermark` the operator's there (`i64::MIN`: none).
+    pub fn new(
+        chain: Chain,
+        inputs: Vec<Input>,
+        received: Vec<EdgeCount>,
+        restored: Epoch,
+        watermark: i64,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let aligner = BarrierAligner::new(inputs.len(), restored);
+        let combiner = Combiner::new(inputs.len(), watermark);
+        Self { chain, inputs, received, aligner, combiner, clock, next_input: 0, waking: Vec::new(), failed: false }
+    }
+
+    fn work(&mut self) -> Result<Step> {
+        let end = self.clock.monotonic() + QUANTUM;
+        loop {
+            if !self.chain.drain() {
+                return Ok(Step::Wait);
+            }
+            if !self.finish_wake()? {
+                return Ok(Step::Wait);
+            }
+            if let Some(timer) = self.chain.next_timer() {
+                let now = self.clock.now_ms();
+                if now >= timer {
+                    self.chain.processing_time(now)?;
+                    continue;
+                }
+            }
+            let Some((index, element)) = self.take() else {
+                return Ok(self.idle_until());
+            };
+            self.element(index, element)?;
+            if self.clock.monotonic() >= end {
+                return Ok(Step::Again);
+            }
+        }
+    }
+
+    fn idle_until(&self) -> Step {
+        match self.chain.next_timer() {
+            Some(timer) if timer < i64::MAX => {
+                let wait = u64::try_from(timer - self.clock.now_ms()).unwrap_or(0);
+                Step::WaitUntil(self.clock.monotonic() + Duration::from_millis(wait))
+            }
+            _ => Step::Wait,
+        }
+    }
+
+    /// The next element, round robin over channels that are not blocked by alignment.
+    fn take(&mut self) -> Option<(usize, Element)> {
+        let count = self.inputs.len();
+        for step in 0..count {
+            let index = (self.next_input + step) % count;
+            if self.aligner.is_blocked(index) {
+                continue;
+            }
+            if let Some(element) = self.inputs.get(index).and_then(|input| input.channel.pop()) {
+                self.next_input = index + 1;
+                return Some((index, element));
+            }
+        }
+        None
+    }
+
+    fn element(&mut self, index: usize, element: Element) -> Result<()> {
+        match element {
+            Element::Batch { rows, sum } => {
+                let Some(input) = self.inputs.get(index) else { return Ok(()) };
+                let counted = rows.num_rows() as u64;
+                qanat_proto::check!(I13, counted == sum.rows, "{counted} rows arrived, {} were sent", sum.rows)?;
+                let port = input.port;
+                if let Some(edge) = self.received.get_mut(input.edge) {
+                    edge.sum.add(sum);
+                }
+                if self.chain.next_timer().is_some() {
+                    self.chain.processing_time(self.clock.now_ms())?;
+                }
+                self.chain.rows(port, rows)
+            }
+            Element::Watermark(i64::MAX) => {
+                let change = self.combiner.end(index)?;
+                self.change(change)
+            }
+            Element::Watermark(watermark) => {
+                let change = self.combiner.advance(index, watermark)?;
+                self.change(change)
+            }
+            Element::Idle => {
+                let change = self.combiner.idle(index)?;
+                self.change(change)
+            }
+            Element::Active => {
+                let (adopted, change) = self.combiner.wake(index)?;
+                if change.status == Some(InputStatus::Active) {
+                    self.chain.begin_wake();
+                    self.waking.push(index);
+                } else if let Some(input) = self.inputs.get(index) {
+                    input.channel.acknowledge_wake(adopted.max(self.chain.root_watermark()));
+                }
+                self.change(change)
+            }
+            Element::Barrier(epoch) => match self.aligner.barrier(index, epoch)? {
+                Alignment::Complete(epoch) => {
+                    let received = Chain::received(&mut self.received);
+                    self.chain.barrier(epoch, |root| root.received = received)
+                }
+                Alignment::Waiting | Alignment::Repeated => Ok(()),
+            },
+        }
+    }
+
+    fn change(&mut self, change: Change) -> Result<()> {
+        if let Some(watermark) = change.watermark {
+            self.chain.watermark(watermark)?;
+        }
+        if change.status == Some(InputStatus::Idle) {
+            self.chain.go_idle()?;
+        }
+        Ok(())
+    }
+
+    /// The handshake, hop by hop: consumers answer first, then this subtask answers its inputs.
+    fn finish_wake(&mut self) -> Result<bool> {
+        if self.waking.is_empty() {
+            return Ok(true);
+        }
+        let Some(adopted) = self.chain.adopted() else { return Ok(false) };
+        self.chain.watermark(adopted)?;
+        for index in std::mem::take(&mut self.waking) {
+            if let Some(input) = self.inputs.get(index) {
+                input.channel.acknowledge_wake(adopted);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Task for SubtaskTask {
+    fn run(&mut self) -> Step {
+        if self.failed {
+            return Step::Done;
+        }
+        self.work().unwrap_or_else(|error| {
+            self.failed = true;
+            self.chain.context.reporter.fail(None, error);
+            Step::Done
+        })
+    }
+
+    fn on_panic(&mut self, error: Error) {
+        self.chain.context.reporter.fail(None, error);
+    }
+}

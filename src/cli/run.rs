@@ -1,0 +1,324 @@
+//! `qanat run`: the main job in one process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use crossbeam::channel::{Receiver, Select, bounded, tick};
+use qanat_connectors::contract::Opener;
+use qanat_coordinator::{JobEvent, NewJob};
+use qanat_coordinator_core::state::JobStatus;
+use qanat_executor::deploy::{initial_splits, read_request};
+use qanat_proto::graph::{JobGraph, OperatorKind};
+use qanat_proto::ids::{Epoch, Generation, JobId};
+use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, SourceState};
+use qanat_proto::names::Name;
+use qanat_proto::receipt::{Receipt, Totals};
+use qanat_proto::settings::JobSettings;
+use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::env::Env;
+use serde::Serialize;
+
+use crate::cli::{DataArguments, ScriptArguments};
+use crate::data_folder::{DataFolder, JobFolder};
+use crate::embedded::Embedded;
+use crate::output::{self, Format};
+use crate::progress::Progress;
+use crate::script;
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    script: ScriptArguments,
+    #[command(flatten)]
+    data: DataArguments,
+    /// Folder of the job's own state, in place of `<data>/jobs/<name>`.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Job name; the script's file name if not given.
+    #[arg(long)]
+    name: Option<String>,
+    /// Subtasks per operator; one per core if not given.
+    #[arg(long)]
+    parallelism: Option<u32>,
+}
+
+/// What a finished or stopped run reports.
+#[derive(Clone, Debug, Serialize)]
+struct RunReceipt {
+    job: JobId,
+    name: String,
+    status: &'static str,
+    epoch: Epoch,
+    #[serde(flatten)]
+    totals: Totals,
+    elapsed_ms: u64,
+}
+
+/// One job of the script, as it runs.
+struct Running {
+    id: JobId,
+    name: Name,
+    events: Receiver<JobEvent>,
+    last: Option<Box<Manifest>>,
+    ended: Option<JobStatus>,
+}
+
+impl Run {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        let env = Env::real();
+        let text = script::read(&env, &self.script.script)?;
+        let planned = script::plan(&text, &script::options(&self.script.set)?)?;
+        if planned.jobs.is_empty() {
+            planned.explains.iter().chain(&planned.listings).for_each(|text| output::print_text(text));
+            if planned.explains.is_empty() && planned.listings.is_empty() {
+                return Err(Error::new(Code::NothingToRun, "the script holds nothing to run")
+                    .hint("add an INSERT INTO or a SELECT"));
+            }
+            return Ok(());
+        }
+        let name = self.job_name()?;
+        let parallelism = self.parallelism(&planned.settings)?;
+        let data = DataFolder::open(&env, &self.data.data)?;
+        let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
+        let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let started = env.clock.monotonic();
+        let embedded = Embedded::start(&data, folder, base, workers)?;
+        let several = planned.jobs.len() > 1;
+        let mut jobs = Vec::new();
+        for (index, job) in planned.jobs.iter().enumerate() {
+            let name = if several { Name::new(&format!("{name}-{}", index + 1))? } else { name.clone() };
+            let id = prepare(&env, &embedded, &name, &job.graph, &planned.settings)?;
+            let events = embedded.coordinator.subscribe(id);
+            embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
+            jobs.push(Running { id, name, events, last: None, ended: None });
+        }
+        planned.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        watch(&embedded, &mut jobs, Progress::new(format == Format::Table))?;
+        let elapsed = env.clock.monotonic().saturating_sub(started);
+        finish(&jobs, elapsed, format)
+    }
+
+    fn job_name(&self) -> Result<Name> {
+        match &self.name {
+            Some(name) => Name::new(name),
+            None => {
+                let stem = self.script.script.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
+                Name::new(if stem == "-" { "stdin" } else { stem })
+                    .map_err(|error| error.hint("give the job a name with --name"))
+            }
+        }
+    }
+
+    fn parallelism(&self, settings: &JobSettings) -> Result<u32> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let most = u32::from(settings.key_groups).min(qanat_proto::limits::PARALLELISM_MAX);
+        let asked = match self.parallelism {
+            Some(parallelism) => parallelism,
+            None if settings.parallelism > 0 => settings.parallelism,
+            None => cores.min(most),
+        };
+        if asked == 0 || asked > most {
+            return Err(Error::new(Code::Usage, format!("parallelism {asked} is not possible"))
+                .hint(format!("use 1 to {most}: a subtask needs a key group (`pipeline.max-parallelism`)")));
+        }
+        Ok(asked)
+    }
+}
+
+/// Finds the job to resume, or creates a new one with its epoch 0 (P9).
+fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settings: &JobSettings) -> Result<JobId> {
+    let digest = digest(graph);
+    let state = embedded.coordinator.state()?;
+    let resumable = state.jobs.iter().find(|(_, job)| job.name == name.as_str() && job.status != JobStatus::Finished);
+    if let Some((id, job)) = resumable {
+        if job.script_digest != digest {
+            return Err(Error::new(Code::ForeignState, format!("job `{name}` was started from another script"))
+                .at(Place::Named(name.to_string()))
+                .hint("run the script it was started from, or give this one another --name or --state"));
+        }
+        tracing::info!(job = %id, "resuming");
+        return Ok(*id);
+    }
+    let id = JobId(env.entropy.u128());
+    let mut sources = Vec::new();
+    for (operator, node) in graph.sources() {
+        let source = embedded.opener.source(&node.table, read_request(node))?;
+        let at = || Place::Named(node.table.name.clone());
+        sources.push(SourceState {
+            operator: operator.id,
+            splits: initial_splits(source.as_ref()).map_err(|e| e.or_at(at))?,
+        });
+    }
+    check_sinks(embedded.opener.as_ref(), graph)?;
+    let epoch_zero = Manifest {
+        version: MANIFEST_VERSION,
+        job: id,
+        job_name: name.to_string(),
+        generation: Generation(0),
+        epoch: Epoch(0),
+        created_ms: env.clock.now_ms(),
+        graph: graph.clone(),
+        settings: settings.clone(),
+        parallelism: 0,
+        key_groups: settings.key_groups,
+        sources,
+        operators: Vec::new(),
+        prepared: Vec::new(),
+        is_final: false,
+        savepoint: None,
+        receipt: Receipt { job: id, ..Receipt::default() },
+        totals: Totals::default(),
+    };
+    embedded.coordinator.submit(NewJob { script_digest: digest, epoch_zero })?;
+    Ok(id)
+}
+
+/// Opens every sink once, so that a folder without permission is an error now and not a restart loop.
+fn check_sinks(opener: &dyn Opener, graph: &JobGraph) -> Result<()> {
+    for operator in &graph.operators {
+        if let OperatorKind::Sink(node) = &operator.kind {
+            let at = || Place::Named(node.table.name.clone());
+            opener.sink(&node.table, node.overwrite, operator.output.clone()).map_err(|e| e.or_at(at))?;
+        }
+    }
+    Ok(())
+}
+
+/// What makes two scripts the same job: their graphs.
+fn digest(graph: &JobGraph) -> String {
+    let bytes = serde_json::to_vec(graph).unwrap_or_default();
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))
+}
+
+/// Follows the jobs until all have ended. Ctrl-C asks for a last checkpoint; a second one ends the
+/// process at once, and the next run resumes.
+fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> Result<()> {
+    let interrupts = interrupts()?;
+    let ticks = tick(Duration::from_millis(200));
+    let mut asked = false;
+    while jobs.iter().any(|job| job.ended.is_none()) {
+        let mut select = Select::new();
+        let open: Vec<usize> =
+            jobs.iter().enumerate().filter(|(_, job)| job.ended.is_none()).map(|(index, _)| index).collect();
+        for index in &open {
+            if let Some(job) = jobs.get(*index) {
+                select.recv(&job.events);
+            }
+        }
+        let interrupt = select.recv(&interrupts);
+        let clock = select.recv(&ticks);
+        let ready = select.ready();
+        drop(select);
+        if ready == interrupt {
+            if interrupts.try_recv().is_ok() {
+                if asked {
+                    std::process::exit(130);
+                }
+                asked = true;
+                progress.note("stopping with a last checkpoint; Ctrl-C again ends at once");
+                jobs.iter().for_each(|job| embedded.coordinator.stop(job.id));
+            }
+        } else if ready == clock {
+            let _ = ticks.try_recv();
+            for job in jobs.iter().filter(|job| job.ended.is_none()) {
+                if let Some(metrics) = embedded.metrics(job.id) {
+                    progress.show(&job.name, &metrics);
+                }
+            }
+        } else if let Some(job) = open.get(ready).and_then(|index| jobs.get_mut(*index)) {
+            while let Ok(event) = job.events.try_recv() {
+                match event {
+                    JobEvent::Committed(manifest) => job.last = Some(manifest),
+                    JobEvent::GenerationFailed(error) => progress.note(&format!("restarting after: {error}")),
+                    JobEvent::CommitSlow(error) => progress.note(&error.to_string()),
+                    JobEvent::Ended(status) => job.ended = Some(status),
+                }
+            }
+        }
+    }
+    progress.clear();
+    Ok(())
+}
+
+/// One message per Ctrl-C (or SIGTERM).
+fn interrupts() -> Result<Receiver<()>> {
+    let (sender, receiver) = bounded(4);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            runtime.block_on(async {
+                use tokio::signal::unix::{SignalKind, signal};
+                let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+                loop {
+                    tokio::select! {
+                        _ = tokio::signal::ctrl_c() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if sender.send(()).is_err() {
+                        return;
+                    }
+                }
+            });
+        })
+        .map_err(|e| Error::io("listen for signals", &e))?;
+    Ok(receiver)
+}
+
+/// Prints the receipt; the first failure is the command's error.
+fn finish(jobs: &[Running], elapsed: Duration, format: Format) -> Result<()> {
+    let mut receipts = Vec::new();
+    for job in jobs {
+        let status = job.ended.as_ref().map_or("RUNNING", JobStatus::name);
+        receipts.push(RunReceipt {
+            job: job.id,
+            name: job.name.to_string(),
+            status,
+            epoch: job.last.as_ref().map_or(Epoch(0), |manifest| manifest.epoch),
+            totals: job.last.as_ref().map_or_else(Totals::default, |manifest| manifest.totals.clone()),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+    let failed = jobs.iter().find_map(|job| match &job.ended {
+        Some(JobStatus::Failed { error }) => Some(error.clone()),
+        _ => None,
+    });
+    if failed.is_none() || format == Format::Table {
+        let table = || receipts.iter().map(receipt_text).collect::<Vec<_>>().join("\n");
+        match receipts.as_slice() {
+            [one] => output::print_object(one, format, table),
+            many => output::print_object(&BTreeMap::from([("jobs", many)]), format, table),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn receipt_text(receipt: &RunReceipt) -> String {
+    let mut rows = Vec::new();
+    for (table, count) in &receipt.totals.sources {
+        rows.push(vec!["read".to_owned(), table.clone(), count.to_string(), String::new()]);
+    }
+    for (table, sum) in &receipt.totals.sinks {
+        let objects = receipt.totals.objects.get(table).copied().unwrap_or(0);
+        rows.push(vec![
+            "written".to_owned(),
+            table.clone(),
+            sum.rows.to_string(),
+            format!("{objects} objects, hash {}", sum.hash),
+        ]);
+    }
+    rows.push(vec!["late".to_owned(), String::new(), receipt.totals.late.to_string(), String::new()]);
+    rows.push(vec!["dead letters".to_owned(), String::new(), receipt.totals.dead_lettered.to_string(), String::new()]);
+    format!(
+        "{} {} ({} epochs, {:.1} s, job {})\n{}",
+        receipt.name,
+        receipt.status,
+        receipt.epoch,
+        receipt.elapsed_ms as f64 / 1000.0,
+        receipt.job.short(),
+        output::table(&["receipt", "table", "rows", ""], &rows)
+    )
+}

@@ -1,0 +1,75 @@
+//! A coordinator and an executor in one process: the whole system behind `qanat run`.
+//!
+//! The same messages flow as between processes; only the link is a queue.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::unbounded;
+use qanat_connectors::Registry;
+use qanat_connectors::contract::{Context, Opener};
+use qanat_connectors::side;
+use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink};
+use qanat_executor::metrics::JobMetrics;
+use qanat_executor::node::{Node, NodeConfig};
+use qanat_executor::task::side::SideTables;
+use qanat_proto::Result;
+use qanat_proto::control::ToExecutor;
+use qanat_proto::ids::{JobId, StartId};
+use qanat_proto::manifest::SinkChannel;
+
+use crate::data_folder::{DataFolder, JobFolder};
+
+/// Everything that runs jobs in this process.
+pub(crate) struct Embedded {
+    pub(crate) coordinator: Coordinator,
+    node: Arc<Node>,
+    pub(crate) opener: Arc<dyn Opener>,
+}
+
+struct InProcess(Arc<Node>);
+
+impl ExecutorLink for InProcess {
+    fn send(&self, message: ToExecutor) {
+        self.0.send(message);
+    }
+}
+
+impl Embedded {
+    /// Starts both halves over an opened data folder. `base` is what relative paths are resolved against.
+    pub(crate) fn start(data: &DataFolder, job: JobFolder, base: PathBuf, workers: usize) -> Result<Self> {
+        let env = data.env.clone();
+        let context = Context { env: env.clone(), topics: data.topics.clone(), base };
+        let opener: Arc<dyn Opener> = Arc::new(Registry::new(context));
+        let topics = data.topics.clone();
+        let config = NodeConfig {
+            env: env.clone(),
+            opener: opener.clone(),
+            checkpoints: job.checkpoints.clone(),
+            side_tables: Arc::new(move |name, _| {
+                Ok(SideTables {
+                    late: side::sink(&topics, name, SinkChannel::Late)?,
+                    dead_letters: side::sink(&topics, name, SinkChannel::DeadLetters)?,
+                })
+            }),
+            workers,
+        };
+        let start = StartId(env.entropy.u64());
+        let (outbox, inbox) = unbounded();
+        let node = Arc::new(Node::start(start, config, outbox)?);
+        let coordinator = Coordinator::start(CoordinatorConfig {
+            env,
+            log: job.log,
+            state: job.state,
+            checkpoints: job.checkpoints,
+            executors: vec![start],
+            link: Box::new(InProcess(node.clone())),
+            inbox,
+        })?;
+        Ok(Self { coordinator, node, opener })
+    }
+
+    pub(crate) fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {
+        self.node.metrics(job)
+    }
+}

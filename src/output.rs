@@ -1,0 +1,127 @@
+//! Printing: tables for people, JSON and YAML for programs.
+
+use std::io::Write;
+
+use qanat_proto::Error;
+use serde::Serialize;
+use serde_json::Value;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// Prints an error where people and programs find it: on stderr, the code first.
+pub(crate) fn print_error(error: &Error, format: Format) {
+    let mut stderr = std::io::stderr().lock();
+    if format == Format::Json {
+        let text = serde_json::to_string(&serde_json::json!({ "error": error })).unwrap_or_default();
+        let _ = writeln!(stderr, "{text}");
+        return;
+    }
+    let _ = writeln!(stderr, "error[{}]: {}", error.code(), error.message());
+    if let Some(place) = error.place() {
+        let _ = writeln!(stderr, "  at: {place}");
+    }
+    if let Some(hint) = error.hint_text() {
+        let _ = writeln!(stderr, "\nhint: {hint}");
+    }
+}
+
+/// Prints one object: `table` gives the lines for people.
+pub(crate) fn print_object<T: Serialize>(value: &T, format: Format, table: impl FnOnce() -> String) {
+    let text = match format {
+        Format::Table => table(),
+        Format::Json => serde_json::to_string(value).unwrap_or_default(),
+        Format::Yaml => {
+            let mut text = String::new();
+            yaml(&serde_json::to_value(value).unwrap_or_default(), 0, &mut text);
+            text
+        }
+    };
+    print_text(text.trim_end());
+}
+
+/// Prints text and a line end on stdout. A closed pipe is no error.
+pub(crate) fn print_text(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Rows as a table with aligned columns.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+        }
+        text.trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut header.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// Block-style YAML of a JSON value: strings are quoted as JSON, which YAML reads.
+fn yaml(value: &Value, indent: usize, text: &mut String) {
+    let pad = " ".repeat(indent);
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                text.push_str(&format!("{pad}{key}:"));
+                yaml_value(value, indent, text);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                let mut inner = String::new();
+                yaml(item, indent + 2, &mut inner);
+                text.push_str(&format!("{pad}- {}", inner.trim_start()));
+            }
+        }
+        other => text.push_str(&format!("{pad}{other}\n")),
+    }
+}
+
+fn yaml_value(value: &Value, indent: usize, text: &mut String) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            text.push('\n');
+            yaml(value, indent + 2, text);
+        }
+        Value::Array(items) if !items.is_empty() => {
+            text.push('\n');
+            yaml(value, indent + 2, text);
+        }
+        other => text.push_str(&format!(" {other}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_nests() {
+        let mut text = String::new();
+        yaml(&serde_json::json!({"a": 1, "b": [{"c": "x", "d": []}, 2]}), 0, &mut text);
+        assert_eq!(text, "a: 1\nb:\n  - c: \"x\"\n    d: []\n  - 2\n");
+    }
+
+    #[test]
+    fn tables_align() {
+        let text = table(&["name", "rows"], &[vec!["a".into(), "10".into()], vec!["longer".into(), "2".into()]]);
+        assert_eq!(text, "name    rows\na       10\nlonger  2\n");
+    }
+}

@@ -1,0 +1,68 @@
+//! The progress line of a running job, on stderr.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use qanat_executor::metrics::JobMetrics;
+use qanat_proto::names::Name;
+use std::collections::BTreeMap;
+
+/// One line per job: rows, rows/s, bytes, watermark, memory. Silent when stderr is no terminal.
+pub(crate) struct Progress {
+    enabled: bool,
+    bars: BTreeMap<Name, ProgressBar>,
+    group: indicatif::MultiProgress,
+}
+
+impl Progress {
+    pub(crate) fn new(enabled: bool) -> Self {
+        Self { enabled, bars: BTreeMap::new(), group: indicatif::MultiProgress::new() }
+    }
+
+    pub(crate) fn show(&mut self, name: &Name, metrics: &Arc<JobMetrics>) {
+        if !self.enabled {
+            return;
+        }
+        let group = &self.group;
+        let bar = self.bars.entry(name.clone()).or_insert_with(|| {
+            let bar = group.add(ProgressBar::new_spinner());
+            let style = ProgressStyle::with_template("{spinner} {prefix}: {pos} rows ({per_sec}) {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_prefix(name.to_string());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let records: u64 = metrics.sources.iter().map(|(_, source)| source.records()).sum();
+        let bytes: u64 = metrics.sources.iter().map(|(_, source)| source.bytes()).sum();
+        let watermark = metrics.sources.iter().filter_map(|(_, source)| source.watermark_ms()).min();
+        bar.set_position(records);
+        let watermark = watermark.map_or_else(|| "none".to_owned(), time_text);
+        bar.set_message(format!(
+            "{} read, watermark {watermark}, memory {}",
+            indicatif::HumanBytes(bytes),
+            indicatif::HumanBytes(metrics.memory.used() as u64)
+        ));
+    }
+
+    /// A line above the bars.
+    pub(crate) fn note(&self, text: &str) {
+        if self.bars.is_empty() || !self.enabled {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        } else {
+            let _ = self.group.println(text);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        let _ = self.group.clear();
+        self.bars.clear();
+    }
+}
+
+/// A timestamp in ms since 1970 UTC, readable.
+pub(crate) fn time_text(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms)
+        .map_or_else(|| ms.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}

@@ -1,0 +1,52 @@
+//! Reading and planning a script.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use qanat_connectors::Catalog;
+use qanat_proto::{Code, Error, Result, limits, settings};
+use qanat_sql::{PlanOptions, PlannedScript};
+use qanat_storage::env::{Env, OpenMode};
+
+/// Reads a script, bounded by the limit on SQL text.
+pub(crate) fn read(env: &Env, path: &Path) -> Result<String> {
+    let limit = limits::SQL_TEXT_BYTES_MAX + 1;
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().take(limit as u64).read_to_end(&mut bytes);
+        read.map_err(|e| Error::io("read standard input", &e))?;
+        bytes
+    } else {
+        let failed = |e: std::io::Error| Error::io(format!("read script `{}`", path.display()), &e);
+        let file = env.disk.open(path, OpenMode::Read).map_err(failed)?;
+        let length = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX).min(limit);
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+        bytes
+    };
+    String::from_utf8(bytes).map_err(|e| {
+        Error::new(Code::SqlSyntax, format!("the script is not UTF-8: byte {} is wrong", e.utf8_error().valid_up_to()))
+    })
+}
+
+/// `KEY=VALUE` pairs: dotted or known keys are settings, all are values for `${KEY}`.
+pub(crate) fn options(pairs: &[String]) -> Result<PlanOptions> {
+    let mut settings = BTreeMap::new();
+    let mut variables = BTreeMap::new();
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Error::new(Code::Usage, format!("`--set {pair}` has no `=`")).hint("write `--set KEY=VALUE`")
+        })?;
+        if settings::KEYS.contains(&key) || key.contains('.') {
+            settings.insert(key.to_owned(), value.to_owned());
+        }
+        variables.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(PlanOptions { settings, variables })
+}
+
+/// Plans a script with all connectors there are.
+pub(crate) fn plan(text: &str, options: &PlanOptions) -> Result<PlannedScript> {
+    qanat_sql::plan_script(text, options, &Catalog)
+}
