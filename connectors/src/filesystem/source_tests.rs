@@ -404,3 +404,159 @@ fn a_file_that_changed_in_a_bounded_read_is_refused() {
     folder.append("a.csv", "3\n");
     assert_eq!(source.open(&split, &split.start).err().map(|e| e.code()), Some(Code::SourceChanged));
 }
+
+#[test]
+fn flights_of_new_york_decode_with_their_nulls() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let columns = [
+        ("dep_time", INT),
+        ("dep_delay", DataType::Int64),
+        ("carrier", STRING),
+        ("tailnum", STRING),
+        ("air_time", DataType::Float64),
+        ("time_hour", DataType::Timestamp(TimeUnit::Millisecond, None)),
+    ];
+    let options = [("path", "flights.csv.gz"), ("format", "csv"), ("csv.null-literal", "NA")];
+    let case = case(&columns, &options).with(|c| c.request.batch_rows = 128);
+    let source = case.try_source(&base).expect("good options");
+    prove(&source);
+    let split = source.discover().expect("one split").remove(0);
+    let batches = drain(source.as_ref(), &split, &split.start).batches;
+    assert!(dead_letters_of(&batches).is_empty());
+    let rows = rows_of(&batches).expect("rows");
+    assert_eq!(rows.num_rows(), 800);
+    // An independent count: lines with NA in the column.
+    let mut text = String::new();
+    let file = std::fs::File::open(base.join("flights.csv.gz")).expect("the sample");
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut text).expect("text");
+    let nulls = |column: usize| text.lines().skip(1).filter(|l| l.split(',').nth(column) == Some("NA")).count();
+    assert_eq!(rows.column(0).null_count(), nulls(3));
+    assert_eq!(rows.column(4).null_count(), nulls(14));
+    assert!(nulls(14) > 0);
+    let times = rows.column(5).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+    assert_eq!(times.value(0), 1_357_034_400_000);
+}
+
+/// 1000 rows in row groups (or batches) of 90.
+fn columnar_rows() -> RecordBatch {
+    let small = arrow::array::Int16Array::from_iter((0..1000).map(|n| (n % 7 != 0).then_some(n)));
+    let text = arrow::array::StringArray::from_iter_values((0..1000).map(|n| format!("text {n}")));
+    let time = arrow::array::TimestampMicrosecondArray::from_iter_values((0..1000).map(|n| n * 1_000_500));
+    RecordBatch::try_from_iter([
+        ("time", Arc::new(time.with_timezone("UTC")) as arrow::array::ArrayRef),
+        ("n", Arc::new(small)),
+        ("text", Arc::new(text)),
+    ])
+    .expect("columns of one length")
+}
+
+fn parquet_bytes(rows: &RecordBatch) -> Vec<u8> {
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(90)).build();
+    let mut bytes = Vec::new();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).expect("a writer");
+    writer.write(rows).expect("writes");
+    writer.close().expect("closes");
+    bytes
+}
+
+#[test]
+fn parquet_and_arrow_by_name_and_type_from_any_position() {
+    let folder = Folder::new();
+    let rows = columnar_rows();
+    folder.write("x.parquet", parquet_bytes(&rows));
+    let slices: Vec<RecordBatch> = (0..12).map(|i| rows.slice(i * 90, 90.min(1000 - i * 90))).collect();
+    let mut file = arrow::ipc::writer::FileWriter::try_new(Vec::new(), &rows.schema()).expect("a writer");
+    let mut stream = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer");
+    for slice in &slices {
+        file.write(slice).expect("writes");
+        stream.write(slice).expect("writes");
+    }
+    folder.write("x.arrow", file.into_inner().expect("ends"));
+    let stream = stream.into_inner().expect("ends");
+    folder
+        .write("x.arrows", &stream)
+        .write("x.arrows.zst", zstd::encode_all(stream.as_slice(), 1).expect("compresses"));
+    let columns =
+        [("text", STRING), ("N", INT), ("time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))];
+    for (path, format) in
+        [("x.parquet", "parquet"), ("x.arrow", "arrow"), ("x.arrows", "arrow"), ("x.arrows.zst", "arrow")]
+    {
+        let case = case(&columns, &[("path", path), ("format", format)]).with(|c| {
+            c.request.batch_rows = 64;
+            c.request.metadata = vec![("o".to_owned(), MetadataKind::Offset)];
+            c.split_bytes = Some(2_000);
+        });
+        let splits = case.source(&folder).discover().expect("splits").len();
+        assert_eq!(splits > 1, format == "parquet", "{path} has {splits} splits");
+        let (read, dead) = case.read(&folder);
+        assert!(dead.is_empty());
+        let expected: Vec<Option<i32>> = (0..1000).map(|n| (n % 7 != 0).then_some(n)).collect();
+        assert_eq!(ints(&read, 1), expected, "{path}");
+        assert_eq!(longs(&read, 3), (0..1000).collect::<Vec<i64>>(), "{path}");
+        let read = read.expect("rows");
+        let times = read.column(2).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+        assert_eq!(times.value(999), 999 * 1_000_500 / 1000);
+        let none = case.with(|c| {
+            c.request.projection = vec![];
+            c.request.metadata = vec![];
+        });
+        assert_eq!(none.read(&folder).0.map(|r| r.num_rows()), Some(1000), "{path}");
+    }
+    let narrow = case(&[("n", DataType::Int8)], &[("path", "x.parquet"), ("format", "parquet")]);
+    let (read, dead) = narrow.read(&folder);
+    assert_eq!((read.map(|r| r.num_rows()), dead.len()), (Some(252), 748), "values that do not fit are dead letters");
+    let wrong = case(&[("text", INT)], &[("path", "x.arrow"), ("format", "arrow")]);
+    assert_eq!(wrong.error(&folder).code(), Code::HeaderMismatch);
+}
+
+mod random_json {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A good line with what it holds, or a bad one.
+    fn line() -> impl Strategy<Value = (String, Option<(Option<i32>, Option<String>)>)> {
+        let good =
+            (proptest::option::of(any::<i32>()), proptest::option::of("[a\"\\\\\n\t é日{}]{0,8}"), any::<bool>());
+        let good = good.prop_map(|(a, b, is_short)| {
+            let mut object = json!({"a": a, "b": b, "other": [1, {"a": 2}]});
+            if let (true, None, Some(map)) = (is_short, &b, object.as_object_mut()) {
+                map.remove("b");
+            }
+            (object.to_string(), Some((a, b)))
+        });
+        let bad = prop_oneof![Just("{\"a\":\"x\"}"), Just("{\"a\":1"), Just("nonsense"), Just("[]"), Just("{}{}")];
+        prop_oneof![6 => good, 1 => bad.prop_map(|b| (b.to_owned(), None))]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn json_lines_agree_with_a_row_wise_reader(
+            lines in proptest::collection::vec(line(), 1..40),
+            is_crlf in any::<bool>(),
+            batch_rows in 1..16_usize,
+        ) {
+            let folder = Folder::new();
+            let end = if is_crlf { "\r\n" } else { "\n" };
+            let text: String = lines.iter().map(|(line, _)| format!("{line}{end}")).collect();
+            folder.write("x.json", text);
+            let case = case(&[("a", INT), ("b", STRING)], &[("path", "x.json"), ("format", "json")]);
+            let case = case.with(|c| c.request.batch_rows = batch_rows);
+            let source = case.source(&folder);
+            let split = source.discover().expect("one").remove(0);
+            let batches = drain(source.as_ref(), &split, &split.start).batches;
+            let rows = rows_of(&batches);
+            let good: Vec<_> = lines.iter().filter_map(|(_, good)| good.clone()).collect();
+            prop_assert_eq!(ints(&rows, 0), good.iter().map(|(a, _)| *a).collect::<Vec<_>>());
+            prop_assert_eq!(texts(&rows, 1), good.into_iter().map(|(_, b)| b).collect::<Vec<_>>());
+            let dead: Vec<Value> = dead_letters_of(&batches).iter().map(|d| json!([d.offset, d.raw])).collect();
+            let bad = lines.iter().enumerate().filter(|(_, (_, good))| good.is_none());
+            let bad: Vec<Value> = bad.map(|(row, (line, _))| json!([row, line.as_bytes()])).collect();
+            prop_assert_eq!(dead, bad);
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! Arrow IPC, as a file (`ARROW1`, read from any batch) or as a stream (read in order, may be
 //! compressed). A position is a batch, a row in it, and the row of the whole.
 
-use std::io::BufReader;
+use std::io::{BufReader, Read as _};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use qanat_proto::error::Result;
+use qanat_proto::limits::RECORD_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -52,6 +53,7 @@ pub(super) fn open(input: &FileInput, position: Position, request: DecodeRequest
             (Box::new(std::iter::empty()), layout)
         }
     } else {
+        check_stream(input)?;
         let schema = StreamReader::try_new(input.reader()?, None).map_err(damaged)?.schema();
         let layout = Layout::new(&schema, &request)?;
         let reader = StreamReader::try_new(input.reader()?, Some(layout.read.clone())).map_err(damaged)?;
@@ -59,6 +61,21 @@ pub(super) fn open(input: &FileInput, position: Position, request: DecodeRequest
     };
     let batch_rows = request.batch_rows.max(1);
     Ok(Box::new(ArrowReader { input: input.clone(), batches, layout, position, current: None, batch_rows }))
+}
+
+/// E0208 for what is no Arrow stream: its reader would believe any four bytes to be a length, and
+/// allocate as much.
+fn check_stream(input: &FileInput) -> Result<()> {
+    let mut head = [0; 8];
+    input.reader()?.read_exact(&mut head).map_err(|e| corrupt(input, &e))?;
+    let [0xff, 0xff, 0xff, 0xff, length @ ..] = head else {
+        let error = ArrowError::ParseError("it does not begin like an Arrow stream or file".to_owned());
+        return Err(corrupt(input, &error));
+    };
+    if usize::try_from(i32::from_le_bytes(length)).is_ok_and(|length| length <= RECORD_BYTES_MAX) {
+        return Ok(());
+    }
+    Err(corrupt(input, &ArrowError::ParseError("its schema has an impossible length".to_owned())))
 }
 
 struct ArrowReader {

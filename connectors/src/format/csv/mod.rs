@@ -6,6 +6,8 @@
 
 mod columns;
 mod header;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::sync::Arc;
