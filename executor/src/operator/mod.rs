@@ -4,7 +4,25 @@
 //! batch, `on_watermark` when the combined input watermark rises, `on_barrier` just before an epoch is
 //! sealed, `snapshot` right after. Rows and side rows leave through [`Output`].
 
+pub mod aggregate;
+pub mod assign_window;
+pub mod calc;
+pub(crate) mod emit;
+pub mod evaluate;
+pub(crate) mod event_time;
+pub(crate) mod keys;
+pub mod lookup_join;
+mod registry;
+pub(crate) mod state_rows;
+pub mod unnest;
+pub mod window_join;
+pub mod window_rows;
+pub mod window_top_n;
+
 use std::sync::Arc;
+
+pub use qanat_proto::physical::Phase;
+pub use registry::{build, partial_schema};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -23,6 +41,9 @@ pub struct OperatorContext {
     pub range: KeyGroupRange,
     /// Input schemas by port.
     pub inputs: Vec<SchemaRef>,
+    /// By port: the columns by which the edge into it spreads rows over subtasks, in the order in which
+    /// they are hashed. Empty: all rows go to subtask 0. State rows carry the key group of these columns.
+    pub partition: Vec<Vec<usize>>,
     pub output: SchemaRef,
     pub batch_rows: usize,
 }
@@ -44,6 +65,12 @@ pub trait Operator: Send {
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
         let _ = (now_ms, out);
         Ok(())
+    }
+
+    /// The processing time, ms since 1970 UTC, at which `on_processing_time` is wanted next. None for
+    /// operators that do not care. `i64::MAX`: call it before each batch, no timer is due.
+    fn next_timer(&self) -> Option<i64> {
+        None
     }
 
     /// Sends on whatever must not wait: partial aggregates. Called before each barrier, before the
@@ -75,6 +102,13 @@ pub trait Operator: Send {
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
         let _ = watermark;
         Ok(())
+    }
+
+    /// Takes the rows of a lookup table, in the schema that `LookupJoinNode::projection` gives, in place
+    /// of those of an earlier version. Called before the first `process` and then at barriers only.
+    fn load(&mut self, version: u64, rows: Vec<RecordBatch>) -> Result<()> {
+        let _ = (version, rows);
+        Err(qanat_proto::error::Error::internal("an operator without a lookup table was given one"))
     }
 
     /// Bytes of state held, for the job's budget.

@@ -1,0 +1,509 @@
+//! Groups of one slice for one integer-like key (or none) and plain aggregates: the fast path.
+//!
+//! States and results are the same columns that DataFusion's accumulators give, so the two kinds of
+//! table are exchangeable.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
+use qanat_proto::error::{Code, Error, Result};
+
+use super::super::evaluate::internal;
+use super::calls::{Call, Calls, Inputs, States};
+use super::record_table::{CHANGED, HEADER_WORDS, RecordTable, groups_max};
+
+/// What the fast path does for one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Rows, whatever the argument.
+    CountRows,
+    /// Rows whose argument is not NULL.
+    Count,
+    SumInteger,
+    SumFloat,
+    MinInteger,
+    MaxInteger,
+    MinFloat,
+    MaxFloat,
+    /// Two words: count and sum.
+    AverageFloat,
+}
+
+/// One call on the fast path.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    kind: Kind,
+    /// Input column of the argument.
+    argument: usize,
+    filter: Option<usize>,
+    /// First word in a record.
+    offset: usize,
+    /// Flag that says the value is not NULL.
+    flag: u64,
+    /// First state column.
+    state: usize,
+}
+
+/// The program of the fast path for a node.
+pub(crate) struct IntegerPlan {
+    steps: Vec<Step>,
+    initial: Vec<u64>,
+    has_key: bool,
+    track_changes: bool,
+}
+
+impl IntegerPlan {
+    /// None if the node needs the general path. `argument_types`: by input column.
+    pub(crate) fn new(calls: &Calls, argument_types: &[DataType], track_changes: bool) -> Option<Self> {
+        let has_key = match calls.key_types.as_slice() {
+            [] => false,
+            [key] if is_integer_like(key) => true,
+            _ => return None,
+        };
+        let mut steps = Vec::new();
+        let mut initial = Vec::new();
+        for (i, call) in calls.calls.iter().enumerate() {
+            let kind = Kind::of(call, calls, argument_types)?;
+            // Bit 63 says "changed".
+            if i >= 63 {
+                return None;
+            }
+            steps.push(Step {
+                kind,
+                argument: call.arguments[0],
+                filter: call.filter,
+                offset: HEADER_WORDS + initial.len(),
+                flag: 1 << i,
+                state: call.states.start,
+            });
+            initial.extend_from_slice(kind.initial());
+        }
+        Some(Self { steps, initial, has_key, track_changes })
+    }
+}
+
+impl Kind {
+    fn of(call: &Call, calls: &Calls, argument_types: &[DataType]) -> Option<Self> {
+        if !call.plain || (call.arguments.len() != 1) {
+            return None;
+        }
+        let argument = &argument_types[call.arguments[0]];
+        let states: Vec<&DataType> = calls.state_fields[call.states.clone()].iter().map(|f| f.data_type()).collect();
+        let result = call.aggregate.field();
+        let integer_like = is_integer_like(argument) && result.data_type() == argument;
+        let float = *argument == DataType::Float64 && *result.data_type() == DataType::Float64;
+        match (call.function.as_str(), states.as_slice()) {
+            ("count", [DataType::Int64]) if call.counts_rows => Some(Self::CountRows),
+            ("count", [DataType::Int64]) => Some(Self::Count),
+            ("sum", [DataType::Int64]) if *argument == DataType::Int64 => Some(Self::SumInteger),
+            ("sum", [DataType::Float64]) if float => Some(Self::SumFloat),
+            ("min", [_]) if integer_like => Some(Self::MinInteger),
+            ("max", [_]) if integer_like => Some(Self::MaxInteger),
+            ("min", [DataType::Float64]) if float => Some(Self::MinFloat),
+            ("max", [DataType::Float64]) if float => Some(Self::MaxFloat),
+            ("avg", [DataType::UInt64, DataType::Float64]) if float => Some(Self::AverageFloat),
+            _ => None,
+        }
+    }
+
+    fn initial(self) -> &'static [u64] {
+        const MAX: u64 = i64::MAX as u64;
+        const MIN: u64 = i64::MIN as u64;
+        match self {
+            Self::CountRows | Self::Count | Self::SumInteger | Self::SumFloat => &[0],
+            Self::MinInteger => &[MAX],
+            Self::MaxInteger => &[MIN],
+            Self::MinFloat => &[0x7FF0_0000_0000_0000],
+            Self::MaxFloat => &[0xFFF0_0000_0000_0000],
+            Self::AverageFloat => &[0, 0],
+        }
+    }
+
+    /// Whether a group without values gives NULL.
+    fn has_null(self) -> bool {
+        !matches!(self, Self::CountRows | Self::Count)
+    }
+}
+
+/// Types that an `i64` stands for, without loss and in order.
+fn is_integer_like(data_type: &DataType) -> bool {
+    use DataType::{Date32, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
+    matches!(data_type, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Date32 | Timestamp(..))
+}
+
+pub(crate) struct IntegerTable {
+    calls: Arc<Calls>,
+    plan: Arc<IntegerPlan>,
+    records: RecordTable,
+    bases: Vec<u32>,
+}
+
+impl IntegerTable {
+    pub(crate) fn new(calls: &Arc<Calls>, plan: &Arc<IntegerPlan>) -> Self {
+        let records = RecordTable::new(plan.initial.clone());
+        Self { calls: Arc::clone(calls), plan: Arc::clone(plan), records, bases: Vec::new() }
+    }
+
+    pub(crate) fn update(&mut self, inputs: &Inputs) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let present: Vec<Option<NullBuffer>> = plan.steps.iter().map(|step| step.present(inputs)).collect();
+        // Flags of values that no row leaves out are set while the record is looked up.
+        let mut flags = if plan.track_changes { CHANGED } else { 0 };
+        for (step, present) in plan.steps.iter().zip(&present) {
+            if present.is_none() && step.kind.has_null() {
+                flags |= step.flag;
+            }
+        }
+        self.look_up(&inputs.columns[..usize::from(plan.has_key)], inputs.rows, flags)?;
+        for (step, present) in plan.steps.iter().zip(&present) {
+            let values = &inputs.columns[step.argument];
+            match step.kind {
+                Kind::CountRows | Kind::Count => {
+                    self.add_integers(step, step.offset, std::iter::repeat_n(1, inputs.rows), present.as_ref());
+                }
+                Kind::AverageFloat => {
+                    self.add_integers(step, step.offset, std::iter::repeat_n(1, inputs.rows), present.as_ref());
+                    let values = values.as_primitive::<Float64Type>().values().iter().copied();
+                    self.add_floats(step, step.offset + 1, values, present.as_ref());
+                }
+                _ => self.fold(step, values, present.as_ref())?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn merge(&mut self, states: &States, changed: bool) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let flags = if changed && plan.track_changes { CHANGED } else { 0 };
+        self.look_up(&states.keys, states.rows, flags)?;
+        for step in &plan.steps {
+            let column = &states.states[step.state];
+            let present = column.nulls().filter(|n| n.null_count() > 0);
+            match step.kind {
+                Kind::CountRows | Kind::Count => {
+                    let values = column.as_primitive::<Int64Type>().values().iter().copied();
+                    self.add_integers(step, step.offset, values, present);
+                }
+                Kind::AverageFloat => {
+                    let counts = column.as_primitive::<UInt64Type>().values().iter().map(|v| *v as i64);
+                    self.add_integers(step, step.offset, counts, present);
+                    let sums = &states.states[step.state + 1];
+                    let present = sums.nulls().filter(|n| n.null_count() > 0);
+                    let sums = sums.as_primitive::<Float64Type>().values().iter().copied();
+                    self.add_floats(step, step.offset + 1, sums, present);
+                }
+                _ => {
+                    let all = NullBuffer::new_valid(states.rows);
+                    self.fold(step, column, Some(present.unwrap_or(&all)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the groups of another table of the same plan.
+    pub(crate) fn absorb(&mut self, other: &Self) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let flags = if plan.track_changes { CHANGED } else { 0 };
+        self.check_room(other.len())?;
+        let mut bases = std::mem::take(&mut self.bases);
+        self.records.bases_of(&other.records, flags, &mut bases);
+        for step in &plan.steps {
+            let words = || other.records.column(step.offset).map(|(word, _)| word);
+            let valid: Vec<bool> = other.records.column(step.offset).map(|(_, flags)| flags & step.flag != 0).collect();
+            match step.kind {
+                Kind::CountRows | Kind::Count => {
+                    self.records.each(&bases, step.offset, words(), |sum, v| *sum = sum.wrapping_add(v));
+                }
+                Kind::AverageFloat => {
+                    self.records.each(&bases, step.offset, words(), |sum, v| *sum = sum.wrapping_add(v));
+                    let sums = other.records.column(step.offset + 1).map(|(word, _)| f64::from_bits(word));
+                    let valid = |i: usize| valid[i];
+                    self.records.each_valid(&bases, step.offset + 1, sums, valid, step.flag, add_float);
+                }
+                kind => self.records.each_valid(&bases, step.offset, words(), |i| valid[i], step.flag, kind.combine()),
+            }
+        }
+        self.bases = bases;
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.records.bytes() + self.bases.capacity() * size_of::<u32>()
+    }
+
+    pub(crate) fn take_changed(&mut self) -> Result<Vec<States>> {
+        let bases = self.records.take_changed();
+        if bases.is_empty() { Ok(Vec::new()) } else { Ok(vec![self.states(Some(&bases))?]) }
+    }
+
+    pub(crate) fn contents(&self) -> Result<Vec<States>> {
+        if self.len() == 0 { Ok(Vec::new()) } else { Ok(vec![self.states(None)?]) }
+    }
+
+    pub(crate) fn take_states(&mut self) -> Result<Vec<States>> {
+        let contents = self.contents()?;
+        self.records = RecordTable::new(self.plan.initial.clone());
+        Ok(contents)
+    }
+
+    /// Keys and results of all groups.
+    pub(crate) fn results(&self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize)> {
+        let rows = self.len();
+        let mut results = Vec::with_capacity(self.plan.steps.len());
+        for (step, call) in self.plan.steps.iter().zip(&self.calls.calls) {
+            if step.kind == Kind::AverageFloat {
+                let counts = self.records.column(step.offset);
+                let sums = self.records.column(step.offset + 1);
+                let averages = counts.zip(sums).map(|((count, flags), (sum, _))| {
+                    (flags & step.flag != 0).then(|| f64::from_bits(sum) / count as f64)
+                });
+                results.push(Arc::new(averages.collect::<Float64Array>()) as ArrayRef);
+            } else {
+                results.push(step.column(self.records.column(step.offset), call.aggregate.field().data_type())?);
+            }
+        }
+        Ok((self.keys(None)?, results, rows))
+    }
+
+    fn states(&self, some: Option<&[u32]>) -> Result<States> {
+        let fields = &self.calls.state_fields;
+        let mut states = Vec::with_capacity(fields.len());
+        for step in &self.plan.steps {
+            let word = |offset: usize| -> Box<dyn Iterator<Item = (u64, u64)> + '_> {
+                match some {
+                    Some(bases) => Box::new(self.records.column_at(bases, offset)),
+                    None => Box::new(self.records.column(offset)),
+                }
+            };
+            if step.kind == Kind::AverageFloat {
+                states.push(Arc::new(word(step.offset).map(|(count, _)| count).collect::<UInt64Array>()) as ArrayRef);
+                let sums = word(step.offset + 1);
+                let sums = sums.map(|(sum, flags)| (flags & step.flag != 0).then(|| f64::from_bits(sum)));
+                states.push(Arc::new(sums.collect::<Float64Array>()));
+            } else {
+                states.push(step.column(word(step.offset), fields[step.state].data_type())?);
+            }
+        }
+        let rows = some.map_or(self.len(), <[u32]>::len);
+        Ok(States { keys: self.keys(some)?, states, rows })
+    }
+
+    fn keys(&self, some: Option<&[u32]>) -> Result<Vec<ArrayRef>> {
+        let [key_type] = self.calls.key_types.as_slice() else { return Ok(Vec::new()) };
+        let values: ScalarBuffer<i64> = match some {
+            Some(bases) => self.records.column_at(bases, 0).map(|(key, _)| key as i64).collect(),
+            None => self.records.column(0).map(|(key, _)| key as i64).collect(),
+        };
+        let nulls = self.records.null_base().and_then(|null| {
+            let row = match some {
+                Some(bases) => bases.iter().position(|base| *base == null)?,
+                None => null as usize / self.records.width(),
+            };
+            Some(NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| i != row)))
+        });
+        Ok(vec![from_integers(Int64Array::new(values, nulls), key_type)?])
+    }
+
+    fn check_room(&self, more: usize) -> Result<()> {
+        if self.len() + more < groups_max(self.plan.initial.len()) {
+            return Ok(());
+        }
+        Err(Error::new(Code::MemoryLimit, "one window holds more groups than an operator can address")
+            .hint("use a shorter window or a higher parallelism"))
+    }
+
+    /// Finds the record of each row, into `self.bases`.
+    fn look_up(&mut self, keys: &[ArrayRef], rows: usize, flags: u64) -> Result<()> {
+        self.check_room(rows)?;
+        let [key] = keys else {
+            self.bases.clear();
+            if rows > 0 {
+                let base = self.records.sole_group(flags);
+                self.bases.resize(rows, base);
+            }
+            return Ok(());
+        };
+        let key = to_integers(key)?;
+        match key.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => self.records.find_or_add(key.values(), flags, &mut self.bases),
+            Some(nulls) => {
+                self.records.find_or_add_nullable(key.values(), |i| nulls.is_null(i), flags, &mut self.bases);
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds values into one word per group. `present` None: every row has a value, and its flag is set.
+    fn fold(&mut self, step: &Step, values: &ArrayRef, present: Option<&NullBuffer>) -> Result<()> {
+        match step.kind {
+            Kind::SumInteger => {
+                self.add_integers(step, step.offset, to_integers(values)?.values().iter().copied(), present);
+            }
+            Kind::SumFloat => {
+                let values = values.as_primitive::<Float64Type>().values().iter().copied();
+                self.add_floats(step, step.offset, values, present);
+            }
+            Kind::MinInteger => self.fold_words(step, to_integers(values)?.values(), present, min_integer),
+            Kind::MaxInteger => self.fold_words(step, to_integers(values)?.values(), present, max_integer),
+            Kind::MinFloat => {
+                self.fold_words(step, values.as_primitive::<Float64Type>().values(), present, min_float);
+            }
+            Kind::MaxFloat => {
+                self.fold_words(step, values.as_primitive::<Float64Type>().values(), present, max_float);
+            }
+            Kind::CountRows | Kind::Count | Kind::AverageFloat => {
+                return Err(Error::internal("a count is not folded value by value"));
+            }
+        }
+        Ok(())
+    }
+
+    fn fold_words<V: Copy>(
+        &mut self,
+        step: &Step,
+        values: &[V],
+        present: Option<&NullBuffer>,
+        f: impl Fn(&mut u64, V),
+    ) {
+        self.fold_iter(step, step.offset, values.iter().copied(), present, f);
+    }
+
+    fn add_integers(
+        &mut self,
+        step: &Step,
+        offset: usize,
+        values: impl Iterator<Item = i64>,
+        present: Option<&NullBuffer>,
+    ) {
+        self.fold_iter(step, offset, values, present, |sum, v| *sum = sum.wrapping_add(v as u64));
+    }
+
+    fn add_floats(
+        &mut self,
+        step: &Step,
+        offset: usize,
+        values: impl Iterator<Item = f64>,
+        present: Option<&NullBuffer>,
+    ) {
+        self.fold_iter(step, offset, values, present, add_float);
+    }
+
+    #[inline]
+    fn fold_iter<V: Copy>(
+        &mut self,
+        step: &Step,
+        offset: usize,
+        values: impl Iterator<Item = V>,
+        present: Option<&NullBuffer>,
+        f: impl Fn(&mut u64, V),
+    ) {
+        match present {
+            None => self.records.each(&self.bases, offset, values, f),
+            Some(present) => {
+                self.records.each_valid(&self.bases, offset, values, |i| present.is_valid(i), step.flag, f);
+            }
+        }
+    }
+}
+
+fn add_float(sum: &mut u64, value: f64) {
+    *sum = (f64::from_bits(*sum) + value).to_bits();
+}
+
+fn min_integer(min: &mut u64, value: i64) {
+    *min = (*min as i64).min(value) as u64;
+}
+
+fn max_integer(max: &mut u64, value: i64) {
+    *max = (*max as i64).max(value) as u64;
+}
+
+/// As DataFusion's `min`: a value that does not compare (NaN) replaces what was there.
+fn min_float(min: &mut u64, value: f64) {
+    if !(value >= f64::from_bits(*min)) {
+        *min = value.to_bits();
+    }
+}
+
+fn max_float(max: &mut u64, value: f64) {
+    if !(value <= f64::from_bits(*max)) {
+        *max = value.to_bits();
+    }
+}
+
+impl Kind {
+    /// How the words of two groups with values become one.
+    fn combine(self) -> fn(&mut u64, u64) {
+        match self {
+            Self::CountRows | Self::Count | Self::SumInteger => |a, b| *a = a.wrapping_add(b),
+            Self::SumFloat | Self::AverageFloat => |a, b| add_float(a, f64::from_bits(b)),
+            Self::MinInteger => |a, b| min_integer(a, b as i64),
+            Self::MaxInteger => |a, b| max_integer(a, b as i64),
+            Self::MinFloat => |a, b| min_float(a, f64::from_bits(b)),
+            Self::MaxFloat => |a, b| max_float(a, f64::from_bits(b)),
+        }
+    }
+}
+
+impl Step {
+    /// Rows that the call takes: the filter holds and the argument is not NULL. None: all.
+    fn present(&self, inputs: &Inputs) -> Option<NullBuffer> {
+        let argument = &inputs.columns[self.argument];
+        let nulls = if self.kind == Kind::CountRows { None } else { argument.nulls().filter(|n| n.null_count() > 0) };
+        let filter = self.filter.map(|slot| NullBuffer::new(inputs.columns[slot].as_boolean().values().clone()));
+        let filter = filter.filter(|f| f.null_count() > 0);
+        NullBuffer::union(nulls, filter.as_ref())
+    }
+
+    /// Words with flags as a column of `data_type`.
+    fn column(&self, words: impl Iterator<Item = (u64, u64)>, data_type: &DataType) -> Result<ArrayRef> {
+        let (values, flags): (Vec<u64>, Vec<u64>) = words.unzip();
+        let nulls = if self.kind.has_null() {
+            let valid = BooleanBuffer::collect_bool(flags.len(), |i| flags[i] & self.flag != 0);
+            Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0)
+        } else {
+            None
+        };
+        if *data_type == DataType::Float64 {
+            let values: ScalarBuffer<f64> = values.into_iter().map(f64::from_bits).collect();
+            return Ok(Arc::new(Float64Array::new(values, nulls)));
+        }
+        // Words of groups without a value are starting values, which a narrow type could not hold.
+        let is_null = |i: usize| nulls.as_ref().is_some_and(|n| n.is_null(i));
+        let values: ScalarBuffer<i64> =
+            values.iter().enumerate().map(|(i, v)| if is_null(i) { 0 } else { *v as i64 }).collect();
+        from_integers(Int64Array::new(values, nulls), data_type)
+    }
+}
+
+/// An integer-like column as `i64` values.
+fn to_integers(column: &ArrayRef) -> Result<Int64Array> {
+    if let Some(values) = column.as_primitive_opt::<Int64Type>() {
+        return Ok(values.clone());
+    }
+    let narrow =
+        if *column.data_type() == DataType::Date32 { cast(column, &DataType::Int32) } else { Ok(Arc::clone(column)) };
+    let wide = cast(&narrow.map_err(internal)?, &DataType::Int64).map_err(internal)?;
+    Ok(wide.as_primitive::<Int64Type>().clone())
+}
+
+/// The inverse of [`to_integers`].
+fn from_integers(values: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
+    let values: ArrayRef = Arc::new(values);
+    match data_type {
+        DataType::Int64 => Ok(values),
+        DataType::Date32 => {
+            let days = cast(&values, &DataType::Int32).map_err(internal)?;
+            cast(&days, data_type).map_err(internal)
+        }
+        _ => cast(&values, data_type).map_err(internal),
+    }
+}

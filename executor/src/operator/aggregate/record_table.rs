@@ -1,0 +1,302 @@
+//! Groups by one 64-bit key: an open-addressing index over fixed-width records.
+//!
+//! ```text
+//! index:   [ 0 | base + 1 | 0 | base + 1 | … ]     power of two, at most half full
+//! records: [ key | flags | word … word ][ key | flags | word … word ] …
+//! ```
+//! A record holds its key and all its accumulators side by side, so that a row costs one cache miss in
+//! the index and one in the records, however many aggregates there are. A batch is looked up in passes
+//! without dependent branches between rows, so that the misses of neighbouring rows overlap.
+//!
+//! Depends on nothing; `integer` puts Arrow columns in and out. Groups are numbered in order of arrival.
+
+/// Words before the accumulators of a record.
+pub(crate) const HEADER_WORDS: usize = 2;
+/// Flag of a record that changed since the flag was last cleared.
+pub(crate) const CHANGED: u64 = 1 << 63;
+
+const INDEX_LENGTH_MIN: usize = 64;
+const INDEX_GROWTH: usize = 4;
+
+/// Index and records. `base` of a record: its position in `records`.
+#[derive(Clone)]
+pub(crate) struct RecordTable {
+    index: Vec<u32>,
+    /// `64 - log2(index.len())`.
+    shift: u32,
+    records: Vec<u64>,
+    width: usize,
+    /// Accumulators of a new record.
+    initial: Vec<u64>,
+    /// The record of the NULL key; it is not in the index.
+    null_base: Option<u32>,
+}
+
+/// The most groups a table can hold, given that bases are 32 bits wide.
+pub(crate) fn groups_max(words: usize) -> usize {
+    (u32::MAX as usize - 1) / (HEADER_WORDS + words)
+}
+
+impl RecordTable {
+    /// `initial`: the accumulator words of a new record.
+    pub(crate) fn new(initial: Vec<u64>) -> Self {
+        Self {
+            index: vec![0; INDEX_LENGTH_MIN],
+            shift: 64 - INDEX_LENGTH_MIN.trailing_zeros(),
+            records: Vec::new(),
+            width: HEADER_WORDS + initial.len(),
+            initial,
+            null_base: None,
+        }
+    }
+
+    /// Number of groups.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len() / self.width
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.index.capacity() * size_of::<u32>() + self.records.capacity() * size_of::<u64>()
+    }
+
+    /// The bases of `keys`, in order, into `bases`; absent keys are added. Each touched record gets `flags`.
+    pub(crate) fn find_or_add(&mut self, keys: &[i64], flags: u64, bases: &mut Vec<u32>) {
+        // First pass: what stands at the home position of each key. The loads are independent.
+        bases.clear();
+        let shift = self.shift;
+        let index = self.index.as_slice();
+        bases.extend(keys.iter().map(|key| index[(hash(*key) >> shift) as usize]));
+        // Second pass: compare keys. Most records are found at home and predicted so.
+        for (base, key) in bases.iter_mut().zip(keys) {
+            let at = (*base).wrapping_sub(1) as usize;
+            if let Some(found) = self.records.get_mut(at..at.wrapping_add(HEADER_WORDS))
+                && found[0] == *key as u64
+            {
+                found[1] |= flags;
+                *base = at as u32;
+                continue;
+            }
+            let at = self.probe(*key);
+            self.records[at as usize + 1] |= flags;
+            *base = at;
+        }
+    }
+
+    /// As [`Self::find_or_add`] for keys of which `is_null` ones are NULL.
+    pub(crate) fn find_or_add_nullable(
+        &mut self,
+        keys: &[i64],
+        is_null: impl Fn(usize) -> bool,
+        flags: u64,
+        bases: &mut Vec<u32>,
+    ) {
+        bases.clear();
+        for (i, key) in keys.iter().enumerate() {
+            let base = if is_null(i) { self.null_group() } else { self.probe(*key) };
+            self.records[base as usize + 1] |= flags;
+            bases.push(base);
+        }
+    }
+
+    /// The base of the only group of an aggregation without keys.
+    pub(crate) fn sole_group(&mut self, flags: u64) -> u32 {
+        let base = self.null_group();
+        self.records[base as usize + 1] |= flags;
+        base
+    }
+
+    /// The words of all records at `offset` from their base, with the flags word: for columns.
+    pub(crate) fn column(&self, offset: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.records.chunks_exact(self.width).map(move |record| (record[offset], record[1]))
+    }
+
+    /// As [`Self::column`] for some records.
+    pub(crate) fn column_at<'a>(&'a self, bases: &'a [u32], offset: usize) -> impl Iterator<Item = (u64, u64)> + 'a {
+        bases.iter().map(move |base| (self.records[*base as usize + offset], self.records[*base as usize + 1]))
+    }
+
+    /// The number of the NULL group.
+    pub(crate) fn null_base(&self) -> Option<u32> {
+        self.null_base
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Bases of the records with the `CHANGED` flag, which is cleared.
+    pub(crate) fn take_changed(&mut self) -> Vec<u32> {
+        let mut bases = Vec::new();
+        for (i, record) in self.records.chunks_exact_mut(self.width).enumerate() {
+            if record[1] & CHANGED != 0 {
+                record[1] &= !CHANGED;
+                bases.push((i * self.width) as u32);
+            }
+        }
+        bases
+    }
+
+    /// Calls `f` with the accumulator at `offset` of each base and each value.
+    #[inline]
+    pub(crate) fn each<V: Copy>(
+        &mut self,
+        bases: &[u32],
+        offset: usize,
+        values: impl Iterator<Item = V>,
+        f: impl Fn(&mut u64, V),
+    ) {
+        let records = self.records.as_mut_slice();
+        for (base, value) in bases.iter().zip(values) {
+            f(&mut records[*base as usize + offset], value);
+        }
+    }
+
+    /// As [`Self::each`] where `is_valid` holds, setting `flag` in those records.
+    #[inline]
+    pub(crate) fn each_valid<V: Copy>(
+        &mut self,
+        bases: &[u32],
+        offset: usize,
+        values: impl Iterator<Item = V>,
+        is_valid: impl Fn(usize) -> bool,
+        flag: u64,
+        f: impl Fn(&mut u64, V),
+    ) {
+        let records = self.records.as_mut_slice();
+        for (i, (base, value)) in bases.iter().zip(values).enumerate() {
+            if is_valid(i) {
+                records[*base as usize + 1] |= flag;
+                f(&mut records[*base as usize + offset], value);
+            }
+        }
+    }
+
+    /// Bases of the groups of `other`, added here where absent, in the order of `other`'s records.
+    pub(crate) fn bases_of(&mut self, other: &Self, flags: u64, bases: &mut Vec<u32>) {
+        let keys: Vec<i64> = other.column(0).map(|(key, _)| key as i64).collect();
+        match other.null_base {
+            None => self.find_or_add(&keys, flags, bases),
+            Some(null) => {
+                let null = null as usize / other.width;
+                self.find_or_add_nullable(&keys, |i| i == null, flags, bases);
+            }
+        }
+    }
+
+    /// Base of `key`'s record, adding it.
+    fn probe(&mut self, key: i64) -> u32 {
+        let mask = self.index.len() - 1;
+        let mut position = (hash(key) >> self.shift) as usize;
+        loop {
+            let slot = self.index[position];
+            if slot == 0 {
+                if (self.len() + 1) * 2 > self.index.len() {
+                    self.rebuild(self.index.len() * INDEX_GROWTH);
+                    return self.probe(key);
+                }
+                let base = self.add(key);
+                self.index[position] = base + 1;
+                return base;
+            }
+            if self.records[slot as usize - 1] == key as u64 {
+                return slot - 1;
+            }
+            position = (position + 1) & mask;
+        }
+    }
+
+    fn null_group(&mut self) -> u32 {
+        if let Some(base) = self.null_base {
+            return base;
+        }
+        let base = self.add(0);
+        self.null_base = Some(base);
+        base
+    }
+
+    fn add(&mut self, key: i64) -> u32 {
+        let base = u32::try_from(self.records.len()).expect("the caller keeps the number of groups below groups_max()");
+        self.records.extend_from_slice(&[key as u64, 0]);
+        self.records.extend_from_slice(&self.initial);
+        base
+    }
+
+    fn rebuild(&mut self, length: usize) {
+        self.index.clear();
+        self.index.resize(length, 0);
+        self.shift = 64 - length.trailing_zeros();
+        let mask = length - 1;
+        for (i, record) in self.records.chunks_exact(self.width).enumerate() {
+            let base = (i * self.width) as u32;
+            if self.null_base == Some(base) {
+                continue;
+            }
+            let mut position = (hash(record[0] as i64) >> self.shift) as usize;
+            while self.index[position] != 0 {
+                position = (position + 1) & mask;
+            }
+            self.index[position] = base + 1;
+        }
+    }
+}
+
+/// Folded multiplication: one multiply, and all bits of the key reach the high bits of the result.
+#[inline]
+fn hash(key: i64) -> u64 {
+    let product = u128::from(key as u64 ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93_u128;
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_as_a_map_does(batches in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.9, -40_i64..40), 0..300), 0..8)) {
+            let mut table = RecordTable::new(vec![0]);
+            let mut oracle: HashMap<Option<i64>, u64> = HashMap::new();
+            let mut bases = Vec::new();
+            for batch in &batches {
+                let keys: Vec<i64> = batch.iter().map(|key| key.unwrap_or(7)).collect();
+                if batch.iter().all(Option::is_some) {
+                    table.find_or_add(&keys, CHANGED, &mut bases);
+                } else {
+                    table.find_or_add_nullable(&keys, |i| batch[i].is_none(), CHANGED, &mut bases);
+                }
+                table.each(&bases, HEADER_WORDS, keys.iter().copied(), |count, _| *count += 1);
+                for key in batch {
+                    *oracle.entry(*key).or_default() += 1;
+                }
+            }
+            let null = table.null_base().map(|base| base as usize / table.width());
+            let found: HashMap<Option<i64>, u64> = table
+                .column(0)
+                .zip(table.column(HEADER_WORDS))
+                .enumerate()
+                .map(|(i, ((key, _), (count, _)))| ((Some(i) != null).then_some(key as i64), count))
+                .collect();
+            prop_assert_eq!(table.len(), oracle.len());
+            prop_assert_eq!(found, oracle);
+            prop_assert_eq!(table.take_changed().len(), table.len());
+            prop_assert!(table.take_changed().is_empty());
+        }
+    }
+
+    #[test]
+    fn many_keys_survive_growth() {
+        let mut table = RecordTable::new(vec![]);
+        let mut bases = Vec::new();
+        let keys: Vec<i64> = (0..50_000).map(|i| i << 20).collect();
+        for chunk in keys.chunks(8_192) {
+            table.find_or_add(chunk, 0, &mut bases);
+        }
+        assert_eq!(table.len(), keys.len());
+        table.find_or_add(&keys, 0, &mut bases);
+        assert!(bases.iter().enumerate().all(|(i, base)| *base as usize == i * table.width()));
+    }
+}

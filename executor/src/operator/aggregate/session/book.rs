@@ -1,0 +1,276 @@
+//! Which sessions are open, by key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::{concat, interleave, take};
+use arrow::datatypes::DataType;
+use datafusion_common::DataFusionError;
+use qanat_executor_core::session::{Placement, SessionRule, SessionSet};
+use qanat_executor_core::window::Window;
+use qanat_proto::error::Result;
+
+use super::super::super::evaluate::internal;
+use super::super::super::keys::KeyIndex;
+use super::parts::Part;
+
+/// An open session: its key's number and its start.
+pub(super) type SessionId = (u32, i64);
+
+/// What an open session owns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Session {
+    pub(super) end: i64,
+    pub(super) parts: Vec<Part>,
+    /// Changed since the last snapshot.
+    pub(super) is_changed: bool,
+}
+
+/// Open sessions with their keys.
+pub(super) struct SessionBook {
+    pub(super) rule: SessionRule,
+    key_types: Vec<DataType>,
+    index: KeyIndex,
+    /// Values of the keys by number, in chunks as they came.
+    chunks: Vec<Vec<ArrayRef>>,
+    places: Vec<(u32, u32)>,
+    sets: Vec<SessionSet>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    by_end: BTreeSet<(i64, SessionId)>,
+    /// Sessions that are gone or merged away since the last snapshot, with the keys' numbers of now.
+    pub(super) gone: BTreeSet<SessionId>,
+    /// Keys whose `closed_until` changed since the last snapshot.
+    closed_keys: BTreeSet<u32>,
+}
+
+/// A session that has closed.
+pub(super) struct Closed {
+    pub(super) key: u32,
+    pub(super) window: Window,
+    pub(super) parts: Vec<Part>,
+}
+
+impl SessionBook {
+    pub(super) fn new(rule: SessionRule, key_types: Vec<DataType>) -> Result<Self> {
+        Ok(Self {
+            rule,
+            index: KeyIndex::new(&key_types).map_err(internal)?,
+            key_types,
+            chunks: Vec::new(),
+            places: Vec::new(),
+            sets: Vec::new(),
+            sessions: BTreeMap::new(),
+            by_end: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            closed_keys: BTreeSet::new(),
+        })
+    }
+
+    /// Numbers of the keys of each row.
+    pub(super) fn keys(&mut self, keys: &[ArrayRef], rows: usize, watermark: i64) -> Result<Vec<usize>> {
+        let mut numbers = Vec::new();
+        let known = self.places.len();
+        self.index.intern(keys, rows, &mut numbers).map_err(internal)?;
+        let mut new_rows: Vec<u32> = Vec::new();
+        for (row, number) in numbers.iter().enumerate() {
+            if *number == known + new_rows.len() {
+                new_rows.push(row as u32);
+            }
+        }
+        if !new_rows.is_empty() {
+            let chunk = self.chunks.len() as u32;
+            self.places.extend((0..new_rows.len() as u32).map(|row| (chunk, row)));
+            let rule = self.rule;
+            self.sets.resize_with(self.places.len(), || SessionSet::new(&rule, watermark));
+            let rows = arrow::array::UInt32Array::from(new_rows);
+            let columns = keys.iter().map(|key| take(key, &rows, None)).collect::<Result<_, _>>();
+            self.chunks.push(columns.map_err(internal)?);
+        }
+        Ok(numbers)
+    }
+
+    /// Values of keys by their numbers.
+    pub(super) fn key_values(&self, numbers: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
+        let positions: Vec<(usize, usize)> =
+            numbers.map(|n| self.places[n as usize]).map(|(chunk, row)| (chunk as usize, row as usize)).collect();
+        let columns = (0..self.key_types.len()).map(|column| {
+            let chunks: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk[column].as_ref()).collect();
+            if chunks.is_empty() {
+                return Ok(arrow::array::new_empty_array(&self.key_types[column]));
+            }
+            interleave(&chunks, &positions)
+        });
+        columns.collect::<Result<_, _>>().map_err(internal)
+    }
+
+    /// Adds a row at `time`: false if it is late.
+    pub(super) fn insert(&mut self, key: u32, time: i64, watermark: i64) -> bool {
+        let placement = self.sets[key as usize].insert(time, &self.rule, watermark);
+        match placement {
+            Placement::Late => return false,
+            Placement::Inside(window) => {
+                self.touch((key, window.start));
+            }
+            Placement::Opened(window) => self.open((key, window.start), window.end, Vec::new()),
+            Placement::Extended { from, to } => {
+                let parts = self.remove((key, from.start), from.end);
+                self.open((key, to.start), to.end, parts);
+            }
+            Placement::Merged { from, to } => {
+                let mut parts = Vec::new();
+                for from in from {
+                    parts.extend(self.remove((key, from.start), from.end));
+                }
+                self.open((key, to.start), to.end, parts);
+            }
+        }
+        true
+    }
+
+    /// The open session of `key` that holds `time`.
+    pub(super) fn session_of(&self, key: u32, time: i64) -> Option<SessionId> {
+        let (id, session) = self.sessions.range((key, i64::MIN)..=(key, time)).next_back()?;
+        (time < session.end).then_some(*id)
+    }
+
+    pub(super) fn add_part(&mut self, id: SessionId, part: Part) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.parts.push(part);
+        }
+    }
+
+    /// Takes out the sessions that `watermark` closes, in order of their ends.
+    pub(super) fn close(&mut self, watermark: i64) -> Vec<Closed> {
+        let mut closed = Vec::new();
+        while let Some((end, id)) = self.by_end.first().copied()
+            && self.rule.is_closed(end, watermark)
+        {
+            let parts = self.remove(id, end);
+            self.sets[id.0 as usize].close(&self.rule, watermark);
+            self.closed_keys.insert(id.0);
+            closed.push(Closed { key: id.0, window: Window { end, start: id.1 }, parts });
+        }
+        closed
+    }
+
+    /// Takes an open session back from a snapshot. Its set learns of it in [`Self::finish_restore`].
+    pub(super) fn restore_session(&mut self, key: u32, window: Window, parts: Vec<Part>) {
+        self.sessions.insert((key, window.start), Session { end: window.end, parts, is_changed: false });
+        self.by_end.insert((window.end, (key, window.start)));
+    }
+
+    /// Takes a row of an open session back from a snapshot.
+    pub(super) fn reopen(&mut self, key: u32, time: i64, part: Part) {
+        if self.insert(key, time, i64::MIN)
+            && let Some(id) = self.session_of(key, time)
+        {
+            self.add_part(id, part);
+        }
+    }
+
+    /// Takes a key's bound back from a snapshot.
+    pub(super) fn restore_bound(&mut self, key: u32, closed_until: i64) {
+        let set = &mut self.sets[key as usize];
+        *set = SessionSet::restore(set.open().to_vec(), closed_until);
+    }
+
+    /// Rebuilds the sets from open sessions and bounds, for the restored watermark.
+    pub(super) fn finish_restore(&mut self, watermark: i64) {
+        let mut open: Vec<Vec<Window>> = vec![Vec::new(); self.sets.len()];
+        for ((key, start), session) in &mut self.sessions {
+            session.is_changed = false;
+            open[*key as usize].push(Window { end: session.end, start: *start });
+        }
+        for (set, open) in self.sets.iter_mut().zip(open) {
+            let assumed = SessionSet::new(&self.rule, watermark).closed_until();
+            *set = SessionSet::restore(open, set.closed_until().max(assumed));
+        }
+        self.gone.clear();
+        self.closed_keys.clear();
+    }
+
+    /// Keys whose bound changed since the last call, with those bounds, if a later restore needs them.
+    pub(super) fn take_bounds(&mut self, watermark: i64) -> Vec<(u32, i64)> {
+        let keys = std::mem::take(&mut self.closed_keys);
+        let set = |key: &u32| &self.sets[*key as usize];
+        let assumed = SessionSet::new(&self.rule, watermark).closed_until();
+        keys.iter().map(|key| (*key, set(key).closed_until())).filter(|(_, bound)| *bound > assumed).collect()
+    }
+
+    /// Bounds at or below this need no state any more.
+    pub(super) fn disposable_bound(&self, watermark: i64) -> i64 {
+        SessionSet::new(&self.rule, watermark).closed_until()
+    }
+
+    /// Forgets keys without need of state, when most are. To be called right after a snapshot, when no
+    /// change is unsaved.
+    pub(super) fn forget_keys(&mut self, watermark: i64) -> Result<(), DataFusionError> {
+        const SPARE_KEYS: usize = 4_096;
+        let is_needed = |key: usize| !self.sets[key].is_disposable(&self.rule, watermark);
+        let needed: Vec<u32> = (0..self.sets.len()).filter(|key| is_needed(*key)).map(|key| key as u32).collect();
+        if self.sets.len() <= 2 * needed.len() + SPARE_KEYS || !self.gone.is_empty() || !self.closed_keys.is_empty() {
+            return Ok(());
+        }
+        let values = self.key_values(needed.iter().copied()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let mut index = KeyIndex::new(&self.key_types)?;
+        index.intern(&values, needed.len(), &mut Vec::new())?;
+        self.index = index;
+        self.chunks = vec![values];
+        self.places = (0..needed.len() as u32).map(|row| (0, row)).collect();
+        let renumbered: BTreeMap<u32, u32> = needed.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
+        self.sets = needed.iter().map(|key| self.sets[*key as usize].clone()).collect();
+        let sessions = std::mem::take(&mut self.sessions);
+        self.by_end.clear();
+        for ((key, start), session) in sessions {
+            let Some(key) = renumbered.get(&key) else { continue };
+            self.by_end.insert((session.end, (*key, start)));
+            self.sessions.insert((*key, start), session);
+        }
+        Ok(())
+    }
+
+    pub(super) fn first_end(&self) -> Option<i64> {
+        self.by_end.first().map(|(end, _)| *end)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        const SESSION_BYTES: usize = 160;
+        let parts: usize = self.sessions.values().map(|s| s.parts.capacity() * size_of::<Part>()).sum();
+        let keys: usize = self.chunks.iter().flatten().map(|c| c.get_array_memory_size()).sum();
+        let sets = self.sets.capacity() * size_of::<SessionSet>();
+        self.index.bytes() + keys + sets + parts + self.sessions.len() * SESSION_BYTES
+    }
+
+    /// Puts many small chunks of key values into one.
+    pub(super) fn compact_keys(&mut self) -> Result<()> {
+        const CHUNKS_MAX: usize = 256;
+        if self.chunks.len() <= CHUNKS_MAX {
+            return Ok(());
+        }
+        let columns = (0..self.key_types.len()).map(|column| {
+            let chunks: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk[column].as_ref()).collect();
+            concat(&chunks)
+        });
+        self.chunks = vec![columns.collect::<Result<_, _>>().map_err(internal)?];
+        self.places = (0..self.places.len() as u32).map(|row| (0, row)).collect();
+        Ok(())
+    }
+
+    fn open(&mut self, id: SessionId, end: i64, parts: Vec<Part>) {
+        self.gone.remove(&id);
+        self.by_end.insert((end, id));
+        self.sessions.insert(id, Session { end, parts, is_changed: true });
+    }
+
+    fn touch(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.is_changed = true;
+        }
+    }
+
+    fn remove(&mut self, id: SessionId, end: i64) -> Vec<Part> {
+        self.by_end.remove(&(end, id));
+        self.gone.insert(id);
+        self.sessions.remove(&id).map(|session| session.parts).unwrap_or_default()
+    }
+}

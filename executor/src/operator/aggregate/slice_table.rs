@@ -1,0 +1,150 @@
+//! The groups of one slice, behind one face.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use qanat_proto::error::Result;
+
+use super::calls::{Calls, Inputs, States};
+use super::general::GeneralTable;
+use super::integer::{IntegerPlan, IntegerTable};
+
+/// Makes the tables of a node: all of one kind.
+pub(crate) struct TableFactory {
+    pub(crate) calls: Arc<Calls>,
+    integer: Option<Arc<IntegerPlan>>,
+}
+
+pub(crate) enum SliceTable {
+    Integer(IntegerTable),
+    General(GeneralTable),
+}
+
+/// Keys, results and number of groups.
+pub(crate) struct Results {
+    pub(crate) keys: Vec<ArrayRef>,
+    pub(crate) values: Vec<ArrayRef>,
+    pub(crate) rows: usize,
+}
+
+impl TableFactory {
+    /// `argument_types`: types of the columns of `Inputs`. `track_changes`: snapshots will be taken.
+    pub(crate) fn new(calls: Calls, argument_types: &[DataType], track_changes: bool) -> Self {
+        let integer = IntegerPlan::new(&calls, argument_types, track_changes).map(Arc::new);
+        Self { calls: Arc::new(calls), integer }
+    }
+
+    /// The same, without the fast path.
+    #[cfg(test)]
+    pub(crate) fn disable_fast_path(&mut self) {
+        self.integer = None;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_fast_path(&self) -> bool {
+        self.integer.is_some()
+    }
+
+    pub(crate) fn table(&self) -> Result<SliceTable> {
+        Ok(match &self.integer {
+            Some(plan) => SliceTable::Integer(IntegerTable::new(&self.calls, plan)),
+            None => SliceTable::General(GeneralTable::new(&self.calls)?),
+        })
+    }
+}
+
+impl SliceTable {
+    /// Accumulates rows.
+    pub(crate) fn update(&mut self, inputs: &Inputs) -> Result<()> {
+        match self {
+            Self::Integer(table) => table.update(inputs),
+            Self::General(table) => table.update(inputs),
+        }
+    }
+
+    /// Merges states that a first phase made.
+    pub(crate) fn merge(&mut self, states: &States) -> Result<()> {
+        match self {
+            Self::Integer(table) => table.merge(states, true),
+            Self::General(table) => table.merge(states),
+        }
+    }
+
+    /// Takes back states of a snapshot: they do not count as changed.
+    pub(crate) fn restore(&mut self, states: States) -> Result<()> {
+        match self {
+            Self::Integer(table) => table.merge(&states, false),
+            Self::General(table) => table.restore(states),
+        }
+    }
+
+    /// This table as the one to which the other slices of a window are added.
+    pub(crate) fn into_sum(mut self, factory: &TableFactory) -> Result<Self> {
+        if matches!(&self, Self::Integer(_)) {
+            return Ok(self);
+        }
+        let mut sum = factory.table()?;
+        sum.absorb(&mut self)?;
+        Ok(sum)
+    }
+
+    /// Adds all groups of `other`, which keeps them.
+    pub(crate) fn absorb(&mut self, other: &mut Self) -> Result<()> {
+        match (self, other) {
+            (Self::Integer(table), Self::Integer(other)) => table.absorb(other),
+            (table, other) => {
+                for states in other.contents()? {
+                    table.merge(&states)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// States of the groups that changed since the last call, each group once.
+    pub(crate) fn take_changed(&mut self) -> Result<Vec<States>> {
+        match self {
+            Self::Integer(table) => table.take_changed(),
+            Self::General(table) => table.take_changed(),
+        }
+    }
+
+    fn contents(&mut self) -> Result<Vec<States>> {
+        match self {
+            Self::Integer(table) => table.contents(),
+            Self::General(table) => table.contents(),
+        }
+    }
+
+    /// All states; the table is empty afterwards.
+    pub(crate) fn take_states(&mut self) -> Result<Vec<States>> {
+        match self {
+            Self::Integer(table) => table.take_states(),
+            Self::General(table) => table.take_states(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<Results> {
+        let (keys, values, rows) = match self {
+            Self::Integer(table) => table.results()?,
+            Self::General(table) => table.finish()?,
+        };
+        Ok(Results { keys, values, rows })
+    }
+
+    /// Number of groups, or an upper bound of it.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Integer(table) => table.len(),
+            Self::General(table) => table.len(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Integer(table) => table.bytes(),
+            Self::General(table) => table.bytes(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Appends the window columns to each row, one row per window it belongs to. Stateless; sessions are in
+//! [`super::aggregate::session`].
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray, UInt32Array};
+use arrow::compute::take;
+use qanat_executor_core::window::Windows;
+use qanat_proto::error::{Error, Result};
+use qanat_proto::graph::{AssignWindowNode, TimeDomain};
+use qanat_proto::receipt::OperatorCounts;
+
+use super::emit::Emitter;
+use super::evaluate::internal;
+use super::event_time::split_times;
+use super::{Operator, OperatorContext, Output};
+
+pub struct AssignWindow {
+    windows: Windows,
+    domain: TimeDomain,
+    time_column: usize,
+    processing_time: i64,
+    emitter: Emitter,
+    counts: OperatorCounts,
+}
+
+impl AssignWindow {
+    pub fn new(node: &AssignWindowNode, context: &OperatorContext) -> Result<Self> {
+        Ok(Self {
+            windows: Windows::new(node.shape, node.allowed_lateness_ms)?,
+            domain: node.domain,
+            time_column: node.time_column,
+            processing_time: i64::MIN,
+            emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
+            counts: OperatorCounts::default(),
+        })
+    }
+
+    fn assign(&mut self, rows: &RecordBatch, time_of: impl Fn(usize) -> i64, out: &mut Output) -> Result<()> {
+        let count = rows.num_rows();
+        let wanted = self.emitter.batch_rows;
+        let capacity = count.min(wanted);
+        let (mut picked, mut starts, mut ends) =
+            (Vec::with_capacity(capacity), Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        for row in 0..count {
+            for window in self.windows.windows_of(time_of(row)) {
+                picked.push(row as u32);
+                starts.push(window.start);
+                ends.push(window.end);
+            }
+            // A row may have thousands of windows: what is ready goes on.
+            if picked.len() >= wanted || row + 1 == count {
+                let (picked, starts, ends) =
+                    (std::mem::take(&mut picked), std::mem::take(&mut starts), std::mem::take(&mut ends));
+                self.emit(rows, picked, starts, ends, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &mut self,
+        rows: &RecordBatch,
+        picked: Vec<u32>,
+        starts: Vec<i64>,
+        ends: Vec<i64>,
+        out: &mut Output,
+    ) -> Result<()> {
+        let count = picked.len();
+        let is_all =
+            count == rows.num_rows() && picked.first() == Some(&0) && picked.last() == Some(&(count as u32 - 1));
+        let picked = UInt32Array::from(picked);
+        let mut columns: Vec<ArrayRef> = if is_all && self.windows.windows_per_slice() == 1 {
+            rows.columns().to_vec()
+        } else {
+            rows.columns().iter().map(|c| take(c, &picked, None)).collect::<Result<_, _>>().map_err(internal)?
+        };
+        let times: Vec<i64> = ends.iter().map(|end| end - 1).collect();
+        for values in [starts, ends, times] {
+            columns.push(Arc::new(TimestampMillisecondArray::from(values)));
+        }
+        self.counts.rows_out += self.emitter.emit(columns, count, out)?;
+        Ok(())
+    }
+}
+
+impl Operator for AssignWindow {
+    fn process(&mut self, _port: usize, rows: RecordBatch, out: &mut Output) -> Result<()> {
+        let taken = rows.num_rows() as u64;
+        self.counts.rows_in += taken;
+        let sent = self.counts.rows_out;
+        let kept = match self.domain {
+            TimeDomain::Event => {
+                let (rows, times) = split_times(rows, self.time_column, out)?;
+                self.assign(&rows, |row| times[row], out)?;
+                rows.num_rows() as u64
+            }
+            TimeDomain::Processing => {
+                let now = self.processing_time;
+                self.assign(&rows, |_| now, out)?;
+                taken
+            }
+        };
+        self.counts.dead_lettered += taken - kept;
+        let made = self.counts.rows_out - sent;
+        let expanded = made.checked_sub(kept).ok_or_else(|| Error::internal("a row without a window"))?;
+        self.counts.expanded += expanded;
+        Ok(())
+    }
+
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        self.processing_time = self.processing_time.max(now_ms);
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        (self.domain == TimeDomain::Processing).then_some(i64::MAX)
+    }
+
+    fn take_counts(&mut self) -> OperatorCounts {
+        std::mem::take(&mut self.counts)
+    }
+}
