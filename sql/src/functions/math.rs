@@ -58,12 +58,15 @@ fn modulo_types(types: &[DataType]) -> Result<Vec<DataType>> {
 fn modulo(args: &Args) -> Result<ArrayRef> {
     let (a, a_literal) = args.raw(0)?;
     let (b, b_literal) = args.raw(1)?;
-    // Rows that are NULL on either side must not be divided: the kernel skips them by the null mask.
-    use arrow::array::{Datum, Scalar};
-    let (a_scalar, b_scalar) = (Scalar::new(Arc::clone(a)), Scalar::new(Arc::clone(b)));
-    let left: &dyn Datum = if a_literal { &a_scalar } else { a };
-    let right: &dyn Datum = if b_literal { &b_scalar } else { b };
-    let result = numeric::rem(left, right)?;
+    // The kernel divides no row that is NULL on either side.
+    use arrow::array::Scalar;
+    let scalar = |array: &ArrayRef| Scalar::new(Arc::clone(array));
+    let result = match (a_literal && a.len() == 1, b_literal && b.len() == 1) {
+        (true, true) => numeric::rem(&scalar(a), &scalar(b))?,
+        (true, false) => numeric::rem(&scalar(a), b)?,
+        (false, true) => numeric::rem(a, &scalar(b))?,
+        (false, false) => numeric::rem(a, b)?,
+    };
     if a_literal && b_literal && args.rows != result.len() {
         return datafusion_common::ScalarValue::try_from_array(&result, 0)?.to_array_of_size(args.rows);
     }

@@ -193,6 +193,26 @@ fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
             parser.advance_token();
             json_call::parse(parser, &word)
         }
+        // Names that are these words stand in quotes; unquoted, an operand is missing before them.
+        Keyword::FROM
+        | Keyword::WHERE
+        | Keyword::GROUP
+        | Keyword::HAVING
+        | Keyword::ORDER
+        | Keyword::LIMIT
+        | Keyword::JOIN
+        | Keyword::ON
+        | Keyword::UNION
+        | Keyword::EXCEPT
+        | Keyword::INTERSECT
+        | Keyword::WHEN
+        | Keyword::THEN
+        | Keyword::ELSE
+        | Keyword::AS
+        | Keyword::AND
+        | Keyword::OR
+        | Keyword::BY
+        | Keyword::SELECT => parser.expected("an expression", parser.peek_token()),
         Keyword::MATCH_RECOGNIZE => Err(carry(&super::limits::no_match_recognize(start))),
         _ => return None,
     };

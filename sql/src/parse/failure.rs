@@ -57,16 +57,20 @@ pub(super) fn too_deep(at: Option<Location>) -> Error {
 }
 
 pub(super) fn syntax(message: impl Into<String>, at: Location) -> Error {
-    Error::new(Code::SqlSyntax, message).at(place(at))
+    located(Error::new(Code::SqlSyntax, message), at)
 }
 
 pub(super) fn unsupported(message: impl Into<String>, at: Location) -> Error {
-    Error::new(Code::SqlUnsupported, message).at(place(at))
+    located(Error::new(Code::SqlUnsupported, message), at)
+}
+
+/// The end of the text has no place of its own; whoever drives the parser gives it one.
+fn located(error: Error, at: Location) -> Error {
+    if at.line > 0 { error.at(place(at)) } else { error }
 }
 
 pub(super) fn expected(what: &str, found: &TokenWithSpan) -> Error {
-    Error::new(Code::SqlSyntax, format!("expected {what}, found {}", describe(&found.token)))
-        .or_at(|| place(found.span.start))
+    syntax(format!("expected {what}, found {}", describe(&found.token)), found.span.start)
 }
 
 /// A token as a reader would name it.

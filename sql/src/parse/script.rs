@@ -69,8 +69,6 @@ fn parse_one<T: Send>(text: &str, read: impl FnOnce(&mut Reader) -> Result<T> + 
 pub(super) struct Reader<'a> {
     pub(super) parser: Parser<'a>,
     dialect: &'a FlinkDialect,
-    /// Text with variables filled, for `SHOW CREATE VIEW`.
-    filled: &'a Filled,
 }
 
 fn with_parser<T>(filled: &Filled, read: impl FnOnce(&mut Reader) -> Result<T>) -> Result<T> {
@@ -87,8 +85,11 @@ fn with_parser<T>(filled: &Filled, read: impl FnOnce(&mut Reader) -> Result<T>) 
     })?;
     filled.restore_places(&mut tokens);
     limits::check_tokens(&tokens)?;
+    let is_word = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_) | Token::EOF);
+    let end = tokens.iter().rev().find(is_word).map_or(Location { line: 1, column: 1 }, |token| token.span.end);
     let parser = Parser::new(&dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
-    read(&mut Reader { parser, dialect: &dialect, filled })
+    read(&mut Reader { parser, dialect: &dialect })
+        .map_err(|error| error.or_at(|| Place::Sql { line: end.line, column: end.column }))
 }
 
 impl<'a> Reader<'a> {
@@ -129,7 +130,6 @@ impl<'a> Reader<'a> {
 
     /// Text of the tokens from index `from` up to the next one, spaced by the parser's own rules.
     pub(super) fn text_since(&self, from: usize) -> String {
-        let _ = self.filled;
         let mut text = String::new();
         for index in from..self.parser.index() {
             let token = self.parser.token_at(index);
