@@ -102,7 +102,7 @@ impl Checked {
             columns.push(Column::of(&options, field, seed, stream, per_second)?);
         }
         let limit = columns.iter().filter_map(Column::rows).chain(limit).min();
-        let rate = rate.or(limit.is_none().then_some(ROWS_PER_SECOND_DEFAULT));
+        let rate = rate.or_else(|| limit.is_none().then_some(ROWS_PER_SECOND_DEFAULT));
         let splits = options.integer("splits").and_then(|n| u64::try_from(n).ok()).unwrap_or(1);
         Ok(Self { columns, plan: Plan { splits, limit, rate, base_ms } })
     }

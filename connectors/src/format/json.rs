@@ -49,7 +49,7 @@ pub struct JsonDecoder {
 impl JsonDecoder {
     pub fn new(options: JsonOptions, request: DecodeRequest) -> Self {
         let schema = request.output();
-        let fields: Vec<FieldRef> = schema.fields().iter().map(|f| decoded_field(f)).collect();
+        let fields: Vec<FieldRef> = schema.fields().iter().map(decoded_field).collect();
         let decoded = Arc::new(Schema::new(fields));
         Self { options, request, schema, decoded, lines: Vec::new(), bytes: 0, searched: 0 }
     }

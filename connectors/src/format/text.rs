@@ -166,7 +166,7 @@ impl TextReader {
                 Start::Range(mut head) => {
                     let line_end = memchr::memchr(b'\n', self.pending());
                     // What stands before the line end belongs to the split before.
-                    let passed = line_end.map_or(self.pending().len(), |at| at + 1);
+                    let passed = line_end.map_or_else(|| self.pending().len(), |at| at + 1);
                     self.consume(passed);
                     if line_end.is_some() || self.at_end {
                         self.begin_elsewhere(head.as_mut())?;

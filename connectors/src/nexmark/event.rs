@@ -410,7 +410,7 @@ fn letters(seed: u64, length: u64, text: &mut String) {
         if at % 8 == 0 {
             random = mix(seed, 0, at);
         }
-        text.push(char::from(b'a' + ((random & 0xff) * 26 >> 8) as u8));
+        text.push(char::from(b'a' + (((random & 0xff) * 26) >> 8) as u8));
         random >>= 8;
     }
 }

@@ -138,7 +138,7 @@ impl Checked {
             _ => None,
         };
         let columns = table.physical.fields().iter().map(|field| column(table, field, only));
-        let events = number("events.num").or(number("number-of-rows"));
+        let events = number("events.num").or_else(|| number("number-of-rows"));
         Ok(Self {
             events: Events::new(number("seed").unwrap_or(0), number("first-event.rate").unwrap_or(1)),
             columns: columns.collect::<Result<_>>()?,

@@ -159,9 +159,8 @@ fn first_record(head: &[u8], mark: usize, at_end: bool, options: &CsvOptions) ->
         if is_open {
             if options.escape == Some(byte) && options.escape != options.quote {
                 name.extend(bytes.next().map(|(_, b)| b));
-            } else if options.quote != Some(byte) {
-                name.push(byte);
-            } else if bytes.next_if(|(_, b)| options.quote == Some(*b)).is_some() {
+            } else if options.quote != Some(byte) || bytes.next_if(|(_, b)| *b == byte).is_some() {
+                // Ordinary, or the first of two quotes.
                 name.push(byte);
             } else {
                 is_open = false;

@@ -176,11 +176,9 @@ impl Tokenizer {
             // A record needs a line end: without a new one, there is nothing to cut again.
             let from = self.searched.max(start);
             let fresh = bytes.get(from..).unwrap_or_default();
-            if from > start || fresh.len() < 4096 {
-                if memchr(b'\n', fresh).is_none() {
-                    self.searched = bytes.len();
-                    return Ended::Incomplete;
-                }
+            if (from > start || fresh.len() < 4096) && memchr(b'\n', fresh).is_none() {
+                self.searched = bytes.len();
+                return Ended::Incomplete;
             }
         }
         match first {
