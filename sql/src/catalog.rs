@@ -520,3 +520,6 @@ fn locate(error: Error, declaration: &CreateTable) -> Error {
         .unwrap_or_else(|| declaration.place.clone());
     error.at(place)
 }
+
+#[cfg(test)]
+mod tests;

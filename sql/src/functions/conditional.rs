@@ -1,4 +1,4 @@
-//! `IF`, `IFNULL`, and `GREATEST` and `LEAST` as Flink has them: NULL if any argument is.
+//! `IF`, `COALESCE`, and `GREATEST` and `LEAST` as Flink has them: NULL if any argument is.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::NullBuffer;
@@ -6,8 +6,8 @@ use arrow::compute::is_not_null;
 use arrow::compute::kernels::{cmp, zip};
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 use datafusion_expr::type_coercion::binary::{comparison_coercion, type_union_resolution};
+use datafusion_expr::{Expr, ScalarUDF};
 
 use super::define::{Args, Function, Kind, wrong};
 use crate::types::sql_name;
@@ -17,8 +17,14 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     let first = |types: &[DataType]| types.first().cloned().map_or_else(|| wrong("an argument is missing"), Ok);
     let second = |types: &[DataType]| types.get(1).cloned().map_or_else(|| wrong("an argument is missing"), Ok);
     vec![
-        Function::new("if", &[Boolean, Any, Any], second, choose).coerce(choose_types).build(),
-        Function::new("ifnull", &[Any, Any], first, if_null).alias("nvl").coerce(common_types).build(),
+        Function::new("if", &[Boolean, Any, Any], second, choose).coerce(choose_types).rewrite(lazy_if).build(),
+        Function::new("coalesce", &[Any], first, first_not_null)
+            .variadic()
+            .alias("ifnull")
+            .alias("nvl")
+            .coerce(common_types)
+            .rewrite(lazy_coalesce)
+            .build(),
         Function::new("greatest", &[Any], first, |args| extreme(args, true)).variadic().coerce(common_types).build(),
         Function::new("least", &[Any], first, |args| extreme(args, false)).variadic().coerce(common_types).build(),
     ]
@@ -61,9 +67,27 @@ fn choose(args: &Args) -> Result<ArrayRef> {
     Ok(zip::zip(&chosen, &args.full(1)?, &args.full(2)?)?)
 }
 
-fn if_null(args: &Args) -> Result<ArrayRef> {
-    let first = args.full(0)?;
-    Ok(zip::zip(&is_not_null(&first)?, &first, &args.full(1)?)?)
+fn first_not_null(args: &Args) -> Result<ArrayRef> {
+    let mut found = args.full(0)?;
+    for index in 1..args.len() {
+        found = zip::zip(&is_not_null(&found)?, &found, &args.full(index)?)?;
+    }
+    Ok(found)
+}
+
+/// `IF(c, a, b)` as CASE.
+fn lazy_if(args: Vec<Expr>) -> Result<Expr> {
+    let [condition, yes, no]: [Expr; 3] = args.try_into().or_else(|_| wrong("IF takes a condition and two values"))?;
+    datafusion_expr::when(condition, yes).otherwise(no)
+}
+
+/// `COALESCE(a, b, …)` as CASE.
+fn lazy_coalesce(mut args: Vec<Expr>) -> Result<Expr> {
+    let Some(mut result) = args.pop() else { return wrong("COALESCE takes at least one argument") };
+    while let Some(arg) = args.pop() {
+        result = datafusion_expr::when(arg.clone().is_not_null(), arg).otherwise(result)?;
+    }
+    Ok(result)
 }
 
 fn extreme(args: &Args, greatest: bool) -> Result<ArrayRef> {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayAccessor, ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::{DataFusionError, Result, ScalarValue};
-use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 use crate::types::sql_name;
 
@@ -48,6 +49,7 @@ pub(super) struct Function {
     variadic: bool,
     result: ResultType,
     coerce: Option<fn(&[DataType]) -> Result<Vec<DataType>>>,
+    rewrite: Option<fn(Vec<Expr>) -> Result<Expr>>,
     body: Body,
 }
 
@@ -63,6 +65,7 @@ impl Function {
             variadic: false,
             result,
             coerce: None,
+            rewrite: None,
             body,
         }
     }
@@ -92,6 +95,13 @@ impl Function {
     /// Converts the arguments by a rule of its own, after their number was checked.
     pub(super) fn coerce(mut self, rule: fn(&[DataType]) -> Result<Vec<DataType>>) -> Self {
         self.coerce = Some(rule);
+        self
+    }
+
+    /// What the optimizer writes instead of the call, so that arguments that are not chosen are not
+    /// evaluated. The body stands in where no optimizer runs.
+    pub(super) fn rewrite(mut self, rule: fn(Vec<Expr>) -> Result<Expr>) -> Self {
+        self.rewrite = Some(rule);
         self
     }
 
@@ -180,6 +190,17 @@ impl ScalarUDFImpl for Function {
                 })
             })
             .collect()
+    }
+
+    fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match self.rewrite {
+            Some(rule) => rule(args).map(ExprSimplifyResult::Simplified),
+            None => Ok(ExprSimplifyResult::Original(args)),
+        }
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.rewrite.is_some()
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

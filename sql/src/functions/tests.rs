@@ -27,9 +27,9 @@ fn call(name: &str, args: &[ScalarValue]) -> String {
 fn evaluate(function: &Arc<ScalarUDF>, args: &[ScalarValue], columns: bool) -> std::result::Result<String, String> {
     let text = |error: datafusion_common::DataFusionError| error.strip_backtrace();
     let types: Vec<_> = args.iter().map(ScalarValue::data_type).collect();
-    let fields: Vec<_> =
-        types.iter().map(|t| Arc::new(arrow::datatypes::Field::new("a", t.clone(), true))).collect();
-    let coerced = datafusion_expr::type_coercion::functions::fields_with_udf(&fields, function.as_ref()).map_err(text)?;
+    let fields: Vec<_> = types.iter().map(|t| Arc::new(arrow::datatypes::Field::new("a", t.clone(), true))).collect();
+    let coerced =
+        datafusion_expr::type_coercion::functions::fields_with_udf(&fields, function.as_ref()).map_err(text)?;
     let rows = if columns { 3 } else { 1 };
     let values = args.iter().zip(&coerced).map(|(arg, field)| {
         let value = arg.cast_to(field.data_type())?;
@@ -55,7 +55,11 @@ fn evaluate(function: &Arc<ScalarUDF>, args: &[ScalarValue], columns: bool) -> s
     assert_eq!(array.data_type(), &promised, "{} promises another type", function.name());
     assert_eq!(array.len(), rows, "{} gives another number of rows", function.name());
     let last = ScalarValue::try_from_array(&array, rows - 1).map_err(text)?;
-    Ok(if last.is_null() { "NULL".to_owned() } else { arrow::util::display::array_value_to_string(&array, 0).map_err(|e| e.to_string())? })
+    Ok(if last.is_null() {
+        "NULL".to_owned()
+    } else {
+        arrow::util::display::array_value_to_string(&array, 0).map_err(|e| e.to_string())?
+    })
 }
 
 trait Value {
@@ -283,9 +287,7 @@ fn json() {
 
 #[test]
 fn collections() {
-    let list = |values: &[ScalarValue]| {
-        ScalarValue::List(ScalarValue::new_list_nullable(values, &DataType::Int32))
-    };
+    let list = |values: &[ScalarValue]| ScalarValue::List(ScalarValue::new_list_nullable(values, &DataType::Int32));
     assert_eq!(call("cardinality", &[list(&[1.value(), 2.value()])]), "2");
     assert_eq!(call("cardinality", &[list(&[])]), "0");
     assert_eq!(call("element", &[list(&[7.value()])]), "7");

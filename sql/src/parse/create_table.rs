@@ -110,7 +110,7 @@ fn column(reader: &mut Reader, table: &mut CreateTable, place: Place) -> Result<
         ColumnKind::Computed { expr: reader.lift(|parser| parser.parse_expr())? }
     } else {
         if !matches!(reader.parser.peek_token_ref().token, Token::Word(_)) {
-            return Err(reader.expected("the type of the column, or AS and an expression,"));
+            return Err(reader.expected("the type of the column, or AS and an expression"));
         }
         let data_type = reader.lift(data_type::parse)?;
         let mut nullable = true;
@@ -168,7 +168,7 @@ fn clauses(reader: &mut Reader, table: &mut CreateTable) -> Result<()> {
             return Err(unsupported("CREATE TABLE … AS is not supported", at)
                 .hint("declare the table with its columns and INSERT INTO it"));
         } else if table.columns.is_empty() && table.like.is_none() {
-            return Err(reader.expected("the columns in parentheses, or LIKE and a table,"));
+            return Err(reader.expected("the columns in parentheses, or LIKE and a table"));
         } else {
             return Ok(());
         }

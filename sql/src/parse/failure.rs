@@ -97,10 +97,8 @@ fn plain(message: &str) -> String {
             ";" => "the end of the statement".to_owned(),
             other => format!("`{other}`"),
         };
-        let wanted = match wanted {
-            "an expression" | "an expression:" => "an expression",
-            other => other,
-        };
+        let is_sign = !wanted.is_empty() && wanted.chars().all(|c| c.is_ascii_punctuation());
+        let wanted = if is_sign { format!("`{wanted}`") } else { wanted.trim_end_matches(':').to_owned() };
         return format!("expected {wanted}, found {found}");
     }
     let mut characters = message.chars();

@@ -96,14 +96,23 @@ impl<'a> Reader<'a> {
     /// Runs a piece of sqlparser and says its error in our words.
     pub(super) fn lift<T>(&mut self, read: impl FnOnce(&mut Parser<'a>) -> Result<T, ParserError>) -> Result<T> {
         read(&mut self.parser).map_err(|error| {
-            let farthest = self.parser.token_at(self.dialect.farthest()).clone();
+            let farthest = self.farthest().clone();
             failure::from_parser(&error, Some(&farthest))
         })
     }
 
+    /// The token up to which expressions made sense.
+    fn farthest(&self) -> &TokenWithSpan {
+        let mut index = self.dialect.farthest();
+        while matches!(self.parser.token_at(index).token, Token::Whitespace(_)) {
+            index += 1;
+        }
+        self.parser.token_at(index)
+    }
+
     /// The error for a token that should not be there.
     pub(super) fn unexpected(&self, token: &TokenWithSpan) -> Error {
-        let farthest = self.parser.token_at(self.dialect.farthest());
+        let farthest = self.farthest();
         let token = if farthest.span.start > token.span.start { farthest } else { token };
         let error = failure::syntax(format!("unexpected {}", failure::describe(&token.token)), token.span.start);
         match &token.token {
