@@ -23,6 +23,7 @@ use qanat_proto::{Code, Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::checkpoint::gc::{self, JobCheckpoints};
 use qanat_storage::env::Env;
+use qanat_storage::env::failpoint::failpoint;
 
 use crate::command_log::CommandLog;
 
@@ -276,27 +277,27 @@ impl Leader {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
+        match command {
+            Command::Claim { .. } => failpoint("claim.propose"),
+            Command::Committed { .. } => failpoint("committed.propose"),
+            _ => {}
+        }
         if let Err(error) = self.log.append(command) {
             self.broken = Some(error.clone());
             return Err(error);
         }
-        let before = command_job(command).and_then(|job| self.state.job(job)).map(|job| job.status.clone());
         let applied = self.state.apply(command);
-        if let Some(id) = command_job(command) {
-            self.announce(id, before, command);
+        match command {
+            Command::Claim { .. } => failpoint("claim.applied"),
+            Command::Committed { .. } => failpoint("committed.applied"),
+            Command::Retire { .. } => failpoint("retire.applied"),
+            Command::OpenGeneration { .. } => failpoint("generation.open"),
+            _ => {}
+        }
+        if let Command::RecordFailure { error, token } = command {
+            self.tell(token.job, &JobEvent::GenerationFailed(error.clone()));
         }
         Ok(applied)
-    }
-
-    /// Tells subscribers what a command changed.
-    fn announce(&mut self, id: JobId, before: Option<JobStatus>, command: &Command) {
-        if let Command::RecordFailure { error, .. } = command {
-            self.tell(id, &JobEvent::GenerationFailed(error.clone()));
-        }
-        let after = self.state.job(id).map(|job| job.status.clone());
-        if let Some(status) = after.filter(|status| status.is_ended() && before.as_ref() != Some(status)) {
-            self.tell(id, &JobEvent::Ended(status));
-        }
     }
 
     fn tell(&mut self, job: JobId, event: &JobEvent) {
@@ -316,6 +317,9 @@ impl Leader {
         }
         if self.drivers.get(&job).is_some_and(JobDriver::is_ended) {
             self.drivers.remove(&job);
+            if let Some(status) = self.state.job(job).map(|job| job.status.clone()) {
+                self.tell(job, &JobEvent::Ended(status));
+            }
         }
     }
 
@@ -346,21 +350,6 @@ impl Leader {
             let _ = store.send(work);
         }
     }
-}
-
-fn command_job(command: &Command) -> Option<JobId> {
-    Some(match command {
-        Command::CreateJob { job, .. }
-        | Command::OpenGeneration { job, .. }
-        | Command::StopWithSavepoint { job }
-        | Command::Close { job, .. }
-        | Command::Resume { job }
-        | Command::Retire { job, .. }
-        | Command::Collected { job, .. } => *job,
-        Command::Claim { token, .. } | Command::Committed { token, .. } | Command::RecordFailure { token, .. } => {
-            token.job
-        }
-    })
 }
 
 enum StoreWork {
@@ -425,14 +414,17 @@ impl StoreThread {
                 self.tell(Event::Input(job, input));
             }
             StoreWork::Write { job, epoch, manifest } => {
+                failpoint("manifest.write");
                 let input = match self.checkpoints.put_manifest(&manifest, 0) {
                     Ok((key, checksum)) => Input::ManifestWritten { epoch, manifest, key, checksum },
                     Err(error) => Input::StoreFailed(error),
                 };
+                failpoint("manifest.written");
                 self.tell(Event::Input(job, input));
             }
             StoreWork::Collect { job, jobs } => match gc::collect(&self.checkpoints, &checkpoints_of(&jobs)) {
                 Ok(_) => {
+                    failpoint("collect.done");
                     let retired = jobs.get(&job).map(|job| job.retired.keys().copied().collect());
                     self.tell(Event::Input(job, Input::Collected(retired.unwrap_or_default())));
                 }

@@ -12,6 +12,7 @@ use qanat_proto::manifest::{OperatorState, StateFile};
 use qanat_proto::names::Origin;
 use qanat_proto::{Error, Place, Result};
 use qanat_storage::checkpoint::{CheckpointStore, StateWriter};
+use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::state::{Table, TableDelta, TableSpec};
 
 use crate::node::{LaneThreads, Reporter};
@@ -124,10 +125,12 @@ impl SnapshotWriter {
 fn write_all(store: &CheckpointStore, queue: &Receiver<Job>) -> Result<()> {
     for job in queue {
         let operator = job.origin.subtask.operator;
+        failpoint("state.store");
         let files = job
             .files
             .save(store, job.origin, &job.deltas)
             .map_err(|error| error.or_at(|| Place::Named(format!("state of operator {operator}"))))?;
+        failpoint("state.stored");
         job.collector.stored(operator, files);
     }
     Ok(())

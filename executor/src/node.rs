@@ -16,6 +16,7 @@ use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::{Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
+use qanat_storage::env::failpoint::failpoint;
 
 use crate::deploy::{Generation, GenerationParts};
 use crate::metrics::JobMetrics;
@@ -210,6 +211,7 @@ impl Worker {
         let reporter = Reporter::new(self.start, token, self.outbox.clone());
         match self.build(&reporter, deployment) {
             Ok(running) => {
+                failpoint("deploy.built");
                 self.metrics
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -271,6 +273,7 @@ impl Committer {
                     }
                     Work::Abort(keep) => {
                         sinks.abort_lower(reporter.token(), &keep)?;
+                        failpoint("abort.done");
                         reporter.send(CoordinatorMessage::Aborted);
                     }
                 }
@@ -305,8 +308,10 @@ fn commit_until_done(
 ) -> bool {
     let mut pause = std::time::Duration::from_millis(50);
     loop {
+        failpoint("commit.start");
         match sinks.commit(permit) {
             Ok(()) => {
+                failpoint("commit.done");
                 reporter.send(CoordinatorMessage::Committed {
                     epoch: permit.epoch,
                     manifest_key: permit.manifest_key.clone(),
@@ -352,6 +357,7 @@ impl CommitTargets {
                     .ok_or_else(|| Error::internal(format!("a permit names operator {operator}, which has no sink")))?,
             };
             sink.commit(CommitScope { operator, channel }, permit, &handles)?;
+            failpoint("commit.sink");
         }
         Ok(())
     }

@@ -155,3 +155,6 @@ pub type BoxedOperator = Box<dyn Operator>;
 
 /// Shared, immutable column lists are common in operators.
 pub type Columns = Arc<[usize]>;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use qanat_executor_core::partition::{KeyHasher, with_key_group};
 use qanat_proto::error::Result;
 
+use super::evaluate::internal;
+
 /// Makes rows of one state table.
 pub(crate) struct StateRows {
     schema: SchemaRef,
@@ -33,8 +35,16 @@ impl StateRows {
         with_key_group(&self.schema, groups, columns)
     }
 
+    /// Keys alone, for deletes.
+    pub(crate) fn keys(&mut self, partition: &[ArrayRef], keys: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let groups = self.groups(partition, rows)?;
+        let width: Vec<usize> = (0..=keys.len()).collect();
+        let schema = Arc::new(self.schema.project(&width).map_err(internal)?);
+        with_key_group(&schema, groups, keys)
+    }
+
     /// The key group of each row.
-    pub(crate) fn groups(&mut self, partition: &[ArrayRef], rows: usize) -> Result<UInt16Array> {
+    fn groups(&mut self, partition: &[ArrayRef], rows: usize) -> Result<UInt16Array> {
         if partition.is_empty() {
             return Ok(UInt16Array::from_value(0, rows));
         }

@@ -9,6 +9,8 @@ use qanat_proto::control::{CoordinatorMessage, OperatorReport, SubtaskReport};
 use qanat_proto::ids::{Epoch, OperatorId};
 use qanat_proto::manifest::{PreparedHandle, StateFile};
 
+use qanat_storage::env::failpoint::failpoint;
+
 use crate::node::Reporter;
 
 /// One epoch of one task.
@@ -59,6 +61,7 @@ impl Collector {
         add(&mut open.report);
         open.pending -= 1;
         if open.pending == 0 {
+            failpoint("report.send");
             let report = Box::new(std::mem::take(&mut open.report));
             self.reporter.send(CoordinatorMessage::Prepared { epoch: self.epoch, report });
         }

@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::SinkWriter;
 use qanat_proto::ids::{Epoch, OperatorId};
 use qanat_proto::{Error, Result};
+use qanat_storage::env::failpoint::failpoint;
 
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
@@ -77,10 +78,15 @@ fn drive(
 ) -> Result<()> {
     while let Some(element) = channel.pop_blocking() {
         match element {
-            Element::Batch { rows, .. } => writer.write(epoch, &rows)?,
+            Element::Batch { rows, .. } => {
+                writer.write(epoch, &rows)?;
+                failpoint("sink.write");
+            }
             Element::Barrier(barrier) => {
                 qanat_proto::check!(I3, barrier == epoch, "sink {operator}: barrier {barrier} in epoch {epoch}")?;
+                failpoint("sink.prepare");
                 let handles = writer.prepare(epoch)?;
+                failpoint("sink.prepared");
                 let Ok(collector) = sealed.recv() else { return Ok(()) };
                 collector.prepared(operator, handles);
                 epoch = epoch.next();

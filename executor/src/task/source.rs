@@ -20,6 +20,7 @@ use qanat_proto::manifest::SplitState;
 use qanat_proto::receipt::{OperatorCounts, SplitReceipt};
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Clock;
+use qanat_storage::env::failpoint::failpoint;
 use serde_json::Value;
 
 use crate::memory::{JobMemory, batch_bytes};
@@ -389,6 +390,7 @@ impl SourceTask {
             part.ended = ended;
         })?;
         self.sealed = epoch;
+        failpoint("source.barrier");
         Ok(())
     }
 }

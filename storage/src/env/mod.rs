@@ -10,6 +10,7 @@
 //!   folder returned `Ok`.
 //! - After a failed sync nothing may be assumed: the caller poisons its handle and never retries it.
 
+pub mod failpoint;
 pub mod real;
 pub mod sim;
 

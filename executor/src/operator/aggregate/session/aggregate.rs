@@ -264,15 +264,10 @@ impl Operator for SessionAggregate {
             let mut columns = self.book.key_values(gone.iter().map(|id| id.0))?;
             let partition: Vec<ArrayRef> = self.partition.iter().map(|i| Arc::clone(&columns[*i])).collect();
             columns.push(Arc::new(Int64Array::from_iter_values(gone.iter().map(|id| id.1))));
-            let groups = self.rows.groups(&partition, gone.len())?;
-            let width = columns.len() + 1;
-            let columns: Vec<ArrayRef> = std::iter::once(Arc::new(groups) as ArrayRef).chain(columns).collect();
-            let schema = Arc::new(self.rows.schema().project(&(0..width).collect::<Vec<_>>()).map_err(internal)?);
-            deletes.push(RecordBatch::try_new(schema, columns).map_err(internal)?);
+            deletes.push(self.rows.keys(&partition, columns, gone.len())?);
         }
         let time = self.time.now();
         let bounds = bounds_delta(&mut self.book, &mut self.bounds, &self.partition, time)?;
-        self.book.forget_keys(time).map_err(|e| self.error(&e))?;
         if self.states.is_sparse() {
             self.compact_states()?;
         }
@@ -298,7 +293,7 @@ impl Operator for SessionAggregate {
 
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
         self.time.watermark = watermark.unwrap_or(i64::MIN);
-        self.book.finish_restore(self.time.now());
+        self.book.finish_restore();
         Ok(())
     }
 

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::DataType;
-use datafusion_common::DataFusionError;
 use qanat_executor_core::session::{Placement, SessionRule, SessionSet};
 use qanat_executor_core::window::Window;
-use qanat_proto::error::Result;
+use qanat_proto::error::{Error, Result};
 
 use super::super::super::evaluate::internal;
 use super::super::super::keys::KeyIndex;
@@ -40,7 +39,7 @@ pub(super) struct SessionBook {
     /// Sessions that are gone or merged away since the last snapshot, with the keys' numbers of now.
     pub(super) gone: BTreeSet<SessionId>,
     /// Keys whose `closed_until` changed since the last snapshot.
-    closed_keys: BTreeSet<u32>,
+    changed_bounds: BTreeSet<u32>,
 }
 
 /// A session that has closed.
@@ -62,7 +61,7 @@ impl SessionBook {
             sessions: BTreeMap::new(),
             by_end: BTreeSet::new(),
             gone: BTreeSet::new(),
-            closed_keys: BTreeSet::new(),
+            changed_bounds: BTreeSet::new(),
         })
     }
 
@@ -81,7 +80,11 @@ impl SessionBook {
             let chunk = self.chunks.len() as u32;
             self.places.extend((0..new_rows.len() as u32).map(|row| (chunk, row)));
             let rule = self.rule;
-            self.sets.resize_with(self.places.len(), || SessionSet::new(&rule, watermark));
+            let fresh = SessionSet::new(&rule, watermark);
+            if fresh.closed_until() > i64::MIN {
+                self.changed_bounds.extend(known as u32..self.places.len() as u32);
+            }
+            self.sets.resize(self.places.len(), fresh);
             let rows = arrow::array::UInt32Array::from(new_rows);
             let columns = keys.iter().map(|key| take(key, &rows, None)).collect::<Result<_, _>>();
             self.chunks.push(columns.map_err(internal)?);
@@ -147,7 +150,7 @@ impl SessionBook {
         {
             let parts = self.remove(id, end);
             self.sets[id.0 as usize].close(&self.rule, watermark);
-            self.closed_keys.insert(id.0);
+            self.changed_bounds.insert(id.0);
             closed.push(Closed { key: id.0, window: Window { end, start: id.1 }, parts });
         }
         closed
@@ -174,57 +177,53 @@ impl SessionBook {
         *set = SessionSet::restore(set.open().to_vec(), closed_until);
     }
 
-    /// Rebuilds the sets from open sessions and bounds, for the restored watermark.
-    pub(super) fn finish_restore(&mut self, watermark: i64) {
+    /// Rebuilds the sets from open sessions and bounds.
+    pub(super) fn finish_restore(&mut self) {
         let mut open: Vec<Vec<Window>> = vec![Vec::new(); self.sets.len()];
         for ((key, start), session) in &mut self.sessions {
             session.is_changed = false;
             open[*key as usize].push(Window { end: session.end, start: *start });
         }
         for (set, open) in self.sets.iter_mut().zip(open) {
-            let assumed = SessionSet::new(&self.rule, watermark).closed_until();
-            *set = SessionSet::restore(open, set.closed_until().max(assumed));
+            *set = SessionSet::restore(open, set.closed_until());
         }
         self.gone.clear();
-        self.closed_keys.clear();
+        self.changed_bounds.clear();
     }
 
-    /// Keys whose bound changed since the last call, with those bounds, if a later restore needs them.
-    pub(super) fn take_bounds(&mut self, watermark: i64) -> Vec<(u32, i64)> {
-        let keys = std::mem::take(&mut self.closed_keys);
-        let set = |key: &u32| &self.sets[*key as usize];
-        let assumed = SessionSet::new(&self.rule, watermark).closed_until();
-        keys.iter().map(|key| (*key, set(key).closed_until())).filter(|(_, bound)| *bound > assumed).collect()
-    }
-
-    /// Bounds at or below this need no state any more.
-    pub(super) fn disposable_bound(&self, watermark: i64) -> i64 {
-        SessionSet::new(&self.rule, watermark).closed_until()
-    }
-
-    /// Forgets keys without need of state, when most are. To be called right after a snapshot, when no
-    /// change is unsaved.
-    pub(super) fn forget_keys(&mut self, watermark: i64) -> Result<(), DataFusionError> {
+    /// Keys that need no state any more, in order: when they are most of all, or when all input has ended.
+    pub(super) fn disposable_keys(&self, watermark: i64) -> Vec<u32> {
         const SPARE_KEYS: usize = 4_096;
-        let is_needed = |key: usize| !self.sets[key].is_disposable(&self.rule, watermark);
-        let needed: Vec<u32> = (0..self.sets.len()).filter(|key| is_needed(*key)).map(|key| key as u32).collect();
-        if self.sets.len() <= 2 * needed.len() + SPARE_KEYS || !self.gone.is_empty() || !self.closed_keys.is_empty() {
-            return Ok(());
-        }
-        let values = self.key_values(needed.iter().copied()).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let mut index = KeyIndex::new(&self.key_types)?;
-        index.intern(&values, needed.len(), &mut Vec::new())?;
+        let is_disposable = |key: &u32| self.sets[*key as usize].is_disposable(&self.rule, watermark);
+        let keys: Vec<u32> = (0..self.sets.len() as u32).filter(is_disposable).collect();
+        let is_worth_it = watermark == i64::MAX || 2 * keys.len() > self.sets.len() + SPARE_KEYS;
+        if is_worth_it { keys } else { Vec::new() }
+    }
+
+    /// Keys whose bound changed since the last call, with those bounds.
+    pub(super) fn take_bounds(&mut self) -> Vec<(u32, i64)> {
+        let keys = std::mem::take(&mut self.changed_bounds);
+        keys.into_iter().map(|key| (key, self.sets[key as usize].closed_until())).collect()
+    }
+
+    /// Forgets keys, which renumbers the others. Only right after a snapshot, when no change is unsaved.
+    pub(super) fn forget_keys(&mut self, disposable: &[u32]) -> Result<()> {
+        let kept: Vec<u32> = (0..self.sets.len() as u32).filter(|key| disposable.binary_search(key).is_err()).collect();
+        let values = self.key_values(kept.iter().copied())?;
+        let mut index = KeyIndex::new(&self.key_types).map_err(internal)?;
+        index.intern(&values, kept.len(), &mut Vec::new()).map_err(internal)?;
         self.index = index;
         self.chunks = vec![values];
-        self.places = (0..needed.len() as u32).map(|row| (0, row)).collect();
-        let renumbered: BTreeMap<u32, u32> = needed.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
-        self.sets = needed.iter().map(|key| self.sets[*key as usize].clone()).collect();
+        self.places = (0..kept.len() as u32).map(|row| (0, row)).collect();
+        let renumbered: BTreeMap<u32, u32> = kept.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
+        self.sets = kept.iter().map(|key| self.sets[*key as usize].clone()).collect();
         let sessions = std::mem::take(&mut self.sessions);
         self.by_end.clear();
         for ((key, start), session) in sessions {
-            let Some(key) = renumbered.get(&key) else { continue };
-            self.by_end.insert((session.end, (*key, start)));
-            self.sessions.insert((*key, start), session);
+            let key =
+                renumbered.get(&key).copied().ok_or_else(|| Error::internal("a key with sessions is forgotten"))?;
+            self.by_end.insert((session.end, (key, start)));
+            self.sessions.insert((key, start), session);
         }
         Ok(())
     }

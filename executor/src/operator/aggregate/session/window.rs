@@ -115,18 +115,22 @@ pub(super) fn bounds_spec(schema: &SchemaRef) -> TableSpec {
         name: BOUNDS_TABLE.to_owned(),
         schema: Arc::clone(schema),
         key_columns: width - 2,
-        time_column: Some(width - 1),
+        time_column: None,
         append_only: false,
     }
 }
 
+/// What changed in the table of bounds. Also forgets keys that need no state any more, which renumbers the
+/// others: to be called last in a snapshot.
 pub(super) fn bounds_delta(
     book: &mut SessionBook,
     state_rows: &mut StateRows,
     partition: &[usize],
     now: i64,
 ) -> Result<TableDelta> {
-    let bounds = book.take_bounds(now);
+    let disposable = book.disposable_keys(now);
+    let mut bounds = book.take_bounds();
+    bounds.retain(|(key, _)| disposable.binary_search(key).is_err());
     let mut upserts = Vec::new();
     if !bounds.is_empty() {
         let mut columns = book.key_values(bounds.iter().map(|(key, _)| *key))?;
@@ -134,8 +138,14 @@ pub(super) fn bounds_delta(
         columns.push(Arc::new(Int64Array::from_iter_values(bounds.iter().map(|(_, bound)| *bound))));
         upserts.push(state_rows.batch(&partition, columns, bounds.len())?);
     }
-    let closed = Some(book.disposable_bound(now)).filter(|bound| *bound > i64::MIN);
-    Ok(TableDelta { table: BOUNDS_TABLE.to_owned(), upserts, deletes: Vec::new(), closed })
+    let mut deletes = Vec::new();
+    if !disposable.is_empty() {
+        let columns = book.key_values(disposable.iter().copied())?;
+        let partition: Vec<ArrayRef> = partition.iter().map(|i| Arc::clone(&columns[*i])).collect();
+        deletes.push(state_rows.keys(&partition, columns, disposable.len())?);
+        book.forget_keys(&disposable)?;
+    }
+    Ok(TableDelta { table: BOUNDS_TABLE.to_owned(), upserts, deletes, closed: None })
 }
 
 pub(super) fn restore_bounds(book: &mut SessionBook, table: &str, keys: &[ArrayRef], rows: &RecordBatch) -> Result<()> {
@@ -278,9 +288,7 @@ impl SessionWindow {
         let is_saved = numbers.as_primitive::<Int64Type>().iter().map(|n| n.map(|n| n < self.saved_below)).collect();
         let partition: Vec<ArrayRef> =
             self.context.partition.first().into_iter().flatten().map(|i| Arc::clone(rows.column(*i))).collect();
-        let groups = self.state_rows.groups(&partition, rows.num_rows())?;
-        let schema = Arc::new(self.state_rows.schema().project(&[0, 1]).map_err(internal)?);
-        let sent = RecordBatch::try_new(schema, vec![Arc::new(groups), numbers]).map_err(internal)?;
+        let sent = self.state_rows.keys(&partition, vec![numbers], rows.num_rows())?;
         let sent = filter_record_batch(&sent, &is_saved).map_err(internal)?;
         if sent.num_rows() > 0 {
             self.sent.push(sent);
@@ -370,7 +378,6 @@ impl Operator for SessionWindow {
         self.book.gone.clear();
         let now = self.time.now();
         let bounds = bounds_delta(&mut self.book, &mut self.bounds, &self.partition, now)?;
-        self.book.forget_keys(now).map_err(internal)?;
         if self.rows.is_sparse() {
             self.compact_rows()?;
         }
@@ -410,7 +417,7 @@ impl Operator for SessionWindow {
 
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
         self.time.watermark = watermark.unwrap_or(i64::MIN);
-        self.book.finish_restore(self.time.now());
+        self.book.finish_restore();
         Ok(())
     }
 

@@ -1,0 +1,9 @@
+//! Operators against brute-force oracles: random rows out of order, watermarks, NULLs, snapshots at random
+//! points restored into other parallelisms.
+
+mod aggregate;
+mod harness;
+mod joins;
+mod sessions;
+mod stateless;
+mod top_n;
