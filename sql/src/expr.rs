@@ -18,13 +18,16 @@ use datafusion_common::{Column, DFSchema, DataFusionError, TableReference};
 use datafusion_execution::TaskContext;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, Extension, HigherOrderUDF, LogicalPlan, ScalarUDF, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, Expr, ExprSchemable, Extension, HigherOrderUDF, LogicalPlan, ScalarUDF, WindowUDF,
+};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::planner::create_physical_expr;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::logical_plan::from_proto::parse_expr;
 use datafusion_proto::logical_plan::to_proto::serialize_expr;
 use datafusion_proto::protobuf::LogicalExprNode;
+use datafusion_sql::unparser::expr_to_sql;
 use prost::Message;
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::EncodedExpr;
@@ -45,10 +48,15 @@ const SMALL_BYTES: usize = 1 << 10;
 /// # Errors
 /// E0107 if it is nested too deeply, E0102 if it holds what cannot be encoded (a subquery).
 pub fn encode(expr: &Expr, schema: &DFSchema) -> Result<EncodedExpr> {
+    if levels(expr) > LEVELS_MAX {
+        return Err(Error::new(Code::SqlLimit, format!("an expression has more than {LEVELS_MAX} levels"))
+            .hint("split it into several columns of a view"));
+    }
     let bare = unqualified(expr)?;
     // The type is asked for its error: an expression that names a missing column must not leave the planner.
-    bare.get_type(&DFSchema::try_from(Arc::clone(schema.inner())).map_err(|e| internal(&e))?)
-        .map_err(|e| Error::internal(format!("expression `{bare}` does not fit its schema: {}", e.strip_backtrace())))?;
+    bare.get_type(&DFSchema::try_from(Arc::clone(schema.inner())).map_err(|e| internal(&e))?).map_err(|e| {
+        Error::internal(format!("expression `{bare}` does not fit its schema: {}", e.strip_backtrace()))
+    })?;
     let node = serialize_expr(&bare, &Codec).map_err(|e| {
         Error::new(Code::SqlUnsupported, format!("expression `{bare}` cannot be sent to an executor: {e}"))
     })?;
@@ -58,7 +66,15 @@ pub fn encode(expr: &Expr, schema: &DFSchema) -> Result<EncodedExpr> {
         return Err(Error::new(Code::SqlLimit, "an expression is nested too deeply")
             .hint("split it into several columns of a view"));
     }
-    Ok(EncodedExpr { bytes, text: bare.human_display().to_string() })
+    Ok(EncodedExpr { bytes, text: sql_text(&bare) })
+}
+
+/// An expression as SQL, for people; DataFusion's own notation where it has no SQL form.
+pub(crate) fn sql_text(expr: &Expr) -> String {
+    match expr_to_sql(expr) {
+        Ok(sql) => sql.to_string(),
+        Err(_) => expr.human_display().to_string(),
+    }
 }
 
 /// Decodes an expression over `schema`.
@@ -148,7 +164,9 @@ fn decode_checked(bytes: &[u8], schema: &SchemaRef) -> Result<Expr> {
     })
     .map_err(|e| internal(&e))?;
     match missing {
-        Some(name) => Err(Error::new(Code::UnknownColumn, format!("an expression names `{name}`, which its input lacks"))),
+        Some(name) => {
+            Err(Error::new(Code::UnknownColumn, format!("an expression names `{name}`, which its input lacks")))
+        }
         None => Ok(expr),
     }
 }
@@ -245,5 +263,65 @@ impl LogicalExtensionCodec for Codec {
 
     fn try_decode_higher_order_function(&self, name: &str, _: &[u8]) -> datafusion_common::Result<Arc<HigherOrderUDF>> {
         Self::unknown(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use datafusion_expr::{col, lit};
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)]))
+    }
+
+    fn round(expr: &Expr) -> Result<Expr> {
+        let schema = schema();
+        let scope = DFSchema::try_from(Arc::clone(&schema)).expect("a schema");
+        decode(&encode(expr, &scope)?, &schema)
+    }
+
+    #[test]
+    fn expressions_round_trip() {
+        let upper = functions::registry().scalar("upper").expect("a function");
+        for expr in [col("a") + lit(1_i64), col("b").like(lit("x%")), upper.call(vec![col("b")]).is_not_null()] {
+            assert_eq!(round(&expr).expect("decodes"), expr);
+        }
+    }
+
+    #[test]
+    fn a_missing_column_is_an_error_on_both_sides() {
+        assert!(round(&col("zz")).is_err());
+        let wide = Arc::new(Schema::new(vec![Field::new("zz", DataType::Int64, true)]));
+        let scope = DFSchema::try_from(wide).expect("a schema");
+        let encoded = encode(&col("zz"), &scope).expect("encodes");
+        assert_eq!(decode(&encoded, &schema()).expect_err("no such column").code(), Code::UnknownColumn);
+    }
+
+    #[test]
+    fn a_chain_beyond_the_limit_is_refused() {
+        let chain = |terms: usize| (1..terms).fold(col("a"), |sum, _| sum + col("a"));
+        // The planner encodes on a deep stack; so does this.
+        on_deep_stack(|| {
+            round(&chain(SQL_CHAIN_MAX))?;
+            assert_eq!(round(&chain(5_000)).expect_err("too long").code(), Code::SqlLimit);
+            Ok(())
+        })
+        .expect("within the limit");
+    }
+
+    #[test]
+    fn hostile_bytes_are_errors() {
+        for seed in 0_u8..200 {
+            let bytes: Vec<u8> =
+                (0..usize::from(seed)).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect();
+            let encoded = EncodedExpr { bytes, text: String::new() };
+            // Any verdict will do, as long as it is one.
+            let _ = physical(&encoded, &schema());
+        }
+        let nested: Vec<u8> = (0..4_000).flat_map(|_| [0x0a, 0x7f]).collect();
+        assert!(decode(&EncodedExpr { bytes: nested, text: String::new() }, &schema()).is_err());
     }
 }

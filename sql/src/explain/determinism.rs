@@ -34,9 +34,7 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
                 })
             })
         }
-        OperatorKind::WindowJoin(node) => {
-            processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile))
-        }
+        OperatorKind::WindowJoin(node) => processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile)),
         OperatorKind::WindowTopN(node) => {
             processing(node.domain).or_else(|| Some("ties are kept in the order of arrival".to_owned()))
         }

@@ -65,9 +65,9 @@ fn partitioning(partitioning: &Partitioning, producer: Option<&Operator>) -> Str
         Partitioning::Forward => "forward".to_owned(),
         Partitioning::Single => "single".to_owned(),
         Partitioning::Hash { columns } => {
-            let names = columns.iter().map(|c| {
-                producer.and_then(|p| p.output.fields().get(*c)).map_or("?", |field| field.name().as_str())
-            });
+            let names = columns
+                .iter()
+                .map(|c| producer.and_then(|p| p.output.fields().get(*c)).map_or("?", |field| field.name().as_str()));
             format!("hash({})", names.collect::<Vec<_>>().join(", "))
         }
     }

@@ -71,7 +71,11 @@ fn calc(node: &CalcNode, line: &mut impl FnMut(&str, String)) {
         line("filter", filter.text.clone());
     }
     let project = node.projection.iter().map(|named| {
-        if named.expr.text == named.name { named.name.clone() } else { format!("{} AS {}", named.expr.text, named.name) }
+        if named.expr.text == named.name {
+            named.name.clone()
+        } else {
+            format!("{} AS {}", named.expr.text, named.name)
+        }
     });
     line("project", list(project));
 }
@@ -138,9 +142,11 @@ fn sort(key: &SortKey) -> String {
 }
 
 fn columns(schema: &SchemaRef) -> String {
-    list(schema.fields().iter().map(|f| {
-        format!("{} {}{}", f.name(), sql_name(f.data_type()), if f.is_nullable() { "" } else { " NOT NULL" })
-    }))
+    list(
+        schema.fields().iter().map(|f| {
+            format!("{} {}{}", f.name(), sql_name(f.data_type()), if f.is_nullable() { "" } else { " NOT NULL" })
+        }),
+    )
 }
 
 fn domain(domain: TimeDomain) -> &'static str {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::DFSchema;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion_expr::logical_plan::Aggregate;
 use datafusion_expr::{Expr, ExprSchemable};
@@ -43,7 +43,8 @@ impl Lowering<'_> {
         let relation = self.lower(&aggregate.input)?;
         let (spec, groups) = classify(&relation, aggregate)?;
         let exprs: Vec<Expr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
-        let relation = if relation.must_materialise(&exprs, schema)? && !matches!(relation.pending, Pending::Window(_)) {
+        let relation = if relation.must_materialise(&exprs, schema)? && !matches!(relation.pending, Pending::Window(_))
+        {
             self.materialise(relation)?
         } else {
             relation
@@ -100,7 +101,13 @@ impl Lowering<'_> {
 
     /// Brings keys and extra columns to column positions, with a Calc where they are expressions or rows
     /// are filtered. Arguments stay expressions over what is then the input.
-    fn prepare(&mut self, relation: Relation, aggregate: &Aggregate, groups: &[Group], extra: &[Expr]) -> Result<Prepared> {
+    fn prepare(
+        &mut self,
+        relation: Relation,
+        aggregate: &Aggregate,
+        groups: &[Group],
+        extra: &[Expr],
+    ) -> Result<Prepared> {
         let schema = aggregate.input.schema();
         let mut keys = Vec::new();
         for (expr, group) in aggregate.group_expr.iter().zip(groups) {
@@ -363,10 +370,14 @@ fn classify(relation: &Relation, aggregate: &Aggregate) -> Result<(WindowSpec, V
 
 /// No window in GROUP BY: forgotten, or unbounded.
 fn unwindowed(relation: &Relation, aggregate: &Aggregate) -> Error {
-    let windowed = relation.columns.iter().any(|output| matches!(output.time, TimeAttribute::WindowStart(_)));
+    let windowed = matches!(relation.pending, Pending::Window(_))
+        || relation.columns.iter().any(|output| matches!(output.time, TimeAttribute::WindowStart(_)));
     if windowed {
-        let error = Error::new(Code::TimeAttribute, "this aggregation over a window table function does not group by its window")
-            .hint("add `window_start, window_end` to GROUP BY");
+        let error = Error::new(
+            Code::TimeAttribute,
+            "this aggregation over a window table function does not group by its window",
+        )
+        .hint("add `window_start, window_end` to GROUP BY");
         return placed(error, place_of(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)));
     }
     refuse::unbounded_aggregate(aggregate)

@@ -128,7 +128,9 @@ impl GraphBuilder {
             }
             OperatorKind::WindowAggregate(n) => {
                 let window = match &n.window {
-                    WindowSource::Function { shape, domain, time_column } => json!([shape, domain, name(0, *time_column)]),
+                    WindowSource::Function { shape, domain, time_column } => {
+                        json!([shape, domain, name(0, *time_column)])
+                    }
                     WindowSource::Columns { start, end, domain } => json!([name(0, *start), name(0, *end), domain]),
                 };
                 json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms])
@@ -168,6 +170,8 @@ impl GraphBuilder {
             OperatorKind::Source(_) => Vec::new(),
             _ => output.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect(),
         };
+        let mut body = body;
+        without_text(&mut body);
         json!({ "kind": kind_of(kind), "body": body, "inputs": inputs, "types": types })
     }
 
@@ -196,7 +200,8 @@ impl GraphBuilder {
         for (position, operator) in self.operators.into_iter().enumerate() {
             let component = root(&mut parent, position);
             group.insert(operator.id, component);
-            let graph = graphs.entry(component).or_insert_with(|| JobGraph { operators: Vec::new(), edges: Vec::new() });
+            let graph =
+                graphs.entry(component).or_insert_with(|| JobGraph { operators: Vec::new(), edges: Vec::new() });
             graph.operators.push(operator);
         }
         for edge in self.edges {
@@ -205,6 +210,20 @@ impl GraphBuilder {
             }
         }
         graphs.into_values().collect()
+    }
+}
+
+/// Drops the texts that encoded expressions carry for EXPLAIN: they say nothing that the bytes do not.
+fn without_text(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.contains_key("bytes") {
+                map.remove("text");
+            }
+            map.values_mut().for_each(without_text);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

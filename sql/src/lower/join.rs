@@ -211,8 +211,11 @@ fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Opti
         }
         (None, None, _) if !windowed(left) || !windowed(right) => Err(refuse::stream_join(place)),
         _ => {
-            let error = Error::new(Code::TimeAttribute, "a window join compares both `window_start` and `window_end` of its sides")
-                .hint("write `ON l.window_start = r.window_start AND l.window_end = r.window_end AND …`");
+            let error = Error::new(
+                Code::TimeAttribute,
+                "a window join compares both `window_start` and `window_end` of its sides",
+            )
+            .hint("write `ON l.window_start = r.window_start AND l.window_end = r.window_end AND …`");
             Err(placed(error, place))
         }
     }
@@ -221,15 +224,17 @@ fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Opti
 /// `NULL = NULL` joins nothing; where a query asks otherwise it is refused.
 fn check_nulls(join: &Join, pairs: &Pairs<'_>, place: Option<Place>) -> Result<()> {
     if join.null_equality == NullEquality::NullEqualsNull && !pairs.keys.is_empty() {
-        let error = Error::new(Code::SqlUnsupported, "IS NOT DISTINCT FROM, INTERSECT and EXCEPT in a join are not supported yet")
-            .hint("compare with `=`, or replace NULL by COALESCE on both sides");
+        let error = Error::new(
+            Code::SqlUnsupported,
+            "IS NOT DISTINCT FROM, INTERSECT and EXCEPT in a join are not supported yet",
+        )
+        .hint("compare with `=`, or replace NULL by COALESCE on both sides");
         return Err(placed(error, place));
     }
-    let nullable = |expr: &Expr, schema: &DFSchema| datafusion_expr::ExprSchemable::nullable(expr, schema).unwrap_or(true);
-    let may_be_null = pairs
-        .keys
-        .iter()
-        .any(|(l, r)| nullable(l, join.left.schema()) || nullable(r, join.right.schema()));
+    let nullable =
+        |expr: &Expr, schema: &DFSchema| datafusion_expr::ExprSchemable::nullable(expr, schema).unwrap_or(true);
+    let may_be_null =
+        pairs.keys.iter().any(|(l, r)| nullable(l, join.left.schema()) || nullable(r, join.right.schema()));
     if join.null_aware && may_be_null {
         let error = Error::new(Code::SqlUnsupported, "NOT IN over columns that may be NULL is not supported yet")
             .hint("write NOT EXISTS, which has the meaning most queries want; or declare the columns NOT NULL");

@@ -87,8 +87,9 @@ pub(super) fn lookup_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Resul
 impl Lowering<'_> {
     pub(super) fn lookup_join(&mut self, join: &Join, side: LookupSide, place: Option<Place>) -> Result<Relation> {
         if join.on.is_empty() || join.null_equality == NullEquality::NullEqualsNull {
-            let error = Error::new(Code::SqlUnsupported, "a lookup join needs an equality between the stream and the table")
-                .hint("write `ON s.key = t.key AND …`");
+            let error =
+                Error::new(Code::SqlUnsupported, "a lookup join needs an equality between the stream and the table")
+                    .hint("write `ON s.key = t.key AND …`");
             return Err(placed(error, place));
         }
         let kind = if join.join_type == JoinType::Inner { JoinKind::Inner } else { JoinKind::Left };
@@ -106,7 +107,9 @@ impl Lowering<'_> {
         let table_columns: Vec<Output> = loaded.columns;
         let mut stream_columns = stream.columns.clone();
         let scope = both(&stream.base, &loaded.schema, JoinKind::Inner)?;
-        let (mut columns, right_first) = if side.right { (stream_columns, false) } else {
+        let (mut columns, right_first) = if side.right {
+            (stream_columns, false)
+        } else {
             let mut first = table_columns.clone();
             first.append(&mut stream_columns);
             (first, true)
@@ -156,13 +159,17 @@ impl Lowering<'_> {
         let bound = bound_table(&scan.source)?;
         let mut read = BTreeSet::new();
         for position in projected(scan) {
-            let column = bound.table.columns.get(position).ok_or_else(|| Error::internal("a scan reads a missing column"))?;
+            let column =
+                bound.table.columns.get(position).ok_or_else(|| Error::internal("a scan reads a missing column"))?;
             let expr = declared(&bound, &super::relation::column(column.name()))?;
             read.extend(expr.column_refs().into_iter().map(|c| c.name.clone()));
         }
         let layout = Layout::new(&bound, &read)?;
         if !layout.metadata.is_empty() {
-            let message = format!("metadata columns of the looked-up table `{}` are not supported yet", bound.table.descriptor.name);
+            let message = format!(
+                "metadata columns of the looked-up table `{}` are not supported yet",
+                bound.table.descriptor.name
+            );
             return Err(Error::new(Code::SqlUnsupported, message));
         }
         let relation = Relation {
@@ -180,7 +187,8 @@ impl Lowering<'_> {
             let known = relation.columns.iter().position(|out| out.expr == translated);
             positions.push(known.unwrap_or(relation.columns.len()));
             if known.is_none() {
-                let (_, field) = datafusion_expr::ExprSchemable::to_field(*key, plan.schema()).map_err(|e| internal(&e))?;
+                let (_, field) =
+                    datafusion_expr::ExprSchemable::to_field(*key, plan.schema()).map_err(|e| internal(&e))?;
                 let field = Arc::new(field.as_ref().clone().with_name("lookup_key"));
                 relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
             }
@@ -201,7 +209,14 @@ impl Lowering<'_> {
         };
         let mut columns = Relation::over(Vec::new(), Arc::clone(&schema), &[]).columns;
         columns.truncate(width);
-        Ok(Loaded { table: bound.table.descriptor.clone(), projection: layout.physical, calc, schema, keys: positions, columns })
+        Ok(Loaded {
+            table: bound.table.descriptor.clone(),
+            projection: layout.physical,
+            calc,
+            schema,
+            keys: positions,
+            columns,
+        })
     }
 
     /// Filters and projections above the scan, over the loaded rows.

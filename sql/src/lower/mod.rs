@@ -27,9 +27,9 @@ use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::JobGraph;
 use qanat_proto::settings::JobSettings;
 
-pub(crate) use self::sink::{SinkTarget, print_table};
 use self::graph::GraphBuilder;
 use self::relation::{Output, Pending, Relation, TimeAttribute, internal};
+pub(crate) use self::sink::{SinkTarget, print_table};
 use self::source::TableUse;
 use crate::plan::expand::{Expand, LateralUnnest};
 use crate::plan::temporal::Temporal;
@@ -115,14 +115,12 @@ impl<'a> Lowering<'a> {
         for expr in exprs {
             refuse::subqueries(expr, input)?;
         }
-        let relation = if relation.must_materialise(exprs, input.schema())? {
-            self.materialise(relation)?
-        } else {
-            relation
-        };
+        let relation =
+            if relation.must_materialise(exprs, input.schema())? { self.materialise(relation)? } else { relation };
         let mut columns = Vec::with_capacity(exprs.len());
         for expr in exprs {
-            let (_, field) = datafusion_expr::ExprSchemable::to_field(expr, input.schema()).map_err(|e| internal(&e))?;
+            let (_, field) =
+                datafusion_expr::ExprSchemable::to_field(expr, input.schema()).map_err(|e| internal(&e))?;
             columns.push(Output {
                 time: source::proctime_of(expr, relation.time_of(expr, input.schema())),
                 expr: relation.translate(expr, input.schema())?,
@@ -157,7 +155,8 @@ impl<'a> Lowering<'a> {
         let mut producers = Vec::new();
         let mut common: Option<(SchemaRef, Vec<TimeAttribute>)> = None;
         for input in inputs {
-            let coerced = coerce_plan_expr_for_schema(input.as_ref().clone(), plan.schema()).map_err(|e| internal(&e))?;
+            let coerced =
+                coerce_plan_expr_for_schema(input.as_ref().clone(), plan.schema()).map_err(|e| internal(&e))?;
             let relation = self.lower(&coerced)?;
             let relation = with_fields(relation, plan);
             // One schema for all: nullable wherever any input is, and the names of the first.
@@ -192,9 +191,12 @@ impl<'a> Lowering<'a> {
             output.field = Arc::clone(field);
         }
         let same = relation.is_identity()
-            && relation.base.fields().iter().zip(&wanted).all(|(have, want)| {
-                have.name() == want.name() && have.data_type() == want.data_type()
-            });
+            && relation
+                .base
+                .fields()
+                .iter()
+                .zip(&wanted)
+                .all(|(have, want)| have.name() == want.name() && have.data_type() == want.data_type());
         if same { Ok(relation) } else { self.materialise_always(relation) }
     }
 

@@ -30,7 +30,12 @@ impl Lowering<'_> {
         };
         let expr = match window.window_expr.as_slice() {
             [expr] => unaliased(expr),
-            _ => return refused(Code::SqlUnsupported, "several OVER clauses in one query are not supported yet".to_owned()),
+            _ => {
+                return refused(
+                    Code::SqlUnsupported,
+                    "several OVER clauses in one query are not supported yet".to_owned(),
+                );
+            }
         };
         let function = match expr {
             Expr::WindowFunction(function) => function,
@@ -58,7 +63,10 @@ impl Lowering<'_> {
         let (start, end, spec) = match (start, end) {
             (Some((start, spec)), Some((end, other))) if spec == other => (start, end, spec),
             (None, None) => {
-                return refused(Code::UnboundedState, "ROW_NUMBER over a whole stream needs unlimited state".to_owned());
+                return refused(
+                    Code::UnboundedState,
+                    "ROW_NUMBER over a whole stream needs unlimited state".to_owned(),
+                );
             }
             _ => {
                 return refused(
@@ -76,8 +84,8 @@ impl Lowering<'_> {
             let known = relation.columns.iter().position(|out| out.expr == translated);
             positions.push(known.unwrap_or(relation.columns.len()));
             if known.is_none() {
-                let (_, field) = datafusion_expr::ExprSchemable::to_field(key, schema)
-                    .map_err(|e| super::relation::internal(&e))?;
+                let (_, field) =
+                    datafusion_expr::ExprSchemable::to_field(key, schema).map_err(|e| super::relation::internal(&e))?;
                 let field = Arc::new(field.as_ref().clone().with_name("partition_key"));
                 relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
             }
@@ -87,7 +95,9 @@ impl Lowering<'_> {
         let mut relation = self.materialise(relation)?;
         let indexes = positions
             .iter()
-            .map(|position| relation.base_index(*position).ok_or_else(|| Error::internal("a partition key is no column")))
+            .map(|position| {
+                relation.base_index(*position).ok_or_else(|| Error::internal("a partition key is no column"))
+            })
             .collect::<Result<Vec<_>>>()?;
         let order_by = order
             .iter()
@@ -111,7 +121,12 @@ impl Lowering<'_> {
     }
 
     /// A filter over a pending row number: its bounds make the Top-N, the rest filters behind it.
-    pub(super) fn filter_rank(&mut self, relation: Relation, rank: &PendingRank, conjuncts: Vec<Expr>) -> Result<Relation> {
+    pub(super) fn filter_rank(
+        &mut self,
+        relation: Relation,
+        rank: &PendingRank,
+        conjuncts: Vec<Expr>,
+    ) -> Result<Relation> {
         let (mut low, mut high) = (1_i64, None::<i64>);
         let mut rest = Vec::new();
         for conjunct in conjuncts {

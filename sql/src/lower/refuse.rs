@@ -69,11 +69,12 @@ pub(crate) fn limit(plan: &LogicalPlan) -> Error {
 }
 
 pub(crate) fn stream_join(place: Option<Place>) -> Error {
-    let error = Error::new(Code::UnboundedState, "this join of two streams has no window, so its state would grow without end")
-        .hint(
-            "join window table functions on `l.window_start = r.window_start AND l.window_end = r.window_end`, \
+    let error =
+        Error::new(Code::UnboundedState, "this join of two streams has no window, so its state would grow without end")
+            .hint(
+                "join window table functions on `l.window_start = r.window_start AND l.window_end = r.window_end`, \
              or a bounded table as a lookup; joins without a window come with changelogs",
-        );
+            );
     placed(error, place)
 }
 

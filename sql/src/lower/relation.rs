@@ -275,7 +275,13 @@ impl Lowering<'_> {
     }
 
     /// Makes the Top-N operator of a pending rank.
-    pub(crate) fn append_rank(&mut self, relation: Relation, rank: &PendingRank, skip: usize, limit: usize) -> Result<Relation> {
+    pub(crate) fn append_rank(
+        &mut self,
+        relation: Relation,
+        rank: &PendingRank,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Relation> {
         let mut fields: Vec<FieldRef> = relation.base.fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new(&rank.name, DataType::Int64, false)));
         let output: SchemaRef = Arc::new(Schema::new(fields));
@@ -339,9 +345,8 @@ pub(crate) fn encode_conjuncts(conjuncts: &[Expr], scope: &DFSchema) -> Result<O
 /// The projection that changes nothing.
 pub(crate) fn identity(schema: &SchemaRef) -> Result<Vec<NamedExpr>> {
     let scope = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
-    let named = |field: &FieldRef| {
-        Ok(NamedExpr { name: field.name().clone(), expr: encode(&column(field.name()), &scope)? })
-    };
+    let named =
+        |field: &FieldRef| Ok(NamedExpr { name: field.name().clone(), expr: encode(&column(field.name()), &scope)? });
     schema.fields().iter().map(named).collect()
 }
 

@@ -12,7 +12,7 @@ use qanat_proto::ids::OperatorId;
 
 use super::Lowering;
 use super::graph::Port;
-use super::relation::{Output, TimeAttribute, internal};
+use super::relation::{Output, TimeAttribute, UniqueNames, internal};
 use crate::rules::implicit_cast::{is_implicit, literal_fits};
 use crate::types::sql_name;
 
@@ -39,21 +39,17 @@ impl Lowering<'_> {
         if !target.any_schema {
             relation.columns = self.fit(&relation.scope()?, std::mem::take(&mut relation.columns), target)?;
         }
-        let relation = self.materialise_sink(relation, target)?;
+        let relation = self.materialise_sink(relation)?;
         let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite };
         let name = format!("Sink({})", target.table.name);
         let ports = vec![Port::forward(&relation.inputs)];
         self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)
     }
 
-    /// The rows under exactly the sink's names.
-    fn materialise_sink(
-        &mut self,
-        relation: super::relation::Relation,
-        target: &SinkTarget<'_>,
-    ) -> Result<super::relation::Relation> {
+    /// The rows under exactly the sink's names, or the query's where a bare SELECT is printed.
+    fn materialise_sink(&mut self, relation: super::relation::Relation) -> Result<super::relation::Relation> {
         let named = relation.columns.iter().zip(relation.base.fields()).all(|(o, f)| o.field.name() == f.name());
-        if relation.is_identity() && (named || target.any_schema) {
+        if relation.is_identity() && named {
             return Ok(relation);
         }
         self.materialise_always(relation)
@@ -70,7 +66,10 @@ impl Lowering<'_> {
         };
         for name in wanted.iter().chain(target.constants.iter().map(|(name, _)| name)) {
             if physical.field_with_name(name).is_err() {
-                let error = Error::new(Code::UnknownColumn, format!("table `{}` has no column `{name}` to insert into", table.name));
+                let error = Error::new(
+                    Code::UnknownColumn,
+                    format!("table `{}` has no column `{name}` to insert into", table.name),
+                );
                 let near = nearest(name, physical.fields().iter().map(|f| f.name().as_str()));
                 return Err(match near {
                     Some(near) => error.hint(format!("did you mean `{near}`?")),
@@ -101,10 +100,13 @@ impl Lowering<'_> {
                     Expr::Cast(Cast::new(Box::new(constant.clone()), field.data_type().clone()))
                 }
                 (None, None) if !field.is_nullable() => {
-                    let message = format!("column `{}` of table `{}` is NOT NULL and gets no value", field.name(), table.name);
+                    let message =
+                        format!("column `{}` of table `{}` is NOT NULL and gets no value", field.name(), table.name);
                     return Err(Error::new(Code::SinkSchema, message));
                 }
-                (None, None) => Expr::Literal(ScalarValue::try_from(field.data_type()).map_err(|e| internal(&e))?, None),
+                (None, None) => {
+                    Expr::Literal(ScalarValue::try_from(field.data_type()).map_err(|e| internal(&e))?, None)
+                }
             };
             fitted.push(Output { expr, field: Arc::clone(field), time: TimeAttribute::None });
         }
@@ -147,11 +149,13 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
 
 /// A descriptor for the table that a bare SELECT prints into.
 pub(crate) fn print_table(schema: &Schema) -> TableDescriptor {
+    let mut names = UniqueNames::default();
+    let fields = schema.fields().iter().map(|f| Arc::new(f.as_ref().clone().with_name(names.take(f.name()))));
     TableDescriptor {
         name: "print".to_owned(),
         connector: "print".to_owned(),
         options: std::collections::BTreeMap::from([("connector".to_owned(), "print".to_owned())]),
-        physical: Arc::new(schema.clone()),
+        physical: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
         metadata: Vec::new(),
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),

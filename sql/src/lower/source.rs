@@ -159,7 +159,8 @@ impl Lowering<'_> {
                 return Err(placed(error, place_of([&time])));
             }
         };
-        let needed: Vec<Expr> = std::iter::once(&table.time).chain(&table.partition_by).cloned().map(Expr::Column).collect();
+        let needed: Vec<Expr> =
+            std::iter::once(&table.time).chain(&table.partition_by).cloned().map(Expr::Column).collect();
         let relation = match relation.pending {
             Pending::None => relation,
             Pending::Window(_) | Pending::Rank(_) => self.append_pending(relation)?,
@@ -177,7 +178,8 @@ impl Lowering<'_> {
         };
         // A session is made of the rows that are left after the filter; other windows do not mind, but a
         // filter before them keeps rows that nobody wants from being assigned.
-        let filtered = !relation.filter.is_empty() && matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. });
+        let filtered =
+            !relation.filter.is_empty() && matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. });
         let (relation, indexes) = match plain(&relation)? {
             Some(indexes) if !filtered => (relation, indexes),
             _ => {
@@ -193,8 +195,7 @@ impl Lowering<'_> {
         let spec = WindowSpec { shape: table.shape, domain };
         let names = window_names(&relation.base);
         let mut columns = relation.columns;
-        let times =
-            [TimeAttribute::WindowStart(spec), TimeAttribute::WindowEnd(spec), TimeAttribute::WindowTime(spec)];
+        let times = [TimeAttribute::WindowStart(spec), TimeAttribute::WindowEnd(spec), TimeAttribute::WindowTime(spec)];
         for (name, time) in names.iter().zip(times) {
             columns.push(Output { expr: column(name), field: window_field(name), time });
         }
@@ -301,7 +302,8 @@ pub(super) fn declared(bound: &StreamTable, expr: &Expr) -> Result<Expr> {
         current = step.data;
         depth += 1;
         if depth > bound.table.columns.len() + 2 {
-            let message = format!("computed columns of `{}` refer to each other in a circle", bound.table.descriptor.name);
+            let message =
+                format!("computed columns of `{}` refer to each other in a circle", bound.table.descriptor.name);
             return Err(Error::new(Code::SqlUnsupported, message));
         }
     }

@@ -106,7 +106,10 @@ impl ContextProvider for Context<'_> {
             Entry::View(view) => {
                 let depth = self.view_depth.get();
                 if depth >= SQL_DEPTH_MAX {
-                    let error = Error::new(Code::SqlLimit, format!("view `{}` uses itself, or views stand too deep", view.name));
+                    let error = Error::new(
+                        Code::SqlLimit,
+                        format!("view `{}` uses itself, or views stand too deep", view.name),
+                    );
                     return Err(carry(error.at(view.place.clone())));
                 }
                 self.view_depth.set(depth + 1);

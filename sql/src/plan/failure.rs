@@ -75,14 +75,32 @@ fn plan_error(message: &str) -> Error {
     }
     let code = if lower.contains("table") && lower.contains("not found") {
         Code::UnknownTable
-    } else if lower.contains("function") && (lower.contains("argument") || lower.contains("signature") || lower.contains("coerc")) {
+    } else if lower.contains("function")
+        && (lower.contains("argument") || lower.contains("signature") || lower.contains("coerc"))
+    {
         Code::UnknownFunction
-    } else if lower.contains("must appear in the group by") || lower.contains("must be in the group by") || lower.contains("could not be resolved") {
+    } else if lower.contains("must appear in the group by")
+        || lower.contains("must be in the group by")
+        || lower.contains("could not be resolved")
+    {
         Code::SqlSyntax
     } else {
         Code::TypeMismatch
     };
-    Error::new(code, text)
+    Error::new(code, sql_types(&text))
+}
+
+/// Arrow's type names as SQL writes them.
+fn sql_types(text: &str) -> String {
+    const NAMES: [(&str, &str); 6] = [
+        ("Utf8", "STRING"),
+        ("Int64", "BIGINT"),
+        ("Int32", "INT"),
+        ("Float64", "DOUBLE"),
+        ("Float32", "FLOAT"),
+        ("Timestamp(ms)", "TIMESTAMP(3)"),
+    ];
+    NAMES.iter().fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 /// Lower case at the start, no full stop, one line.

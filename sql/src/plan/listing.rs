@@ -6,6 +6,7 @@ use arrow::datatypes::Schema;
 
 use crate::PlanOptions;
 use crate::catalog::{BoundColumnKind, BoundTable, Catalog, Entry};
+use crate::expr::sql_text;
 use crate::functions;
 use crate::types::sql_name;
 
@@ -41,11 +42,11 @@ pub(super) fn describe_table(table: &BoundTable) -> String {
                 Some(meta) => format!("METADATA FROM '{}'", meta.kind.key()),
                 None => String::new(),
             },
-            BoundColumnKind::Computed(expr) => format!("AS {}", expr.human_display()),
+            BoundColumnKind::Computed(expr) => format!("AS {}", sql_text(expr)),
         };
         let watermark = match &table.watermark {
             Some(watermark) if watermark.column == column.name() => {
-                format!("WATERMARK AS {}", watermark.expr.human_display())
+                format!("WATERMARK AS {}", sql_text(&watermark.expr))
             }
             _ => String::new(),
         };

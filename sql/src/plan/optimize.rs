@@ -40,7 +40,8 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
-    let context = OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
+    let context =
+        OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
     Optimizer::with_rules(stream_rules()).optimize(plan, &context, |_, _| {}).map_err(convert)
 }
 

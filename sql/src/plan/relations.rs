@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion_common::{Column, DFSchema, Result, TableReference};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion_expr::{Extension, ExprSchemable, LogicalPlan};
+use datafusion_expr::{ExprSchemable, Extension, LogicalPlan};
 use datafusion_sql::sqlparser::ast::{self, ObjectName, Spanned, TableAlias, TableFactor, TableVersion};
 use qanat_proto::error::{Code, Error, Place};
 use qanat_proto::graph::WindowShape;
@@ -19,7 +19,11 @@ use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, window_factor}
 pub(crate) struct Relations;
 
 impl RelationPlanner for Relations {
-    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         if let Some((call, alias)) = window_factor(&relation).map_err(carry)? {
             return planned(window(&call, context)?, alias);
         }
@@ -34,7 +38,9 @@ impl RelationPlanner for Relations {
             TableFactor::MatchRecognize { .. } => refuse("MATCH_RECOGNIZE", &relation),
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => refuse("PIVOT", &relation),
             TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => refuse("JSON_TABLE", &relation),
-            TableFactor::Function { .. } | TableFactor::TableFunction { .. } => refuse("this table function", &relation),
+            TableFactor::Function { .. } | TableFactor::TableFunction { .. } => {
+                refuse("this table function", &relation)
+            }
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
@@ -80,8 +86,9 @@ fn window(call: &WindowCall, context: &mut dyn RelationPlannerContext) -> Result
     };
     let schema = Arc::clone(input.schema());
     if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| schema.has_column_with_unqualified_name(name)) {
-        let error = Error::new(Code::SqlDuplicate, format!("the table of this window function already has a column `{taken}`"))
-            .hint("rename the columns of the earlier window in a view, and keep its `window_time AS rowtime`");
+        let error =
+            Error::new(Code::SqlDuplicate, format!("the table of this window function already has a column `{taken}`"))
+                .hint("rename the columns of the earlier window in a view, and keep its `window_time AS rowtime`");
         return Err(carry(at(error, call.place.clone())));
     }
     let mut column = |ident: &ast::Ident| -> Result<Column> {
@@ -110,7 +117,9 @@ fn shape_of(call: &WindowCall) -> qanat_proto::Result<WindowShape> {
     match (call.kind, call.intervals_ms.as_slice()) {
         (WindowKind::Tumble, [size]) => Ok(WindowShape::Tumble { size: *size, offset }),
         (WindowKind::Hop, [slide, size]) => Ok(WindowShape::Hop { size: *size, slide: *slide, offset }),
-        (WindowKind::Cumulate, [step, max_size]) => Ok(WindowShape::Cumulate { max_size: *max_size, step: *step, offset }),
+        (WindowKind::Cumulate, [step, max_size]) => {
+            Ok(WindowShape::Cumulate { max_size: *max_size, step: *step, offset })
+        }
         (WindowKind::Session, [gap]) => Ok(WindowShape::Session { gap: *gap }),
         _ => Err(Error::internal("a window function with other lengths than its kind has")),
     }
@@ -162,7 +171,10 @@ fn unnest(
     let data_type = expr.get_type(&DFSchema::empty())?;
     let names: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.value.clone()).collect();
     let fields = element_fields(&data_type, ordinality, &names).map_err(|e| {
-        carry(at(Error::new(Code::TypeMismatch, e.strip_backtrace().trim_start_matches("Error during planning: ")), place))
+        carry(at(
+            Error::new(Code::TypeMismatch, e.strip_backtrace().trim_start_matches("Error during planning: ")),
+            place,
+        ))
     })?;
     let qualifier = alias.map(|a| TableReference::bare(a.name.value));
     let fields = fields.into_iter().map(|field| (qualifier.clone(), field)).collect();

@@ -68,7 +68,8 @@ impl ScriptPlanner<'_> {
             Statement::CreateTable(declaration) => {
                 let empty = Catalog::default();
                 let context = Context::new(&empty, self.connectors);
-                self.catalog.create_table(declaration, self.connectors, &|expr, schema| context.expression(expr, schema))
+                self.catalog
+                    .create_table(declaration, self.connectors, &|expr, schema| context.expression(expr, schema))
             }
             Statement::CreateView(view) => {
                 self.catalog.create_view(view)?;
@@ -210,7 +211,11 @@ impl ScriptPlanner<'_> {
     fn sink(&self, name: &ast::ObjectName, place: &Place) -> Result<std::sync::Arc<BoundTable>> {
         match self.catalog.resolve(name).map_err(|error| error.or_at(|| place.clone()))? {
             Entry::Table(table) => {
-                table.traits(Role::Sink, self.connectors)?;
+                table.traits(Role::Sink, self.connectors).map_err(|error| match error.code() {
+                    // The declaration is fine; writing into it is not.
+                    Code::BadRole => error.at(place.clone()),
+                    _ => error,
+                })?;
                 Ok(std::sync::Arc::clone(table))
             }
             Entry::View(_) => {

@@ -49,7 +49,8 @@ impl UserDefinedLogicalNodeCore for Temporal {
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        let input = inputs.pop().ok_or_else(|| DataFusionError::Internal("a temporal table lost its input".to_owned()))?;
+        let input =
+            inputs.pop().ok_or_else(|| DataFusionError::Internal("a temporal table lost its input".to_owned()))?;
         Ok(Self { input, ..self.clone() })
     }
 

@@ -26,11 +26,13 @@ impl View {
         } else {
             let width = plan.schema().fields().len();
             if view.columns.len() != width {
-                let message = format!("view `{}` names {} columns, and its query has {width}", view.name, view.columns.len());
+                let message =
+                    format!("view `{}` names {} columns, and its query has {width}", view.name, view.columns.len());
                 return Err(carry(Error::new(Code::SqlSyntax, message).at(view.place.clone())));
             }
             let columns: Vec<Column> = plan.schema().columns();
-            let exprs = columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(&name.value));
+            let exprs =
+                columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(&name.value));
             LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?
         };
         let schema = Arc::clone(plan.schema().inner());

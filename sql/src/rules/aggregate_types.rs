@@ -7,6 +7,7 @@
 //! | `AVG(DECIMAL(p, s))` | `DECIMAL(38, max(s, 6))` |
 //! | `SUM` of an integer or `FLOAT` | the argument's type |
 //! | `SUM(DECIMAL(p, s))` | `DECIMAL(38, s)` |
+//! | `APPROX_COUNT_DISTINCT` and others that count unsigned | `BIGINT` |
 
 use std::sync::Arc;
 
@@ -71,10 +72,18 @@ fn retype(aggregate: Aggregate) -> Result<LogicalPlan> {
 
 /// The result of `function` as an expression over aggregates that are added to `calls`; `None`: its type
 /// is right as it is.
-fn convert(function: &AggregateFunction, schema: &datafusion_common::DFSchema, calls: &mut Vec<Expr>) -> Result<Option<Expr>> {
+fn convert(
+    function: &AggregateFunction,
+    schema: &datafusion_common::DFSchema,
+    calls: &mut Vec<Expr>,
+) -> Result<Option<Expr>> {
     let [argument] = function.params.args.as_slice() else { return Ok(None) };
     let data_type = argument.get_type(schema)?;
     let plain = |calls: &mut Vec<Expr>| Expr::Column(add(calls, Expr::AggregateFunction(function.clone())));
+    // There are no unsigned types in SQL: a count of distinct values is BIGINT.
+    if Expr::AggregateFunction(function.clone()).get_type(schema).is_ok_and(|t| t == DataType::UInt64) {
+        return Ok(Some(cast(plain(calls), DataType::Int64)));
+    }
     match (function.func.name(), &data_type) {
         ("avg", DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
             let sum = named(function, "sum");

@@ -36,7 +36,10 @@ pub(crate) fn is_implicit(from: &DataType, to: &DataType) -> bool {
         DataType::Struct(to) => match from {
             DataType::Struct(from) => {
                 from.len() == to.len()
-                    && from.iter().zip(to).all(|(f, t)| is_implicit(f.data_type(), t.data_type()) && f.name() == t.name())
+                    && from
+                        .iter()
+                        .zip(to)
+                        .all(|(f, t)| is_implicit(f.data_type(), t.data_type()) && f.name() == t.name())
             }
             _ => false,
         },

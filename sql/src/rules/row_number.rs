@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::Transformed;
 use datafusion_common::Result;
+use datafusion_common::tree_node::Transformed;
 use datafusion_expr::{Cast, Expr, LogicalPlan, Projection};
 
 /// Casts unsigned row numbers right above the node that makes them.
@@ -19,7 +19,8 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
         let exprs = window.schema.iter().enumerate().map(|(index, (qualifier, field))| {
             let column = Expr::from((qualifier, field));
             if index >= width && field.data_type() == &DataType::UInt64 {
-                Expr::Cast(Cast::new(Box::new(column), DataType::Int64)).alias_qualified(qualifier.cloned(), field.name())
+                Expr::Cast(Cast::new(Box::new(column), DataType::Int64))
+                    .alias_qualified(qualifier.cloned(), field.name())
             } else {
                 column
             }

@@ -55,13 +55,17 @@ fn check_join(left: &LogicalPlan, temporal: &Temporal) -> Result<()> {
     };
     let text = temporal.time.join(".");
     let Some(index) = found else {
-        return Err(Error::new(Code::UnknownColumn, format!("no column `{text}` in the tables before this one")).at(place));
+        return Err(
+            Error::new(Code::UnknownColumn, format!("no column `{text}` in the tables before this one")).at(place)
+        );
     };
     match origin(left, index) {
         Origin::Proctime => Ok(()),
-        Origin::Rowtime => Err(Error::new(Code::SqlUnsupported, "a join with a table's version at event time is not supported yet")
-            .at(place)
-            .hint("declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it")),
+        Origin::Rowtime => {
+            Err(Error::new(Code::SqlUnsupported, "a join with a table's version at event time is not supported yet")
+                .at(place)
+                .hint("declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it"))
+        }
         Origin::Other => Err(Error::new(Code::TimeAttribute, format!("`{text}` is no processing-time column"))
             .at(place)
             .hint("declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it")),

@@ -1,0 +1,360 @@
+//! What is refused, with its code, place and hint.
+
+use expect_test::expect;
+
+use crate::catalog::refusal;
+
+#[test]
+fn unbounded_aggregation() {
+    expect![[r#"
+        E0110 this aggregation has no window, so its state would grow without end at 2:47
+        hint: aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs
+    "#]].assert_eq(&refusal(
+        r#"SELECT origin, COUNT(*) FROM flights GROUP BY origin"#,
+    ));
+}
+
+#[test]
+fn unbounded_distinct() {
+    expect![[r#"
+        E0110 SELECT DISTINCT has no window, so its state would grow without end at 2:1
+        hint: aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs
+    "#]].assert_eq(&refusal(
+        r#"SELECT DISTINCT origin FROM flights"#,
+    ));
+}
+
+#[test]
+fn join_of_two_streams() {
+    expect![[r#"
+        E0110 this join of two streams has no window, so its state would grow without end at 2:42
+        hint: join window table functions on `l.window_start = r.window_start AND l.window_end = r.window_end`, or a bounded table as a lookup; joins without a window come with changelogs
+    "#]].assert_eq(&refusal(
+        r#"SELECT a.id FROM auction a JOIN bid b ON a.id = b.auction"#,
+    ));
+}
+
+#[test]
+fn join_on_window_end_alone() {
+    expect![[r#"
+        E0109 a window join compares both `window_start` and `window_end` of its sides at 2:158
+        hint: write `ON l.window_start = r.window_start AND l.window_end = r.window_end AND …`
+    "#]].assert_eq(&refusal(
+        r#"SELECT a.id FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) a JOIN TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) b ON a.id = b.auction AND a.window_end = b.window_end"#,
+    ));
+}
+
+#[test]
+fn join_of_different_windows() {
+    expect![[r#"
+        E0109 the two sides of this join have different windows at 2:158
+        hint: use the same window function with the same lengths on both sides
+    "#]].assert_eq(&refusal(
+        r#"SELECT a.id FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) a JOIN TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '2' MINUTE)) b ON a.window_start = b.window_start AND a.window_end = b.window_end"#,
+    ));
+}
+
+#[test]
+fn order_by() {
+    expect![[r#"
+        E0102 ORDER BY of a whole stream is not supported at 2:1
+        hint: for the first rows of each window use ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY …) and keep row numbers up to n
+    "#]].assert_eq(&refusal(
+        r#"SELECT origin FROM flights ORDER BY origin"#,
+    ));
+}
+
+#[test]
+fn limit() {
+    expect![[r#"
+        E0102 LIMIT of a whole stream is not supported at 2:1
+        hint: bound the source instead (for example `number-of-rows`), or use a Top-N in a window
+    "#]]
+    .assert_eq(&refusal(r#"SELECT origin FROM flights LIMIT 10"#));
+}
+
+#[test]
+fn over_aggregate() {
+    expect![[r#"
+        E0110 `sum` OVER a stream is not supported yet at 2:20
+        hint: supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end, … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it; other OVER queries come with changelogs
+    "#]].assert_eq(&refusal(
+        r#"SELECT origin, SUM(distance) OVER (PARTITION BY origin ORDER BY time_hour) FROM flights"#,
+    ));
+}
+
+#[test]
+fn row_number_over_the_stream() {
+    expect![[r#"
+        E0110 ROW_NUMBER over a whole stream needs unlimited state at 2:58
+        hint: supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end, … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it; other OVER queries come with changelogs
+    "#]].assert_eq(&refusal(
+        r#"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY origin ORDER BY distance) AS rn FROM flights) WHERE rn <= 3"#,
+    ));
+}
+
+#[test]
+fn row_number_without_a_bound() {
+    expect![[r#"
+        E0110 ROW_NUMBER without a bound keeps every row of its window at 2:1
+        hint: filter by it in an outer query: `WHERE row_number <= n`
+    "#]].assert_eq(&refusal(
+        r#"SELECT origin, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY distance) AS rn FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))"#,
+    ));
+}
+
+#[test]
+fn group_by_half_a_window() {
+    expect![[r#"
+        E0109 a window aggregation groups by both `window_start` and `window_end` at 2:1
+        hint: add the missing one to GROUP BY; it changes no group
+    "#]].assert_eq(&refusal(
+        r#"SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY window_start"#,
+    ));
+}
+
+#[test]
+fn window_not_grouped() {
+    expect![[r#"
+        E0109 this aggregation over a window table function does not group by its window at 2:110
+        hint: add `window_start, window_end` to GROUP BY
+    "#]].assert_eq(&refusal(
+        r#"SELECT origin, COUNT(*) FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY origin"#,
+    ));
+}
+
+#[test]
+fn window_over_plain_column() {
+    expect![[r#"
+        E0109 `expires` is no time attribute at 2:87
+        hint: declare `WATERMARK FOR expires AS expires - INTERVAL '5' SECOND` in the table, or a processing-time column `p AS PROCTIME()`; an expression over a time attribute is none
+    "#]].assert_eq(&refusal(
+        r#"SELECT window_start, window_end, COUNT(*) FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(expires), INTERVAL '1' HOUR)) GROUP BY window_start, window_end"#,
+    ));
+}
+
+#[test]
+fn unknown_column() {
+    expect![[r#"
+        E0104 no column `carier` at 2:8
+        hint: did you mean `carrier`?
+    "#]]
+    .assert_eq(&refusal(
+        r#"SELECT carier
+FROM flights"#,
+    ));
+}
+
+#[test]
+fn unknown_column_with_alias() {
+    expect![[r#"
+        E0104 no column `f.carier` at 2:8
+        hint: did you mean `carrier`?
+    "#]]
+    .assert_eq(&refusal(r#"SELECT f.carier FROM flights f"#));
+}
+
+#[test]
+fn unknown_function() {
+    expect![[r#"
+        E0105 no function `uper` at 2:8
+        hint: did you mean `UPPER`?
+    "#]]
+    .assert_eq(&refusal(r#"SELECT uper(carrier) FROM flights"#));
+}
+
+#[test]
+fn unknown_table() {
+    expect![[r#"
+        E0103 no table or view `flight` at 2:15
+        hint: did you mean `flights`?
+    "#]]
+    .assert_eq(&refusal(r#"SELECT * FROM flight"#));
+}
+
+#[test]
+fn unknown_time_column() {
+    expect![[r#"
+        E0104 no column `time_hours` at 2:54
+        hint: did you mean `time_hour`?
+    "#]]
+    .assert_eq(&refusal(r#"SELECT * FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hours), INTERVAL '1' HOUR))"#));
+}
+
+#[test]
+fn wrong_types() {
+    expect![[r#"
+        E0106 cannot coerce arithmetic expression STRING + BIGINT to valid types at 2:8
+    "#]]
+    .assert_eq(&refusal(r#"SELECT carrier + 1 FROM flights"#));
+}
+
+#[test]
+fn grouping_sets() {
+    expect![[r#"
+        E0102 GROUPING SETS, CUBE and ROLLUP are not supported yet at 2:206
+        hint: write one INSERT per grouping
+    "#]].assert_eq(&refusal(
+        r#"SELECT window_start, window_end, origin, COUNT(*) FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY GROUPING SETS ((window_start, window_end), (window_start, window_end, origin))"#,
+    ));
+}
+
+#[test]
+fn scalar_subquery() {
+    expect![[r#"
+        E0102 a scalar subquery is not supported yet at 2:34
+        hint: join the two in a window, or as a lookup of a bounded table
+    "#]]
+    .assert_eq(&refusal(r#"SELECT origin FROM flights WHERE distance > (SELECT MAX(id) FROM auction)"#));
+}
+
+#[test]
+fn values() {
+    expect![[r#"
+        E0102 VALUES as a source is not supported yet at 2:1
+        hint: put the rows into a small CSV or JSON file and read it with the `filesystem` connector
+    "#]]
+    .assert_eq(&refusal(r#"SELECT * FROM (VALUES (1), (2)) AS t (a)"#));
+}
+
+#[test]
+fn select_without_from() {
+    expect![[r#"
+        E0102 SELECT without FROM is not supported yet at 2:1
+        hint: put the rows into a small CSV or JSON file and read it with the `filesystem` connector
+    "#]]
+    .assert_eq(&refusal(r#"SELECT 1"#));
+}
+
+#[test]
+fn event_time_version_of_a_table() {
+    expect![[r#"
+        E0102 a join with a table's version at event time is not supported yet at 2:37
+        hint: declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it
+    "#]].assert_eq(&refusal(
+        r#"SELECT f.flight FROM flights f JOIN airlines FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn version_as_of_another_column() {
+    expect![[r#"
+        E0109 `f.origin` is no processing-time column at 2:37
+        hint: declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it
+    "#]]
+    .assert_eq(&refusal(
+        r#"SELECT f.flight FROM flights f JOIN airlines FOR SYSTEM_TIME AS OF f.origin AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn sink_with_fewer_columns() {
+    expect![[r#"
+        E0114 the query gives 2 columns (origin, dest), and table `out` takes 1 (a) at 3:13
+        hint: columns are matched by position, as in Flink; name them in INSERT INTO t (a, b) to insert a part
+    "#]]
+    .assert_eq(&refusal(
+        r#"CREATE TABLE out (a STRING) WITH ('connector' = 'blackhole');
+INSERT INTO out SELECT origin, dest FROM flights"#,
+    ));
+}
+
+#[test]
+fn sink_with_another_type() {
+    expect![[r#"
+        E0114 column `n` of table `out` is INT, and the query gives `carrier` of type STRING at 3:13
+        hint: cast it: `CAST(carrier AS INT)`
+    "#]]
+    .assert_eq(&refusal(
+        r#"CREATE TABLE out (a STRING, n INT) WITH ('connector' = 'blackhole');
+INSERT INTO out SELECT origin, carrier FROM flights"#,
+    ));
+}
+
+#[test]
+fn sink_column_too_narrow() {
+    expect![[r#"
+        E0114 column `n` of table `out` is INT, and the query gives `id` of type BIGINT at 3:13
+        hint: cast it: `CAST(id AS INT)`
+    "#]]
+    .assert_eq(&refusal(
+        r#"CREATE TABLE out (n INT) WITH ('connector' = 'blackhole');
+INSERT INTO out SELECT id FROM auction"#,
+    ));
+}
+
+#[test]
+fn insert_into_unknown_column() {
+    expect![[r#"
+        E0104 table `out` has no column `amuont` to insert into at 3:13
+        hint: did you mean `amount`?
+    "#]]
+    .assert_eq(&refusal(
+        r#"CREATE TABLE out (amount INT) WITH ('connector' = 'blackhole');
+INSERT INTO out (amuont) SELECT flight FROM flights"#,
+    ));
+}
+
+#[test]
+fn insert_into_a_source() {
+    expect![[r#"
+        E0205 connector `nexmark` cannot be used as Sink at 2:13
+    "#]]
+    .assert_eq(&refusal(r#"INSERT INTO bid SELECT * FROM bid"#));
+}
+
+#[test]
+fn nothing_to_run() {
+    expect![[r#"
+        E0111 the script holds nothing to run at nowhere
+        hint: add an INSERT INTO or a SELECT
+    "#]]
+    .assert_eq(&refusal(r#"SET 'parallelism.default' = '2'"#));
+}
+
+#[test]
+fn unknown_setting() {
+    expect![[r#"
+        E0112 unknown setting `paralelism.default` at 2:1
+        hint: did you mean `parallelism.default`?
+    "#]]
+    .assert_eq(&refusal(r#"SET 'paralelism.default' = '2'"#));
+}
+
+#[test]
+fn unnest_of_text() {
+    expect![[r#"
+        E0106 UNNEST takes an array or a map, and this is Int64 at 2:40
+    "#]]
+    .assert_eq(&refusal(r#"SELECT * FROM events CROSS JOIN UNNEST(id) AS x (a)"#));
+}
+
+#[test]
+fn not_in_with_nulls() {
+    expect![[r#"
+        E0102 NOT IN over columns that may be NULL is not supported yet at 2:117
+        hint: write NOT EXISTS, which has the meaning most queries want; or declare the columns NOT NULL
+    "#]].assert_eq(&refusal(
+        r#"SELECT f.flight FROM (SELECT * FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) f WHERE f.origin NOT IN (SELECT w.origin FROM (SELECT * FROM TABLE(TUMBLE(TABLE weather, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) w WHERE f.window_start = w.window_start AND f.window_end = w.window_end)"#,
+    ));
+}
+
+#[test]
+fn intersect() {
+    expect![[r#"
+        E0110 SELECT DISTINCT has no window, so its state would grow without end at 2:1
+        hint: aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs
+    "#]].assert_eq(&refusal(
+        r#"SELECT origin FROM flights INTERSECT SELECT origin FROM weather"#,
+    ));
+}
+
+#[test]
+fn recursive() {
+    expect![[r#"
+        E0102 recursive CTE is not implemented at 2:1
+    "#]]
+    .assert_eq(&refusal(
+        r#"WITH RECURSIVE r AS (SELECT id FROM auction UNION ALL SELECT id + 1 FROM r) SELECT * FROM r"#,
+    ));
+}
