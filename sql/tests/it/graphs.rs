@@ -939,10 +939,10 @@ fn aggregates_of_every_kind() {
             not deterministic: stddev of floats depends on their order in the last digits
         [3] Calc
             from [2] forward
-            project: window_start, window_end, "count" AS c, count_1 AS d, stddev AS s, approx_distinct AS a, string_agg AS l, array_agg AS g, bool_and AS b, ("max" - "min") AS spread
+            project: window_start, window_end, "count" AS c, count_1 AS d, stddev AS s, CAST(approx_distinct AS BIGINT) AS a, string_agg AS l, array_agg AS g, bool_and AS b, ("max" - "min") AS spread
         [4] Sink(print)
             from [3] forward
-            columns: window_start TIMESTAMP(3) NOT NULL, window_end TIMESTAMP(3) NOT NULL, c BIGINT NOT NULL, d BIGINT NOT NULL, s DOUBLE, a UInt64 NOT NULL, l STRING, g ARRAY<STRING>, b BOOLEAN, spread BIGINT
+            columns: window_start TIMESTAMP(3) NOT NULL, window_end TIMESTAMP(3) NOT NULL, c BIGINT NOT NULL, d BIGINT NOT NULL, s DOUBLE, a BIGINT NOT NULL, l STRING, g ARRAY<STRING>, b BOOLEAN, spread BIGINT
             connector: print
             state: what is staged and not yet committed
     "#]].assert_eq(&graph(
