@@ -33,7 +33,7 @@ impl View {
             let columns: Vec<Column> = plan.schema().columns();
             let exprs =
                 columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(&name.value));
-            LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?
+            LogicalPlanBuilder::from(plan).project(exprs.collect::<Vec<_>>())?.build()?
         };
         let schema = Arc::clone(plan.schema().inner());
         Ok(Self { plan, schema })
