@@ -1,12 +1,13 @@
 //! The progress line of a running job, on stderr.
 
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qanat_executor::metrics::JobMetrics;
 use qanat_proto::names::Name;
-use std::collections::BTreeMap;
 
 /// One line per job: rows, rows/s, bytes, watermark, memory. Silent when stderr is no terminal.
 pub(crate) struct Progress {
@@ -47,8 +48,7 @@ impl Progress {
 
     /// A line above the bars.
     pub(crate) fn note(&self, text: &str) {
-        if self.bars.is_empty() || !self.enabled {
-            use std::io::Write;
+        if self.bars.is_empty() || !self.enabled || !std::io::stderr().is_terminal() {
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         } else {
             let _ = self.group.println(text);

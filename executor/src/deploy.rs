@@ -324,6 +324,7 @@ impl BuildContext<'_> {
             reporter: self.parts.reporter.clone(),
             memory: self.memory.clone(),
             snapshots: self.snapshots.clone(),
+            env: self.parts.config.env.clone(),
         };
         let side = SideLanes::new(
             self.parts.side.clone(),

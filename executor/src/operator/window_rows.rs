@@ -15,6 +15,7 @@ use super::Output;
 use super::emit::batch_of;
 use super::event_time::{milliseconds, split_late, split_times};
 use super::state_rows::StateRows;
+use crate::memory::batch_bytes;
 
 /// Windows given by columns in processing time wait this long after their end, since their rows are
 /// sent on only when the window has ended.
@@ -148,7 +149,7 @@ impl WindowRows {
     }
 
     fn hold(&mut self, window: Window, rows: RecordBatch) {
-        self.bytes += rows.get_array_memory_size();
+        self.bytes += batch_bytes(&rows);
         self.batches.entry(window).or_default().push(rows);
     }
 
@@ -162,7 +163,7 @@ impl WindowRows {
         let Some(batches) = self.batches.remove(&window) else {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.rows)));
         };
-        let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let bytes: usize = batches.iter().map(batch_bytes).sum();
         self.bytes = self.bytes.saturating_sub(bytes);
         arrow::compute::concat_batches(&self.rows, &batches).map_err(super::evaluate::internal)
     }

@@ -169,7 +169,7 @@ impl Candidates {
     }
 
     fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        self.batches.iter().map(crate::memory::batch_bytes).sum()
     }
 }
 

@@ -12,6 +12,7 @@ use qanat_proto::control::{EdgeCount, OperatorReport};
 use qanat_proto::ids::{Epoch, KeyGroupRange, OperatorId, SubtaskId};
 use qanat_proto::receipt::{OperatorCounts, RowSum};
 use qanat_proto::{Error, Place, Result};
+use qanat_storage::env::Env;
 use qanat_storage::state::TableDelta;
 
 use crate::checkpoint::{SnapshotWriter, TableFiles};
@@ -60,6 +61,14 @@ pub struct ChainContext {
     pub reporter: Reporter,
     pub memory: Arc<JobMemory>,
     pub snapshots: SnapshotWriter,
+    pub env: Env,
+}
+
+impl ChainContext {
+    /// Tells this thread's expressions what time it is, once per quantum.
+    pub fn set_clock(&self) {
+        qanat_sql::functions::clock::set_now(self.env.clock.now_ms(), self.env.entropy.u64());
+    }
 }
 
 pub struct Chain {

@@ -251,6 +251,8 @@ impl Pool {
             let shared = pool.shared.clone();
             let worker = std::thread::Builder::new()
                 .name(format!("compute-{index}"))
+                // Expressions are evaluated recursively, as deep as the planner lets them be.
+                .stack_size(16 << 20)
                 .spawn(move || shared.work())
                 .map_err(|e| Error::io("start a compute thread", &e))?;
             pool.workers.push(worker);

@@ -400,6 +400,7 @@ impl Task for SourceTask {
         if self.failed {
             return Step::Done;
         }
+        self.chain.context.set_clock();
         self.work().unwrap_or_else(|error| {
             self.failed = true;
             let error = error.or_at(|| Place::Named(self.table.clone()));

@@ -185,6 +185,7 @@ impl Task for SubtaskTask {
         if self.failed {
             return Step::Done;
         }
+        self.chain.context.set_clock();
         self.work().unwrap_or_else(|error| {
             self.failed = true;
             self.chain.context.reporter.fail(None, error);

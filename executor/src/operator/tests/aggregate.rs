@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_expr::{col, lit};
 use proptest::prelude::*;
@@ -333,7 +333,7 @@ fn snapshots_hold_only_what_changed() {
         let mut operator = make(&node, variant, (1, 0));
         let mut out = Output::default();
         let many: Vec<(i64, Row)> = (0..100).map(|k| (5, (Some(k), None, Some(1), None))).collect();
-        let mut upserts = |operator: &mut BoxedOperator| -> usize {
+        let upserts = |operator: &mut BoxedOperator| -> usize {
             operator.snapshot().expect("snapshots")[0].upserts.iter().map(RecordBatch::num_rows).sum()
         };
         operator.process(0, rows(&many), &mut out).expect("processes");
