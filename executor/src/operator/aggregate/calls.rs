@@ -235,7 +235,7 @@ impl Call {
             Some(slot) => Some(take(&inputs.columns[slot], &order, None)?),
             None => None,
         };
-        let filter = filter.as_ref().map(|f| arrow::array::AsArray::as_boolean(f));
+        let filter = filter.as_ref().map(arrow::array::AsArray::as_boolean);
         let mut batch = self.accumulator()?;
         batch.update_batch(&sorted, &sorted_groups, filter, total_groups)?;
         let states = batch.state(EmitTo::All)?;

@@ -3,6 +3,7 @@
 //! States and results are the same columns that DataFusion's accumulators give, so the two kinds of
 //! table are exchangeable.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
@@ -179,26 +180,25 @@ impl IntegerTable {
         let plan = Arc::clone(&self.plan);
         let flags = if changed && plan.track_changes { CHANGED } else { 0 };
         self.look_up(&states.keys, states.rows, flags)?;
+        // A state that is not NULL says so by its group's flag.
+        let all = NullBuffer::new_valid(states.rows);
         for step in &plan.steps {
             let column = &states.states[step.state];
             let present = column.nulls().filter(|n| n.null_count() > 0);
             match step.kind {
                 Kind::CountRows | Kind::Count => {
                     let values = column.as_primitive::<Int64Type>().values().iter().copied();
-                    self.add_integers(step, step.offset, values, present);
+                    self.add_counts(step, values, present);
                 }
                 Kind::AverageFloat => {
                     let counts = column.as_primitive::<UInt64Type>().values().iter().map(|v| *v as i64);
-                    self.add_integers(step, step.offset, counts, present);
+                    self.add_counts(step, counts, present);
                     let sums = &states.states[step.state + 1];
-                    let present = sums.nulls().filter(|n| n.null_count() > 0);
+                    let present = sums.nulls().unwrap_or(&all);
                     let sums = sums.as_primitive::<Float64Type>().values().iter().copied();
-                    self.add_floats(step, step.offset + 1, sums, present);
+                    self.add_floats(step, step.offset + 1, sums, Some(present));
                 }
-                _ => {
-                    let all = NullBuffer::new_valid(states.rows);
-                    self.fold(step, column, Some(present.unwrap_or(&all)))?;
-                }
+                _ => self.fold(step, column, Some(present.unwrap_or(&all)))?,
             }
         }
         Ok(())
@@ -386,6 +386,17 @@ impl IntegerTable {
         self.fold_iter(step, offset, values, present, |sum, v| *sum = sum.wrapping_add(v as u64));
     }
 
+    /// Adds counts of a first phase, which says nothing of the value beside them.
+    fn add_counts(&mut self, step: &Step, counts: impl Iterator<Item = i64>, present: Option<&NullBuffer>) {
+        let add = |sum: &mut u64, v: i64| *sum = sum.wrapping_add(v as u64);
+        match present {
+            None => self.records.each(&self.bases, step.offset, counts, add),
+            Some(present) => {
+                self.records.each_valid(&self.bases, step.offset, counts, |i| present.is_valid(i), 0, add);
+            }
+        }
+    }
+
     fn add_floats(
         &mut self,
         step: &Step,
@@ -428,13 +439,13 @@ fn max_integer(max: &mut u64, value: i64) {
 
 /// As DataFusion's `min`: a value that does not compare (NaN) replaces what was there.
 fn min_float(min: &mut u64, value: f64) {
-    if !(value >= f64::from_bits(*min)) {
+    if matches!(value.partial_cmp(&f64::from_bits(*min)), Some(Ordering::Less) | None) {
         *min = value.to_bits();
     }
 }
 
 fn max_float(max: &mut u64, value: f64) {
-    if !(value <= f64::from_bits(*max)) {
+    if matches!(value.partial_cmp(&f64::from_bits(*max)), Some(Ordering::Greater) | None) {
         *max = value.to_bits();
     }
 }

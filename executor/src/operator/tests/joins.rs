@@ -55,7 +55,7 @@ fn joined(kind: JoinKind) -> SchemaRef {
 /// (kept rows of each side with window starts) to the answer.
 fn nested_loops(kind: JoinKind, has_keys: bool, has_filter: bool, kept: &[Vec<(i64, Row)>; 2]) -> Vec<String> {
     let show = |(t, row): &(i64, Row)| {
-        let key = row.0.map_or("-".to_owned(), |k| k.to_string());
+        let key = row.0.map_or_else(|| "-".to_owned(), |k| k.to_string());
         format!("{key}|{}|{}|{}", row.1, shown(window_start(*t)), shown(window_start(*t) + SIZE))
     };
     let pairs = |l: &(i64, Row), r: &(i64, Row)| {
@@ -86,7 +86,7 @@ fn nested_loops(kind: JoinKind, has_keys: bool, has_filter: bool, kept: &[Vec<(i
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn window_joins_equal_nested_loops(
@@ -181,7 +181,7 @@ mod lookup {
             prop_assert!(join.process(0, rows(&l, &left), &mut out).is_err(), "no table yet");
             join.load(1, vec![rows(&r, &right[..right.len() / 2]), rows(&r, &right[right.len() / 2..])]).expect("loads");
             join.process(0, rows(&l, &left), &mut out).expect("processes");
-            let show = |row: &Row| format!("{}|{}", row.0.map_or("-".to_owned(), |k| k.to_string()), row.1);
+            let show = |row: &Row| format!("{}|{}", row.0.map_or_else(|| "-".to_owned(), |k| k.to_string()), row.1);
             let mut expected = Vec::new();
             for l in &left {
                 let partners = right.iter().filter(|r| l.0.is_some() && l.0 == r.0 && (!has_filter || l.1 < r.1));

@@ -20,6 +20,9 @@ use crate::operator::aggregate::session::{SessionAggregate, SessionWindow};
 /// key, value.
 type Row = (Option<i64>, i64);
 
+/// key, start, end, and (time, value) of its rows.
+type Session = (Option<i64>, i64, i64, Vec<(i64, i64)>);
+
 fn input() -> SchemaRef {
     schema(&[("k", DataType::Int64), ("v", DataType::Int64), ("t", timestamp())])
 }
@@ -63,8 +66,8 @@ impl Oracle {
     }
 
     /// key, start, end and rows of each session.
-    fn sessions(&self) -> Vec<(Option<i64>, i64, i64, Vec<(i64, i64)>)> {
-        let mut sessions: Vec<(Option<i64>, i64, i64, Vec<(i64, i64)>)> = Vec::new();
+    fn sessions(&self) -> Vec<Session> {
+        let mut sessions: Vec<Session> = Vec::new();
         for (key, rows) in &self.kept {
             let mut rows = rows.clone();
             rows.sort_unstable();
@@ -94,11 +97,11 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 fn show_key(key: Option<i64>) -> String {
-    key.map_or("-".to_owned(), |k| k.to_string())
+    key.map_or_else(|| "-".to_owned(), |k| k.to_string())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn session_aggregates_equal_the_batch_answer(steps in steps(1, row()), gap in 1_i64..9, lateness in 0_i64..9) {
@@ -132,7 +135,7 @@ proptest! {
             let context = context(vec![input()], vec![vec![0]], output.clone(), subtask);
             Box::new(SessionAggregate::new(&node, gap, 2, TimeDomain::Event, context).expect("builds"))
         });
-        let line = |(key, start, end, rows): (Option<i64>, i64, i64, Vec<(i64, i64)>)| {
+        let line = |(key, start, end, rows): Session| {
             let values: Vec<i64> = rows.iter().map(|(_, v)| *v).collect();
             let max = values.iter().max().copied().unwrap_or_default();
             let sum = values.iter().sum::<i64>();

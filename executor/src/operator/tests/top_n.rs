@@ -63,7 +63,7 @@ fn node(descending: bool, nulls_first: bool, limit: usize, skip: usize) -> Windo
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_first_rows_are_those_of_a_sort(
@@ -93,7 +93,7 @@ proptest! {
                 (order.is_none() != nulls_first, by_value, *id)
             });
             for (rank, ((_, order), id)) in rows.iter().enumerate().take(limit).skip(skip) {
-                let order = order.map_or("-".to_owned(), |o| o.to_string());
+                let order = order.map_or_else(|| "-".to_owned(), |o| o.to_string());
                 expected.push(format!("{partition}|{order}|{id}|{}|{}|{}", shown(start), shown(start + SIZE), rank + 1));
             }
         }
@@ -120,5 +120,5 @@ fn rows_that_cannot_win_are_thrown_away() {
     assert!(kept < 10_000, "{kept} rows are kept for 6 answers");
     top.on_watermark(10, &mut out).expect("fires");
     assert_eq!(out.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 6);
-    assert!(lines(&out.batches)[0].contains("29999"));
+    assert!(lines(&out.batches).iter().any(|line| line.contains("|29999|")));
 }

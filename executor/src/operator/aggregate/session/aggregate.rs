@@ -312,10 +312,9 @@ impl SessionAggregate {
         let parts: Vec<Part> = self.book.sessions.values().flat_map(|session| session.parts.iter().copied()).collect();
         let columns = self.states.gather(&parts).map_err(|e| self.error(&e))?;
         self.states.replace(columns, parts.len());
-        let mut row = 0;
-        for part in self.book.sessions.values_mut().flat_map(|session| &mut session.parts) {
-            *part = (0, row);
-            row += 1;
+        let owned = self.book.sessions.values_mut().flat_map(|session| &mut session.parts);
+        for (row, part) in owned.enumerate() {
+            *part = (0, row as u32);
         }
         Ok(())
     }

@@ -301,10 +301,9 @@ impl SessionWindow {
         let parts: Vec<Part> = self.book.sessions.values().flat_map(|session| session.parts.iter().copied()).collect();
         let columns = self.rows.gather(&parts).map_err(internal)?;
         self.rows.replace(columns, parts.len());
-        let mut row = 0;
-        for part in self.book.sessions.values_mut().flat_map(|session| &mut session.parts) {
-            *part = (0, row);
-            row += 1;
+        let owned = self.book.sessions.values_mut().flat_map(|session| &mut session.parts);
+        for (row, part) in owned.enumerate() {
+            *part = (0, row as u32);
         }
         Ok(())
     }
