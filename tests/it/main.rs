@@ -1,0 +1,22 @@
+//! Tests of the `qanat` binary as a black box: scripts and input files in, committed files and receipts
+//! out. Nothing here uses a crate of the workspace, so that what is expected never comes from what is
+//! tested.
+//!
+//! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
+//! - `property`: random tables and random window queries against a row-by-row oracle.
+//! - `failpoints`: the process dies at every named moment of an epoch, and the answer stays.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod case;
+mod compare;
+mod csv;
+mod failpoints;
+mod folder;
+mod process;
+mod property;
+mod rng;
+mod sink;
+mod slt;
+mod timestamp;
+mod ways;

@@ -1,0 +1,195 @@
+//! An independent reader of the file sink: it takes the committed cut from the commit records, as
+//! `docs/file-sink.md` tells a reader to, and checks on the way that every record is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use arrow::record_batch::RecordBatch;
+use serde_json::Value;
+
+use crate::compare::{Cell, Row};
+use crate::csv;
+
+/// The committed rows of a folder, columns in the table's order.
+pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    let mut named = BTreeSet::new();
+    let mut chains: BTreeMap<PathBuf, Vec<(u64, Option<u64>)>> = BTreeMap::new();
+    for path in walk(&folder.join("_commits"), &|_| true) {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let fail = |what: &str| format!("{}: {what}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|e| fail(&e.to_string()))?;
+        let record: Value = serde_json::from_str(&text).map_err(|e| fail(&e.to_string()))?;
+        let epoch = record["epoch"].as_u64().ok_or_else(|| fail("no epoch"))?;
+        chains.entry(path.parent().unwrap().to_owned()).or_default().push((epoch, record["previous"].as_u64()));
+        for file in record["files"].as_array().ok_or_else(|| fail("no files"))? {
+            let name = file["path"].as_str().ok_or_else(|| fail("a file without a path"))?;
+            if !named.insert(name.to_owned()) {
+                return Err(fail(&format!("`{name}` is named twice")));
+            }
+            let bytes = std::fs::read(folder.join(name)).map_err(|e| fail(&format!("`{name}`: {e}")))?;
+            if file["bytes"].as_u64() != Some(bytes.len() as u64) {
+                return Err(fail(&format!("`{name}` has {} bytes, the record says {}", bytes.len(), file["bytes"])));
+            }
+            let read = read_file(name, &bytes, &record).map_err(|e| fail(&e))?;
+            if file["rows"].as_u64() != Some(read.len() as u64) {
+                return Err(fail(&format!("`{name}` has {} rows, the record says {}", read.len(), file["rows"])));
+            }
+            rows.extend(read);
+        }
+    }
+    for (operator, mut records) in chains {
+        records.sort_unstable();
+        let mut previous = None;
+        for (epoch, says) in records {
+            if says != previous {
+                return Err(format!("{}: record {epoch} follows {says:?}, found {previous:?}", operator.display()));
+            }
+            previous = Some(epoch);
+        }
+    }
+    let visible = visible(folder);
+    if visible != named {
+        let stray: Vec<_> = visible.symmetric_difference(&named).collect();
+        return Err(format!("{}: shown and recorded files differ: {stray:?}", folder.display()));
+    }
+    Ok(rows)
+}
+
+/// The data files that a reader of the folder sees, relative.
+pub(crate) fn visible(folder: &Path) -> BTreeSet<String> {
+    let hidden = |name: &str| name.starts_with(['.', '_']);
+    walk(folder, &|name| !hidden(name))
+        .into_iter()
+        .filter_map(|path| Some(path.strip_prefix(folder).ok()?.to_str()?.to_owned()))
+        .collect()
+}
+
+fn walk(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return found };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_str().is_some_and(wanted) {
+            continue;
+        }
+        if path.is_dir() { found.extend(walk(&path, wanted)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn read_file(name: &str, bytes: &[u8], record: &Value) -> Result<Vec<Row>, String> {
+    let names = |key: &str| -> Vec<String> {
+        let list = record[key].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    let columns: Vec<String> = record["columns"]["fields"]
+        .as_array()
+        .ok_or("no columns")?
+        .iter()
+        .filter_map(|field| field["name"].as_str().map(str::to_owned))
+        .collect();
+    let partitioned = names("partitioned_by");
+    let inside: Vec<&String> = columns.iter().filter(|column| !partitioned.contains(column)).collect();
+    let encoding = &record["encoding"];
+    let bytes = decompress(bytes, encoding["compression"].as_str().unwrap_or("none"))?;
+    let cells: Vec<BTreeMap<String, Cell>> = match encoding["kind"].as_str() {
+        Some("csv") => read_csv(&bytes, encoding, &inside)?,
+        Some("json") => {
+            let text = String::from_utf8(bytes).map_err(|e| e.to_string())?;
+            text.lines().map(json_cells).collect::<Result<_, _>>()?
+        }
+        Some("parquet") => {
+            let reader =
+                parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
+                    .and_then(|builder| builder.build())
+                    .map_err(|e| e.to_string())?;
+            batches(&reader.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?)?
+        }
+        Some("arrow") => {
+            let reader = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None)
+                .map_err(|e| e.to_string())?;
+            batches(&reader.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?)?
+        }
+        kind => return Err(format!("unknown encoding {kind:?}")),
+    };
+    let keys: BTreeMap<&str, Cell> = name.split('/').filter_map(|part| part.split_once('=')).map(partition).collect();
+    let row = |mut cells: BTreeMap<String, Cell>| -> Row {
+        let mut take = |column: &String| match keys.get(column.as_str()) {
+            Some(cell) if partitioned.contains(column) => cell.clone(),
+            _ => cells.remove(column).flatten(),
+        };
+        columns.iter().map(&mut take).collect()
+    };
+    Ok(cells.into_iter().map(row).collect())
+}
+
+/// A folder `key=value`; none of the tests' values needs the `%XX` writing.
+fn partition<'a>((key, value): (&'a str, &'a str)) -> (&'a str, Cell) {
+    (key, (value != "__HIVE_DEFAULT_PARTITION__").then(|| value.to_owned()))
+}
+
+fn decompress(bytes: &[u8], how: &str) -> Result<Vec<u8>, String> {
+    match how {
+        "gzip" => {
+            let mut plain = Vec::new();
+            flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).map_err(|e| e.to_string())?;
+            Ok(plain)
+        }
+        "zstd" => zstd::decode_all(bytes).map_err(|e| e.to_string()),
+        _ => Ok(bytes.to_vec()),
+    }
+}
+
+fn read_csv(bytes: &[u8], encoding: &Value, columns: &[&String]) -> Result<Vec<BTreeMap<String, Cell>>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
+    let one = |key: &str| encoding[key].as_str().and_then(|text| text.chars().next());
+    let null = encoding["null_literal"].as_str().unwrap_or_default();
+    let mut lines = csv::read(text, one("delimiter").unwrap_or(','), one("quote"), null);
+    if encoding["header"].as_bool() == Some(true) {
+        if lines.is_empty() {
+            return Err("no header".to_owned());
+        }
+        let header = lines.remove(0);
+        if !header.iter().map(Option::as_deref).eq(columns.iter().map(|column| Some(column.as_str()))) {
+            return Err(format!("header {header:?}, columns {columns:?}"));
+        }
+    }
+    let named = |line: Vec<Cell>| {
+        if line.len() == columns.len() {
+            Ok(columns.iter().map(|column| (*column).clone()).zip(line).collect())
+        } else {
+            Err(format!("a line of {} cells for {} columns: {line:?}", line.len(), columns.len()))
+        }
+    };
+    lines.into_iter().map(named).collect()
+}
+
+fn json_cells(line: &str) -> Result<BTreeMap<String, Cell>, String> {
+    match serde_json::from_str(line) {
+        Ok(Value::Object(map)) => Ok(map.into_iter().map(|(name, value)| (name, cell(value))).collect()),
+        Ok(other) => Err(format!("not an object: {other}")),
+        Err(e) => Err(format!("{e}: {line}")),
+    }
+}
+
+/// A JSON value as a cell: nested values stay JSON.
+pub(crate) fn cell(value: Value) -> Cell {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+fn batches(batches: &[RecordBatch]) -> Result<Vec<BTreeMap<String, Cell>>, String> {
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    writer.write_batches(&batches.iter().collect::<Vec<_>>()).map_err(|e| e.to_string())?;
+    writer.finish().map_err(|e| e.to_string())?;
+    let text = String::from_utf8(writer.into_inner()).map_err(|e| e.to_string())?;
+    text.lines().map(json_cells).collect()
+}
