@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qanat_proto::control::{EdgeCount, OperatorReport, SubtaskReport};
-use qanat_proto::graph::OperatorKind;
+use qanat_proto::graph::{AssignWindowNode, OperatorKind, WindowShape};
 use qanat_proto::ids::{Epoch, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, OperatorState, SinkChannel, SourceState, TableState};
 use qanat_proto::physical::{PhysicalGraph, Routing};
@@ -206,6 +206,8 @@ fn role(kind: &OperatorKind) -> &'static str {
     match kind {
         OperatorKind::Source(_) => "source",
         OperatorKind::Calc(_) => "stateless",
+        // Sessions keep their rows until they close.
+        OperatorKind::AssignWindow(AssignWindowNode { shape: WindowShape::Session { .. }, .. }) => "windowed",
         OperatorKind::Unnest(_) | OperatorKind::AssignWindow(_) | OperatorKind::LookupJoin(_) => "expanding",
         OperatorKind::WindowAggregate(_) | OperatorKind::WindowJoin(_) | OperatorKind::WindowTopN(_) => "windowed",
         OperatorKind::Sink(_) => "sink",
