@@ -29,6 +29,11 @@ const QUEUE: usize = 1_024;
 pub struct TableFiles(Mutex<Vec<Table>>);
 
 impl TableFiles {
+    /// A single table, restored by the caller.
+    pub fn of(table: Table) -> Self {
+        Self(Mutex::new(vec![table]))
+    }
+
     /// Reads the rows of the restore point into the operator, key groups of `range` only.
     ///
     /// # Errors

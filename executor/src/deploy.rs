@@ -19,6 +19,7 @@ use qanat_proto::physical::{
 };
 use qanat_proto::receipt::{OperatorCounts, RowSum};
 use qanat_proto::{Error, Result, limits};
+use qanat_storage::state::Table;
 
 use crate::checkpoint::{SnapshotWriter, TableFiles};
 use crate::lookup;
@@ -139,7 +140,7 @@ impl GenerationParts<'_> {
         for (operator, node) in deployment.graph.sources() {
             sources.insert(operator.id, self.open_source(node)?);
         }
-        let lookups = lookup::load_all(self.config, deployment)?;
+        let lookups = self.lookups()?;
         let snapshots =
             SnapshotWriter::start(self.config.checkpoints.clone(), self.reporter.clone(), &generation.threads)?;
         let context = BuildContext {
@@ -158,7 +159,30 @@ impl GenerationParts<'_> {
                 context.build_task(task, index, &mut wiring, &mut generation)?;
             }
         }
+        for (id, lookup) in &context.lookups {
+            if let (Some(refresh), Some(operator)) = (&lookup.refresh, deployment.graph.operator(*id)) {
+                self.spawn_refresh(operator, lookup.version.number, refresh.clone(), &generation)?;
+            }
+        }
         Ok(generation)
+    }
+
+    /// The table of every lookup join: the version of the restore point, or read from its origin.
+    fn lookups(&self) -> Result<BTreeMap<OperatorId, Lookup>> {
+        let deployment = self.deployment;
+        let mut lookups = BTreeMap::new();
+        for operator in &deployment.graph.operators {
+            let OperatorKind::LookupJoin(node) = &operator.kind else { continue };
+            let state = deployment.restore.operators.iter().find(|state| state.operator == operator.id);
+            let (saved, restored) = lookup::restore(&self.config.checkpoints, node, state, deployment.restore.key_groups)?;
+            let version = match restored {
+                Some(version) => version,
+                None => lookup::Version { number: 1, rows: lookup::read(self.config, node)? },
+            };
+            let refresh = node.refresh_ms.map(|_| Arc::<lookup::Refresh>::default());
+            lookups.insert(operator.id, Lookup { version, saved, refresh });
+        }
+        Ok(lookups)
     }
 
     fn partial_partitions(
@@ -174,6 +198,23 @@ impl GenerationParts<'_> {
             partitions.insert(operator.id, operator::partial_schema(node, input)?.1);
         }
         Ok(partitions)
+    }
+
+    fn spawn_refresh(
+        &self,
+        operator: &LogicalOperator,
+        version: u64,
+        refresh: Arc<lookup::Refresh>,
+        generation: &Generation,
+    ) -> Result<()> {
+        let OperatorKind::LookupJoin(node) = &operator.kind else { return Ok(()) };
+        let Some(interval) = node.refresh_ms.map(Duration::from_millis) else { return Ok(()) };
+        let (config, node, stop) = (self.config.clone(), node.clone(), generation.stop.clone());
+        let thread = lane::spawn("lookup".to_owned(), self.reporter.clone(), move || {
+            lookup::refresh_until_stopped(&config, &node, interval, version, &refresh, &stop)
+        })?;
+        generation.threads.add_source(thread);
+        Ok(())
     }
 
     fn open_source(&self, node: &SourceNode) -> Result<Arc<dyn Source>> {
@@ -262,6 +303,13 @@ impl Wiring {
     }
 }
 
+/// A lookup table as a generation starts with it.
+struct Lookup {
+    version: lookup::Version,
+    saved: Table,
+    refresh: Option<Arc<lookup::Refresh>>,
+}
+
 struct BuildContext<'a> {
     parts: &'a GenerationParts<'a>,
     physical: &'a PhysicalGraph,
@@ -270,7 +318,7 @@ struct BuildContext<'a> {
     partitions: BTreeMap<OperatorId, Vec<usize>>,
     sources: BTreeMap<OperatorId, Arc<dyn Source>>,
     source_metrics: BTreeMap<OperatorId, Arc<SourceMetrics>>,
-    lookups: lookup::Loaded,
+    lookups: BTreeMap<OperatorId, Lookup>,
     memory: Arc<JobMemory>,
     snapshots: SnapshotWriter,
 }
@@ -398,6 +446,7 @@ impl BuildContext<'_> {
             children: Vec::new(),
             routers,
             files,
+            refresh: self.lookups.get(&id).and_then(|lookup| lookup.refresh.clone()),
             watermark,
             counts: OperatorCounts::default(),
             state_bytes: 0,
@@ -457,7 +506,12 @@ impl BuildContext<'_> {
             batch_rows: limits::BATCH_ROWS,
         };
         let mut operator = operator::build(logical, physical.phase, &raw_input, context)?;
-        self.lookups.give(physical.id, operator.as_mut())?;
+        if let Some(lookup) = self.lookups.get(&physical.id) {
+            operator.load(lookup.version.number, lookup.version.rows.clone())?;
+            // All subtasks hold the same table; the owner of key group 0 saves it.
+            let files = (range.start == 0).then(|| Arc::new(TableFiles::of(lookup.saved.clone())));
+            return Ok((operator, files, i64::MIN));
+        }
         let specs = operator.tables();
         if specs.is_empty() {
             return Ok((operator, None, i64::MIN));

@@ -1,50 +1,45 @@
-//! Loading lookup tables: read whole before the first probe.
+//! Lookup tables: read whole before the first probe, saved with the checkpoint, refreshed at a barrier.
+//!
+//! The rows that a job joins with are part of its state: version and rows are saved when they are
+//! loaded, and a restored job goes on with exactly these (I12). A refresh reads the table again in the
+//! background; the new version takes effect at one barrier for all subtasks, and the snapshot of that
+//! barrier holds it.
 
-use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use qanat_connectors::contract::{ReadOutcome, ReadRequest, StopFlag};
-use qanat_proto::control::Deployment;
-use qanat_proto::graph::{LookupJoinNode, OperatorKind};
-use qanat_proto::ids::OperatorId;
+use qanat_proto::graph::LookupJoinNode;
+use qanat_proto::ids::{Epoch, KeyGroupRange};
+use qanat_proto::manifest::{OperatorState, StateFile};
 use qanat_proto::{Code, Error, Place, Result, limits};
+use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::env::Clock;
+use qanat_storage::state::Table;
 
 use crate::node::NodeConfig;
-use crate::operator::Operator;
+use crate::operator::lookup_join::saved_table;
 
-/// The lookup tables of a job, loaded.
-pub struct Loaded(BTreeMap<OperatorId, Vec<RecordBatch>>);
-
-impl Loaded {
-    /// Gives an operator its table, if it has one.
-    ///
-    /// # Errors
-    /// What the operator says of the rows.
-    pub fn give(&self, id: OperatorId, operator: &mut dyn Operator) -> Result<()> {
-        match self.0.get(&id) {
-            Some(rows) => operator.load(1, rows.clone()),
-            None => Ok(()),
-        }
-    }
+/// A version of a lookup table.
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub number: u64,
+    /// In the schema that `LookupJoinNode::projection` gives.
+    pub rows: Vec<RecordBatch>,
 }
 
-/// Reads every lookup table of a job.
+/// Reads a lookup table from its origin.
 ///
 /// # Errors
 /// What the connector says; E0210 for a record that cannot be decoded, whatever the table's policy: a
 /// join with part of a table would be wrong without a word.
-pub fn load_all(config: &NodeConfig, deployment: &Deployment) -> Result<Loaded> {
-    let mut loaded = BTreeMap::new();
-    for operator in &deployment.graph.operators {
-        if let OperatorKind::LookupJoin(node) = &operator.kind {
-            let rows = load(config, node).map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))?;
-            loaded.insert(operator.id, rows);
-        }
-    }
-    Ok(Loaded(loaded))
+pub fn read(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> {
+    read_rows(config, node).map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))
 }
 
-fn load(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> {
+fn read_rows(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> {
     let request = ReadRequest {
         projection: node.projection.clone(),
         metadata: Vec::new(),
@@ -75,4 +70,95 @@ fn load(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> 
         }
     }
     Ok(batches)
+}
+
+/// The version of the restore point, and its state table: the table is empty and the version None if
+/// none was saved.
+///
+/// # Errors
+/// E0301 for a missing or damaged file.
+pub fn restore(
+    store: &CheckpointStore,
+    node: &LookupJoinNode,
+    state: Option<&OperatorState>,
+    key_groups: u16,
+) -> Result<(Table, Option<Version>)> {
+    let loaded = node.table.physical.project(&node.projection);
+    let loaded = Arc::new(loaded.map_err(|e| Error::internal(format!("columns of a lookup table: {e}")))?);
+    let spec = saved_table(&loaded);
+    let saved = state.and_then(|state| state.tables.iter().find(|table| table.name == spec.name));
+    let files: &[StateFile] = saved.map_or(&[], |table| &table.files);
+    let range = KeyGroupRange { start: 0, end: key_groups };
+    let mut table = Table::restored(spec, range, files);
+    if saved.is_none() {
+        return Ok((table, None));
+    }
+    let mut version = Version { number: 1, rows: Vec::new() };
+    table.read(store, &mut |rows| {
+        let versions = rows.column(1).as_primitive::<Int64Type>();
+        if let Some(number) = arrow::compute::max(versions) {
+            version.number = u64::try_from(number).unwrap_or(1);
+        }
+        let columns: Vec<usize> = (2..rows.num_columns()).collect();
+        let rows = rows.project(&columns).map_err(|e| Error::internal(format!("columns of a lookup table: {e}")))?;
+        version.rows.push(rows);
+        Ok(())
+    })?;
+    Ok((table, Some(version)))
+}
+
+/// Hands a new version to all subtasks of one operator at the same barrier.
+#[derive(Default)]
+pub struct Refresh(Mutex<Handover>);
+
+#[derive(Default)]
+struct Handover {
+    /// The highest epoch that any subtask has begun to seal.
+    sealing: Epoch,
+    /// A version and the first epoch at whose barrier it is taken.
+    next: Option<(Epoch, Version)>,
+}
+
+impl Refresh {
+    fn lock(&self) -> MutexGuard<'_, Handover> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers a version. It takes effect at the first barrier that no subtask has begun to seal.
+    pub fn offer(&self, version: Version) {
+        let mut handover = self.lock();
+        handover.next = Some((handover.sealing.next(), version));
+    }
+
+    /// The version to take at the barrier of `epoch`, if it is newer than `held`.
+    pub fn take(&self, epoch: Epoch, held: u64) -> Option<Version> {
+        let mut handover = self.lock();
+        handover.sealing = handover.sealing.max(epoch);
+        let (from, version) = handover.next.as_ref()?;
+        (*from <= epoch && version.number > held).then(|| version.clone())
+    }
+}
+
+/// Reads the table again and again until it is told to stop.
+pub fn refresh_until_stopped(
+    config: &NodeConfig,
+    node: &LookupJoinNode,
+    interval: Duration,
+    mut version: u64,
+    refresh: &Refresh,
+    stop: &StopFlag,
+) -> Result<()> {
+    let clock: &Arc<dyn Clock> = &config.env.clock;
+    let mut due = clock.monotonic() + interval;
+    while !stop.is_set() {
+        let now = clock.monotonic();
+        if now < due {
+            std::thread::park_timeout((due - now).min(Duration::from_millis(50)));
+            continue;
+        }
+        version += 1;
+        refresh.offer(Version { number: version, rows: read(config, node)? });
+        due = clock.monotonic() + interval;
+    }
+    Ok(())
 }

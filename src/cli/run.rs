@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam::channel::{Receiver, Select, bounded, tick};
 use qanat_connectors::contract::Opener;
 use qanat_coordinator::{JobEvent, NewJob};
-use qanat_coordinator_core::state::JobStatus;
+use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::deploy::{initial_splits, read_request};
 use qanat_proto::graph::{JobGraph, OperatorKind};
 use qanat_proto::ids::{Epoch, Generation, JobId};
@@ -95,8 +95,9 @@ impl Run {
             embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
             jobs.push(Running { id, name, events, last: None, ended: None });
         }
-        planned.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        watch(&embedded, &mut jobs, Progress::new(format == Format::Table))?;
+        let progress = Progress::new(format == Format::Table);
+        planned.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
+        watch(&embedded, &mut jobs, progress)?;
         let elapsed = env.clock.monotonic().saturating_sub(started);
         finish(&jobs, elapsed, format)
     }
@@ -132,15 +133,18 @@ impl Run {
 fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settings: &JobSettings) -> Result<JobId> {
     let digest = digest(graph);
     let state = embedded.coordinator.state()?;
-    let resumable = state.jobs.iter().find(|(_, job)| job.name == name.as_str() && job.status != JobStatus::Finished);
-    if let Some((id, job)) = resumable {
-        if job.script_digest != digest {
-            return Err(Error::new(Code::ForeignState, format!("job `{name}` was started from another script"))
-                .at(Place::Named(name.to_string()))
-                .hint("run the script it was started from, or give this one another --name or --state"));
-        }
+    let same_name = state.jobs.iter().filter(|(_, job)| job.name == name.as_str());
+    let resumable: Vec<_> = same_name.filter(|(_, job)| job.status != JobStatus::Finished).collect();
+    if let Some((id, _)) = resumable.iter().find(|(_, job)| job.script_digest == digest) {
         tracing::info!(job = %id, "resuming");
-        return Ok(*id);
+        return Ok(**id);
+    }
+    // A script that failed before it wrote anything leaves nothing behind to go on from.
+    let never_wrote = |job: &Job| matches!(job.status, JobStatus::Failed { .. }) && !job.has_output;
+    if resumable.iter().any(|(_, job)| !never_wrote(job)) {
+        return Err(Error::new(Code::ForeignState, format!("job `{name}` was started from another script"))
+            .at(Place::Named(name.to_string()))
+            .hint("run the script it was started from, or give this one another --name or --state"));
     }
     let id = JobId(env.entropy.u128());
     let mut sources = Vec::new();
@@ -232,7 +236,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
             while let Ok(event) = job.events.try_recv() {
                 match event {
                     JobEvent::Committed(manifest) => job.last = Some(manifest),
-                    JobEvent::GenerationFailed(error) => progress.note(&format!("restarting after: {error}")),
+                    JobEvent::GenerationFailed(error) => progress.note(&format!("attempt failed: {error}")),
                     JobEvent::CommitSlow(error) => progress.note(&error.to_string()),
                     JobEvent::Ended(status) => job.ended = Some(status),
                 }

@@ -3,7 +3,7 @@
 //! It enforces the epoch protocol by itself: a driver that proposes nonsense, late or twice is refused
 //! with a reason and changes nothing.
 
-use qanat_proto::Error;
+use qanat_proto::{Error, Place};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
@@ -133,6 +133,7 @@ impl State {
             generation_open: false,
             restore_point: Epoch(0),
             has_claimed: false,
+            has_output: false,
             stop_requested: false,
             closing: None,
             claims: [(Epoch(0), epoch_zero)].into(),
@@ -185,7 +186,12 @@ fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed) -> Res
         job.closing = Some(Outcome::Stopped);
     }
     job.has_claimed = true;
-    job.last_failure = None;
+    job.has_output |= !claim.handles.is_empty();
+    // Progress forgives what came before it, except an error at a certain record: the epochs in between
+    // did not get past that record.
+    if !job.last_failure.as_ref().is_some_and(|(error, _)| is_at_record(error)) {
+        job.last_failure = None;
+    }
     job.claims.insert(epoch, claim);
     Ok(Applied::Permit(permit))
 }
@@ -239,6 +245,11 @@ fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
         return close(job, &Outcome::Failed(error.clone()));
     }
     Ok(Applied::Done)
+}
+
+/// Whether an error lies at one record of an origin.
+fn is_at_record(error: &Error) -> bool {
+    matches!(error.place(), Some(Place::Origin { offset: Some(_), .. }))
 }
 
 fn close(job: &mut Job, outcome: &Outcome) -> Result<Applied, Refusal> {

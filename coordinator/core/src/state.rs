@@ -37,6 +37,8 @@ pub struct Job {
     pub restore_point: Epoch,
     /// Whether the newest generation has claimed an epoch.
     pub has_claimed: bool,
+    /// Whether any claim of the job named something a sink prepared.
+    pub has_output: bool,
     /// Set by `StopWithSavepoint`: the next claim is the last (P7).
     pub stop_requested: bool,
     /// Where the job goes when its last claim is committed.

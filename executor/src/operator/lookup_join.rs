@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt16Array, UInt32Array};
 use arrow::compute::{cast, concat_batches, filter, take};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_common::DataFusionError;
 use hashbrown::HashTable;
@@ -12,6 +12,7 @@ use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{JoinKind, LookupJoinNode};
 use qanat_proto::receipt::OperatorCounts;
 use qanat_sql::expr;
+use qanat_storage::state::{TableDelta, TableSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::calc::CalcProgram;
@@ -31,6 +32,11 @@ pub struct LookupJoin {
     joined: SchemaRef,
     keys: RowConverter,
     table: Option<Table>,
+    /// Rows of the version in use as they were loaded, if the next snapshot must save them. Only the
+    /// subtask that owns key group 0 saves: all subtasks hold the same table.
+    unsaved: Option<(u64, Vec<RecordBatch>)>,
+    saves: bool,
+    saved: TableSpec,
     emitter: Emitter,
     counts: OperatorCounts,
 }
@@ -46,6 +52,25 @@ struct Table {
     next: Vec<u32>,
 }
 
+/// Name of the state table that keeps the version in use.
+pub(crate) const TABLE: &str = "lookup";
+
+/// The state table of a lookup table: key group, version, then the loaded columns.
+pub(crate) fn saved_table(loaded: &SchemaRef) -> TableSpec {
+    let mut fields = vec![
+        Arc::new(Field::new("__key_group", DataType::UInt16, false)),
+        Arc::new(Field::new("__version", DataType::Int64, false)),
+    ];
+    fields.extend(loaded.fields().iter().cloned());
+    TableSpec {
+        name: TABLE.to_owned(),
+        schema: Arc::new(Schema::new(fields)),
+        key_columns: 0,
+        time_column: Some(1),
+        append_only: true,
+    }
+}
+
 const END: u32 = u32::MAX;
 
 /// Input rows and right rows that pair up.
@@ -58,6 +83,7 @@ impl LookupJoin {
         }
         let input = &context.inputs[0];
         let loaded = Arc::new(node.table.physical.project(&node.projection).map_err(internal)?);
+        let saved_schema = Arc::clone(&loaded);
         let calc = node.calc.as_ref().map(|calc| CalcProgram::new(calc, &loaded, &context.name)).transpose()?;
         let joined: SchemaRef =
             Arc::new(Schema::new(input.fields().iter().chain(node.right.fields()).cloned().collect::<Vec<_>>()));
@@ -74,6 +100,9 @@ impl LookupJoin {
             filter,
             joined,
             table: None,
+            unsaved: None,
+            saves: context.range.start == 0,
+            saved: saved_table(&saved_schema),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
         })
@@ -208,7 +237,8 @@ impl Operator for LookupJoin {
     }
 
     fn load(&mut self, version: u64, rows: Vec<RecordBatch>) -> Result<()> {
-        let rows = self.right_rows(&rows)?;
+        let loaded = rows;
+        let rows = self.right_rows(&loaded)?;
         if u32::try_from(rows.num_rows()).is_err() {
             return Err(Error::new(qanat_proto::error::Code::MemoryLimit, "a lookup table has more than 2^32 rows"));
         }
@@ -216,8 +246,37 @@ impl Operator for LookupJoin {
         let keys = key_columns(&rows, self.node.on.iter().map(|on| on.1)).map_err(error)?;
         let nulls = any_null(&keys);
         let keys = self.keys_of(&keys).map_err(error)?;
+        if self.saves {
+            self.unsaved = Some((version, loaded));
+        }
         self.table = Some(Table::new(version, rows, keys, |row| nulls.as_ref().is_some_and(|n| n.is_null(row))));
         Ok(())
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        vec![self.saved.clone()]
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
+        let Some((version, rows)) = self.unsaved.take() else { return Ok(Vec::new()) };
+        let version = i64::try_from(version).map_err(|_| Error::internal("a version above 2^63"))?;
+        let mut upserts = Vec::with_capacity(rows.len());
+        for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
+            let count = batch.num_rows();
+            let mut columns: Vec<ArrayRef> = vec![
+                Arc::new(UInt16Array::from_value(0, count)),
+                Arc::new(Int64Array::from_value(version, count)),
+            ];
+            columns.extend(batch.columns().iter().cloned());
+            upserts.push(batch_of(&self.saved.schema, columns, count)?);
+        }
+        // An older version is dead once the newer one is saved.
+        let closed = Some(version - 1);
+        Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes: Vec::new(), closed }])
+    }
+
+    fn lookup_version(&self) -> Option<u64> {
+        self.version()
     }
 
     fn state_bytes(&self) -> usize {

@@ -111,6 +111,11 @@ pub trait Operator: Send {
         Err(qanat_proto::error::Error::internal("an operator without a lookup table was given one"))
     }
 
+    /// The version of the lookup table in use; None without one.
+    fn lookup_version(&self) -> Option<u64> {
+        None
+    }
+
     /// Bytes of state held, for the job's budget.
     fn state_bytes(&self) -> usize {
         0

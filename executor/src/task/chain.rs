@@ -16,6 +16,7 @@ use qanat_storage::env::Env;
 use qanat_storage::state::TableDelta;
 
 use crate::checkpoint::{SnapshotWriter, TableFiles};
+use crate::lookup::Refresh;
 use crate::memory::JobMemory;
 use crate::node::Reporter;
 use crate::operator::{BoxedOperator, Output};
@@ -47,6 +48,8 @@ pub struct Node {
     pub routers: Vec<Router>,
     /// Live state files, for operators with tables.
     pub files: Option<Arc<TableFiles>>,
+    /// New versions of the lookup table, for lookup joins that refresh.
+    pub refresh: Option<Arc<Refresh>>,
     /// Input watermark, ms; `i64::MIN` before the first.
     pub watermark: i64,
     /// Counts of a source or sink; an operator keeps its own.
@@ -189,6 +192,10 @@ impl Chain {
             match &mut node.stage {
                 Stage::Operator(operator) => {
                     counts.add(&operator.take_counts());
+                    let held = operator.lookup_version().unwrap_or(0);
+                    if let Some(version) = node.refresh.as_ref().and_then(|refresh| refresh.take(barrier, held)) {
+                        operator.load(version.number, version.rows)?;
+                    }
                     if let Some(files) = &node.files {
                         snapshots.push((node.id, files.clone(), operator.snapshot()?));
                     }
