@@ -13,6 +13,7 @@
 pub mod failpoint;
 pub mod real;
 pub mod sim;
+pub mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -15,11 +15,11 @@ use qanat_proto::limits::LOG_SEGMENT_BYTES;
 use qanat_proto::names::Name;
 
 use super::codec::long;
-use super::frame::{END_MARK_BYTES, end_mark};
+use super::frame::{END_MARK_BYTES, FrameKind, end_mark};
 use super::group::{GroupCommit, Request};
 use super::index::SparseIndex;
 use super::replay::ReplayTable;
-use super::scan::{index_sealed, scan_segment, walk_headers};
+use super::scan::{index_sealed, scan_on, scan_segment, walk_headers};
 use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged, parse_sequence};
 
 use super::writer::{Active, OwnerToken, Writer};
@@ -247,6 +247,57 @@ impl Partition {
         };
         self.arrived.notify_all();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Looks again at a partition that is open for reading only: shows what its owner, another process,
+    /// has written since, and wakes waiting readers. Returns the end offset. Does nothing where this
+    /// process is the owner.
+    ///
+    /// # Errors
+    /// E0304 if the log is damaged.
+    pub fn refresh(&self) -> Result<u64> {
+        if lock(&self.writer).is_some() {
+            return Ok(self.end_offset());
+        }
+        let (last, end) = {
+            let shared = lock(&self.shared);
+            (shared.segments.back().cloned(), shared.end)
+        };
+        let newest = self.newest_segment()?;
+        let Some(last) = last.filter(|last| newest.is_none_or(|newest| newest <= last.header.sequence)) else {
+            if newest.is_some() {
+                let loaded = self.load(Access::Read)?;
+                // What was indexed while it grew is not all of it.
+                let grown = lock(&self.shared).segments.back().cloned();
+                if let Some(grown) = grown.filter(|grown| grown.sealed.get().is_some()) {
+                    *lock(&grown.index) = None;
+                }
+                self.install(&loaded);
+                self.publish(loaded.end);
+            }
+            return Ok(self.end_offset());
+        };
+        let file = last.file(self.env.disk.as_ref())?;
+        let mut index = lock(&last.index);
+        let now = scan_on(file.as_ref(), &last.path, &last.header, end, |header| {
+            if let (FrameKind::Data, Some(index)) = (header.kind, index.as_mut()) {
+                index.push(header.first_offset, header.position, header.time_max());
+            }
+        })?;
+        drop(index);
+        if now.position > end.position {
+            self.publish(now);
+        }
+        Ok(now.offset)
+    }
+
+    fn newest_segment(&self) -> Result<Option<u64>> {
+        let entries = self
+            .env
+            .disk
+            .list(&self.folder)
+            .map_err(|e| Error::io(format!("list {}", self.folder.display()), &e))?;
+        Ok(entries.iter().filter_map(|entry| parse_sequence(&entry.path, "log")).max())
     }
 
     /// Seals the last segment at `sealed` and adds the next.

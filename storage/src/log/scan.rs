@@ -142,6 +142,37 @@ pub(super) fn scan_segment(
     Ok(Scanned { end, confirmed, index, is_marked: is_marked && is_clean })
 }
 
+/// Follows whole runs from `from`, which lies between two, in a segment that another process writes.
+/// `visit` sees the frames of each whole run.
+pub(super) fn scan_on(
+    file: &dyn File,
+    path: &Path,
+    segment: &SegmentHeader,
+    from: Extent,
+    mut visit: impl FnMut(&FrameHeader),
+) -> Result<Extent> {
+    let length = file.len().map_err(|e| qanat_proto::Error::io(format!("read {}", path.display()), &e))?;
+    let mut window = Window::new(file, path, length, WHOLE_PIECE);
+    let (mut end, mut at) = (from, from);
+    let mut run = RunCheck::default();
+    let mut seen = Vec::new();
+    while let Some(header) = header_at(&mut window, segment.id, at.position)? {
+        let frame = window.get(at.position, header.length as usize)?;
+        let goes_on = header.kind != FrameKind::EndMark && header.first_offset == at.offset;
+        if !goes_on || !header.payload_is_whole(frame) {
+            break;
+        }
+        let Ok(is_whole) = run.add(&header) else { break };
+        at = Extent { position: header.end_position(), offset: header.end_offset() };
+        seen.push(header);
+        if is_whole {
+            end = at;
+            seen.drain(..).for_each(|header| visit(&header));
+        }
+    }
+    Ok(end)
+}
+
 /// Looks through everything after the end for proof that the end was not the end. Returns whether
 /// nothing but zeros follows (after the end mark, if there is one).
 fn refuse_damage(

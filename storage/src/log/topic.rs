@@ -150,6 +150,16 @@ impl Topic {
         self.spec.partitions
     }
 
+    /// The folder it lies in: what to watch in order to follow a topic that another process writes.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of a partition's segments.
+    pub fn folder_of(&self, partition: u32) -> PathBuf {
+        self.partition_folder(partition)
+    }
+
     pub(super) fn env(&self) -> &Env {
         &self.env
     }
