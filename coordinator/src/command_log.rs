@@ -15,6 +15,8 @@ use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 use qanat_storage::log::{AppendOptions, GroupCommit, Start, Topic, TopicSpec, Topics};
 
+const TOPIC: &str = "commands";
+
 /// An open command log. One process writes it: the one that owns the data folder.
 pub struct CommandLog {
     topic: Arc<Topic>,
@@ -30,11 +32,24 @@ impl CommandLog {
     /// E0304 for a damaged log; E0307 for a command of an unknown version.
     pub fn open(env: &Env, folder: &Path) -> Result<(Self, Vec<Command>)> {
         let topics = Topics::open(env.clone(), folder, GroupCommit::spawn()?)?;
-        let topic = topics.get_or_create(&Name::new("commands")?, TopicSpec::new(1))?;
+        let topic = topics.get_or_create(&Name::new(TOPIC)?, TopicSpec::new(1))?;
         let schema = Arc::new(Schema::new(vec![Field::new("command", DataType::Utf8, false)]));
         topic.declare_schema(&schema)?;
-        let commands = read(&topic)?;
+        let commands = read(&topic)?.into_iter().map(|(_, command)| command).collect();
         Ok((Self { topic, schema, _topics: topics }, commands))
+    }
+
+    /// Every command of the log in `folder`, with the time of its append in ms. Takes no part in writing:
+    /// another process may own the log and go on. None if there is no log.
+    ///
+    /// # Errors
+    /// As [`CommandLog::open`].
+    pub fn look(env: &Env, folder: &Path) -> Result<Option<Vec<(i64, Command)>>> {
+        let topics = Topics::open_read_only(env.clone(), folder);
+        match topics.find(&Name::new(TOPIC)?)? {
+            Some(topic) => read(&topic).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Appends one command; durable when it returns.
@@ -51,7 +66,7 @@ impl CommandLog {
     }
 }
 
-fn read(topic: &Arc<Topic>) -> Result<Vec<Command>> {
+fn read(topic: &Arc<Topic>) -> Result<Vec<(i64, Command)>> {
     let end = topic.partition(0)?.end_offset();
     let mut reader = topic.read_from(0, Start::Earliest)?;
     let mut commands = Vec::new();
@@ -59,7 +74,7 @@ fn read(topic: &Arc<Topic>) -> Result<Vec<Command>> {
         let Some(batch) = reader.next(Duration::ZERO, &|| true)? else { break };
         let texts = batch.rows.column(0).as_string_opt::<i32>().ok_or_else(|| unknown("no text"))?;
         for index in 0..texts.len() {
-            commands.push(serde_json::from_str(texts.value(index)).map_err(unknown)?);
+            commands.push((batch.append_ms, serde_json::from_str(texts.value(index)).map_err(unknown)?));
         }
     }
     Ok(commands)

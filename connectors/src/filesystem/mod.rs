@@ -66,6 +66,14 @@ pub const SOURCE_OPTIONS: &[OptionSpec] = &[
 static OPTIONS: LazyLock<Vec<OptionSpec>> =
     LazyLock::new(|| [format::COMMON, SOURCE_OPTIONS, sink::SINK_OPTIONS].concat());
 
+/// The folder that a sink table writes to, its path resolved against `base`.
+///
+/// # Errors
+/// E0204 without a path, E0203 for one that is not local.
+pub fn sink_folder(base: &std::path::Path, table: &TableDescriptor) -> Result<std::path::PathBuf> {
+    sink::folder_of(base, table)
+}
+
 /// The connector's line in the registry.
 pub struct Filesystem;
 

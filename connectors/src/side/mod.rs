@@ -26,7 +26,9 @@ use qanat_storage::log::{TopicSpec, Topics};
 use crate::contract::Sink;
 use crate::log::{LogSink, Routing};
 
-pub use read::{DeadLetterEntry, LateEntry, SideReader, dead_letters_of, late_rows_of};
+pub use read::{
+    DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, dead_letters_of, late_entries, late_rows_of,
+};
 pub use rows::{SideOrigin, dead_letters, dead_rows, late_rows};
 pub use schema::{dead_letter_schema, late_schema, schema};
 

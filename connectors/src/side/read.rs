@@ -80,6 +80,38 @@ impl SideReader {
     }
 }
 
+/// The rows of a batch of late rows, whose first has the offset `first`.
+pub fn late_entries(first: u64, rows: &RecordBatch) -> Vec<LateEntry> {
+    let (event_time, watermark) = (time(rows, 3), time(rows, 4));
+    let entry = |(id, row)| LateEntry {
+        id,
+        job: text(rows, 0, row).unwrap_or_default(),
+        epoch: integer(rows, 1, row).unwrap_or_default(),
+        operator: text(rows, 2, row).unwrap_or_default(),
+        event_time: event_time(row),
+        watermark: watermark(row),
+        row: text(rows, 5, row).unwrap_or_default(),
+    };
+    (first..).zip(0..rows.num_rows()).map(entry).collect()
+}
+
+/// The rows of a batch of dead letters, whose first has the offset `first`.
+pub fn dead_letter_entries(first: u64, rows: &RecordBatch) -> Vec<DeadLetterEntry> {
+    let raw = rows.column(6).as_binary::<i32>();
+    let entry = |(id, row)| DeadLetterEntry {
+        id,
+        job: text(rows, 0, row).unwrap_or_default(),
+        epoch: integer(rows, 1, row).unwrap_or_default(),
+        operator: text(rows, 2, row).unwrap_or_default(),
+        origin: text(rows, 3, row),
+        offset: integer(rows, 4, row),
+        reason: text(rows, 5, row).unwrap_or_default(),
+        raw: raw.is_valid(row).then(|| raw.value(row).to_vec()),
+        text: text(rows, 7, row),
+    };
+    (first..).zip(0..rows.num_rows()).map(entry).collect()
+}
+
 /// All late rows of a job.
 ///
 /// # Errors
@@ -88,18 +120,7 @@ pub fn late_rows_of(topics: &Topics, job_name: &str) -> Result<Vec<LateEntry>> {
     let mut reader = SideReader::open(topics, job_name, SinkChannel::Late, 0)?;
     let mut entries = Vec::new();
     while let Some((first, rows)) = reader.next_batch()? {
-        let (event_time, watermark) = (time(&rows, 3), time(&rows, 4));
-        for (id, row) in (first..).zip(0..rows.num_rows()) {
-            entries.push(LateEntry {
-                id,
-                job: text(&rows, 0, row).unwrap_or_default(),
-                epoch: integer(&rows, 1, row).unwrap_or_default(),
-                operator: text(&rows, 2, row).unwrap_or_default(),
-                event_time: event_time(row),
-                watermark: watermark(row),
-                row: text(&rows, 5, row).unwrap_or_default(),
-            });
-        }
+        entries.extend(late_entries(first, &rows));
     }
     Ok(entries)
 }
@@ -112,20 +133,7 @@ pub fn dead_letters_of(topics: &Topics, job_name: &str) -> Result<Vec<DeadLetter
     let mut reader = SideReader::open(topics, job_name, SinkChannel::DeadLetters, 0)?;
     let mut entries = Vec::new();
     while let Some((first, rows)) = reader.next_batch()? {
-        let raw = rows.column(6).as_binary::<i32>();
-        for (id, row) in (first..).zip(0..rows.num_rows()) {
-            entries.push(DeadLetterEntry {
-                id,
-                job: text(&rows, 0, row).unwrap_or_default(),
-                epoch: integer(&rows, 1, row).unwrap_or_default(),
-                operator: text(&rows, 2, row).unwrap_or_default(),
-                origin: text(&rows, 3, row),
-                offset: integer(&rows, 4, row),
-                reason: text(&rows, 5, row).unwrap_or_default(),
-                raw: raw.is_valid(row).then(|| raw.value(row).to_vec()),
-                text: text(&rows, 7, row),
-            });
-        }
+        entries.extend(dead_letter_entries(first, &rows));
     }
     Ok(entries)
 }

@@ -103,6 +103,12 @@ impl FileSink {
     }
 }
 
+/// The folder of a sink table.
+pub(crate) fn folder_of(base: &Path, table: &TableDescriptor) -> Result<PathBuf> {
+    let (options, _, _) = check(table)?;
+    Ok(base.join(folder::local_path(&options.path)?))
+}
+
 impl FileTable {
     /// Checks options and columns of a table as a sink, with no IO. Unknown options are the caller's to
     /// refuse.
