@@ -6,17 +6,21 @@
 //! <data>/jobs/<name>/     commands/ (the command log), checkpoints/ (manifests and state)
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qanat_coordinator::command_log::CommandLog;
 use qanat_coordinator_core::State;
+use qanat_proto::error::nearest;
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::{Env, File, OpenMode};
 use qanat_storage::log::{GroupCommit, Topics};
 use qanat_storage::object::Objects;
+
+use crate::history::{self, JobHistory};
 
 /// An owned data folder.
 pub(crate) struct DataFolder {
@@ -33,7 +37,7 @@ impl DataFolder {
     /// E0303 if another process owns the folder.
     pub(crate) fn open(env: &Env, root: &Path) -> Result<Self> {
         let lock = lock(env, root)?;
-        let topics = Arc::new(Topics::open(env.clone(), root.join("topics"), GroupCommit::spawn()?)?);
+        let topics = Arc::new(Topics::open(env.clone(), topics_of(root), GroupCommit::spawn()?)?);
         Ok(Self { env: env.clone(), root: root.to_owned(), topics, _lock: lock })
     }
 
@@ -65,6 +69,129 @@ impl JobFolder {
         let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
         Ok(Self { log, state, checkpoints })
     }
+}
+
+/// A data folder looked at without owning it: another process may own it and go on. Nothing is created,
+/// recovered or removed.
+pub(crate) struct DataView {
+    pub(crate) env: Env,
+    root: PathBuf,
+    /// In place of all job folders below the root.
+    state: Option<PathBuf>,
+}
+
+/// One run of a job, and where it is kept.
+pub(crate) struct FoundJob {
+    pub(crate) folder: PathBuf,
+    pub(crate) history: JobHistory,
+}
+
+impl DataView {
+    /// # Errors
+    /// E0206 without such a folder.
+    pub(crate) fn open(env: &Env, root: &Path, state: Option<&Path>) -> Result<Self> {
+        for folder in std::iter::once(root).chain(state) {
+            // A job's state may be kept alone, apart from any data folder.
+            let needed = state.is_none() || Some(folder) == state;
+            let failed = |e: std::io::Error| Error::io(format!("read `{}`", folder.display()), &e);
+            if needed && !env.disk.exists(folder).map_err(failed)? {
+                let message = format!("there is no folder `{}`", folder.display());
+                return Err(Error::new(Code::PathNotFound, message)
+                    .hint("`qanat run` makes it; name another one with --data, --state or QANAT_DATA"));
+            }
+        }
+        Ok(Self { env: env.clone(), root: root.to_owned(), state: state.map(Path::to_owned) })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The topics as they are now.
+    pub(crate) fn topics(&self) -> Topics {
+        Topics::open_read_only(self.env.clone(), topics_of(&self.root))
+    }
+
+    /// All runs of all jobs, those of one folder in the order they were started.
+    ///
+    /// # Errors
+    /// E0304 for a damaged command log, E0307 for one of another version.
+    pub(crate) fn jobs(&self) -> Result<Vec<FoundJob>> {
+        let mut jobs = Vec::new();
+        for folder in self.job_folders()? {
+            let found = look(&self.env, &folder)?;
+            jobs.extend(found.into_iter().map(|history| FoundJob { folder: folder.clone(), history }));
+        }
+        Ok(jobs)
+    }
+
+    /// The newest run of a job, or the run whose id begins with `run`.
+    ///
+    /// # Errors
+    /// E0309 if there is none, with the nearest name.
+    pub(crate) fn job(&self, name: &str, run: Option<&str>) -> Result<FoundJob> {
+        let jobs = self.jobs()?;
+        let names: BTreeSet<String> = jobs.iter().map(|job| job.history.name.clone()).collect();
+        let of_name = jobs.into_iter().filter(|job| job.history.name == name);
+        let wanted = of_name
+            .filter(|job| run.is_none_or(|run| job.history.id.to_string().starts_with(run)))
+            .max_by_key(|job| job.history.created_ms);
+        wanted.ok_or_else(|| {
+            let place = Place::Named(self.state.as_ref().unwrap_or(&self.root).display().to_string());
+            let error = match run {
+                Some(run) if names.contains(name) => {
+                    Error::new(Code::UnknownJob, format!("job `{name}` has no run `{run}`"))
+                        .hint("`qanat jobs list --all` lists the runs")
+                }
+                _ => {
+                    let error = Error::new(Code::UnknownJob, format!("there is no job `{name}`"));
+                    match nearest(name, names.iter().map(String::as_str)) {
+                        Some(near) => error.hint(format!("did you mean `{near}`?")),
+                        None => error.hint("`qanat jobs list` lists the jobs of a data folder"),
+                    }
+                }
+            };
+            error.at(place)
+        })
+    }
+
+    fn job_folders(&self) -> Result<Vec<PathBuf>> {
+        if let Some(state) = &self.state {
+            return Ok(vec![state.clone()]);
+        }
+        let folder = self.root.join("jobs");
+        match self.env.disk.list(&folder) {
+            Ok(entries) => Ok(entries.into_iter().filter(|e| e.is_dir).map(|e| e.path).collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::io(format!("list `{}`", folder.display()), &e)),
+        }
+    }
+}
+
+impl FoundJob {
+    /// The manifests and state files of its folder.
+    pub(crate) fn checkpoints(&self, env: &Env) -> Result<CheckpointStore> {
+        Ok(CheckpointStore::new(Objects::in_directory(env, &self.folder.join("checkpoints"))?))
+    }
+}
+
+/// Reads the command log of a folder whose owner may be writing to it.
+fn look(env: &Env, folder: &Path) -> Result<Vec<JobHistory>> {
+    const TRIES: usize = 5;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match CommandLog::look(env, &folder.join("commands")) {
+            Ok(commands) => return Ok(history::replay(&commands.unwrap_or_default())),
+            // A look at bytes that are being written may see them half; real damage stays.
+            Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn topics_of(root: &Path) -> PathBuf {
+    root.join("topics")
 }
 
 fn lock(env: &Env, folder: &Path) -> Result<Arc<dyn File>> {

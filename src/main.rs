@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod attach;
 mod cli;
 mod data_folder;
 mod embedded;
+mod history;
 mod output;
 mod progress;
 mod script;

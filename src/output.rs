@@ -50,6 +50,40 @@ pub(crate) fn print_text(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Prints one line of a stream of rows. False once nobody reads any more: the stream may end.
+pub(crate) fn print_line(text: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+}
+
+/// One element of a YAML list that is printed row by row.
+pub(crate) fn yaml_item(value: &Value) -> String {
+    let mut text = String::new();
+    yaml(&Value::Array(vec![value.clone()]), 0, &mut text);
+    text.trim_end().to_owned()
+}
+
+/// A time in ms since 1970, as ISO 8601 in UTC.
+pub(crate) fn time(ms: i64) -> String {
+    match chrono::DateTime::from_timestamp_millis(ms) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        None => ms.to_string(),
+    }
+}
+
+/// Bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut value = count as f64;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 { format!("{count} {name}") } else { format!("{value:.1} {name}") }
+}
+
 /// Rows as a table with aligned columns.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
@@ -117,6 +151,23 @@ mod tests {
         let mut text = String::new();
         yaml(&serde_json::json!({"a": 1, "b": [{"c": "x", "d": []}, 2]}), 0, &mut text);
         assert_eq!(text, "a: 1\nb:\n  - c: \"x\"\n    d: []\n  - 2\n");
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(time(1_357_016_400_123), "2013-01-01T05:00:00.123Z");
+        assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(time(i64::MAX), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+    }
+
+    #[test]
+    fn yaml_items_make_a_list() {
+        assert_eq!(yaml_item(&serde_json::json!({"a": 1, "b": "x"})), "- a: 1\n  b: \"x\"");
     }
 
     #[test]

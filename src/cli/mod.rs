@@ -4,11 +4,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use qanat_proto::Result;
+use qanat_storage::env::Env;
 
+use crate::data_folder::DataView;
 use crate::output::Format;
 
+mod audit;
+mod checkpoints;
 mod explain;
+mod jobs;
+mod readmit;
 mod run;
+mod side;
+mod tail;
+mod topics;
 mod validate;
 
 /// A distributed stream processor for data integration: SQL in, exactly once out.
@@ -30,6 +39,26 @@ enum Command {
     Validate(validate::Validate),
     /// Show how a script would run.
     Explain(explain::Explain),
+    /// Jobs of the data folder.
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
+    /// One job: describe it, stop it.
+    #[command(subcommand)]
+    Job(jobs::Job),
+    /// Topics of the data folder.
+    #[command(subcommand)]
+    Topics(topics::Topics),
+    Tail(tail::Tail),
+    /// Rows that came too late for all their windows.
+    #[command(subcommand)]
+    Late(side::Late),
+    /// Records that could not be decoded and rows that could not be processed.
+    #[command(subcommand)]
+    DeadLetters(side::DeadLetters),
+    /// Checkpoints (epochs) of a job.
+    #[command(subcommand)]
+    Checkpoints(checkpoints::Checkpoints),
+    Audit(audit::Audit),
 }
 
 /// Where jobs, topics and checkpoints are kept.
@@ -38,6 +67,25 @@ pub(crate) struct DataArguments {
     /// Data folder: topics and jobs.
     #[arg(long, value_name = "DIR", env = "QANAT_DATA", default_value = "./qanat-data")]
     pub(crate) data: PathBuf,
+}
+
+/// Which run of a job, where its name alone does not say it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JobArguments {
+    /// Another run than the newest: its id, or the first digits of it.
+    #[arg(long, value_name = "JOBID")]
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    /// Folder of the job's own state, in place of `<data>/jobs/<name>`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+impl JobArguments {
+    pub(crate) fn view(&self) -> Result<DataView> {
+        DataView::open(&Env::real(), &self.data.data, self.state.as_deref())
+    }
 }
 
 /// A script and what is filled into it.
@@ -55,5 +103,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::Run(command) => command.execute(arguments.output),
         Command::Validate(command) => command.execute(arguments.output),
         Command::Explain(command) => command.execute(arguments.output),
+        Command::Jobs(command) => command.execute(arguments.output),
+        Command::Job(command) => command.execute(arguments.output),
+        Command::Topics(command) => command.execute(arguments.output),
+        Command::Tail(command) => command.execute(arguments.output),
+        Command::Late(command) => command.execute(arguments.output),
+        Command::DeadLetters(command) => command.execute(arguments.output),
+        Command::Checkpoints(command) => command.execute(arguments.output),
+        Command::Audit(command) => command.execute(arguments.output),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +21,7 @@ use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 use serde::Serialize;
 
+use crate::attach::{Attached, Handler, LiveJob, Request, Response};
 use crate::cli::{DataArguments, ScriptArguments};
 use crate::data_folder::{DataFolder, JobFolder};
 use crate::embedded::Embedded;
@@ -85,7 +87,7 @@ impl Run {
         let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let started = env.clock.monotonic();
-        let embedded = Embedded::start(&data, folder, base, workers)?;
+        let embedded = Arc::new(Embedded::start(&data, folder, base, workers)?);
         let several = planned.jobs.len() > 1;
         let mut jobs = Vec::new();
         for (index, job) in planned.jobs.iter().enumerate() {
@@ -97,6 +99,12 @@ impl Run {
         }
         let progress = Progress::new(format == Format::Table);
         planned.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
+        let running = jobs.iter().map(|job| (job.id, job.name.to_string())).collect();
+        let attached = Attached::serve(&env, &self.data.data, handler(Arc::downgrade(&embedded), running));
+        if let Err(error) = &attached {
+            // Without the socket the job runs all the same; only `job stop` and live figures are missing.
+            tracing::warn!("no socket in the data folder: {error}");
+        }
         watch(&embedded, &mut jobs, progress)?;
         let elapsed = env.clock.monotonic().saturating_sub(started);
         finish(&jobs, elapsed, format)
@@ -127,6 +135,27 @@ impl Run {
         }
         Ok(asked)
     }
+}
+
+/// Answers other commands that attach to this process.
+fn handler(embedded: Weak<Embedded>, jobs: Vec<(JobId, String)>) -> Handler {
+    Arc::new(move |request| {
+        let unknown =
+            |job: JobId| Response::Error(Error::new(Code::UnknownJob, format!("job {job} does not run here")));
+        match (request, embedded.upgrade()) {
+            (Request::Status, embedded) => {
+                let live = |(job, name): &(JobId, String)| {
+                    embedded.as_ref().and_then(|e| e.metrics(*job)).map(|metrics| LiveJob::of(*job, name, &metrics))
+                };
+                Response::Status { jobs: jobs.iter().filter_map(live).collect() }
+            }
+            (Request::Stop { job }, Some(embedded)) if jobs.iter().any(|(id, _)| *id == job) => {
+                embedded.coordinator.stop(job);
+                Response::Stopping
+            }
+            (Request::Stop { job }, _) => unknown(job),
+        }
+    })
 }
 
 /// Finds the job to resume, or creates a new one with its epoch 0 (P9).

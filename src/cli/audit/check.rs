@@ -1,0 +1,448 @@
+//! The judging: every equation of a run's receipts, against each other and against what the sinks hold.
+//!
+//! Pure: all reading is done in `gather.rs`. What must never happen: a record lost or doubled that passes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qanat_proto::ids::{Epoch, OperatorId, SplitId};
+use qanat_proto::manifest::SinkChannel;
+use qanat_proto::physical::{PhysicalGraph, Routing};
+use qanat_proto::receipt::{OperatorReceipt, Receipt, RowSum, Totals};
+
+use super::evidence::{ClaimedEpoch, Evidence, ManifestEvidence, Medium, SideEvidence, SinkEvidence};
+use super::report::{Check, Difference, EpochLine, Report, SinkLine, Sums, Verdict};
+
+/// Judges a run.
+pub(super) fn check(evidence: &Evidence) -> Report {
+    let mut audit = Audit { evidence, differences: Vec::new(), unproved: Vec::new() };
+    audit.epochs();
+    audit.splits_and_manifests();
+    evidence.epochs.iter().for_each(|claim| audit.flow(claim));
+    let sinks = evidence.sinks.iter().map(|sink| audit.sink(sink)).collect();
+    evidence.side_tables.iter().for_each(|table| audit.side_table(table));
+    audit.report(sinks)
+}
+
+struct Audit<'a> {
+    evidence: &'a Evidence,
+    differences: Vec<Difference>,
+    unproved: Vec<String>,
+}
+
+impl Audit<'_> {
+    fn find(&mut self, epoch: impl Into<Option<Epoch>>, check: Check, place: impl ToString, message: String) {
+        self.differences.push(Difference { epoch: epoch.into(), check, place: place.to_string(), message });
+    }
+
+    fn last(&self) -> Epoch {
+        self.evidence.epochs.last().map_or(Epoch(0), |claim| claim.epoch)
+    }
+
+    /// Whether every effect of an epoch must be there. The commit of the newest claim may be under way.
+    fn is_due(&self, epoch: Epoch) -> bool {
+        self.evidence.epochs.iter().any(|claim| claim.epoch == epoch && claim.committed)
+    }
+
+    /// Whether effects of an epoch may be there already: what a running job claimed after the command log
+    /// was read is no difference.
+    fn may_be(&self, epoch: Epoch) -> bool {
+        epoch > Epoch(0) && (epoch <= self.last() || !self.evidence.has_ended)
+    }
+
+    fn epochs(&mut self) {
+        let mut expected = Epoch(1);
+        for claim in &self.evidence.epochs {
+            if claim.epoch != expected {
+                let message = format!("epoch {} follows epoch {}", claim.epoch, expected.0.saturating_sub(1));
+                self.find(claim.epoch, Check::Epochs, "command log", message);
+            }
+            expected = claim.epoch.next();
+            if !claim.committed && claim.epoch < self.last() {
+                let message = "its commit is not recorded, and a later epoch is claimed".to_owned();
+                self.find(claim.epoch, Check::Epochs, "command log", message);
+            }
+            let receipt = &claim.receipt;
+            if (receipt.job, receipt.epoch, receipt.generation) != (self.evidence.job, claim.epoch, claim.generation) {
+                let message = format!(
+                    "it carries the receipt of epoch {}, generation {}, of job {}",
+                    receipt.epoch, receipt.generation, receipt.job
+                );
+                self.find(claim.epoch, Check::Epochs, "command log", message);
+            }
+        }
+        if let Some(last) = self.evidence.epochs.last().filter(|last| !last.committed) {
+            let epoch = last.epoch;
+            self.unproved.push(format!("epoch {epoch} is claimed, and its commit is not recorded yet"));
+        }
+    }
+
+    /// The chain of source positions, and what manifests say of it.
+    fn splits_and_manifests(&mut self) {
+        let mut at: BTreeMap<(OperatorId, SplitId), (serde_json::Value, u64)> =
+            self.evidence.start.iter().map(|(key, position)| (key.clone(), (position.clone(), 0))).collect();
+        let mut totals = Totals::default();
+        self.manifest(Epoch(0), None, &at, &totals);
+        for claim in &self.evidence.epochs {
+            for source in &claim.receipt.sources {
+                let mut seen = BTreeSet::new();
+                for split in &source.splits {
+                    let place = || format!("split {} of {}", split.id, source.table);
+                    if !seen.insert(&split.id) {
+                        self.find(claim.epoch, Check::Splits, place(), "it stands twice in the receipt".to_owned());
+                    }
+                    let key = (source.operator, split.id.clone());
+                    let rows = match at.get(&key) {
+                        Some((position, rows)) => {
+                            if *position != split.from {
+                                let message =
+                                    format!("it begins at {}, and the epoch before ended at {position}", split.from);
+                                self.find(claim.epoch, Check::Splits, place(), message);
+                            }
+                            *rows
+                        }
+                        // Discovered since, or epoch 0 is not kept any more.
+                        None => 0,
+                    };
+                    at.insert(key, (split.to.clone(), rows + split.rows));
+                }
+                let read: u64 = source.splits.iter().map(|split| split.rows).sum();
+                let taken = operator(&claim.receipt, source.operator).map_or(0, |o| o.counts.rows_in);
+                if read != taken {
+                    let message = format!("its splits gave {read} records, the source took {taken}");
+                    self.find(claim.epoch, Check::Splits, &source.table, message);
+                }
+            }
+            totals.add(&claim.receipt);
+            self.manifest(claim.epoch, Some(&claim.receipt), &at, &totals);
+        }
+    }
+
+    fn manifest(
+        &mut self,
+        epoch: Epoch,
+        receipt: Option<&Receipt>,
+        at: &BTreeMap<(OperatorId, SplitId), (serde_json::Value, u64)>,
+        expected: &Totals,
+    ) {
+        let evidence = self.evidence;
+        match evidence.manifests.get(&epoch) {
+            None => {}
+            Some(ManifestEvidence::Damaged { object, message }) => {
+                self.find(epoch, Check::Checkpoint, object, message.clone());
+            }
+            Some(ManifestEvidence::Read { receipt: found, totals, sources }) => {
+                let place = format!("manifest of epoch {epoch}");
+                if receipt.is_some_and(|receipt| receipt != found) {
+                    let message = "its receipt is not the one in the command log".to_owned();
+                    self.find(epoch, Check::Checkpoint, &place, message);
+                }
+                if totals != expected {
+                    let message = "its totals are not the sums of the receipts".to_owned();
+                    self.find(epoch, Check::Checkpoint, &place, message);
+                }
+                for source in sources {
+                    for split in &source.splits {
+                        let Some((position, rows)) = at.get(&(source.operator, split.id.clone())) else { continue };
+                        // A split that gave nothing yet has no receipt: its place may have been made exact.
+                        if (position, *rows) != (&split.position, split.rows) && *rows > 0 {
+                            let message = format!(
+                                "split {} stands at {} after {} records; the receipts end at {position} after {rows}",
+                                split.id, split.position, split.rows
+                            );
+                            self.find(epoch, Check::Checkpoint, &place, message);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Edges and operators of one epoch.
+    fn flow(&mut self, claim: &ClaimedEpoch) {
+        let receipt = &claim.receipt;
+        let epoch = claim.epoch;
+        let name = |id: OperatorId| operator(receipt, id).map_or_else(|| id.to_string(), |o| o.name.clone());
+        for edge in &receipt.edges {
+            if edge.sent != edge.received {
+                let message = format!("{} sent, {} received", sum_text(edge.sent), sum_text(edge.received));
+                self.find(epoch, Check::Edges, format!("{} to {}", name(edge.from), name(edge.to)), message);
+            }
+        }
+        for operator in &receipt.operators {
+            if let Some(message) = imbalance(operator) {
+                self.find(epoch, Check::Operators, &operator.name, message);
+            }
+        }
+        let Some(graph) = &self.evidence.graph else { return };
+        let physical = PhysicalGraph::expand(graph, claim.parallelism.max(1));
+        for edge in physical.edges.iter().filter(|edge| edge.routing != Routing::Chained) {
+            let stands = receipt.edges.iter().any(|e| (e.from, e.to, e.port) == (edge.from, edge.to, edge.port));
+            if !stands {
+                let place = format!("{} to {}", name(edge.from), name(edge.to));
+                self.find(epoch, Check::Edges, place, "the receipt does not have this edge".to_owned());
+            }
+        }
+        for node in &physical.operators {
+            let Some(taker) = operator(receipt, node.id) else {
+                self.find(epoch, Check::Operators, node.id, "the receipt does not have this operator".to_owned());
+                continue;
+            };
+            let inputs: Vec<OperatorId> = physical.edges.iter().filter(|e| e.to == node.id).map(|e| e.from).collect();
+            if inputs.is_empty() {
+                continue;
+            }
+            let given: u64 = inputs.iter().filter_map(|id| operator(receipt, *id)).map(|o| o.counts.rows_out).sum();
+            if given != taker.counts.rows_in {
+                let givers: Vec<String> = inputs.iter().map(|id| name(*id)).collect();
+                let message = format!("{given} rows given, {} taken", taker.counts.rows_in);
+                self.find(epoch, Check::Edges, format!("{} to {}", givers.join(" and "), taker.name), message);
+            }
+        }
+    }
+
+    fn sink(&mut self, sink: &SinkEvidence) -> SinkLine {
+        let mut claimed = RowSum::default();
+        let mut objects = 0;
+        for claim in &self.evidence.epochs {
+            let receipts = claim.receipt.sinks.iter().filter(|s| s.operator == sink.operator);
+            let listed: BTreeMap<&str, RowSum> =
+                receipts.flat_map(|s| &s.objects).map(|object| (object.name.as_str(), object.sum)).collect();
+            listed.values().for_each(|sum| claimed.add(*sum));
+            objects += listed.values().filter(|sum| sum.rows > 0).count() as u64;
+            self.handles(sink, claim, &listed);
+            if matches!(sink.medium, Medium::Folder(_) | Medium::Topic(_)) {
+                self.effects(sink, claim, &listed);
+            }
+        }
+        for (epoch, found) in &sink.found {
+            if !self.evidence.epochs.iter().any(|claim| claim.epoch == *epoch) && !self.may_be(*epoch) {
+                let message = format!("it holds {} of an epoch that was never claimed", sum_text(found.sum));
+                self.find(*epoch, Check::Sinks, &sink.table, message);
+            }
+        }
+        for fault in &sink.faults {
+            // What a commit that is under way has done so far is not judged.
+            if fault.epoch.is_none_or(|epoch| self.is_due(epoch) || !self.may_be(epoch)) {
+                self.find(fault.epoch, Check::Sinks, &fault.place, fault.message.clone());
+            }
+        }
+        let (medium, place) = match &sink.medium {
+            Medium::Folder(folder) => ("files", folder.clone()),
+            Medium::Topic(topic) => ("topic", topic.clone()),
+            Medium::Nothing => ("nothing", String::new()),
+            Medium::Unreadable(connector) => {
+                if claimed.rows > 0 {
+                    let line = format!(
+                        "{} of `{}`: what {connector} wrote cannot be read again",
+                        sum_text(claimed),
+                        sink.table
+                    );
+                    self.unproved.push(line);
+                }
+                (connector.as_str(), String::new())
+            }
+        };
+        let found = matches!(sink.medium, Medium::Folder(_) | Medium::Topic(_)).then(|| {
+            let mut sum = RowSum::default();
+            sink.found.iter().filter(|(epoch, _)| **epoch <= self.last()).for_each(|(_, found)| sum.add(found.sum));
+            sum
+        });
+        SinkLine { table: sink.table.clone(), medium: medium.to_owned(), place, claimed, objects, found }
+    }
+
+    /// What the sink took, staged and claimed is the same.
+    fn handles(&mut self, sink: &SinkEvidence, claim: &ClaimedEpoch, listed: &BTreeMap<&str, RowSum>) {
+        let handles: BTreeMap<&str, RowSum> = claim
+            .handles
+            .iter()
+            .filter(|handle| handle.channel == SinkChannel::Table && handle.subtask.operator == sink.operator)
+            .map(|handle| (handle.name.as_str(), handle.sum))
+            .collect();
+        for (name, sum) in listed {
+            match handles.get(name) {
+                None => self.find(claim.epoch, Check::Sinks, name, "no claimed handle has this name".to_owned()),
+                Some(staged) if staged != sum => {
+                    let message = format!("{} staged, {} in the receipt", sum_text(*staged), sum_text(*sum));
+                    self.find(claim.epoch, Check::Sinks, name, message);
+                }
+                Some(_) => {}
+            }
+        }
+        for name in handles.keys().filter(|name| !listed.contains_key(*name)) {
+            self.find(claim.epoch, Check::Sinks, name, "it is claimed, and the receipt does not list it".to_owned());
+        }
+        if sink.medium == Medium::Nothing {
+            return;
+        }
+        let staged: u64 = listed.values().map(|sum| sum.rows).sum();
+        let given = operator(&claim.receipt, sink.operator).map_or(0, |o| o.counts.rows_out);
+        if staged != given {
+            self.find(claim.epoch, Check::Sinks, &sink.table, format!("{given} rows given to it, {staged} staged"));
+        }
+    }
+
+    /// What the receipt lists is what the sink holds.
+    fn effects(&mut self, sink: &SinkEvidence, claim: &ClaimedEpoch, listed: &BTreeMap<&str, RowSum>) {
+        let epoch = claim.epoch;
+        let nothing = super::evidence::FoundEpoch::default();
+        let found = sink.found.get(&epoch).unwrap_or(&nothing);
+        if let Some(key) = found.manifest_key.as_ref().filter(|key| **key != claim.manifest_key) {
+            let message = format!("its commit record names manifest {key}, the claim {}", claim.manifest_key);
+            self.find(epoch, Check::Sinks, &sink.table, message);
+        }
+        if let Medium::Topic(topic) = &sink.medium {
+            let mut sum = RowSum::default();
+            listed.values().for_each(|object| sum.add(*object));
+            self.compare(Check::Sinks, epoch, format!("topic {topic}"), sum, found.sum, sink.cut);
+            return;
+        }
+        for (name, sum) in listed.iter().filter(|(_, sum)| sum.rows > 0) {
+            match found.objects.get(*name) {
+                None if self.is_due(epoch) => {
+                    let message = format!("no commit record of epoch {epoch} names it: {} are lost", sum_text(*sum));
+                    self.find(epoch, Check::Sinks, format!("{} in {}", name, sink.table), message);
+                }
+                None => {}
+                Some(object) if object.sum != *sum => {
+                    let message =
+                        format!("{} in its commit record, {} in the receipt", sum_text(object.sum), sum_text(*sum));
+                    self.find(epoch, Check::Sinks, &object.path, message);
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, object) in found.objects.iter().filter(|(name, _)| !listed.contains_key(name.as_str())) {
+            let message = format!("{} that the receipt does not list (object {name})", sum_text(object.sum));
+            self.find(epoch, Check::Sinks, &object.path, message);
+        }
+    }
+
+    /// Sums of one epoch in a topic.
+    fn compare(
+        &mut self,
+        check: Check,
+        epoch: Epoch,
+        place: String,
+        claimed: RowSum,
+        found: RowSum,
+        cut: Option<Epoch>,
+    ) {
+        if claimed == found || (found.rows <= claimed.rows && !self.is_due(epoch)) {
+            return;
+        }
+        if found.rows < claimed.rows && cut.is_some_and(|cut| epoch <= cut) {
+            let gone = claimed.rows - found.rows;
+            self.unproved.push(format!("{gone} rows of epoch {epoch} in {place} are gone by retention"));
+            return;
+        }
+        let message = format!("{} claimed, {} found", sum_text(claimed), sum_text(found));
+        self.find(epoch, check, place, message);
+    }
+
+    fn side_table(&mut self, table: &SideEvidence) {
+        let mut expected: BTreeMap<(OperatorId, Epoch), RowSum> = BTreeMap::new();
+        for claim in &self.evidence.epochs {
+            let mut kept = 0;
+            for handle in claim.handles.iter().filter(|handle| handle.channel == table.channel) {
+                kept += handle.sum.rows;
+                expected.entry((handle.subtask.operator, claim.epoch)).or_default().add(handle.sum);
+            }
+            let counts = claim.receipt.operators.iter().map(|o| &o.counts);
+            let judged: u64 = match table.channel {
+                SinkChannel::Late => counts.map(|counts| counts.late).sum(),
+                SinkChannel::DeadLetters | SinkChannel::Table => counts.map(|counts| counts.dead_lettered).sum(),
+            };
+            if judged != kept {
+                let message = format!("{judged} rows were put aside, {kept} were kept");
+                self.find(claim.epoch, Check::SideTables, &table.topic, message);
+            }
+        }
+        for (key, sum) in &expected {
+            let found = table.found.get(key).copied().unwrap_or_default();
+            self.compare(Check::SideTables, key.1, format!("topic {}", table.topic), *sum, found, table.cut);
+        }
+        for ((operator, epoch), sum) in table.found.iter().filter(|(key, _)| !expected.contains_key(key)) {
+            if *epoch <= self.last() || !self.may_be(*epoch) {
+                let message = format!("{} of operator {operator} that no receipt knows", sum_text(*sum));
+                self.find(*epoch, Check::SideTables, format!("topic {}", table.topic), message);
+            }
+        }
+    }
+
+    fn report(mut self, sinks: Vec<SinkLine>) -> Report {
+        // By epoch, so that the first one is where it began to go wrong.
+        self.differences
+            .sort_by(|a, b| (a.epoch.is_none(), a.epoch, a.check).cmp(&(b.epoch.is_none(), b.epoch, b.check)));
+        let verdict_of = |failed: bool| if failed { Verdict::Fail } else { Verdict::Pass };
+        let differences = self.differences;
+        let epochs: Vec<EpochLine> = self
+            .evidence
+            .epochs
+            .iter()
+            .map(|claim| {
+                let mut totals = Totals::default();
+                totals.add(&claim.receipt);
+                let mut written = RowSum::default();
+                totals.sinks.values().for_each(|sum| written.add(*sum));
+                EpochLine {
+                    epoch: claim.epoch,
+                    generation: claim.generation.0,
+                    read: totals.sources.values().sum(),
+                    written,
+                    objects: totals.objects.values().sum(),
+                    late: totals.late,
+                    dead_lettered: totals.dead_lettered,
+                    verdict: verdict_of(differences.iter().any(|d| d.epoch == Some(claim.epoch))),
+                }
+            })
+            .collect();
+        let mut totals = Sums { epochs: epochs.len() as u64, ..Sums::default() };
+        for line in &epochs {
+            totals.read += line.read;
+            totals.written += line.written.rows;
+            totals.objects += line.objects;
+            totals.late += line.late;
+            totals.dead_lettered += line.dead_lettered;
+        }
+        Report {
+            job: self.evidence.job,
+            name: self.evidence.name.clone(),
+            status: self.evidence.status,
+            verdict: verdict_of(!differences.is_empty()),
+            totals,
+            sinks,
+            epochs,
+            unproved: self.unproved,
+            differences,
+        }
+    }
+}
+
+fn operator(receipt: &Receipt, id: OperatorId) -> Option<&OperatorReceipt> {
+    receipt.operators.iter().find(|operator| operator.operator == id)
+}
+
+/// The equation of an operator's role, if it does not hold.
+fn imbalance(operator: &OperatorReceipt) -> Option<String> {
+    let counts = &operator.counts;
+    let lost = counts.late + counts.dead_lettered;
+    let (taken, accounted) = match operator.role.as_str() {
+        "source" | "stateless" => (counts.rows_in, counts.rows_out + counts.filtered + lost),
+        "windowed" => (counts.rows_in, counts.accumulated + lost),
+        "expanding" => {
+            (counts.rows_in + counts.expanded, counts.rows_out + counts.filtered + counts.accumulated + lost)
+        }
+        "sink" => (counts.rows_in, counts.rows_out + lost),
+        other => return Some(format!("it has the unknown role `{other}`")),
+    };
+    (taken != accounted).then(|| {
+        format!(
+            "{taken} rows in, {accounted} accounted for (out {}, filtered {}, late {}, dead letters {}, accumulated {})",
+            counts.rows_out, counts.filtered, counts.late, counts.dead_lettered, counts.accumulated
+        )
+    })
+}
+
+fn sum_text(sum: RowSum) -> String {
+    format!("{} rows (hash {})", sum.rows, sum.hash)
+}

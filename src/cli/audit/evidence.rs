@@ -1,0 +1,112 @@
+//! What an audit has to go by, gathered before anything is judged: plain data, so that the judging is pure.
+
+use std::collections::BTreeMap;
+
+use qanat_proto::graph::JobGraph;
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SplitId};
+use qanat_proto::manifest::{PreparedHandle, SinkChannel, SourceState};
+use qanat_proto::receipt::{Receipt, RowSum, Totals};
+
+/// All of one run of a job.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    pub(super) job: JobId,
+    pub(super) name: String,
+    pub(super) status: &'static str,
+    /// No process will go on with it: whatever stands in its sinks must stand in its receipts.
+    pub(super) has_ended: bool,
+    /// None if no manifest can be read.
+    pub(super) graph: Option<JobGraph>,
+    /// Start positions of the splits, while epoch 0 is kept.
+    pub(super) start: BTreeMap<(OperatorId, SplitId), serde_json::Value>,
+    /// Claimed epochs from 1 on, ascending.
+    pub(super) epochs: Vec<ClaimedEpoch>,
+    /// The manifests that may still be restored, by epoch.
+    pub(super) manifests: BTreeMap<Epoch, ManifestEvidence>,
+    pub(super) sinks: Vec<SinkEvidence>,
+    pub(super) side_tables: Vec<SideEvidence>,
+}
+
+/// One claim, as the command log has it.
+#[derive(Clone, Debug)]
+pub(super) struct ClaimedEpoch {
+    pub(super) epoch: Epoch,
+    pub(super) generation: Generation,
+    pub(super) parallelism: u32,
+    pub(super) committed: bool,
+    pub(super) manifest_key: String,
+    pub(super) handles: Vec<PreparedHandle>,
+    pub(super) receipt: Receipt,
+}
+
+/// A manifest that was read again, or why it could not be.
+#[derive(Clone, Debug)]
+pub(super) enum ManifestEvidence {
+    Read {
+        receipt: Receipt,
+        totals: Totals,
+        sources: Vec<SourceState>,
+    },
+    /// With the object that is damaged or missing.
+    Damaged {
+        object: String,
+        message: String,
+    },
+}
+
+/// What one sink operator left behind.
+#[derive(Clone, Debug)]
+pub(super) struct SinkEvidence {
+    pub(super) operator: OperatorId,
+    pub(super) table: String,
+    pub(super) medium: Medium,
+    /// What was found of it, by epoch.
+    pub(super) found: BTreeMap<Epoch, FoundEpoch>,
+    /// Damage that was found while reading.
+    pub(super) faults: Vec<SinkFault>,
+    /// Rows up to this epoch may have gone by retention.
+    pub(super) cut: Option<Epoch>,
+}
+
+/// Where a sink writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Medium {
+    Folder(String),
+    Topic(String),
+    /// Drops its rows.
+    Nothing,
+    /// What it writes cannot be read again.
+    Unreadable(String),
+}
+
+/// What a sink holds of one epoch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FoundEpoch {
+    pub(super) sum: RowSum,
+    /// Files by object name, with their paths. Topics do not tell the handles of an epoch apart.
+    pub(super) objects: BTreeMap<String, FoundObject>,
+    /// The manifest key in the commit record.
+    pub(super) manifest_key: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct FoundObject {
+    pub(super) path: String,
+    pub(super) sum: RowSum,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SinkFault {
+    pub(super) epoch: Option<Epoch>,
+    pub(super) place: String,
+    pub(super) message: String,
+}
+
+/// What one side table holds of the job, by the operator that staged it and by epoch.
+#[derive(Clone, Debug)]
+pub(super) struct SideEvidence {
+    pub(super) channel: SinkChannel,
+    pub(super) topic: String,
+    pub(super) found: BTreeMap<(OperatorId, Epoch), RowSum>,
+    pub(super) cut: Option<Epoch>,
+}

@@ -1,0 +1,229 @@
+//! The reading: command log, manifests, state files, commit records, files and topics.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use qanat_connectors::filesystem::audit::audit;
+use qanat_connectors::filesystem::sink_folder;
+use qanat_connectors::log::LogOptions;
+use qanat_connectors::side;
+use qanat_executor_core::receipt::RowHasher;
+use qanat_proto::graph::{JobGraph, SinkNode};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
+use qanat_proto::manifest::{Manifest, SinkChannel};
+use qanat_proto::names::Name;
+use qanat_proto::receipt::RowSum;
+use qanat_proto::{Error, Result};
+use qanat_storage::log::{Isolation, Start, Topics};
+
+use super::evidence::{
+    ClaimedEpoch, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, SideEvidence, SinkEvidence, SinkFault,
+};
+use crate::data_folder::{DataView, FoundJob};
+use crate::history::{EpochHistory, EpochStatus};
+
+/// Reads all there is of a run. The command log was read before, so that whatever it says was committed
+/// must be found now.
+pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<Evidence> {
+    let history = &found.history;
+    let manifests = manifests(view, found)?;
+    let newest = manifests.iter().rev().find_map(|(_, (_, manifest))| manifest.as_ref());
+    let graph = newest.map(|manifest| manifest.graph.clone());
+    let mut evidence = Evidence {
+        job: history.id,
+        name: history.name.clone(),
+        status: history.job.status.name(),
+        has_ended: history.job.status.is_ended(),
+        ..Evidence::default()
+    };
+    if let Some((_, Some(first))) = manifests.get(&Epoch(0)) {
+        for source in &first.sources {
+            let splits = source.splits.iter();
+            evidence.start.extend(splits.map(|split| ((source.operator, split.id.clone()), split.position.clone())));
+        }
+    }
+    for (epoch, claim) in &history.epochs {
+        let Some(receipt) = &claim.receipt else { continue };
+        evidence.epochs.push(ClaimedEpoch {
+            epoch: *epoch,
+            generation: claim.generation,
+            parallelism: parallelism(history, claim.generation),
+            committed: claim.status != EpochStatus::Claimed,
+            manifest_key: claim.manifest_key.clone(),
+            handles: claim.handles.clone(),
+            receipt: receipt.clone(),
+        });
+    }
+    let topics = view.topics();
+    if let Some(graph) = &graph {
+        evidence.sinks = sinks(view, &topics, graph, history.id, base)?;
+    }
+    for channel in [SinkChannel::Late, SinkChannel::DeadLetters] {
+        let topic = side::topic_name(&history.name, channel)?;
+        let (found, cut) = topic_sums(&topics, &topic, history.id)?;
+        evidence.side_tables.push(SideEvidence { channel, topic: topic.to_string(), found, cut });
+    }
+    evidence.graph = graph;
+    evidence.manifests = manifests.into_iter().map(|(epoch, (manifest, _))| (epoch, manifest)).collect();
+    Ok(evidence)
+}
+
+fn parallelism(history: &crate::history::JobHistory, generation: Generation) -> u32 {
+    history.parallelism.get(&generation).copied().unwrap_or(history.job.parallelism)
+}
+
+type Manifests = BTreeMap<Epoch, (ManifestEvidence, Option<Manifest>)>;
+
+/// The manifests that may be restored, and the state files of the newest.
+fn manifests(view: &DataView, found: &FoundJob) -> Result<Manifests> {
+    let store = found.checkpoints(&view.env)?;
+    let live: Vec<(&Epoch, &EpochHistory)> =
+        found.history.epochs.iter().filter(|(_, claim)| claim.status != EpochStatus::Retired).collect();
+    let mut manifests = Manifests::new();
+    for (epoch, claim) in &live {
+        let evidence = match store.read_manifest(&claim.manifest_key, &claim.checksum) {
+            Ok(manifest) => {
+                let evidence = ManifestEvidence::Read {
+                    receipt: manifest.receipt.clone(),
+                    totals: manifest.totals.clone(),
+                    sources: manifest.sources.clone(),
+                };
+                (evidence, Some(manifest))
+            }
+            Err(error) if was_retired(view, found, **epoch)? => {
+                tracing::debug!(%epoch, %error, "retired while it was read");
+                continue;
+            }
+            Err(error) => (damaged(&claim.manifest_key, &error), None),
+        };
+        manifests.insert(**epoch, evidence);
+    }
+    let newest = live.last().and_then(|(epoch, _)| manifests.get_mut(epoch).map(|entry| (**epoch, entry)));
+    if let Some((epoch, (evidence, Some(manifest)))) = newest {
+        let tables = manifest.operators.iter().flat_map(|operator| &operator.tables);
+        for file in tables.flat_map(|table| &table.files) {
+            let why = match store.objects().get(&file.object) {
+                Ok(bytes) if bytes.len() as u64 == file.bytes && crc32c::crc32c(&bytes) == file.crc => continue,
+                Ok(bytes) => format!(
+                    "it has {} bytes with CRC32C {:08x}; the manifest says {} bytes with {:08x}",
+                    bytes.len(),
+                    crc32c::crc32c(&bytes),
+                    file.bytes,
+                    file.crc
+                ),
+                Err(error) => error.message().to_owned(),
+            };
+            if !was_retired(view, found, epoch)? {
+                *evidence = ManifestEvidence::Damaged { object: file.object.clone(), message: why };
+            }
+            break;
+        }
+    }
+    Ok(manifests)
+}
+
+fn damaged(object: &str, error: &Error) -> ManifestEvidence {
+    ManifestEvidence::Damaged { object: object.to_owned(), message: error.message().to_owned() }
+}
+
+/// Whether a running job gave an epoch up since its log was read.
+fn was_retired(view: &DataView, found: &FoundJob, epoch: Epoch) -> Result<bool> {
+    let now = view.job(&found.history.name, Some(&found.history.id.to_string()))?;
+    Ok(now.history.epochs.get(&epoch).is_some_and(|claim| claim.status == EpochStatus::Retired))
+}
+
+fn sinks(view: &DataView, topics: &Topics, graph: &JobGraph, job: JobId, base: &Path) -> Result<Vec<SinkEvidence>> {
+    let mut read: BTreeMap<Name, (Sums, Option<Epoch>)> = BTreeMap::new();
+    let mut sinks = Vec::new();
+    for (operator, node) in graph.sinks() {
+        let mut sink = SinkEvidence {
+            operator: operator.id,
+            table: node.table.name.clone(),
+            medium: Medium::Unreadable(node.table.connector.clone()),
+            found: BTreeMap::new(),
+            faults: Vec::new(),
+            cut: None,
+        };
+        match node.table.connector.as_str() {
+            "filesystem" => files(view, node, job, base, &mut sink)?,
+            "log" => {
+                let topic = LogOptions::of_table(&node.table)?.topic;
+                sink.medium = Medium::Topic(topic.to_string());
+                if !read.contains_key(&topic) {
+                    read.insert(topic.clone(), topic_sums(topics, &topic, job)?);
+                }
+                if let Some((sums, cut)) = read.get(&topic) {
+                    sink.cut = *cut;
+                    for ((_, epoch), sum) in sums.iter().filter(|((from, _), _)| *from == operator.id) {
+                        sink.found.entry(*epoch).or_default().sum.add(*sum);
+                    }
+                }
+            }
+            "blackhole" => sink.medium = Medium::Nothing,
+            _ => {}
+        }
+        sinks.push(sink);
+    }
+    Ok(sinks)
+}
+
+/// What the folder of a file sink holds of the job, every file read again.
+fn files(view: &DataView, node: &SinkNode, job: JobId, base: &Path, sink: &mut SinkEvidence) -> Result<()> {
+    let folder = sink_folder(base, &node.table)?;
+    sink.medium = Medium::Folder(folder.display().to_string());
+    let audited = audit(view.env.disk.as_ref(), &folder, job)?;
+    for record in audited.epochs.into_iter().filter(|record| record.operator == sink.operator) {
+        let found: &mut FoundEpoch = sink.found.entry(record.epoch).or_default();
+        found.manifest_key = Some(record.manifest_key);
+        for file in record.files {
+            found.sum.add(file.sum());
+            let object = object_name(&file.path).to_owned();
+            found.objects.insert(object, FoundObject { sum: file.sum(), path: file.path });
+        }
+    }
+    // Two sinks of one job may write to one folder: each judges its own.
+    let own = audited.findings.into_iter().filter(|f| f.operator.is_none_or(|operator| operator == sink.operator));
+    sink.faults = own
+        .map(|finding| SinkFault {
+            epoch: finding.epoch,
+            place: folder.join(finding.path).display().to_string(),
+            message: finding.message,
+        })
+        .collect();
+    Ok(())
+}
+
+/// `carrier=AA/part-<object>.csv.gz`: the object.
+fn object_name(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let stem = name.strip_prefix("part-").unwrap_or(name);
+    stem.split('.').next().unwrap_or(stem)
+}
+
+type Sums = BTreeMap<(OperatorId, Epoch), RowSum>;
+
+/// Rows and hashes of a job in a topic, by operator and epoch, all read again; and the newest epoch of
+/// which retention may have taken rows.
+fn topic_sums(topics: &Topics, name: &Name, job: JobId) -> Result<(Sums, Option<Epoch>)> {
+    let mut sums = Sums::new();
+    let mut cut = None;
+    let Some(topic) = topics.find(name)? else { return Ok((sums, cut)) };
+    let mut hasher = RowHasher::default();
+    for partition in 0..topic.partitions() {
+        let is_cut = topic.partition(partition)?.first_offset() > 0;
+        let mut first = None;
+        let mut batches = topic.read_to_latest(partition, Start::Earliest, Isolation::Committed)?;
+        while let Some(batch) = batches.next()? {
+            if batch.writer.job != job {
+                continue;
+            }
+            first.get_or_insert(batch.writer.epoch);
+            sums.entry((batch.writer.operator, batch.writer.epoch)).or_default().add(hasher.sum(&batch.rows)?);
+        }
+        if is_cut {
+            // Epochs are appended in order: what is gone lies at or before the first one seen.
+            cut = cut.max(Some(first.unwrap_or(Epoch(u64::MAX))));
+        }
+    }
+    Ok((sums, cut))
+}

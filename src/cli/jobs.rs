@@ -1,0 +1,242 @@
+//! `qanat jobs` and `qanat job`: what runs, what ran, and how it stands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use qanat_coordinator_core::JobStatus;
+use qanat_proto::receipt::Totals;
+use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::env::Env;
+use qanat_storage::env::watch::Watch;
+use serde::Serialize;
+
+use crate::attach::{self, LiveJob, Request};
+use crate::cli::JobArguments;
+use crate::data_folder::{DataView, FoundJob};
+use crate::history::JobHistory;
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List the jobs of the data folder, the newest run of each name.
+    List(List),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    #[command(flatten)]
+    data: crate::cli::DataArguments,
+    /// Folder of a job's own state, in place of `<data>/jobs`.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// List earlier runs too.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// Show one job: status, generation, last epoch, what it read and wrote, and live figures while it runs.
+    Describe(Describe),
+    /// Take a last checkpoint and end a running job; `qanat run` resumes it from there.
+    Stop(Stop),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Describe {
+    /// Name of the job.
+    name: String,
+    #[command(flatten)]
+    job: JobArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stop {
+    /// Name of the job.
+    name: String,
+    #[command(flatten)]
+    job: JobArguments,
+    /// Return at once instead of waiting until the job has ended.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// One run of a job, as it is printed.
+#[derive(Debug, Serialize)]
+struct JobLine {
+    name: String,
+    job: String,
+    status: &'static str,
+    /// Whether a process runs it now.
+    running: bool,
+    generation: u64,
+    parallelism: u32,
+    epoch: u64,
+    created: String,
+    changed: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+    totals: Totals,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<LiveJob>,
+}
+
+impl JobLine {
+    fn new(history: &JobHistory, live: &[LiveJob]) -> Self {
+        let job = &history.job;
+        let live = live.iter().find(|live| live.job == history.id).cloned();
+        let error = match &job.status {
+            JobStatus::Failed { error } => Some(error.clone()),
+            _ => job.last_failure.as_ref().map(|(error, _)| error.clone()),
+        };
+        Self {
+            name: history.name.clone(),
+            job: history.id.to_string(),
+            status: job.status.name(),
+            running: live.is_some(),
+            generation: job.generation.0,
+            parallelism: job.parallelism,
+            epoch: history.last_epoch().0,
+            created: output::time(history.created_ms),
+            changed: output::time(history.changed_ms),
+            error,
+            totals: totals(history),
+            live,
+        }
+    }
+
+    /// A job that no process runs goes on when it is run again, unless it has ended.
+    fn status_text(&self) -> String {
+        let active = matches!(self.status, "CREATED" | "RUNNING" | "RESTARTING");
+        if active && !self.running { format!("{} (no process)", self.status) } else { self.status.to_owned() }
+    }
+}
+
+/// Sums of the receipts of all epochs.
+fn totals(history: &JobHistory) -> Totals {
+    let mut totals = Totals::default();
+    history.epochs.values().filter_map(|epoch| epoch.receipt.as_ref()).for_each(|receipt| totals.add(receipt));
+    totals
+}
+
+impl Jobs {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        let Self::List(list) = self;
+        let view = DataView::open(&Env::real(), &list.data.data, list.state.as_deref())?;
+        let live = attach::live_jobs(view.root());
+        let mut jobs = view.jobs()?;
+        jobs.sort_by(|a, b| (&a.history.name, b.history.created_ms).cmp(&(&b.history.name, a.history.created_ms)));
+        if !list.all {
+            jobs.dedup_by(|a, b| a.history.name == b.history.name);
+        }
+        let lines: Vec<JobLine> = jobs.iter().map(|job| JobLine::new(&job.history, &live)).collect();
+        output::print_object(&lines, format, || {
+            let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+            output::table(&["job", "run", "status", "generation", "epoch", "read", "written", "changed"], &rows)
+        });
+        Ok(())
+    }
+}
+
+fn row(line: &JobLine) -> Vec<String> {
+    vec![
+        line.name.clone(),
+        line.job.chars().take(8).collect(),
+        line.status_text(),
+        line.generation.to_string(),
+        line.epoch.to_string(),
+        line.totals.sources.values().sum::<u64>().to_string(),
+        line.totals.sinks.values().map(|sum| sum.rows).sum::<u64>().to_string(),
+        line.changed.clone(),
+    ]
+}
+
+impl Job {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        match self {
+            Self::Describe(command) => command.execute(format),
+            Self::Stop(command) => command.execute(format),
+        }
+    }
+}
+
+impl Describe {
+    fn execute(&self, format: Format) -> Result<()> {
+        let view = self.job.view()?;
+        let found = view.job(&self.name, self.job.run.as_deref())?;
+        print(&view, &found, format);
+        Ok(())
+    }
+}
+
+fn print(view: &DataView, found: &FoundJob, format: Format) {
+    let line = JobLine::new(&found.history, &attach::live_jobs(view.root()));
+    output::print_object(&line, format, || text(&line));
+}
+
+fn text(line: &JobLine) -> String {
+    let mut rows = vec![
+        vec!["job".to_owned(), line.name.clone()],
+        vec!["run".to_owned(), line.job.clone()],
+        vec!["status".to_owned(), line.status_text()],
+        vec!["generation".to_owned(), line.generation.to_string()],
+        vec!["parallelism".to_owned(), line.parallelism.to_string()],
+        vec!["last epoch".to_owned(), line.epoch.to_string()],
+        vec!["created".to_owned(), line.created.clone()],
+        vec!["changed".to_owned(), line.changed.clone()],
+    ];
+    if let Some(error) = &line.error {
+        rows.push(vec!["last error".to_owned(), error.to_string()]);
+    }
+    for (table, count) in &line.totals.sources {
+        rows.push(vec!["read".to_owned(), format!("{count} records of {table}")]);
+    }
+    for (table, sum) in &line.totals.sinks {
+        rows.push(vec!["written".to_owned(), format!("{} rows into {table}", sum.rows)]);
+    }
+    rows.push(vec!["late".to_owned(), line.totals.late.to_string()]);
+    rows.push(vec!["dead letters".to_owned(), line.totals.dead_lettered.to_string()]);
+    if let Some(live) = &line.live {
+        rows.push(vec!["memory".to_owned(), output::bytes(live.memory_bytes)]);
+        for source in &live.sources {
+            let watermark = source.watermark.map_or_else(|| "none".to_owned(), output::time);
+            let bytes = output::bytes(source.bytes);
+            let figures = format!("{}: {} records, {bytes}, watermark {watermark}", source.table, source.records);
+            rows.push(vec!["since start".to_owned(), figures]);
+        }
+    }
+    rows.iter()
+        .map(|row| format!("{:<13}{}\n", row.first().map_or("", String::as_str), row.get(1).map_or("", String::as_str)))
+        .collect()
+}
+
+impl Stop {
+    fn execute(&self, format: Format) -> Result<()> {
+        let view = self.job.view()?;
+        let found = view.job(&self.name, self.job.run.as_deref())?;
+        let id = found.history.id;
+        let not_running = || {
+            Error::new(Code::UnknownJob, format!("job `{}` is not running", self.name))
+                .at(Place::Named(view.root().display().to_string()))
+                .hint("no process that owns this data folder runs it; `qanat run` resumes it where it stands")
+        };
+        let commands = found.folder.join("commands").join("commands").join("p00000");
+        let watch = Watch::start([commands.as_path()]).map_err(|e| Error::io("watch the job", &e))?;
+        if attach::ask(view.root(), &Request::Stop { job: id })?.is_none() {
+            return Err(not_running());
+        }
+        let run = id.to_string();
+        let mut found = found;
+        while !self.no_wait && !found.history.job.status.is_ended() {
+            if !watch.wait(Duration::from_secs(1)) && attach::ask(view.root(), &Request::Status)?.is_none() {
+                // The process is gone: what the log says now is final.
+                found = view.job(&self.name, Some(&run))?;
+                break;
+            }
+            found = view.job(&self.name, Some(&run))?;
+        }
+        print(&view, &found, format);
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! `qanat late` and `qanat dead-letters`: what did not make it into the answer.
+
+use clap::{Args, Subcommand};
+use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries};
+use qanat_proto::manifest::SinkChannel;
+use qanat_proto::{Code, Result};
+use qanat_storage::log::Topics;
+use serde::Serialize;
+
+use crate::cli::{JobArguments, readmit};
+use crate::data_folder::DataView;
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Late {
+    /// List the late rows of a job, of all its runs unless --run is given.
+    List(List),
+    /// Write late rows, as JSON objects, into a file or topic: each of them once, however often it is called.
+    Readmit(readmit::Readmit),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List the dead letters of a job, of all its runs unless --run is given.
+    List(List),
+    /// Write raw records into a file or topic: each of them once, however often it is called.
+    Readmit(readmit::Readmit),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Name of the job.
+    name: String,
+    /// Show at most N.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    job: JobArguments,
+}
+
+#[derive(Debug, Serialize)]
+struct LateLine {
+    id: u64,
+    job: String,
+    epoch: i64,
+    operator: String,
+    event_time: Option<String>,
+    watermark: Option<String>,
+    row: serde_json::Value,
+}
+
+#[derive(Debug, Serialize)]
+struct DeadLine {
+    id: u64,
+    job: String,
+    epoch: i64,
+    operator: String,
+    origin: Option<String>,
+    offset: Option<i64>,
+    reason: String,
+    text: Option<String>,
+    /// The bytes, in hex: what `text` shows may have lost some.
+    raw: Option<String>,
+}
+
+impl Late {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        match self {
+            Self::List(list) => {
+                let lines = list.entries(SinkChannel::Late, late_entries, |entry| &entry.job, late_line)?;
+                output::print_object(&lines, format, || late_table(&lines));
+                Ok(())
+            }
+            Self::Readmit(readmit) => readmit.execute(SinkChannel::Late, format),
+        }
+    }
+}
+
+impl DeadLetters {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        match self {
+            Self::List(list) => {
+                let channel = SinkChannel::DeadLetters;
+                let lines = list.entries(channel, dead_letter_entries, |entry| &entry.job, dead_line)?;
+                output::print_object(&lines, format, || dead_table(&lines));
+                Ok(())
+            }
+            Self::Readmit(readmit) => readmit.execute(SinkChannel::DeadLetters, format),
+        }
+    }
+}
+
+impl List {
+    fn entries<E, L>(
+        &self,
+        channel: SinkChannel,
+        decode: fn(u64, &arrow::array::RecordBatch) -> Vec<E>,
+        job: fn(&E) -> &String,
+        line: fn(E) -> L,
+    ) -> Result<Vec<L>> {
+        let view = self.job.view()?;
+        let topics = view.topics();
+        check_job(&view, &topics, &self.name, channel)?;
+        let mut reader = SideReader::open(&topics, &self.name, channel, 0)?;
+        let limit = self.limit.unwrap_or(usize::MAX);
+        let run = self.job.run.as_deref().unwrap_or_default();
+        let mut lines = Vec::new();
+        while lines.len() < limit
+            && let Some((first, rows)) = reader.next_batch()?
+        {
+            let entries = decode(first, &rows).into_iter().filter(|entry| job(entry).starts_with(run));
+            lines.extend(entries.take(limit - lines.len()).map(line));
+        }
+        Ok(lines)
+    }
+}
+
+/// A job without side tables must at least be a job: E0309 for a misspelt name, not an empty list.
+pub(super) fn check_job(view: &DataView, topics: &Topics, name: &str, channel: SinkChannel) -> Result<()> {
+    let topic = qanat_connectors::side::topic_name(name, channel);
+    if let Ok(topic) = topic
+        && topics.find(&topic)?.is_some()
+    {
+        return Ok(());
+    }
+    match view.job(name, None) {
+        Err(error) if error.code() == Code::UnknownJob => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn late_line(entry: LateEntry) -> LateLine {
+    LateLine {
+        id: entry.id,
+        job: entry.job,
+        epoch: entry.epoch,
+        operator: entry.operator,
+        event_time: entry.event_time.map(output::time),
+        watermark: entry.watermark.map(output::time),
+        row: serde_json::from_str(&entry.row).unwrap_or(serde_json::Value::String(entry.row)),
+    }
+}
+
+fn dead_line(entry: DeadLetterEntry) -> DeadLine {
+    DeadLine {
+        id: entry.id,
+        job: entry.job,
+        epoch: entry.epoch,
+        operator: entry.operator,
+        origin: entry.origin,
+        offset: entry.offset,
+        reason: entry.reason,
+        text: entry.text,
+        raw: entry.raw.map(|raw| raw.iter().map(|byte| format!("{byte:02x}")).collect()),
+    }
+}
+
+fn late_table(lines: &[LateLine]) -> String {
+    let row = |line: &LateLine| {
+        vec![
+            line.id.to_string(),
+            line.job.chars().take(8).collect(),
+            line.epoch.to_string(),
+            line.operator.clone(),
+            line.event_time.clone().unwrap_or_default(),
+            line.watermark.clone().unwrap_or_default(),
+            line.row.to_string(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+    output::table(&["id", "run", "epoch", "operator", "event time", "watermark", "row"], &rows)
+}
+
+fn dead_table(lines: &[DeadLine]) -> String {
+    let row = |line: &DeadLine| {
+        vec![
+            line.id.to_string(),
+            line.job.chars().take(8).collect(),
+            line.epoch.to_string(),
+            line.operator.clone(),
+            line.origin.clone().unwrap_or_default(),
+            line.offset.map_or_else(String::new, |offset| offset.to_string()),
+            shown(&line.reason),
+            shown(line.text.as_deref().unwrap_or_default()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+    output::table(&["id", "run", "epoch", "operator", "origin", "offset", "reason", "text"], &rows)
+}
+
+/// A text on one line of a terminal: control characters as escapes, long ones cut.
+fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 120;
+    let mut shown: String = text
+        .chars()
+        .take(CHARACTERS_MAX)
+        .flat_map(|c| {
+            let escaped: Box<dyn Iterator<Item = char>> =
+                if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
+            escaped
+        })
+        .collect();
+    if text.chars().nth(CHARACTERS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn dead_letters_as_a_table() {
+        let entry = DeadLetterEntry {
+            id: 3,
+            job: "35b03a71ce54b7e3ea445a5c694d0e2d".to_owned(),
+            epoch: 7,
+            operator: "flights".to_owned(),
+            origin: Some("/data/flights.csv".to_owned()),
+            offset: Some(12),
+            reason: "column `n`: not a BIGINT".to_owned(),
+            raw: Some(b"a\xff\t1".to_vec()),
+            text: Some(String::from_utf8_lossy(b"a\xff\t1").into_owned()),
+        };
+        let long = DeadLetterEntry {
+            id: 4,
+            raw: None,
+            origin: None,
+            offset: None,
+            text: Some("x".repeat(200)),
+            ..entry.clone()
+        };
+        let lines = vec![dead_line(entry), dead_line(long)];
+        assert_eq!(lines.first().and_then(|line| line.raw.as_deref()), Some("61ff0931"));
+        let table = dead_table(&lines);
+        expect![[r#"
+            id  run       epoch  operator  origin             offset  reason                    text
+            3   35b03a71  7      flights   /data/flights.csv  12      column `n`: not a BIGINT  a�\t1
+        "#]]
+        .assert_eq(&(table.lines().take(2).collect::<Vec<_>>().join("\n") + "\n"));
+        assert!(table.trim_end().ends_with(&("x".repeat(120) + "…")));
+    }
+
+    #[test]
+    fn late_rows_keep_their_columns() {
+        let line = late_line(LateEntry {
+            id: 0,
+            job: "ab".repeat(16),
+            epoch: 1,
+            operator: "w".to_owned(),
+            event_time: Some(0),
+            watermark: None,
+            row: r#"{"k":"a","n":1}"#.to_owned(),
+        });
+        expect![[r#"{"id":0,"job":"abababababababababababababababab","epoch":1,"operator":"w","event_time":"1970-01-01T00:00:00.000Z","watermark":null,"row":{"k":"a","n":1}}"#]]
+            .assert_eq(&serde_json::to_string(&line).expect("json"));
+    }
+}

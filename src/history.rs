@@ -1,0 +1,256 @@
+//! The history of jobs, as the command log tells it: every run, every epoch with its receipt.
+//!
+//! The state that the log ends in forgets what is not needed any more; people and `audit` want all of it.
+
+use std::collections::BTreeMap;
+
+use qanat_coordinator_core::state::Job;
+use qanat_coordinator_core::{Command, State};
+use qanat_proto::ids::{Epoch, Generation, JobId};
+use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::receipt::Receipt;
+use serde::Serialize;
+
+/// One run of a job.
+pub(crate) struct JobHistory {
+    pub(crate) id: JobId,
+    pub(crate) name: String,
+    pub(crate) created_ms: i64,
+    /// Time of its last command.
+    pub(crate) changed_ms: i64,
+    /// Its state at the end of the log.
+    pub(crate) job: Job,
+    /// All claims ever accepted, epoch 0 included.
+    pub(crate) epochs: BTreeMap<Epoch, EpochHistory>,
+    pub(crate) parallelism: BTreeMap<Generation, u32>,
+}
+
+/// One claimed epoch.
+pub(crate) struct EpochHistory {
+    pub(crate) generation: Generation,
+    pub(crate) claimed_ms: i64,
+    pub(crate) committed_ms: Option<i64>,
+    pub(crate) status: EpochStatus,
+    pub(crate) manifest_key: String,
+    pub(crate) checksum: String,
+    pub(crate) handles: Vec<PreparedHandle>,
+    pub(crate) is_final: bool,
+    /// None for epoch 0.
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// How far an epoch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EpochStatus {
+    /// Decided; its commit is owed.
+    Claimed,
+    Committed,
+    /// Committed, and its manifest is given up: a later epoch is restored instead.
+    Retired,
+}
+
+impl EpochStatus {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Committed => "committed",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+impl JobHistory {
+    /// The newest epoch; epoch 0 at least.
+    pub(crate) fn last_epoch(&self) -> Epoch {
+        self.epochs.last_key_value().map_or(Epoch(0), |(epoch, _)| *epoch)
+    }
+}
+
+/// Applies the commands of a log, each with the time of its append in ms, and keeps what was accepted.
+/// Runs in the order they were started.
+pub(crate) fn replay(commands: &[(i64, Command)]) -> Vec<JobHistory> {
+    let mut state = State::default();
+    let mut order: Vec<JobId> = Vec::new();
+    let mut started: BTreeMap<JobId, Draft> = BTreeMap::new();
+    for (at, command) in commands {
+        // A refused command is part of the log and changed nothing.
+        if state.apply(command).is_err() {
+            continue;
+        }
+        if let Command::CreateJob { job, manifest_key, checksum, .. } = command {
+            order.push(*job);
+            started.insert(*job, Draft::new(*at, manifest_key, checksum));
+        }
+        if let Some(draft) = started.get_mut(&job_of(command)) {
+            draft.changed_ms = *at;
+            draft.take(*at, command);
+        }
+    }
+    let finish = |id: JobId| {
+        let (draft, job) = (started.remove(&id)?, state.jobs.remove(&id)?);
+        Some(JobHistory {
+            id,
+            name: job.name.clone(),
+            created_ms: draft.created_ms,
+            changed_ms: draft.changed_ms,
+            job,
+            epochs: draft.epochs,
+            parallelism: draft.parallelism,
+        })
+    };
+    order.into_iter().filter_map(finish).collect()
+}
+
+/// A history while the log is read.
+struct Draft {
+    created_ms: i64,
+    changed_ms: i64,
+    epochs: BTreeMap<Epoch, EpochHistory>,
+    parallelism: BTreeMap<Generation, u32>,
+}
+
+impl Draft {
+    fn new(at: i64, manifest_key: &str, checksum: &str) -> Self {
+        let epoch_zero = EpochHistory {
+            generation: Generation(0),
+            claimed_ms: at,
+            committed_ms: Some(at),
+            status: EpochStatus::Committed,
+            manifest_key: manifest_key.to_owned(),
+            checksum: checksum.to_owned(),
+            handles: Vec::new(),
+            is_final: false,
+            receipt: None,
+        };
+        let epochs = BTreeMap::from([(Epoch(0), epoch_zero)]);
+        Self { created_ms: at, changed_ms: at, epochs, parallelism: BTreeMap::new() }
+    }
+
+    fn take(&mut self, at: i64, command: &Command) {
+        match command {
+            Command::OpenGeneration { expected, parallelism, .. } => {
+                self.parallelism.insert(expected.next(), *parallelism);
+            }
+            Command::Claim { token, epoch, manifest_key, checksum, handles, is_final, receipt } => {
+                let claim = EpochHistory {
+                    generation: token.generation,
+                    claimed_ms: at,
+                    committed_ms: None,
+                    status: EpochStatus::Claimed,
+                    manifest_key: manifest_key.clone(),
+                    checksum: checksum.clone(),
+                    handles: handles.clone(),
+                    is_final: *is_final,
+                    receipt: Some(receipt.as_ref().clone()),
+                };
+                self.epochs.insert(*epoch, claim);
+            }
+            Command::Committed { epoch, .. } => {
+                if let Some(claim) = self.epochs.get_mut(epoch)
+                    && claim.status == EpochStatus::Claimed
+                {
+                    claim.status = EpochStatus::Committed;
+                    claim.committed_ms = Some(at);
+                }
+            }
+            Command::Retire { epochs, .. } => {
+                for epoch in epochs {
+                    if let Some(claim) = self.epochs.get_mut(epoch) {
+                        claim.status = EpochStatus::Retired;
+                    }
+                }
+            }
+            Command::CreateJob { .. }
+            | Command::RecordFailure { .. }
+            | Command::StopWithSavepoint { .. }
+            | Command::Close { .. }
+            | Command::Resume { .. }
+            | Command::Collected { .. } => {}
+        }
+    }
+}
+
+fn job_of(command: &Command) -> JobId {
+    match command {
+        Command::CreateJob { job, .. }
+        | Command::OpenGeneration { job, .. }
+        | Command::StopWithSavepoint { job }
+        | Command::Close { job, .. }
+        | Command::Resume { job }
+        | Command::Retire { job, .. }
+        | Command::Collected { job, .. } => *job,
+        Command::Claim { token, .. } | Command::Committed { token, .. } | Command::RecordFailure { token, .. } => {
+            token.job
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qanat_proto::ids::Token;
+    use qanat_proto::settings::JobSettings;
+
+    use super::*;
+
+    fn claim(token: Token, epoch: u64) -> Command {
+        Command::Claim {
+            token,
+            epoch: Epoch(epoch),
+            manifest_key: format!("m{epoch}"),
+            checksum: String::new(),
+            handles: Vec::new(),
+            is_final: false,
+            receipt: Box::new(Receipt { epoch: Epoch(epoch), ..Receipt::default() }),
+        }
+    }
+
+    #[test]
+    fn keeps_what_was_accepted() {
+        let job = JobId(7);
+        let token = Token { job, generation: Generation(1) };
+        let old = Token { job, generation: Generation(0) };
+        let committed = |epoch: u64| Command::Committed {
+            token,
+            epoch: Epoch(epoch),
+            manifest_key: format!("m{epoch}"),
+            handle_names: Vec::new(),
+        };
+        let commands = [
+            Command::CreateJob {
+                job,
+                name: "j".to_owned(),
+                script_digest: String::new(),
+                manifest_key: "m0".to_owned(),
+                checksum: String::new(),
+            },
+            Command::OpenGeneration {
+                job,
+                expected: Generation(0),
+                placement: Vec::new(),
+                parallelism: 3,
+                settings: JobSettings::default(),
+            },
+            claim(old, 1),
+            claim(token, 1),
+            committed(1),
+            claim(token, 3),
+            claim(token, 2),
+            Command::Retire { job, epochs: vec![Epoch(0), Epoch(1)] },
+        ];
+        let timed: Vec<_> = (100..).zip(commands).collect();
+        let histories = replay(&timed);
+        let [history] = histories.as_slice() else { panic!("one job") };
+        let seen: Vec<_> = history.epochs.iter().map(|(e, h)| (e.0, h.status, h.claimed_ms, h.committed_ms)).collect();
+        assert_eq!(
+            seen,
+            [
+                (0, EpochStatus::Retired, 100, Some(100)),
+                (1, EpochStatus::Retired, 103, Some(104)),
+                (2, EpochStatus::Claimed, 106, None),
+            ]
+        );
+        assert_eq!(history.parallelism, BTreeMap::from([(Generation(1), 3)]));
+        assert_eq!((history.created_ms, history.changed_ms, history.last_epoch()), (100, 107, Epoch(2)));
+    }
+}
