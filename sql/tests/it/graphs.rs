@@ -1,4 +1,6 @@
 //! Queries and the streaming graphs they become.
+//!
+//! Longer than 800 lines: one file of snapshots, which nobody reads from top to bottom.
 
 use expect_test::expect;
 
