@@ -4,14 +4,12 @@
 //!
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
-//! - `failpoints`: the process dies at every named moment of an epoch, and the answer stays.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod case;
 mod compare;
 mod csv;
-mod failpoints;
 mod folder;
 mod process;
 mod property;

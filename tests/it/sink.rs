@@ -15,6 +15,7 @@ use crate::csv;
 pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     let mut named = BTreeSet::new();
+    let removed = removed(folder)?;
     let mut chains: BTreeMap<PathBuf, Vec<(u64, Option<u64>)>> = BTreeMap::new();
     for path in walk(&folder.join("_commits"), &|_| true) {
         if path.extension().is_none_or(|extension| extension != "json") {
@@ -27,6 +28,9 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
         chains.entry(path.parent().unwrap().to_owned()).or_default().push((epoch, record["previous"].as_u64()));
         for file in record["files"].as_array().ok_or_else(|| fail("no files"))? {
             let name = file["path"].as_str().ok_or_else(|| fail("a file without a path"))?;
+            if removed.contains(name) {
+                continue;
+            }
             if !named.insert(name.to_owned()) {
                 return Err(fail(&format!("`{name}` is named twice")));
             }
@@ -57,6 +61,32 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
         return Err(format!("{}: shown and recorded files differ: {stray:?}", folder.display()));
     }
     Ok(rows)
+}
+
+/// Files that `INSERT OVERWRITE` took away.
+pub(crate) fn removed(folder: &Path) -> Result<BTreeSet<String>, String> {
+    let mut removed = BTreeSet::new();
+    for path in walk(&folder.join("_commits"), &|_| true) {
+        let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
+        let record: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let names = record["removed"].as_array().cloned().unwrap_or_default();
+        removed.extend(names.iter().filter_map(|name| name.as_str().map(str::to_owned)));
+    }
+    Ok(removed)
+}
+
+/// The jobs that have committed rows into the folder.
+pub(crate) fn jobs(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder.join("_commits")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Takes all that `job` wrote out of the folder.
+pub(crate) fn forget(folder: &Path, job: &str) -> Result<(), String> {
+    for name in visible(folder).iter().filter(|name| name.contains(job)) {
+        std::fs::remove_file(folder.join(name)).map_err(|e| e.to_string())?;
+    }
+    std::fs::remove_dir_all(folder.join("_commits").join(job)).map_err(|e| e.to_string())
 }
 
 /// The data files that a reader of the folder sees, relative.
@@ -96,7 +126,11 @@ fn read_file(name: &str, bytes: &[u8], record: &Value) -> Result<Vec<Row>, Strin
     let partitioned = names("partitioned_by");
     let inside: Vec<&String> = columns.iter().filter(|column| !partitioned.contains(column)).collect();
     let encoding = &record["encoding"];
-    let bytes = decompress(bytes, encoding["compression"].as_str().unwrap_or("none"))?;
+    // Parquet and Arrow compress inside their files.
+    let bytes = match encoding["kind"].as_str() {
+        Some("csv" | "json") => decompress(bytes, encoding["compression"].as_str().unwrap_or("none"))?,
+        _ => bytes.to_vec(),
+    };
     let cells: Vec<BTreeMap<String, Cell>> = match encoding["kind"].as_str() {
         Some("csv") => read_csv(&bytes, encoding, &inside)?,
         Some("json") => {

@@ -120,7 +120,14 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
         let sinks: Vec<String> = case.expected.iter().map(|(sink, _)| sink.clone()).collect();
         let (mut late, mut dead) = (0, 0);
         for index in 0..case.scripts.len() {
-            let attempts = way.attempts(&mut rng, case.parallelism);
+            let mut attempts = way.attempts(&mut rng, case.parallelism);
+            if index + 1 < case.scripts.len() {
+                attempts = ways::never_after_the_end(attempts);
+            }
+            if case.late.is_some_and(|late| late > 0) {
+                // Which rows are late depends on how splits are spread over subtasks.
+                attempts.iter_mut().for_each(|attempt| attempt.parallelism = case.parallelism);
+            }
             told.push(format!("{attempts:?}"));
             let receipt = ways::run(folder.path(), &format!("step{index}.sql"), &attempts, &case.settings, &sinks)?;
             late += total(&receipt, "late");

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::compare::{self, Rules};
 use crate::process::Invocation;
 use crate::rng::Rng;
 use crate::sink;
@@ -90,6 +91,57 @@ impl Way {
     }
 }
 
+/// Moments after which a job may have finished: the next start is another job then, which appends its
+/// own rows.
+const LAST_MOMENTS: &[&str] = &["committed.applied", "retire.applied", "collect.done"];
+
+/// Attempts of which none can die when its job has finished already.
+pub(crate) fn never_after_the_end(mut attempts: Vec<Attempt>) -> Vec<Attempt> {
+    for failpoint in attempts.iter_mut().filter_map(|attempt| attempt.failpoint.as_mut()) {
+        if LAST_MOMENTS.iter().any(|moment| failpoint.starts_with(moment)) {
+            "commit.done:1".clone_into(failpoint);
+        }
+    }
+    attempts
+}
+
+/// A process that dies between the last commit and its receipt leaves a finished job, and the next start
+/// of the script is a new one. What the finished one wrote must be whole: it is taken out, and given
+/// back.
+fn take_finished(
+    folder: &Path,
+    sinks: &[String],
+    before: &BTreeSet<String>,
+    attempts: &[Attempt],
+    receipt: &Value,
+) -> Result<(), String> {
+    let now: BTreeSet<String> = sinks.iter().flat_map(|sink| sink::jobs(&folder.join(sink))).collect();
+    let last = receipt["job"].as_str().unwrap_or_default();
+    let others: Vec<&String> = now.iter().filter(|job| !before.contains(*job) && *job != last).collect();
+    let could_finish = |attempt: &Attempt| {
+        let name = attempt.failpoint.as_deref().unwrap_or_default();
+        LAST_MOMENTS.iter().any(|moment| name.starts_with(moment))
+    };
+    if !others.is_empty() && !attempts.iter().any(could_finish) {
+        return Err(format!("jobs {others:?} were not resumed"));
+    }
+    for sink in sinks {
+        let folder = folder.join(sink);
+        let jobs = sink::jobs(&folder);
+        for job in others.iter().filter(|job| jobs.contains(**job)) {
+            let both = sink::committed(&folder)?;
+            sink::forget(&folder, job)?;
+            let rest = sink::committed(&folder)?;
+            let twice: Vec<_> = rest.iter().chain(&rest).cloned().collect();
+            if others.len() == 1 && before.is_empty() {
+                compare::difference(&twice, &both, Rules { unordered_arrays: true })
+                    .map_err(|e| format!("`{sink}` of the finished job: {e}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Runs `script` of `folder` to its end and returns its receipt. `sinks` are folders of file sinks: what
 /// a reader sees there after a kill must still be there at the end, and recorded.
 pub(crate) fn run(
@@ -104,6 +156,7 @@ pub(crate) fn run(
         settings.push(("execution.checkpointing.interval".to_owned(), "4 ms".to_owned()));
     }
     let mut seen: Vec<(String, BTreeSet<String>)> = Vec::new();
+    let before = sinks.iter().flat_map(|sink| sink::jobs(&folder.join(sink))).collect();
     for attempt in attempts {
         let invocation =
             Invocation::job(folder, script, attempt.parallelism, &settings).failpoint(attempt.failpoint.as_deref());
@@ -117,11 +170,14 @@ pub(crate) fn run(
         }
         for (sink, files) in &seen {
             let now = sink::visible(&folder.join(sink));
-            if let Some(gone) = files.difference(&now).next() {
+            let removed = sink::removed(&folder.join(sink))?;
+            if let Some(gone) = files.difference(&now).find(|name| !removed.contains(*name)) {
                 return Err(format!("`{sink}/{gone}` was shown after a kill and is gone"));
             }
         }
-        return outcome.json();
+        let receipt = outcome.json()?;
+        take_finished(folder, sinks, &before, attempts, &receipt)?;
+        return Ok(receipt);
     }
     Err("every attempt was killed".to_owned())
 }
