@@ -129,6 +129,10 @@ fn take_finished(
         let folder = folder.join(sink);
         let jobs = sink::jobs(&folder);
         for job in others.iter().filter(|job| jobs.contains(**job)) {
+            // INSERT OVERWRITE of the second job has taken it out already.
+            if !sink::visible(&folder).iter().any(|name| name.contains(job.as_str())) {
+                continue;
+            }
             let both = sink::committed(&folder)?;
             sink::forget(&folder, job)?;
             let rest = sink::committed(&folder)?;
