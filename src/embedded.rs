@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crossbeam::channel::unbounded;
 use qanat_connectors::Registry;
 use qanat_connectors::contract::{Context, Opener};
+use qanat_connectors::log::hold::hold_positions;
 use qanat_connectors::side;
 use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink};
 use qanat_executor::metrics::JobMetrics;
@@ -17,6 +18,8 @@ use qanat_proto::Result;
 use qanat_proto::control::ToExecutor;
 use qanat_proto::ids::{JobId, StartId};
 use qanat_proto::manifest::SinkChannel;
+use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::log::Topics;
 
 use crate::data_folder::{DataFolder, JobFolder};
 
@@ -25,6 +28,8 @@ pub(crate) struct Embedded {
     pub(crate) coordinator: Coordinator,
     node: Arc<Node>,
     pub(crate) opener: Arc<dyn Opener>,
+    topics: Arc<Topics>,
+    checkpoints: Arc<CheckpointStore>,
 }
 
 struct InProcess(Arc<Node>);
@@ -41,7 +46,7 @@ impl Embedded {
         let env = data.env.clone();
         let context = Context { env: env.clone(), topics: data.topics.clone(), base };
         let opener: Arc<dyn Opener> = Arc::new(Registry::new(context));
-        let topics = data.topics.clone();
+        let (topics, checkpoints) = (data.topics.clone(), job.checkpoints.clone());
         let config = NodeConfig {
             env: env.clone(),
             opener: opener.clone(),
@@ -66,7 +71,21 @@ impl Embedded {
             link: Box::new(InProcess(node.clone())),
             inbox,
         })?;
-        Ok(Self { coordinator, node, opener })
+        Ok(Self { coordinator, node, opener, topics: data.topics.clone(), checkpoints })
+    }
+
+    /// Applies the retention of topics. What a restorable manifest still needs is held first (P15).
+    pub(crate) fn retain_topics(&self) -> Result<()> {
+        let state = self.coordinator.state()?;
+        for (id, job) in &state.jobs {
+            let mut manifests = Vec::with_capacity(job.claims.len());
+            for claim in job.claims.values() {
+                manifests.push(self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?);
+            }
+            hold_positions(&self.topics, &id.to_string(), &manifests)?;
+        }
+        self.topics.retain()?;
+        Ok(())
     }
 
     pub(crate) fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {

@@ -338,7 +338,7 @@ impl Leader {
             Output::WriteManifest { epoch, manifest } => self.store(StoreWork::Write { job, epoch, manifest }),
             Output::Collect => {
                 let jobs = self.state.jobs.clone();
-                self.store(StoreWork::Collect { job, jobs: Box::new(jobs) });
+                self.store(StoreWork::Collect { job, jobs });
             }
             Output::Progress(manifest) => self.tell(job, &JobEvent::Committed(manifest)),
             Output::CommitSlow(error) => self.tell(job, &JobEvent::CommitSlow(error)),
@@ -370,7 +370,7 @@ enum StoreWork {
     /// Copies share objects with their origin, so all jobs of the store are looked at.
     Collect {
         job: JobId,
-        jobs: Box<BTreeMap<JobId, Job>>,
+        jobs: BTreeMap<JobId, Job>,
     },
 }
 

@@ -174,7 +174,8 @@ impl GenerationParts<'_> {
         for operator in &deployment.graph.operators {
             let OperatorKind::LookupJoin(node) = &operator.kind else { continue };
             let state = deployment.restore.operators.iter().find(|state| state.operator == operator.id);
-            let (saved, restored) = lookup::restore(&self.config.checkpoints, node, state, deployment.restore.key_groups)?;
+            let (saved, restored) =
+                lookup::restore(&self.config.checkpoints, node, state, deployment.restore.key_groups)?;
             let version = match restored {
                 Some(version) => version,
                 None => lookup::Version { number: 1, rows: lookup::read(self.config, node)? },

@@ -25,8 +25,6 @@ pub struct JobSettings {
     pub allowed_lateness_ms: u64,
     /// `table.exec.source.idle-timeout`: 0 for never.
     pub idle_timeout_ms: u64,
-    /// `scan.watermark.alignment.max-drift`: 0 for off.
-    pub alignment_drift_ms: u64,
     /// `execution.checkpointing.num-retained`.
     pub checkpoints_kept: usize,
     /// `table.local-time-zone` is accepted only as UTC.
@@ -43,7 +41,6 @@ impl Default for JobSettings {
             memory_bytes: limits::JOB_MEMORY_BYTES_DEFAULT,
             allowed_lateness_ms: 0,
             idle_timeout_ms: 0,
-            alignment_drift_ms: 0,
             checkpoints_kept: limits::CHECKPOINTS_KEPT_DEFAULT,
             time_zone: "UTC".to_owned(),
         }
@@ -60,7 +57,6 @@ pub const KEYS: &[&str] = &[
     "job.memory",
     "window.allowed-lateness",
     "table.exec.source.idle-timeout",
-    "scan.watermark.alignment.max-drift",
     "table.local-time-zone",
 ];
 
@@ -116,7 +112,6 @@ impl JobSettings {
             }
             "window.allowed-lateness" => self.allowed_lateness_ms = duration()?,
             "table.exec.source.idle-timeout" => self.idle_timeout_ms = duration()?,
-            "scan.watermark.alignment.max-drift" => self.alignment_drift_ms = duration()?,
             "table.local-time-zone" => {
                 if !matches!(value.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "Z" | "+00:00") {
                     return Err(bad("UTC, the only session zone").hint("convert with TO_TIMESTAMP_LTZ or CONVERT_TZ"));

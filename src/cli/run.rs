@@ -29,6 +29,9 @@ use crate::output::{self, Format};
 use crate::progress::Progress;
 use crate::script;
 
+/// How often the retention of topics is applied.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     #[command(flatten)]
@@ -231,6 +234,7 @@ fn digest(graph: &JobGraph) -> String {
 fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> Result<()> {
     let interrupts = interrupts()?;
     let ticks = tick(Duration::from_millis(200));
+    let sweeps = tick(RETENTION_INTERVAL);
     let mut asked = false;
     while jobs.iter().any(|job| job.ended.is_none()) {
         let mut select = Select::new();
@@ -243,6 +247,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
         }
         let interrupt = select.recv(&interrupts);
         let clock = select.recv(&ticks);
+        let sweep = select.recv(&sweeps);
         let ready = select.ready();
         drop(select);
         if ready == interrupt {
@@ -253,6 +258,12 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
                 asked = true;
                 progress.note("stopping with a last checkpoint; Ctrl-C again ends at once");
                 jobs.iter().for_each(|job| embedded.coordinator.stop(job.id));
+            }
+        } else if ready == sweep {
+            let _ = sweeps.try_recv();
+            if let Err(error) = embedded.retain_topics() {
+                // A manifest may be retired and collected while it is looked at; the next sweep sees that.
+                tracing::info!(%error, "could not apply retention");
             }
         } else if ready == clock {
             let _ = ticks.try_recv();

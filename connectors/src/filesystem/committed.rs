@@ -79,7 +79,7 @@ impl CommitRecord {
     }
 
     /// Fills in the checksum and gives the document.
-    pub(crate) fn to_bytes(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn sealed_bytes(&mut self) -> Result<Vec<u8>> {
         self.record_crc32c = self.checksum()?;
         let mut bytes = serde_json::to_vec(self).map_err(|e| Error::internal(format!("write a commit record: {e}")))?;
         bytes.push(b'\n');

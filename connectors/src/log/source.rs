@@ -263,7 +263,7 @@ impl PartitionReader {
     }
 
     fn at_end(&self) -> bool {
-        let next = self.rest.as_ref().map_or(self.reader.next_offset(), |rest| rest.first_offset);
+        let next = self.rest.as_ref().map_or_else(|| self.reader.next_offset(), |rest| rest.first_offset);
         self.end.is_some_and(|end| next >= end)
     }
 }

@@ -304,7 +304,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(sink(&context, &other).err().expect("refused").code(), Code::SinkSchema);
     assert_eq!(Log.sink(&context, &table(&[]), true, schema()).err().expect("refused").code(), Code::BadRole);
     assert_eq!(
-        super::LogOptions::of_table(&table(&[("key.fields", "carier")])).err().expect("refused").hint_text(),
+        super::LogOptions::of_table(&table(&[("key.fields", "carier")])).expect_err("refused").hint_text(),
         Some("did you mean `carrier`?")
     );
 }

@@ -3,10 +3,10 @@
 //! It enforces the epoch protocol by itself: a driver that proposes nonsense, late or twice is refused
 //! with a reason and changes nothing.
 
-use qanat_proto::{Error, Place};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::{Error, Place};
 
 use crate::command::{Command, Outcome, Refusal};
 use crate::state::{Claimed, Job, JobStatus, State};

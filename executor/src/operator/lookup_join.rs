@@ -263,10 +263,8 @@ impl Operator for LookupJoin {
         let mut upserts = Vec::with_capacity(rows.len());
         for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
             let count = batch.num_rows();
-            let mut columns: Vec<ArrayRef> = vec![
-                Arc::new(UInt16Array::from_value(0, count)),
-                Arc::new(Int64Array::from_value(version, count)),
-            ];
+            let mut columns: Vec<ArrayRef> =
+                vec![Arc::new(UInt16Array::from_value(0, count)), Arc::new(Int64Array::from_value(version, count))];
             columns.extend(batch.columns().iter().cloned());
             upserts.push(batch_of(&self.saved.schema, columns, count)?);
         }

@@ -173,7 +173,7 @@ impl ScalarUDFImpl for Function {
         if let Some(rule) = self.coerce {
             return rule(types);
         }
-        let kind = |index: usize| self.kinds.get(index).or(self.kinds.last()).copied().unwrap_or(Kind::Any);
+        let kind = |index: usize| self.kinds.get(index).or_else(|| self.kinds.last()).copied().unwrap_or(Kind::Any);
         types
             .iter()
             .enumerate()

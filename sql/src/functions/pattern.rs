@@ -142,7 +142,7 @@ fn format_field(letter: char, count: usize, time: NaiveDateTime, out: &mut Strin
         'D' => write!(out, "{:0count$}", time.ordinal()),
         'H' => write!(out, "{hour:0count$}"),
         'k' => write!(out, "{:0count$}", if hour == 0 { 24 } else { hour }),
-        'h' => write!(out, "{:0count$}", if hour % 12 == 0 { 12 } else { hour % 12 }),
+        'h' => write!(out, "{:0count$}", if hour.is_multiple_of(12) { 12 } else { hour % 12 }),
         'K' => write!(out, "{:0count$}", hour % 12),
         'm' => write!(out, "{:0count$}", time.minute()),
         's' => write!(out, "{:0count$}", time.second()),

@@ -554,7 +554,7 @@ fn convert_tz(args: &Args) -> Result<ArrayRef> {
     use chrono::TimeZone;
     let (texts, froms, tos) = (args.text(0)?, args.text(1)?, args.text(2)?);
     let zone = |name: &str| -> Result<Tz> {
-        let plain = name.strip_prefix("GMT").or(name.strip_prefix("UTC")).unwrap_or(name);
+        let plain = name.strip_prefix("GMT").or_else(|| name.strip_prefix("UTC")).unwrap_or(name);
         let plain = if plain.is_empty() { "+00:00" } else { plain };
         plain.parse().or_else(|_| name.parse()).or_else(|_| failed(format!("no time zone `{name}`")))
     };

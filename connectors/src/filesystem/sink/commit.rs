@@ -253,7 +253,7 @@ fn write_record(
     let env = &table.env;
     let io = |what: &str, path: &Path, e: &std::io::Error| Error::io(format!("{what} {}", path.display()), e);
     env.disk.create_dir_all(records).map_err(|e| io("create folder", records, &e))?;
-    let bytes = record.to_bytes()?;
+    let bytes = record.sealed_bytes()?;
     let unique = Entropy::u64(env.entropy.as_ref());
     let temporary = records.join(format!(".{}-g{}-{unique:016x}.tmp", permit.epoch, permit.token.generation));
     let file = env.disk.open(&temporary, OpenMode::CreateNew).map_err(|e| io("create", &temporary, &e))?;

@@ -684,7 +684,7 @@ fn partitions_are_announced_after_their_files() {
     let refused = |options: &[(&str, &str)], partitioned_by: &[&str]| {
         let mut all = vec![("sink.partition-commit.policy.kind", "success-file")];
         all.extend_from_slice(options);
-        super::check(&self::table(&all, partitioned_by)).err().expect("refused").code()
+        super::check(&self::table(&all, partitioned_by)).expect_err("refused").code()
     };
     assert_eq!(refused(&[("sink.partition-commit.trigger", "partition-time")], &["carrier"]), Code::SqlUnsupported);
     assert_eq!(refused(&[("sink.partition-commit.delay", "1 h")], &["carrier"]), Code::SqlUnsupported);
