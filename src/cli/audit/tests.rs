@@ -244,7 +244,9 @@ fn topics_are_compared_by_epoch() {
 
 #[test]
 fn side_tables_are_compared() {
-    let lost = first(|evidence| drop(evidence.side_tables[0].found.remove(&(LATE, Epoch(2)))));
+    let lost = first(|evidence| {
+        evidence.side_tables[0].found.remove(&(LATE, Epoch(2)));
+    });
     assert!(lost.starts_with("SideTables 2 topic q.late: 1 rows"), "{lost}");
     let unkept = first(|evidence| evidence.epochs[0].handles.truncate(1));
     assert_eq!(unkept, "SideTables 1 q.late: 1 rows were put aside, 0 were kept");
