@@ -21,8 +21,11 @@ impl Watch {
     /// The code of the system, for example when a user watches too many folders.
     pub fn start<'a>(folders: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
         let descriptor = init(CreateFlags::CLOEXEC)?;
-        let flags =
-            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE;
+        let flags = WatchFlags::MODIFY
+            | WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::CLOSE_WRITE;
         for folder in folders {
             add_watch(&descriptor, folder, flags)?;
         }

@@ -292,11 +292,8 @@ impl Partition {
     }
 
     fn newest_segment(&self) -> Result<Option<u64>> {
-        let entries = self
-            .env
-            .disk
-            .list(&self.folder)
-            .map_err(|e| Error::io(format!("list {}", self.folder.display()), &e))?;
+        let entries =
+            self.env.disk.list(&self.folder).map_err(|e| Error::io(format!("list {}", self.folder.display()), &e))?;
         Ok(entries.iter().filter_map(|entry| parse_sequence(&entry.path, "log")).max())
     }
 
