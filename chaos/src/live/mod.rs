@@ -1,0 +1,9 @@
+//! Real processes: the `qanat` binary started, killed and started again while an independent reader looks.
+
+pub mod binary;
+pub mod campaign;
+pub mod moment;
+pub mod process;
+pub mod report;
+pub mod watch;
+pub mod workload;

@@ -1,0 +1,82 @@
+//! The job that is killed: a generator whose every row is known by its id.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::oracle::expected::{KEYS, WINDOW_MS};
+
+/// The name of the job.
+pub const JOB: &str = "campaign";
+/// First line of the files of the ids.
+pub const IDS_HEADER: &str = "id,checked";
+/// First line of the files of the windows.
+pub const WINDOWS_HEADER: &str = "window_start,k,n,total";
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub records: u64,
+    /// As fast as possible if none.
+    pub rows_per_second: Option<u64>,
+    pub interval_ms: u64,
+    /// The ids into files.
+    pub file: bool,
+    /// The ids into a topic.
+    pub log: bool,
+    /// A windowed aggregation over the ids into files.
+    pub windows: bool,
+}
+
+impl Workload {
+    /// The script. All paths are relative to the folder it runs in.
+    pub fn script(&self) -> String {
+        let mut sql = format!(
+            "SET 'execution.checkpointing.interval' = '{} ms';\n\
+             SET 'execution.checkpointing.num-retained' = '2';\n\
+             CREATE TABLE numbers (\n  id BIGINT,\n  ts AS TO_TIMESTAMP_LTZ(id, 3),\n  \
+             WATERMARK FOR ts AS ts - INTERVAL '1' SECOND\n) WITH (\n  'connector' = 'datagen',\n  \
+             'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '{}'",
+            self.interval_ms,
+            self.records.saturating_sub(1),
+        );
+        if let Some(rate) = self.rows_per_second {
+            let _ = write!(sql, ",\n  'rows-per-second' = '{rate}'");
+        }
+        sql.push_str("\n);\n");
+        if self.file {
+            sql.push_str(
+                "CREATE TABLE ids_files (id BIGINT, checked BIGINT)\n  \
+                 WITH ('connector' = 'filesystem', 'path' = 'ids', 'format' = 'csv');\n\
+                 INSERT INTO ids_files SELECT id, id * 31 + 7 FROM numbers;\n",
+            );
+        }
+        if self.log {
+            sql.push_str(
+                "CREATE TABLE ids_log (id BIGINT, checked BIGINT) WITH ('connector' = 'log', 'topic' = 'ids');\n\
+                 INSERT INTO ids_log SELECT id, id * 31 + 7 FROM numbers;\n",
+            );
+        }
+        if self.windows {
+            let _ = write!(
+                sql,
+                "CREATE TABLE windows (window_start TIMESTAMP(3), k BIGINT, n BIGINT, total BIGINT)\n  \
+                 WITH ('connector' = 'filesystem', 'path' = 'windows', 'format' = 'csv');\n\
+                 INSERT INTO windows SELECT window_start, id % {KEYS}, COUNT(*), SUM(id)\n  \
+                 FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts), INTERVAL '{}' SECOND))\n  \
+                 GROUP BY window_start, window_end, id % {KEYS};\n",
+                WINDOW_MS / 1000
+            );
+        }
+        sql
+    }
+
+    /// Where manifests lie, relative to the folder.
+    pub fn manifests() -> PathBuf {
+        PathBuf::from(format!("qanat-data/jobs/{JOB}/checkpoints/manifests"))
+    }
+
+    /// Where a topic lies, relative to the folder.
+    pub fn topic(name: &str) -> PathBuf {
+        PathBuf::from(format!("qanat-data/topics/{name}"))
+    }
+}
