@@ -17,7 +17,7 @@ use qanat_executor::task::side::SideTables;
 use qanat_proto::Result;
 use qanat_proto::control::ToExecutor;
 use qanat_proto::ids::{JobId, StartId};
-use qanat_proto::manifest::SinkChannel;
+use qanat_proto::manifest::{Manifest, SinkChannel};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::log::Topics;
 
@@ -86,6 +86,13 @@ impl Embedded {
         }
         self.topics.retain()?;
         Ok(())
+    }
+
+    /// The manifest of a job's last claim.
+    pub(crate) fn last_manifest(&self, job: JobId) -> Result<Option<Manifest>> {
+        let state = self.coordinator.state()?;
+        let Some((_, claim)) = state.job(job).and_then(|job| job.last_claim()) else { return Ok(None) };
+        self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum).map(Some)
     }
 
     pub(crate) fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {

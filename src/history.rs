@@ -166,6 +166,7 @@ impl Draft {
             | Command::StopWithSavepoint { .. }
             | Command::Close { .. }
             | Command::Resume { .. }
+            | Command::Acknowledge { .. }
             | Command::Collected { .. } => {}
         }
     }
@@ -178,6 +179,7 @@ fn job_of(command: &Command) -> JobId {
         | Command::StopWithSavepoint { job }
         | Command::Close { job, .. }
         | Command::Resume { job }
+        | Command::Acknowledge { job }
         | Command::Retire { job, .. }
         | Command::Collected { job, .. } => *job,
         Command::Claim { token, .. } | Command::Committed { token, .. } | Command::RecordFailure { token, .. } => {

@@ -68,6 +68,7 @@ pub enum JobEvent {
 enum Request {
     Submit { job: Box<NewJob>, reply: Sender<Result<()>> },
     Run { job: JobId, parallelism: u32, settings: Box<JobSettings>, reply: Sender<Result<()>> },
+    Acknowledge { job: JobId, reply: Sender<Result<()>> },
     Stop { job: JobId },
     Subscribe { job: JobId, events: Sender<JobEvent> },
     State { reply: Sender<State> },
@@ -148,6 +149,14 @@ impl Coordinator {
     /// E0309 for a job that does not exist; E0501 for one that has ended for good.
     pub fn run(&self, job: JobId, parallelism: u32, settings: JobSettings) -> Result<()> {
         self.ask(|reply| Request::Run { job, parallelism, settings: Box::new(settings), reply })?
+    }
+
+    /// Records that the receipt of a finished job was seen.
+    ///
+    /// # Errors
+    /// If the command cannot be made durable.
+    pub fn acknowledge(&self, job: JobId) -> Result<()> {
+        self.ask(|reply| Request::Acknowledge { job, reply })?
     }
 
     /// Asks for a stop with a last checkpoint.
@@ -237,6 +246,10 @@ impl Leader {
             }
             Request::Run { job, parallelism, settings, reply } => {
                 let result = self.run_job(job, parallelism, *settings);
+                let _ = reply.send(result);
+            }
+            Request::Acknowledge { job, reply } => {
+                let result = self.propose(&Command::Acknowledge { job }).map(|_| ());
                 let _ = reply.send(result);
             }
             Request::Stop { job } => self.step(job, Input::Stop),

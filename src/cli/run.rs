@@ -66,7 +66,8 @@ struct Running {
     id: JobId,
     name: Name,
     events: Receiver<JobEvent>,
-    last: Option<Box<Manifest>>,
+    /// The manifest of the last claim, once the job has ended.
+    last: Option<Manifest>,
     ended: Option<JobStatus>,
 }
 
@@ -97,8 +98,13 @@ impl Run {
             let name = if several { Name::new(&format!("{name}-{}", index + 1))? } else { name.clone() };
             let id = prepare(&env, &embedded, &name, &job.graph, &planned.settings)?;
             let events = embedded.coordinator.subscribe(id);
-            embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
-            jobs.push(Running { id, name, events, last: None, ended: None });
+            // A finished job whose receipt nobody saw only shows it.
+            let state = embedded.coordinator.state()?;
+            let ended = state.job(id).map(|job| job.status.clone()).filter(|s| *s == JobStatus::Finished);
+            if ended.is_none() {
+                embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
+            }
+            jobs.push(Running { id, name, events, last: None, ended });
         }
         let progress = Progress::new(format == Format::Table);
         planned.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
@@ -109,8 +115,15 @@ impl Run {
             tracing::warn!("no socket in the data folder: {error}");
         }
         watch(&embedded, &mut jobs, progress)?;
+        for job in &mut jobs {
+            job.last = embedded.last_manifest(job.id)?;
+        }
         let elapsed = env.clock.monotonic().saturating_sub(started);
-        finish(&jobs, elapsed, format)
+        finish(&jobs, elapsed, format)?;
+        for job in jobs.iter().filter(|job| job.ended == Some(JobStatus::Finished)) {
+            embedded.coordinator.acknowledge(job.id)?;
+        }
+        Ok(())
     }
 
     fn job_name(&self) -> Result<Name> {
@@ -166,14 +179,19 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
     let digest = digest(graph);
     let state = embedded.coordinator.state()?;
     let same_name = state.jobs.iter().filter(|(_, job)| job.name == name.as_str());
-    let resumable: Vec<_> = same_name.filter(|(_, job)| job.status != JobStatus::Finished).collect();
+    let resumable: Vec<_> =
+        same_name.filter(|(_, job)| job.status != JobStatus::Finished || !job.acknowledged).collect();
     if let Some((id, _)) = resumable.iter().find(|(_, job)| job.script_digest == digest) {
         tracing::info!(job = %id, "resuming");
         return Ok(**id);
     }
     // A script that failed before it wrote anything leaves nothing behind to go on from.
-    let never_wrote = |job: &Job| matches!(job.status, JobStatus::Failed { .. }) && !job.has_output;
-    if resumable.iter().any(|(_, job)| !never_wrote(job)) {
+    let leaves_nothing = |job: &Job| match job.status {
+        JobStatus::Failed { .. } => !job.has_output,
+        JobStatus::Finished => true,
+        JobStatus::Created | JobStatus::Running | JobStatus::Restarting | JobStatus::Stopped => false,
+    };
+    if resumable.iter().any(|(_, job)| !leaves_nothing(job)) {
         return Err(Error::new(Code::ForeignState, format!("job `{name}` was started from another script"))
             .at(Place::Named(name.to_string()))
             .hint("run the script it was started from, or give this one another --name or --state"));
@@ -275,7 +293,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
         } else if let Some(job) = open.get(ready).and_then(|index| jobs.get_mut(*index)) {
             while let Ok(event) = job.events.try_recv() {
                 match event {
-                    JobEvent::Committed(manifest) => job.last = Some(manifest),
+                    JobEvent::Committed(_) => {}
                     JobEvent::GenerationFailed(error) => progress.note(&format!("attempt failed: {error}")),
                     JobEvent::CommitSlow(error) => progress.note(&error.to_string()),
                     JobEvent::Ended(status) => job.ended = Some(status),

@@ -81,14 +81,6 @@ pub(crate) fn jobs(folder: &Path) -> BTreeSet<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Takes all that `job` wrote out of the folder.
-pub(crate) fn forget(folder: &Path, job: &str) -> Result<(), String> {
-    for name in visible(folder).iter().filter(|name| name.contains(job)) {
-        std::fs::remove_file(folder.join(name)).map_err(|e| e.to_string())?;
-    }
-    std::fs::remove_dir_all(folder.join("_commits").join(job)).map_err(|e| e.to_string())
-}
-
 /// The data files that a reader of the folder sees, relative.
 pub(crate) fn visible(folder: &Path) -> BTreeSet<String> {
     let hidden = |name: &str| name.starts_with(['.', '_']);

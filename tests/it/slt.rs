@@ -121,9 +121,6 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
         let (mut late, mut dead) = (0, 0);
         for index in 0..case.scripts.len() {
             let mut attempts = way.attempts(&mut rng, case.parallelism);
-            if index + 1 < case.scripts.len() {
-                attempts = ways::never_after_the_end(attempts);
-            }
             if case.late.is_some_and(|late| late > 0) {
                 // Which rows are late depends on how splits are spread over subtasks.
                 attempts.iter_mut().for_each(|attempt| attempt.parallelism = case.parallelism);

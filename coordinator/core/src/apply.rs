@@ -79,6 +79,14 @@ impl State {
                 Ok(Applied::Done)
             }
             Command::Retire { job, epochs } => retire(self.job_mut(*job)?, epochs),
+            Command::Acknowledge { job } => {
+                let job = self.job_mut(*job)?;
+                if job.status != JobStatus::Finished {
+                    return Err(Refusal::WrongStatus);
+                }
+                job.acknowledged = true;
+                Ok(Applied::Done)
+            }
             Command::Collected { job, epochs } => {
                 let job = self.job_mut(*job)?;
                 job.retired.retain(|epoch, _| !epochs.contains(epoch));
@@ -134,6 +142,7 @@ impl State {
             restore_point: Epoch(0),
             has_claimed: false,
             has_output: false,
+            acknowledged: false,
             stop_requested: false,
             closing: None,
             claims: [(Epoch(0), epoch_zero)].into(),

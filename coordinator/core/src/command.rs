@@ -48,6 +48,9 @@ pub enum Command {
     Resume { job: JobId },
     /// These manifests will never be restored again (P14).
     Retire { job: JobId, epochs: Vec<Epoch> },
+    /// Whoever ran a finished job has seen its receipt: running its script again starts anew. Until then
+    /// it shows the receipt once more, so that a process killed at its very end repeats nothing.
+    Acknowledge { job: JobId },
     /// What only these retired manifests named is deleted, and so are they.
     Collected { job: JobId, epochs: Vec<Epoch> },
 }

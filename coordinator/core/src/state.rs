@@ -39,6 +39,8 @@ pub struct Job {
     pub has_claimed: bool,
     /// Whether any claim of the job named something a sink prepared.
     pub has_output: bool,
+    /// Whether the receipt of the finished job was seen.
+    pub acknowledged: bool,
     /// Set by `StopWithSavepoint`: the next claim is the last (P7).
     pub stop_requested: bool,
     /// Where the job goes when its last claim is committed.
