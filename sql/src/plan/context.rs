@@ -22,6 +22,7 @@ use super::view::View;
 use crate::catalog::{Catalog, Entry};
 use crate::functions;
 use crate::rules::literals::Literals;
+use crate::rules::names::name_apart;
 use crate::types::resolve_type;
 
 /// The planner's surroundings while one statement is planned.
@@ -71,9 +72,9 @@ impl<'c> Context<'c> {
     /// # Errors
     /// E0103, E0104, E0105, E0106 and others, placed where the planner knows the place.
     pub(crate) fn query(&self, query: &ast::Query) -> qanat_proto::Result<LogicalPlan> {
-        self.sql()
-            .sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())))
-            .map_err(|e| from_datafusion(&e))
+        let mut query = Box::new(query.clone());
+        name_apart(&mut query);
+        self.sql().sql_statement_to_plan(ast::Statement::Query(query)).map_err(|e| from_datafusion(&e))
     }
 
     /// An expression over columns of `schema`, typed.

@@ -6,5 +6,6 @@ pub(crate) mod aggregate_types;
 pub(crate) mod implicit_cast;
 pub(crate) mod lateral;
 pub(crate) mod literals;
+pub(crate) mod names;
 pub(crate) mod row_number;
 pub(crate) mod temporal;
