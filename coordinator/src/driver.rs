@@ -62,6 +62,8 @@ pub enum JobEvent {
     GenerationFailed(Error),
     /// A commit takes long (P8).
     CommitSlow(Error),
+    /// The same failure again and again: the job goes on trying, and whoever waits for it may give up.
+    Stuck(Error),
     Ended(JobStatus),
 }
 
@@ -309,6 +311,11 @@ impl Leader {
         }
         if let Command::RecordFailure { error, token } = command {
             self.tell(token.job, &JobEvent::GenerationFailed(error.clone()));
+            let job = self.state.job(token.job).filter(|job| !job.status.is_ended());
+            let repeated = job.and_then(|job| job.last_failure.as_ref()).map_or(0, |(_, count)| *count);
+            if repeated >= qanat_proto::limits::SAME_FAILURE_MAX {
+                self.tell(token.job, &JobEvent::Stuck(error.clone()));
+            }
         }
         Ok(applied)
     }

@@ -298,8 +298,12 @@ impl Committer {
     }
 }
 
-/// A claimed epoch is never given up (P7, P8): retries with growing pauses until it is committed or
-/// the generation is stopped. False if it was stopped.
+/// Attempts at a commit within one generation: about three seconds.
+const COMMIT_ATTEMPTS: u32 = 6;
+
+/// A claimed epoch is never given up (P7, P8): retries with growing pauses until it is committed, the
+/// generation is stopped, or the failure lasts; then the generation fails and the next one replays the
+/// commit. False if it is not committed.
 fn commit_until_done(
     reporter: &Reporter,
     sinks: &CommitTargets,
@@ -307,7 +311,7 @@ fn commit_until_done(
     stopped: &Receiver<()>,
 ) -> bool {
     let mut pause = std::time::Duration::from_millis(50);
-    loop {
+    for attempt in 1.. {
         failpoint("commit.start");
         match sinks.commit(permit) {
             Ok(()) => {
@@ -320,8 +324,9 @@ fn commit_until_done(
             }
             Err(error) => {
                 tracing::warn!(epoch = permit.epoch.0, %error, "could not commit an epoch yet");
-                // An fsync that failed is never retried on the same handle: the process must stop.
-                if error.code() == qanat_proto::Code::FsyncFailed {
+                // An fsync that failed is never retried on the same handle. Any other failure that lasts is
+                // reported: the next generation replays the commit, and the user hears of it.
+                if error.code() == qanat_proto::Code::FsyncFailed || attempt >= COMMIT_ATTEMPTS {
                     reporter.fail(None, error);
                     return false;
                 }
@@ -331,8 +336,9 @@ fn commit_until_done(
             Err(crossbeam::channel::RecvTimeoutError::Timeout) => {}
             _ => return false,
         }
-        pause = (pause * 2).min(std::time::Duration::from_secs(5));
+        pause *= 2;
     }
+    false
 }
 
 /// Everything a permit may name.

@@ -116,7 +116,8 @@ impl Run {
         }
         watch(&embedded, &mut jobs, progress)?;
         for job in &mut jobs {
-            job.last = embedded.last_manifest(job.id)?;
+            // Unreadable if that is why the job failed: then its own error says so.
+            job.last = embedded.last_manifest(job.id).ok().flatten();
         }
         let elapsed = env.clock.monotonic().saturating_sub(started);
         finish(&jobs, elapsed, format)?;
@@ -295,6 +296,8 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
                 match event {
                     JobEvent::Committed(_) => {}
                     JobEvent::GenerationFailed(error) => progress.note(&format!("attempt failed: {error}")),
+                    // What is claimed stays claimed: the next run of the script goes on from there.
+                    JobEvent::Stuck(error) => job.ended = Some(JobStatus::Failed { error }),
                     JobEvent::CommitSlow(error) => progress.note(&error.to_string()),
                     JobEvent::Ended(status) => job.ended = Some(status),
                 }

@@ -4,6 +4,7 @@
 //! with a reason and changes nothing.
 
 use qanat_proto::control::CommitPermit;
+use qanat_proto::error::Domain;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::{Error, Place};
@@ -250,7 +251,9 @@ fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
         // The commit of the last claim is still owed; its replay never gives up.
         return Ok(Applied::Done);
     }
-    if repeated >= qanat_proto::limits::SAME_FAILURE_MAX {
+    // The world outside may mend itself or be mended: such a job stays resumable, however often it fails.
+    let is_external = error.code().domain() == Domain::External;
+    if repeated >= qanat_proto::limits::SAME_FAILURE_MAX && !is_external {
         return close(job, &Outcome::Failed(error.clone()));
     }
     Ok(Applied::Done)

@@ -257,3 +257,15 @@ fn a_record_that_fails_each_time_fails_the_job() {
         assert_eq!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }), fails, "{error}");
     }
 }
+
+/// A failure of the world outside never ends a job: it stays resumable.
+#[test]
+fn external_failures_do_not_fail_the_job() {
+    let mut state = running();
+    for round in 1..=5 {
+        let error = Error::new(Code::DiskFull, "full").at(Place::Named("disk".into()));
+        state.apply(&Command::RecordFailure { token: token(round), error }).expect("recorded");
+        assert_eq!(state.jobs[&JOB].status, JobStatus::Restarting);
+        state.apply(&open(round)).expect("restarted");
+    }
+}
