@@ -117,15 +117,17 @@ fn dependencies(manifest: &str) -> Vec<String> {
         if let Some(section) = line.strip_prefix('[') {
             let section = section.trim_end_matches(']');
             inside = section.ends_with("dependencies") && !section.starts_with("workspace");
-            if let Some((table, name)) = section.rsplit_once('.') {
-                if table.ends_with("dependencies") && !table.starts_with("workspace") {
-                    names.push(name.to_owned());
-                }
-            }
-        } else if inside && !line.starts_with('#') {
-            if let Some(name) = line.split(['.', '=', ' ']).next().filter(|name| !name.is_empty()) {
+            if let Some((table, name)) = section.rsplit_once('.')
+                && table.ends_with("dependencies")
+                && !table.starts_with("workspace")
+            {
                 names.push(name.to_owned());
             }
+        } else if inside
+            && !line.starts_with('#')
+            && let Some(name) = line.split(['.', '=', ' ']).next().filter(|name| !name.is_empty())
+        {
+            names.push(name.to_owned());
         }
     }
     names

@@ -238,7 +238,7 @@ fn records(
             let chosen = dead_letter_entries(first, &rows).into_iter().filter(|entry| choose(entry.id, &entry.job));
             records.extend(chosen.take(left).map(|entry| Record {
                 id: entry.id,
-                bytes: entry.raw.or(entry.text.map(String::into_bytes)).unwrap_or_default(),
+                bytes: entry.raw.or_else(|| entry.text.map(String::into_bytes)).unwrap_or_default(),
             }));
         }
     }

@@ -371,8 +371,7 @@ impl Audit<'_> {
 
     fn report(mut self, sinks: Vec<SinkLine>) -> Report {
         // By epoch, so that the first one is where it began to go wrong.
-        self.differences
-            .sort_by(|a, b| (a.epoch.is_none(), a.epoch, a.check).cmp(&(b.epoch.is_none(), b.epoch, b.check)));
+        self.differences.sort_by_key(|a| (a.epoch.is_none(), a.epoch, a.check));
         let verdict_of = |failed: bool| if failed { Verdict::Fail } else { Verdict::Pass };
         let differences = self.differences;
         let epochs: Vec<EpochLine> = self

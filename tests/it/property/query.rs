@@ -229,7 +229,7 @@ fn predicate(rng: &mut Rng, table: &Table, depth: u64) -> Predicate {
     }
     let op = *rng.pick(&["<", "<=", ">", ">=", "=", "<>"]);
     let literal = match table.kinds[column] {
-        Kind::Text => Literal::Text(*rng.pick(&["", "a", "b", "x y", "zz"])),
+        Kind::Text => Literal::Text(rng.pick::<&str>(&["", "a", "b", "x y", "zz"])),
         _ => Literal::Number(rng.range(-5, 8)),
     };
     Predicate::Compare { column, op, literal }

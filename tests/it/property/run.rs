@@ -26,7 +26,7 @@ fn random_window_queries_answer_as_the_oracle() {
 /// Twenty queries over two tables in one script.
 fn group(seed: u64) -> Result<(), String> {
     let mut rng = Rng::named(seed, "property");
-    let late = seed % 3 == 0;
+    let late = seed.is_multiple_of(3);
     let tables: Vec<Table> = ["t0", "t1"].iter().map(|name| Table::random(&mut rng, name, late)).collect();
     let queries: Vec<Query> = (0..QUERIES).map(|index| Query::random(&mut rng, index, &tables, late)).collect();
     let mut folder = Folder::new(&format!("property-{seed}"));
