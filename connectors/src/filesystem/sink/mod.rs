@@ -96,7 +96,7 @@ impl FileSink {
     /// Opens the folder of `table` (its `path` resolved against `base`). No IO.
     ///
     /// # Errors
-    /// The codes of [`FileSink::check`].
+    /// The codes of [`check`].
     pub fn open(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Arc<Self>> {
         let table = Arc::new(FileTable::of(env, base, table, overwrite)?);
         Ok(Arc::new(Self { table, recorded: Mutex::default() }))
