@@ -1,1 +1,7 @@
-//! placeholder
+//! Benchmarks of the engine against stated limits, both sides in one run.
+//!
+//! Each benchmark is a binary that prints one JSON object: the figures of both sides and their ratio.
+//! `benchmarks/README.md` has the commands.
+
+pub mod measure;
+pub mod windows;
