@@ -17,7 +17,8 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
     let mut named = BTreeSet::new();
     let removed = removed(folder)?;
     let mut chains: BTreeMap<PathBuf, Vec<(u64, Option<u64>)>> = BTreeMap::new();
-    for path in walk(&folder.join("_commits"), &|_| true) {
+    // A draft that a dying process left behind has a hidden name.
+    for path in walk(&folder.join("_commits"), &|name| !name.starts_with('.')) {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
@@ -66,7 +67,8 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
 /// Files that `INSERT OVERWRITE` took away.
 pub(crate) fn removed(folder: &Path) -> Result<BTreeSet<String>, String> {
     let mut removed = BTreeSet::new();
-    for path in walk(&folder.join("_commits"), &|_| true) {
+    // A draft that a dying process left behind has a hidden name.
+    for path in walk(&folder.join("_commits"), &|name| !name.starts_with('.')) {
         let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
         let record: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let names = record["removed"].as_array().cloned().unwrap_or_default();

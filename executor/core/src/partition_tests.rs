@@ -84,7 +84,9 @@ fn fast_paths_agree_with_the_general_path() {
     ];
     for column in columns {
         let mut general = Vec::new();
-        encoder.for_each_row(std::slice::from_ref(&column), column.len(), |bytes| general.push(xxh3_64(bytes))).expect("hashable");
+        encoder
+            .for_each_row(std::slice::from_ref(&column), column.len(), |bytes| general.push(xxh3_64(bytes)))
+            .expect("hashable");
         assert_eq!(hashes(&[column]), general);
     }
 }
