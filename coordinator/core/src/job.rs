@@ -25,7 +25,7 @@ use qanat_proto::{Code, Error, limits};
 
 use crate::apply::{Applied, handle_names};
 use crate::checkpoint::EpochReports;
-use crate::command::{Command, Outcome, Refusal};
+use crate::command::{Command, Refusal};
 use crate::state::{Claimed, State};
 
 /// Claims beyond those kept before some are retired.
@@ -589,11 +589,6 @@ impl JobDriver {
             Phase::Replaying { since_ms, running, .. } => Some(since_ms + running.base.settings.epoch_timeout_ms + 1),
             _ => None,
         }
-    }
-
-    /// Asks for a close without a further claim.
-    pub fn close(&self, outcome: Outcome) -> Output {
-        Output::Propose(Command::Close { job: self.job, outcome })
     }
 }
 

@@ -19,8 +19,6 @@ pub mod window_join;
 pub mod window_rows;
 pub mod window_top_n;
 
-use std::sync::Arc;
-
 pub use qanat_proto::physical::Phase;
 pub use registry::{build, partial_schema};
 
@@ -157,9 +155,6 @@ impl Output {
 
 /// A boxed operator with what the chain needs to know of it.
 pub type BoxedOperator = Box<dyn Operator>;
-
-/// Shared, immutable column lists are common in operators.
-pub type Columns = Arc<[usize]>;
 
 #[cfg(test)]
 mod tests;

@@ -140,10 +140,6 @@ impl Channel {
         self.has_adopted.load(Ordering::Acquire).then(|| self.adopted.load(Ordering::Acquire))
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     /// For a receiving thread: the next element, or None once the channel is closed.
     pub fn pop_blocking(&self) -> Option<Element> {
         loop {

@@ -23,7 +23,7 @@ use qanat_storage::env::Clock;
 use qanat_storage::env::failpoint::failpoint;
 use serde_json::Value;
 
-use crate::memory::{JobMemory, batch_bytes};
+use crate::memory::JobMemory;
 use crate::metrics::SourceMetrics;
 use crate::task::chain::Chain;
 use crate::task::pool::{Step, Task, Waker};
@@ -446,9 +446,4 @@ fn highest_value(array: &dyn Array) -> Result<Option<i64>> {
     let integers = arrow::compute::cast(array, &DataType::Int64)
         .map_err(|e| Error::internal(format!("could not read a timestamp: {e}")))?;
     Ok(arrow::compute::max(integers.as_primitive::<Int64Type>()))
-}
-
-/// Bytes that a decoded batch holds while it waits for its task.
-pub fn held_bytes(rows: &RecordBatch) -> usize {
-    batch_bytes(rows)
 }

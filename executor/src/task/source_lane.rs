@@ -8,12 +8,11 @@ use crossbeam::channel::Sender;
 use qanat_connectors::contract::{ReadOutcome, Source, SourceBatch, Split, SplitReader, StopFlag};
 use qanat_proto::ids::SplitId;
 use qanat_proto::manifest::SplitState;
-use qanat_proto::{Place, Result, limits};
+use qanat_proto::{Place, Result};
 use qanat_storage::env::Clock;
 
-use crate::memory::JobMemory;
+use crate::memory::{JobMemory, batch_bytes};
 use crate::task::pool::Waker;
-use crate::task::source::held_bytes;
 
 /// Splits of a bounded read that one lane keeps open at a time.
 const OPEN_SPLITS_MAX: usize = 16;
@@ -99,7 +98,7 @@ impl SourceLane {
             let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
                 ReadOutcome::Batch(batch) => {
                     current.pending = false;
-                    let held = held_bytes(&batch.rows);
+                    let held = batch_bytes(&batch.rows);
                     self.memory.grow(held);
                     Some(LaneItem::Batch { split: current.id.clone(), batch, held })
                 }
@@ -180,8 +179,6 @@ pub fn split_owner(id: &SplitId, parallelism: u32) -> u32 {
     let hash = xxhash_rust::xxh3::xxh3_64(path.as_bytes());
     u32::try_from(hash.wrapping_add(ordinal) % u64::from(parallelism.max(1))).unwrap_or(0)
 }
-
-const _: () = assert!(limits::CHANNEL_BATCHES <= 64);
 
 #[cfg(test)]
 mod tests {
