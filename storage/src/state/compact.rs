@@ -35,8 +35,9 @@ pub struct Compaction {
 /// What a merge made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// Objects that the new file stands for.
-    pub(super) replaced: Vec<String>,
+    /// The entries that the new file stands for. An object alone would not do: after a rescale a table may
+    /// list one object several times, for different key groups.
+    pub(super) replaced: Vec<StateFile>,
     /// None: nothing in them was alive.
     pub(super) file: Option<StateFile>,
     pub(super) reaches_oldest: bool,
@@ -93,7 +94,6 @@ impl Compaction {
             file.epoch = self.files.last().map_or(file.epoch, |newest| newest.epoch);
             Some(file)
         };
-        let replaced = self.files.iter().map(|file| file.object.clone()).collect();
-        Ok(Compacted { replaced, file, reaches_oldest: self.reaches_oldest })
+        Ok(Compacted { replaced: self.files.clone(), file, reaches_oldest: self.reaches_oldest })
     }
 }

@@ -38,13 +38,19 @@ impl Table {
     /// A table as a manifest lists it, cut to the key groups of `range`. From now on the files count for
     /// these groups only: the other groups have other owners, whose versions must not be mixed in.
     pub fn restored(spec: TableSpec, range: KeyGroupRange, files: &[StateFile]) -> Self {
-        let narrowed = files.iter().map(|file| {
-            let mut file = file.clone();
-            file.key_groups = intersect(file.key_groups, range);
-            file
-        });
-        let files = narrowed.filter(|file| !is_empty(file.key_groups)).collect();
-        Self { files, ..Self::new(spec, range) }
+        let mut narrowed: Vec<StateFile> = Vec::new();
+        for file in files {
+            let key_groups = intersect(file.key_groups, range);
+            match narrowed.last_mut() {
+                _ if is_empty(key_groups) => {}
+                // Entries of former owners that stand side by side are one entry of the new owner.
+                Some(last) if last.object == file.object && last.key_groups.end == key_groups.start => {
+                    last.key_groups.end = key_groups.end;
+                }
+                _ => narrowed.push(StateFile { key_groups, ..file.clone() }),
+            }
+        }
+        Self { files: narrowed, ..Self::new(spec, range) }
     }
 
     pub fn spec(&self) -> &TableSpec {
@@ -127,7 +133,7 @@ impl Table {
     /// Puts the result of a merge in the place of what it merged. Files written since stay behind it. If
     /// all that it merged has died meanwhile, so has the result.
     pub fn replace(&mut self, compacted: Compacted) {
-        let is_replaced = |file: &StateFile| compacted.replaced.contains(&file.object);
+        let is_replaced = |file: &StateFile| compacted.replaced.contains(file);
         let Some(position) = self.files.iter().position(is_replaced) else { return };
         self.files.retain(|file| !is_replaced(file));
         if let Some(file) = compacted.file {

@@ -201,6 +201,26 @@ proptest! {
 }
 
 #[test]
+fn a_merge_takes_the_place_of_its_own_entries_only() {
+    let sim = Env::sim(7);
+    let store = store(&sim.env);
+    let mut old = Table::new(spec(true), range(0, GROUPS));
+    let mut writer = StateWriter::new(&store, origin(JOB, 1, 1, 0));
+    old.write(&delta(&[(0, 41, 1), (7, 42, 1)], &[], None), &mut writer).expect("writes");
+    // Listed by two owners of which neither had the groups between: two entries of one object.
+    let entry = |start, end| StateFile { key_groups: range(start, end), ..old.files()[0].clone() };
+    let mut table = Table::restored(spec(true), range(0, GROUPS), &[entry(0, 2), entry(6, 8)]);
+    assert_eq!(table.files().len(), 2);
+    let mut writer = StateWriter::new(&store, origin(JOB, 1, 2, 0));
+    let newest = merge_of(&table, 1).expect("one file").run(&store, &mut writer).expect("merges");
+    table.replace(newest);
+    assert_eq!(rows_of(&mut table, &store).len(), 2);
+    // Side by side they are one entry.
+    let table = Table::restored(spec(true), range(0, GROUPS), &[entry(0, 2), entry(2, 5), entry(5, 8)]);
+    assert_eq!(table.files(), old.files());
+}
+
+#[test]
 fn the_number_of_files_stays_small_and_old_rows_are_seldom_rewritten() {
     let sim = Env::sim(2);
     let store = store(&sim.env);
