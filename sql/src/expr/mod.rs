@@ -54,7 +54,10 @@ pub fn encode(expr: &Expr, schema: &DFSchema) -> Result<EncodedExpr> {
         Error::internal(format!("expression `{bare}` does not fit its schema: {}", e.strip_backtrace()))
     })?;
     let node = wire::to_message(&bare).map_err(|e| {
-        Error::new(Code::SqlUnsupported, format!("expression `{bare}` cannot be sent to an executor: {}", e.strip_backtrace()))
+        Error::new(
+            Code::SqlUnsupported,
+            format!("expression `{bare}` cannot be sent to an executor: {}", e.strip_backtrace()),
+        )
     })?;
     let bytes = node.encode_to_vec();
     // Whatever is sent must also arrive: the decoder has a nesting limit of its own.
@@ -226,11 +229,11 @@ mod tests {
     fn expressions_round_trip() {
         let upper = functions::registry().scalar("upper").expect("a function");
         let number = |n: i64| lit(n);
-        let case = datafusion_expr::when(col("a").gt(number(1)), lit("x")).when(col("a").is_null(), col("b"));
+        let mut case = datafusion_expr::when(col("a").gt(number(1)), lit("x")).when(col("a").is_null(), col("b"));
         for expr in [
             col("a") + number(1),
             col("a") + number(1) + number(2) * (number(3) - (col("a") - number(4))),
-            col("a").lt(number(3)).and(col("b").eq(lit("y"))).or(col("a").is_null().not()),
+            col("a").lt(number(3)).and(col("b").eq(lit("y"))).or(!col("a").is_null()),
             col("b").like(lit("x%")),
             col("b").not_ilike(lit("x%")),
             Expr::SimilarTo(Like::new(true, Box::new(col("b")), Box::new(lit("a|b")), Some('é'), false)),

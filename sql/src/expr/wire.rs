@@ -115,12 +115,20 @@ pub(super) fn from_message(node: &LogicalExprNode) -> Result<Expr> {
             }
             operands.into_iter().reduce(join).ok_or_else(incomplete)?
         }
-        ExprType::Ilike(like) => {
-            Expr::Like(Like::new(like.negated, part(&like.expr)?, part(&like.pattern)?, escaped(&like.escape_char)?, true))
-        }
-        ExprType::Like(like) => {
-            Expr::Like(Like::new(like.negated, part(&like.expr)?, part(&like.pattern)?, escaped(&like.escape_char)?, false))
-        }
+        ExprType::Ilike(like) => Expr::Like(Like::new(
+            like.negated,
+            part(&like.expr)?,
+            part(&like.pattern)?,
+            escaped(&like.escape_char)?,
+            true,
+        )),
+        ExprType::Like(like) => Expr::Like(Like::new(
+            like.negated,
+            part(&like.expr)?,
+            part(&like.pattern)?,
+            escaped(&like.escape_char)?,
+            false,
+        )),
         ExprType::SimilarTo(like) => Expr::SimilarTo(Like::new(
             like.negated,
             part(&like.expr)?,
