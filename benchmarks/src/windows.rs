@@ -9,7 +9,8 @@ use datafusion_expr::col;
 use hashbrown::HashMap;
 use qanat_executor::operator::{self, BoxedOperator, OperatorContext, Output};
 use qanat_proto::graph::{
-    AggregateCall, Operator, OperatorKind, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape, WindowSource,
+    AggregateCall, Firing, Operator, OperatorKind, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape,
+    WindowSource,
 };
 use qanat_proto::ids::{KeyGroupRange, OperatorId};
 use qanat_proto::physical::Phase;
@@ -80,6 +81,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         ],
         window_columns: vec![WindowColumn::End],
         allowed_lateness_ms: 0,
+        firing: Firing::Complete,
     };
     let output: SchemaRef = Arc::new(Schema::new(vec![
         Field::new("k", DataType::Int64, false),

@@ -152,6 +152,17 @@ pub enum WindowShape {
     },
 }
 
+impl WindowShape {
+    /// Whether a row can be in more than one window.
+    pub fn overlaps(&self) -> bool {
+        match self {
+            Self::Tumble { .. } | Self::Session { .. } => false,
+            Self::Hop { size, slide, .. } => size > slide,
+            Self::Cumulate { max_size, step, .. } => max_size > step,
+        }
+    }
+}
+
 /// Where the time of a window comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TimeDomain {
@@ -169,9 +180,24 @@ pub enum WindowSource {
     Columns { start: usize, end: usize, domain: TimeDomain },
 }
 
+/// When overlapping windows (HOP, CUMULATE) in event time fire. Others do not differ by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Firing {
+    /// Once every row that the window could hold would be late: each row is in all of its windows, or in
+    /// the late table. Results come `size − slide` after the end of a HOP window, and at the end of the
+    /// cycle of a CUMULATE.
+    #[default]
+    Complete,
+    /// When the window closes. A row behind the watermark is missing in those of its windows that had
+    /// closed, without being late.
+    Eager,
+}
+
 /// Appends `window_start`, `window_end` (Timestamp ms, no zone) and `window_time`
 /// (`window_end` − 1 ms) to each row, one row per window it belongs to. Stateless, except for
-/// `Session`, which needs `partition_by` and is held until the session closes.
+/// `Session`, which needs `partition_by` and is held until the session closes. Overlapping windows that
+/// fire complete have late rows judged here, where a row is still one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignWindowNode {
     pub shape: WindowShape,
@@ -179,6 +205,7 @@ pub struct AssignWindowNode {
     pub time_column: usize,
     pub partition_by: Vec<usize>,
     pub allowed_lateness_ms: i64,
+    pub firing: Firing,
 }
 
 /// Windowed aggregation. Output columns: `keys` in order, then `aggregates` in order, then those of
@@ -194,6 +221,7 @@ pub struct WindowAggregateNode {
     pub aggregates: Vec<AggregateCall>,
     pub window_columns: Vec<WindowColumn>,
     pub allowed_lateness_ms: i64,
+    pub firing: Firing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

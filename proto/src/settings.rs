@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result, nearest};
+use crate::graph::Firing;
 use crate::limits;
 
 /// Typed settings of one job. Keys follow Flink where Flink has one.
@@ -23,6 +24,8 @@ pub struct JobSettings {
     pub memory_bytes: usize,
     /// `window.allowed-lateness`.
     pub allowed_lateness_ms: u64,
+    /// `window.firing`: when overlapping windows fire.
+    pub window_firing: Firing,
     /// `table.exec.source.idle-timeout`: 0 for never.
     pub idle_timeout_ms: u64,
     /// `execution.checkpointing.num-retained`.
@@ -40,6 +43,7 @@ impl Default for JobSettings {
             key_groups: limits::KEY_GROUPS_DEFAULT,
             memory_bytes: limits::JOB_MEMORY_BYTES_DEFAULT,
             allowed_lateness_ms: 0,
+            window_firing: Firing::Complete,
             idle_timeout_ms: 0,
             checkpoints_kept: limits::CHECKPOINTS_KEPT_DEFAULT,
             time_zone: "UTC".to_owned(),
@@ -56,6 +60,7 @@ pub const KEYS: &[&str] = &[
     "pipeline.max-parallelism",
     "job.memory",
     "window.allowed-lateness",
+    "window.firing",
     "table.exec.source.idle-timeout",
     "table.local-time-zone",
 ];
@@ -111,6 +116,13 @@ impl JobSettings {
                     .ok_or_else(|| bad("a size of at least `16 mb`"))?;
             }
             "window.allowed-lateness" => self.allowed_lateness_ms = duration()?,
+            "window.firing" => {
+                self.window_firing = match value.to_ascii_lowercase().as_str() {
+                    "complete" => Firing::Complete,
+                    "eager" => Firing::Eager,
+                    _ => return Err(bad("`complete` or `eager`")),
+                }
+            }
             "table.exec.source.idle-timeout" => self.idle_timeout_ms = duration()?,
             "table.local-time-zone" => {
                 if !matches!(value.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "Z" | "+00:00") {

@@ -5,16 +5,19 @@
 //! step); rows are aggregated per slice and the slices of a window are merged when it fires, so that
 //! nothing is computed once per overlap. A slice goes by its end.
 //!
-//! One definition of closing serves all: with a watermark `w`, no row with a time below `w` is still to
-//! come, so `[start, end)` is complete when `end <= w`, and it fires when `end + allowed lateness <= w`.
-//! A row is late when the last of its windows has closed in that sense. It follows that a row that is
-//! not behind the watermark is never late, and that no row can reach a window that fired.
+//! One definition of closing serves all: with a watermark `w`, no row with a time below `w` is expected,
+//! so `[start, end)` closes when `end + allowed lateness <= w`. A row is late when the last of its windows
+//! has closed, so a row that is not behind the watermark is never late. A row behind the watermark whose
+//! last window is open is not late either, though it may lie in windows that have closed. What becomes of
+//! those is the [`Firing`]: `Complete` fires a window once every row that it holds would be late, so that
+//! each row is in all of its windows or in none; `Eager` fires it when it closes, without such rows.
+//! Windows that do not overlap fire at the same moment either way.
 //!
 //! Called by the window operators. Sessions are in [`crate::session`].
 
 use arrow::array::{Array, Int64Array};
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::graph::WindowShape;
+use qanat_proto::graph::{Firing, WindowShape};
 
 /// Times beyond ±2^60 ms (36 million years) are taken as this bound, so that sums cannot overflow.
 pub const TIME_LIMIT: i64 = 1 << 60;
@@ -28,7 +31,7 @@ pub struct Window {
     pub start: i64,
 }
 
-/// Whether a window with this end has closed: it has fired, and rows that belong to it alone are late.
+/// Whether a window with this end has closed: rows that belong to it alone are late.
 pub fn is_closed(end: i64, allowed_lateness_ms: i64, watermark: i64) -> bool {
     end.saturating_add(allowed_lateness_ms) <= watermark
 }
@@ -43,6 +46,7 @@ pub struct Windows {
     offset: i64,
     kind: Kind,
     lateness: i64,
+    firing: Firing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ impl Windows {
     /// # Errors
     /// E0109 for lengths that are not positive, too long, or no multiples of each other; E0503 for a
     /// session, which has no slices.
-    pub fn new(shape: WindowShape, allowed_lateness_ms: i64) -> Result<Self> {
+    pub fn new(shape: WindowShape, allowed_lateness_ms: i64, firing: Firing) -> Result<Self> {
         let (kind, unit, size, offset) = match shape {
             WindowShape::Tumble { size, offset } => (Kind::Hop, size, size, offset),
             WindowShape::Hop { size, slide, offset } => (Kind::Hop, slide, size, offset),
@@ -85,7 +89,7 @@ impl Windows {
             return bad("needs a size that is a multiple of its slide or step");
         }
         let grid = if kind == Kind::Cumulate { size } else { unit };
-        Ok(Self { unit, size, offset: offset.rem_euclid(grid), kind, lateness: allowed_lateness_ms })
+        Ok(Self { unit, size, offset: offset.rem_euclid(grid), kind, lateness: allowed_lateness_ms, firing })
     }
 
     /// Length of a slice in ms.
@@ -178,34 +182,43 @@ impl Windows {
         is_closed(self.last_window_end(time), self.lateness, watermark)
     }
 
+    /// Whether the window with this end has fired. (Windows fire in the order of their ends.)
+    pub fn has_fired(&self, window_end: i64, watermark: i64) -> bool {
+        let complete_at = match self.firing {
+            Firing::Complete => self.last_window_end(window_end - 1),
+            Firing::Eager => window_end,
+        };
+        is_closed(complete_at, self.lateness, watermark)
+    }
+
     /// Whether a slice may be dropped: its last window has fired.
     pub fn is_dead(&self, slice_end: i64, watermark: i64) -> bool {
-        self.is_late(slice_end - 1, watermark)
+        self.has_fired(self.last_window_end(slice_end - 1), watermark)
     }
 
-    /// Whether any window at all closes when the watermark moves: cheap enough to ask for each step.
-    pub fn may_fire(&self, from: i64, to: i64) -> bool {
-        let grid = |watermark: i64| match watermark {
-            i64::MIN | i64::MAX => watermark,
-            _ => self.floor(clamp(watermark) - self.lateness, self.unit),
-        };
-        grid(from) < grid(to)
-    }
-
-    /// The windows with at least one of `slices` (ends of slices, any order) that close when the watermark
-    /// moves from `from` to `to`, in firing order, each once. A window that had closed at `from` fired
-    /// then and is not given again (P13).
-    pub fn firing(&self, slices: impl IntoIterator<Item = i64>, from: i64, to: i64) -> Vec<Window> {
-        if !self.may_fire(from, to) {
-            return Vec::new();
+    /// End of the first window that has not fired. For a watermark that is one: neither bound of `i64`.
+    pub fn first_unfired(&self, watermark: i64) -> i64 {
+        let closed = clamp(watermark) - self.lateness;
+        match (self.firing, self.kind) {
+            (Firing::Eager, _) => self.floor(closed, self.unit) + self.unit,
+            (Firing::Complete, Kind::Hop) => self.floor(closed - (self.size - self.unit), self.unit) + self.unit,
+            (Firing::Complete, Kind::Cumulate) => self.floor(closed, self.size) + self.unit,
         }
-        let fires =
-            |window: &Window| is_closed(window.end, self.lateness, to) && !is_closed(window.end, self.lateness, from);
-        let mut windows: Vec<Window> =
-            slices.into_iter().flat_map(|slice_end| self.windows_of_slice(slice_end)).filter(fires).collect();
-        windows.sort_unstable();
-        windows.dedup();
-        windows
+    }
+
+    /// The watermark behind the operator: none of the windows that are still to fire has closed by it, and
+    /// all that have fired have. It is `watermark` itself unless [`Firing::Complete`] holds windows back.
+    pub fn held_back(&self, watermark: i64) -> i64 {
+        if watermark == i64::MIN || watermark == i64::MAX {
+            return watermark;
+        }
+        watermark.min(match (self.firing, self.kind) {
+            (Firing::Eager, _) => watermark,
+            (Firing::Complete, Kind::Hop) => watermark.saturating_sub(self.size - self.unit),
+            (Firing::Complete, Kind::Cumulate) => {
+                self.floor(clamp(watermark) - self.lateness, self.size) + self.lateness
+            }
+        })
     }
 
     fn floor(&self, time: i64, grid: i64) -> i64 {

@@ -4,6 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn firings() -> impl Strategy<Value = Firing> {
+    prop_oneof![Just(Firing::Complete), Just(Firing::Eager)]
+}
+
 fn shapes() -> impl Strategy<Value = WindowShape> {
     let offset = -30_i64..30;
     prop_oneof![
@@ -45,8 +49,13 @@ fn oracle(shape: WindowShape, time: i64) -> BTreeSet<Window> {
 
 proptest! {
     #[test]
-    fn windows_agree_with_enumeration(shape in shapes(), time in -150_i64..150, lateness in 0_i64..20) {
-        let windows = Windows::new(shape, lateness).expect("valid");
+    fn windows_agree_with_enumeration(
+        shape in shapes(),
+        firing in firings(),
+        time in -150_i64..150,
+        lateness in 0_i64..20,
+    ) {
+        let windows = Windows::new(shape, lateness, firing).expect("valid");
         let expected = oracle(shape, time);
         prop_assert_eq!(windows.windows_of(time).collect::<Vec<_>>(), expected.iter().copied().collect::<Vec<_>>());
         let end = windows.slice_end(time);
@@ -60,7 +69,20 @@ proptest! {
             let late = expected.iter().all(|w| w.end + lateness <= watermark);
             prop_assert_eq!(windows.is_late(time, watermark), late);
             prop_assert_eq!(time < windows.late_below(watermark), late, "watermark {}", watermark);
-            prop_assert_eq!(windows.is_dead(end, watermark), late);
+            let needs = |w: &Window| match firing {
+                Firing::Complete => (w.start..w.end).all(|time| windows.is_late(time, watermark)),
+                Firing::Eager => w.end + lateness <= watermark,
+            };
+            let held_back = windows.held_back(watermark);
+            prop_assert!(held_back <= watermark);
+            for window in &expected {
+                prop_assert_eq!(windows.has_fired(window.end, watermark), needs(window));
+                prop_assert_eq!(window.end + lateness <= held_back, needs(window), "held back to {}", held_back);
+            }
+            prop_assert_eq!(windows.is_dead(end, watermark), expected.iter().all(needs));
+            let first = windows.first_unfired(watermark);
+            prop_assert!(!windows.has_fired(first, watermark));
+            prop_assert!(windows.has_fired(first - windows.slice_length(), watermark));
             prop_assert!(!late || time < watermark, "a row that is not behind the watermark is never late");
         }
     }
@@ -70,21 +92,26 @@ proptest! {
     #[test]
     fn each_window_fires_once_with_all_timely_rows(
         shape in shapes(),
+        firing in firings(),
         lateness in 0_i64..10,
         steps in prop::collection::vec((-60_i64..60, 0_i64..8), 1..60),
     ) {
-        let windows = Windows::new(shape, lateness).expect("valid");
+        let windows = Windows::new(shape, lateness, firing).expect("valid");
         let (mut watermark, mut clock) = (i64::MIN, -60);
         let mut slices: std::collections::BTreeMap<i64, usize> = Default::default();
         let mut fired: std::collections::BTreeMap<Window, usize> = Default::default();
         let mut expected: std::collections::BTreeMap<Window, usize> = Default::default();
         let mut advance = |slices: &mut std::collections::BTreeMap<i64, usize>, from: i64, to: i64| {
-            let mut last = None;
-            for window in windows.firing(slices.keys().copied(), from, to) {
-                assert!(last < Some(window), "in order");
-                last = Some(window);
-                let rows = windows.slices_of(window).filter_map(|end| slices.get(&end)).sum();
-                assert_eq!(fired.insert(window, rows), None, "fires once");
+            let first = slices.keys().next().copied().unwrap_or(i64::MAX);
+            let last = slices.keys().next_back().map_or(i64::MIN, |end| windows.last_window_end(end - 1));
+            let mut end = if from == i64::MIN { first } else { first.max(windows.first_unfired(from)) };
+            while end <= last && windows.has_fired(end, to) {
+                let window = windows.windows_of_slice(end).next().expect("its own last slice");
+                let rows: usize = windows.slices_of(window).filter_map(|end| slices.get(&end)).sum();
+                if rows > 0 {
+                    assert_eq!(fired.insert(window, rows), None, "fires once");
+                }
+                end += windows.slice_length();
             }
             slices.retain(|end, _| !windows.is_dead(*end, to));
         };
@@ -92,8 +119,8 @@ proptest! {
             if !windows.is_late(time, watermark) {
                 *slices.entry(windows.slice_end(time)).or_default() += 1;
                 for window in oracle(shape, time) {
-                    // A window that had closed already keeps what it fired with.
-                    if !is_closed(window.end, lateness, watermark) {
+                    // Fired eagerly, a window that had closed already keeps what it fired with.
+                    if firing == Firing::Complete || !is_closed(window.end, lateness, watermark) {
                         *expected.entry(window).or_default() += 1;
                     }
                 }
@@ -109,7 +136,7 @@ proptest! {
 
     #[test]
     fn runs_and_ends_agree_with_single_values(shape in shapes(), times in prop::collection::vec(-100_i64..100, 0..50)) {
-        let windows = Windows::new(shape, 0).expect("valid");
+        let windows = Windows::new(shape, 0, Firing::Complete).expect("valid");
         let expected: Vec<i64> = times.iter().map(|time| windows.slice_end(*time)).collect();
         let ends = windows.slice_ends(&Int64Array::from(times.clone()));
         prop_assert_eq!(ends.values().to_vec(), expected.clone());
@@ -126,20 +153,19 @@ proptest! {
 
 #[test]
 fn extremes_do_not_overflow() {
-    let windows = Windows::new(WindowShape::Hop { size: TIME_LIMIT, slide: TIME_LIMIT, offset: -1 }, TIME_LIMIT);
-    let windows = windows.expect("at the limit");
+    let shape = WindowShape::Hop { size: TIME_LIMIT, slide: TIME_LIMIT, offset: -1 };
+    let windows = Windows::new(shape, TIME_LIMIT, Firing::Complete).expect("at the limit");
     for time in [i64::MIN, i64::MAX, 0] {
         for watermark in [i64::MIN, i64::MIN + 1, 0, i64::MAX - 1, i64::MAX] {
             let _ = (windows.slice_end(time), windows.last_window_end(time), windows.late_below(watermark));
-            let _ = windows.firing([windows.slice_end(time)], watermark, i64::MAX);
+            let _ = (windows.has_fired(windows.slice_end(time), watermark), windows.held_back(watermark));
+            let _ = (windows.first_unfired(watermark), windows.is_dead(windows.slice_end(time), watermark));
             assert!(!windows.is_late(time, i64::MIN) && windows.is_late(time, i64::MAX));
         }
     }
     let nulls = Int64Array::from(vec![Some(1), None]);
-    assert_eq!(
-        Windows::new(WindowShape::Tumble { size: 10, offset: 0 }, 0).expect("valid").slice_ends(&nulls).null_count(),
-        1
-    );
+    let tumble = Windows::new(WindowShape::Tumble { size: 10, offset: 0 }, 0, Firing::Complete).expect("valid");
+    assert_eq!(tumble.slice_ends(&nulls).null_count(), 1);
 }
 
 #[test]
@@ -150,7 +176,7 @@ fn bad_shapes_are_refused() {
         WindowShape::Hop { size: 10, slide: -5, offset: 0 },
         WindowShape::Cumulate { max_size: i64::MAX, step: 1, offset: 0 },
     ] {
-        assert_eq!(Windows::new(shape, 0).expect_err("bad").code(), Code::TimeAttribute, "{shape:?}");
+        assert_eq!(Windows::new(shape, 0, Firing::Complete).expect_err("bad").code(), Code::TimeAttribute, "{shape:?}");
     }
-    assert!(Windows::new(WindowShape::Tumble { size: 1, offset: 0 }, -1).is_err());
+    assert!(Windows::new(WindowShape::Tumble { size: 1, offset: 0 }, -1, Firing::Complete).is_err());
 }

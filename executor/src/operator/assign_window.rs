@@ -1,5 +1,9 @@
 //! Appends the window columns to each row, one row per window it belongs to. Stateless; sessions are in
 //! [`super::aggregate::session`].
+//!
+//! Overlapping windows that fire complete are the reason why rows are judged late here: behind this
+//! operator each copy of a row stands for itself, and some of its windows could take it while others do
+//! not. The watermark is held back until a window can get no copy any more.
 
 use std::sync::Arc;
 
@@ -7,18 +11,22 @@ use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray, UInt32Array
 use arrow::compute::take;
 use qanat_executor_core::window::Windows;
 use qanat_proto::error::{Error, Result};
-use qanat_proto::graph::{AssignWindowNode, TimeDomain};
+use qanat_proto::graph::{AssignWindowNode, Firing, TimeDomain};
 use qanat_proto::receipt::OperatorCounts;
 
 use super::emit::Emitter;
 use super::evaluate::internal;
-use super::event_time::split_times;
+use super::event_time::{milliseconds, split_late, split_times};
 use super::{Operator, OperatorContext, Output};
 
 pub struct AssignWindow {
     windows: Windows,
     domain: TimeDomain,
     time_column: usize,
+    firing: Firing,
+    overlaps: bool,
+    /// `i64::MIN`: none yet.
+    watermark: i64,
     processing_time: i64,
     emitter: Emitter,
     counts: OperatorCounts,
@@ -27,13 +35,24 @@ pub struct AssignWindow {
 impl AssignWindow {
     pub fn new(node: &AssignWindowNode, context: &OperatorContext) -> Result<Self> {
         Ok(Self {
-            windows: Windows::new(node.shape, node.allowed_lateness_ms)?,
+            windows: Windows::new(node.shape, node.allowed_lateness_ms, node.firing)?,
             domain: node.domain,
             time_column: node.time_column,
+            firing: node.firing,
+            overlaps: node.shape.overlaps(),
+            watermark: i64::MIN,
             processing_time: i64::MIN,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
         })
+    }
+
+    fn holds_back(&self) -> bool {
+        self.domain == TimeDomain::Event && self.firing == Firing::Complete && self.overlaps
+    }
+
+    fn watermark_behind(&self) -> i64 {
+        if self.holds_back() { self.windows.held_back(self.watermark) } else { self.watermark }
     }
 
     fn assign(&mut self, rows: &RecordBatch, time_of: impl Fn(usize) -> i64, out: &mut Output) -> Result<()> {
@@ -89,9 +108,20 @@ impl Operator for AssignWindow {
         let taken = rows.num_rows() as u64;
         self.counts.rows_in += taken;
         let sent = self.counts.rows_out;
+        let mut judged_late = 0;
         let kept = match self.domain {
             TimeDomain::Event => {
-                let (rows, times) = split_times(rows, self.time_column, out)?;
+                let (mut rows, mut times) = split_times(rows, self.time_column, out)?;
+                if self.holds_back() {
+                    let with_time = rows.num_rows();
+                    let bound = self.windows.late_below(self.watermark);
+                    rows = split_late(rows, self.time_column, &times, |t| t < bound, self.watermark, out)?;
+                    let late = with_time - rows.num_rows();
+                    if late > 0 {
+                        times = milliseconds(rows.column(self.time_column))?.values().clone();
+                    }
+                    judged_late = late as u64;
+                }
                 self.assign(&rows, |row| times[row], out)?;
                 rows.num_rows() as u64
             }
@@ -101,10 +131,21 @@ impl Operator for AssignWindow {
                 taken
             }
         };
-        self.counts.dead_lettered += taken - kept;
+        self.counts.dead_lettered += taken - kept - judged_late;
+        self.counts.late += judged_late;
         let made = self.counts.rows_out - sent;
         let expanded = made.checked_sub(kept).ok_or_else(|| Error::internal("a row without a window"))?;
         self.counts.expanded += expanded;
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
+        self.watermark = self.watermark.max(watermark);
+        Ok(self.watermark_behind())
+    }
+
+    fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
+        self.watermark = watermark.unwrap_or(i64::MIN);
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
-use qanat_proto::graph::{AggregateCall, CalcNode, EncodedExpr, Operator, OperatorKind, TimeDomain, WindowSource};
+use qanat_proto::graph::{
+    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, TimeDomain, WindowShape, WindowSource,
+};
 
 use crate::functions::registry;
 
@@ -23,12 +25,17 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
         }
         OperatorKind::Calc(node) => calc(node),
         OperatorKind::Unnest(_) | OperatorKind::Sink(_) => None,
-        OperatorKind::AssignWindow(node) => processing(node.domain),
+        OperatorKind::AssignWindow(node) => processing(node.domain).or_else(|| eager(&node.shape, node.firing)),
         OperatorKind::WindowAggregate(node) => {
             let domain = match &node.window {
                 WindowSource::Function { domain, .. } | WindowSource::Columns { domain, .. } => *domain,
             };
-            processing(domain).or_else(|| {
+            let shape = match &node.window {
+                WindowSource::Function { shape, .. } => Some(shape),
+                WindowSource::Columns { .. } => None,
+            };
+            let eager = shape.and_then(|shape| eager(shape, node.firing));
+            processing(domain).or(eager).or_else(|| {
                 node.aggregates.iter().enumerate().find_map(|(index, call)| {
                     aggregate(call, operator.output.fields().get(node.keys.len() + index).map(|f| f.data_type()))
                 })
@@ -43,6 +50,11 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
             None => node.calc.as_ref().and_then(calc).or_else(|| node.filter.as_ref().and_then(volatile)),
         },
     }
+}
+
+fn eager(shape: &WindowShape, firing: Firing) -> Option<String> {
+    (shape.overlaps() && firing == Firing::Eager)
+        .then(|| "a row behind the watermark misses those of its windows that have fired".to_owned())
 }
 
 fn calc(node: &CalcNode) -> Option<String> {

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use arrow::datatypes::SchemaRef;
 use qanat_proto::graph::{
-    AggregateCall, CalcNode, JoinKind, LookupJoinNode, Operator, OperatorKind, SortKey, TimeDomain, WindowSource,
+    AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, SortKey, TimeDomain,
+    WindowShape, WindowSource,
 };
 
 use crate::types::sql_name;
@@ -31,7 +32,10 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             line("unnest", format!("column {}{outer}", node.column + 1));
             line("columns", columns(&operator.output));
         }
-        OperatorKind::AssignWindow(node) => line("time", domain(node.domain).to_owned()),
+        OperatorKind::AssignWindow(node) => {
+            line("time", domain(node.domain).to_owned());
+            firing(&node.shape, node.domain, node.firing, &mut line);
+        }
         OperatorKind::WindowAggregate(node) => {
             let time = match &node.window {
                 WindowSource::Function { domain: d, .. } | WindowSource::Columns { domain: d, .. } => domain(*d),
@@ -40,6 +44,9 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             let keys = operator.output.fields().iter().take(node.keys.len());
             line("keys", list(keys.map(|f| f.name().clone())));
             line("aggregates", list(node.aggregates.iter().map(call)));
+            if let WindowSource::Function { shape, domain, .. } = &node.window {
+                firing(shape, *domain, node.firing, &mut line);
+            }
             lateness(node.allowed_lateness_ms, &mut line);
         }
         OperatorKind::WindowJoin(node) => {
@@ -95,6 +102,21 @@ fn lookup(node: &LookupJoinNode, line: &mut impl FnMut(&str, String)) {
     }
     let refresh = node.refresh_ms.map_or_else(|| "loaded once".to_owned(), |ms| format!("every {ms} ms, at a barrier"));
     line("refresh", refresh);
+}
+
+/// When overlapping windows fire; of others there is nothing to say.
+fn firing(shape: &WindowShape, domain: TimeDomain, firing: Firing, line: &mut impl FnMut(&str, String)) {
+    if !shape.overlaps() || domain == TimeDomain::Processing {
+        return;
+    }
+    let complete = match (firing, shape) {
+        (Firing::Eager, _) => "eager, at the end of the window".to_owned(),
+        (Firing::Complete, WindowShape::Hop { size, slide, .. }) => {
+            format!("complete, {} ms after the end of the window", size - slide)
+        }
+        (Firing::Complete, _) => "complete, at the end of the longest window".to_owned(),
+    };
+    line("fires", complete);
 }
 
 fn lateness(ms: i64, line: &mut impl FnMut(&str, String)) {

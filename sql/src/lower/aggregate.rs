@@ -228,6 +228,7 @@ impl Lowering<'_> {
             aggregates,
             window_columns,
             allowed_lateness_ms: self.allowed_lateness_ms,
+            firing: self.firing,
         };
         let id = self.graph.add(name, OperatorKind::WindowAggregate(node), Arc::clone(&output), vec![port])?;
         let mut columns = Vec::new();

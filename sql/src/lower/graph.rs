@@ -124,7 +124,14 @@ impl GraphBuilder {
             OperatorKind::Calc(n) => json!(n),
             OperatorKind::Unnest(n) => json!([name(0, n.column), n.outer, n.expand_struct, n.ordinality]),
             OperatorKind::AssignWindow(n) => {
-                json!([n.shape, n.domain, name(0, n.time_column), names(0, &n.partition_by), n.allowed_lateness_ms])
+                json!([
+                    n.shape,
+                    n.domain,
+                    name(0, n.time_column),
+                    names(0, &n.partition_by),
+                    n.allowed_lateness_ms,
+                    n.firing
+                ])
             }
             OperatorKind::WindowAggregate(n) => {
                 let window = match &n.window {
@@ -133,7 +140,7 @@ impl GraphBuilder {
                     }
                     WindowSource::Columns { start, end, domain } => json!([name(0, *start), name(0, *end), domain]),
                 };
-                json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms])
+                json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms, n.firing])
             }
             OperatorKind::WindowJoin(n) => {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();

@@ -24,7 +24,7 @@ use datafusion_expr::expr_rewriter::coerce_plan_expr_for_schema;
 use datafusion_expr::{Expr, Extension, LogicalPlan};
 use qanat_proto::connector::ConnectorCatalog;
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::graph::JobGraph;
+use qanat_proto::graph::{Firing, JobGraph};
 use qanat_proto::settings::JobSettings;
 
 use self::graph::GraphBuilder;
@@ -40,6 +40,7 @@ pub(crate) struct Lowering<'a> {
     graph: GraphBuilder,
     connectors: &'a dyn ConnectorCatalog,
     allowed_lateness_ms: i64,
+    firing: Firing,
     idle_timeout_ms: u64,
     /// What all queries of the script together read of each table.
     uses: BTreeMap<String, TableUse>,
@@ -60,6 +61,7 @@ impl<'a> Lowering<'a> {
             graph: GraphBuilder::default(),
             connectors,
             allowed_lateness_ms: i64::try_from(settings.allowed_lateness_ms).unwrap_or(i64::MAX),
+            firing: settings.window_firing,
             idle_timeout_ms: settings.idle_timeout_ms,
             uses: BTreeMap::new(),
             warnings: Vec::new(),

@@ -268,6 +268,7 @@ impl Lowering<'_> {
             time_column: window.time_column,
             partition_by: window.partition_by,
             allowed_lateness_ms: self.allowed_lateness_ms,
+            firing: self.firing,
         };
         let name = format!("AssignWindow({})", shape_text(&window.spec.shape));
         let id = self.graph.add(name, OperatorKind::AssignWindow(node), Arc::clone(&output), vec![port])?;

@@ -22,7 +22,7 @@ use datafusion_expr::GroupsAccumulator;
 use qanat_executor_core::window::{Window, Windows, is_closed};
 use qanat_proto::check;
 use qanat_proto::error::{Error, Result};
-use qanat_proto::graph::{TimeDomain, WindowAggregateNode, WindowColumn, WindowSource};
+use qanat_proto::graph::{Firing, TimeDomain, WindowAggregateNode, WindowColumn, WindowSource};
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
@@ -87,7 +87,13 @@ impl WindowAggregate {
         let calls = Calls::new(&context.name, &node.keys, &node.aggregates, raw_input)?;
         let layout = Layout::new(node, &calls);
         let windows = match node.window {
-            WindowSource::Function { shape, .. } => Some(Windows::new(shape, node.allowed_lateness_ms)?),
+            WindowSource::Function { shape, domain: TimeDomain::Event, .. } => {
+                Some(Windows::new(shape, node.allowed_lateness_ms, node.firing)?)
+            }
+            // No row is behind the clock.
+            WindowSource::Function { shape, domain: TimeDomain::Processing, .. } => {
+                Some(Windows::new(shape, 0, Firing::Eager)?)
+            }
             WindowSource::Columns { .. } => None,
         };
         let partition = partition_of(node, phase, &layout, &context)?;
@@ -264,7 +270,7 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Whether all windows of a slice have closed.
+    /// Whether all windows of a slice have fired.
     fn is_dead(&self, slice: Window) -> bool {
         match &self.windows {
             Some(windows) => windows.is_dead(slice.end, self.watermark),
@@ -272,13 +278,14 @@ impl WindowAggregate {
         }
     }
 
-    /// Fires the windows that close when time moves from `from` to `to`, in order.
-    fn fire(&mut self, from: i64, to: i64, lateness: i64, out: &mut Output) -> Result<()> {
+    /// Fires the windows that are due when time moves from `from` to `to`, in order. `grace`: how long
+    /// windows given by columns stay open beyond their end.
+    fn fire(&mut self, from: i64, to: i64, grace: i64, out: &mut Output) -> Result<()> {
         match self.windows {
-            Some(windows) => self.fire_functions(&windows, from, to, lateness, out),
+            Some(windows) => self.fire_functions(&windows, from, to, out),
             None => {
                 while let Some(entry) = self.slices.first_entry()
-                    && is_closed(entry.key().end, lateness, to)
+                    && is_closed(entry.key().end, grace, to)
                 {
                     let (window, table) = entry.remove_entry();
                     self.drop_until(window.end);
@@ -289,12 +296,10 @@ impl WindowAggregate {
         }
     }
 
-    fn fire_functions(&mut self, windows: &Windows, from: i64, to: i64, lateness: i64, out: &mut Output) -> Result<()> {
+    fn fire_functions(&mut self, windows: &Windows, from: i64, to: i64, out: &mut Output) -> Result<()> {
         let Some(first) = self.slices.keys().next() else { return Ok(()) };
-        // Windows that had closed at `from` have fired, or were empty.
-        let mut end =
-            if from == i64::MIN { first.end } else { first.end.max(windows.slice_end(from.saturating_sub(lateness))) };
-        while is_closed(end, lateness, to) {
+        let mut end = if from == i64::MIN { first.end } else { first.end.max(windows.first_unfired(from)) };
+        while windows.has_fired(end, to) {
             let window = windows.windows_of_slice(end).next();
             let window = window.ok_or_else(|| Error::internal("a slice belongs to no window"))?;
             if windows.windows_per_slice() == 1 {
@@ -340,6 +345,14 @@ impl WindowAggregate {
         match whole {
             Some(whole) => self.emit(window, whole, out),
             None => Ok(()),
+        }
+    }
+
+    /// A partial phase sends what the final one holds back.
+    fn watermark_behind(&self) -> i64 {
+        match (&self.windows, self.phase) {
+            (Some(windows), Phase::Whole | Phase::Final) => windows.held_back(self.watermark),
+            (Some(_), Phase::Partial) | (None, _) => self.watermark,
         }
     }
 
@@ -440,21 +453,28 @@ impl Operator for WindowAggregate {
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<i64> {
         if watermark <= self.watermark {
-            return Ok(self.watermark);
+            return Ok(self.watermark_behind());
         }
         let from = std::mem::replace(&mut self.watermark, watermark);
         let lateness = self.node.allowed_lateness_ms;
         let is_last = watermark == i64::MAX;
         match (self.phase, self.domain()) {
             // States of a slice go before the watermark that lets one of its windows fire.
-            (Phase::Partial, _) => self.send(|slice| is_last || is_closed(slice.end, lateness, watermark), out)?,
+            (Phase::Partial, _) => {
+                let windows = self.windows;
+                let is_due = |slice: &Window| match &windows {
+                    Some(windows) => windows.has_fired(slice.end, watermark),
+                    None => is_closed(slice.end, lateness, watermark),
+                };
+                self.send(|slice| is_last || is_due(slice), out)?;
+            }
             (Phase::Whole | Phase::Final, TimeDomain::Event) => self.fire(from, watermark, lateness, out)?,
             (Phase::Whole | Phase::Final, TimeDomain::Processing) if is_last => {
                 self.fire(self.processing_time, i64::MAX, 0, out)?;
             }
             (Phase::Whole | Phase::Final, TimeDomain::Processing) => {}
         }
-        Ok(watermark)
+        Ok(self.watermark_behind())
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {

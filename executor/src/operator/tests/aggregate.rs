@@ -8,7 +8,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_expr::{col, lit};
 use proptest::prelude::*;
 use qanat_proto::error::Result;
-use qanat_proto::graph::{AggregateCall, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape, WindowSource};
+use qanat_proto::graph::{
+    AggregateCall, Firing, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape, WindowSource,
+};
 use qanat_proto::physical::Phase;
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
@@ -78,13 +80,20 @@ fn calls(with_distinct: bool) -> Vec<AggregateCall> {
     calls
 }
 
-fn node(shape: WindowShape, keys: Vec<usize>, lateness: i64, with_distinct: bool) -> WindowAggregateNode {
+fn node(
+    shape: WindowShape,
+    keys: Vec<usize>,
+    lateness: i64,
+    firing: Firing,
+    with_distinct: bool,
+) -> WindowAggregateNode {
     WindowAggregateNode {
         window: WindowSource::Function { shape, domain: TimeDomain::Event, time_column: 4 },
         keys,
         aggregates: calls(with_distinct),
         window_columns: vec![WindowColumn::Start, WindowColumn::End, WindowColumn::Time],
         allowed_lateness_ms: lateness,
+        firing,
     }
 }
 
@@ -125,6 +134,7 @@ struct Oracle {
     shape: WindowShape,
     keys: Vec<usize>,
     lateness: i64,
+    firing: Firing,
     with_distinct: bool,
     groups: BTreeMap<(i64, i64, Vec<String>), Vec<Row>>,
     late: usize,
@@ -132,15 +142,16 @@ struct Oracle {
 
 impl Oracle {
     fn take(&mut self, t: i64, row: Row, watermark: i64) {
-        let open: Vec<(i64, i64)> = windows(self.shape, t)
-            .into_iter()
-            .filter(|(_, end)| watermark == i64::MIN || end + self.lateness > watermark)
-            .collect();
-        self.late += usize::from(open.is_empty());
+        let mut taking = windows(self.shape, t);
+        let is_open = |(_, end): &(i64, i64)| watermark == i64::MIN || end + self.lateness > watermark;
+        if self.firing == Firing::Eager || !taking.iter().any(is_open) {
+            taking.retain(is_open);
+        }
+        self.late += usize::from(taking.is_empty());
         let text = lines([&rows(&[(t, row)])]).remove(0);
         let cells: Vec<&str> = text.split('|').collect();
         let key: Vec<String> = self.keys.iter().map(|k| cells[*k].to_owned()).collect();
-        for (start, end) in open {
+        for (start, end) in taking {
             self.groups.entry((start, end, key.clone())).or_default().push(row);
         }
     }
@@ -278,11 +289,13 @@ proptest! {
         steps in steps(1, row()),
         shape in shapes(),
         lateness in prop_oneof![Just(0_i64), 0_i64..15],
+        firing in prop_oneof![Just(Firing::Complete), Just(Firing::Eager)],
         keys in prop_oneof![Just(vec![0]), Just(vec![1]), Just(vec![0, 1]), Just(vec![3]), Just(vec![])],
         with_distinct in prop::bool::weighted(0.3),
     ) {
-        let node = node(shape, keys.clone(), lateness, with_distinct);
-        let mut oracle = Oracle { shape, keys: keys.clone(), lateness, with_distinct, groups: BTreeMap::new(), late: 0 };
+        let node = node(shape, keys.clone(), lateness, firing, with_distinct);
+        let groups = BTreeMap::new();
+        let mut oracle = Oracle { shape, keys: keys.clone(), lateness, firing, with_distinct, groups, late: 0 };
         let events = events(&steps, |_, r, watermark| {
             r.iter().for_each(|(t, row)| oracle.take(*t, *row, watermark));
             rows(&r)
@@ -300,7 +313,7 @@ proptest! {
 fn the_fast_path_is_taken_where_it_can_be() {
     let shape = WindowShape::Tumble { size: 10, offset: 0 };
     let operator = |keys: Vec<usize>, with_distinct| {
-        let node = node(shape, keys.clone(), 0, with_distinct);
+        let node = node(shape, keys.clone(), 0, Firing::Complete, with_distinct);
         let context = context(vec![input()], vec![keys.clone()], output(&keys, with_distinct), (1, 0));
         WindowAggregate::new(&node, Phase::Whole, context, &input()).expect("builds")
     };
@@ -312,7 +325,7 @@ fn the_fast_path_is_taken_where_it_can_be() {
 
 #[test]
 fn windows_fire_in_order_and_late_rows_are_put_aside() {
-    let node = node(WindowShape::Tumble { size: 10, offset: 0 }, vec![0], 0, false);
+    let node = node(WindowShape::Tumble { size: 10, offset: 0 }, vec![0], 0, Firing::Complete, false);
     let mut operator = make(&node, Variant::Whole, (1, 0));
     let mut out = Output::default();
     let one = (Some(1), None, Some(5), None);
@@ -328,7 +341,7 @@ fn windows_fire_in_order_and_late_rows_are_put_aside() {
 
 #[test]
 fn snapshots_hold_only_what_changed() {
-    let node = node(WindowShape::Tumble { size: 1_000, offset: 0 }, vec![0], 0, false);
+    let node = node(WindowShape::Tumble { size: 1_000, offset: 0 }, vec![0], 0, Firing::Complete, false);
     for variant in [Variant::Whole, Variant::General] {
         let mut operator = make(&node, variant, (1, 0));
         let mut out = Output::default();
@@ -347,7 +360,7 @@ fn snapshots_hold_only_what_changed() {
 
 #[test]
 fn partial_aggregation_gives_up_on_distinct_keys() {
-    let node = node(WindowShape::Tumble { size: 1_000, offset: 0 }, vec![0], 0, false);
+    let node = node(WindowShape::Tumble { size: 1_000, offset: 0 }, vec![0], 0, Firing::Complete, false);
     let (between, partition) = partial_schema(&node, &input()).expect("a schema");
     let output = output(&[0], false);
     let build = |phase, schema: SchemaRef, partition: Vec<usize>| {
@@ -383,6 +396,7 @@ fn windows_given_by_columns_are_kept_apart() {
         aggregates: vec![AggregateCall { args: vec![encoded(&col("v"), &input)], ..call("s", "sum", None) }],
         window_columns: vec![WindowColumn::Start, WindowColumn::End],
         allowed_lateness_ms: 0,
+        firing: Firing::Complete,
     };
     let output = schema(&[("s", DataType::Int64), ("window_start", timestamp()), ("window_end", timestamp())]);
     let make = |subtask| -> BoxedOperator {

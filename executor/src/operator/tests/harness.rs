@@ -259,7 +259,8 @@ pub(super) fn run(events: &[Event], partition: &[Vec<usize>], make: &dyn Fn((u32
 fn advance(subtasks: &mut Subtasks, watermark: i64, collected: &mut Collected) {
     for operator in subtasks {
         let mut out = Output::default();
-        assert_eq!(operator.on_watermark(watermark, &mut out).expect("fires"), watermark);
+        let behind = operator.on_watermark(watermark, &mut out).expect("fires");
+        assert!(behind <= watermark && (watermark < i64::MAX || behind == watermark), "{behind} behind {watermark}");
         collected.add(out);
     }
 }

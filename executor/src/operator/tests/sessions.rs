@@ -8,7 +8,7 @@ use datafusion_expr::col;
 use proptest::prelude::*;
 use qanat_executor_core::session::{Placement, SessionRule, SessionSet};
 use qanat_proto::graph::{
-    AggregateCall, AssignWindowNode, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape, WindowSource,
+    AggregateCall, AssignWindowNode, Firing, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape, WindowSource,
 };
 
 use super::harness::{
@@ -126,6 +126,7 @@ proptest! {
             aggregates: vec![call("n", "count"), call("s", "sum"), call("m", "max")],
             window_columns: vec![WindowColumn::Start, WindowColumn::End],
             allowed_lateness_ms: lateness,
+            firing: Firing::Complete,
         };
         let output = schema(&[
             ("k", DataType::Int64), ("n", DataType::Int64), ("s", DataType::Int64), ("m", DataType::Int64),
@@ -156,6 +157,7 @@ proptest! {
             time_column: 2,
             partition_by: vec![0],
             allowed_lateness_ms: lateness,
+            firing: Firing::Complete,
         };
         let output = schema(&[
             ("k", DataType::Int64), ("v", DataType::Int64), ("t", timestamp()),

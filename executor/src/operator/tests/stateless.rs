@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ListArray, StructArray};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion_expr::{col, lit};
-use qanat_proto::graph::{AssignWindowNode, CalcNode, NamedExpr, TimeDomain, UnnestNode, WindowShape};
+use qanat_proto::graph::{AssignWindowNode, CalcNode, Firing, NamedExpr, TimeDomain, UnnestNode, WindowShape};
 
 use super::harness::{batch, context, encoded, integers, lines, schema, shown, times, timestamp};
 use crate::operator::assign_window::AssignWindow;
@@ -51,6 +51,7 @@ fn rows_are_repeated_per_window() {
         time_column: 1,
         partition_by: vec![],
         allowed_lateness_ms: 0,
+        firing: Firing::Complete,
     };
     let mut assign =
         AssignWindow::new(&node, &context(vec![Arc::clone(&input)], vec![], output, (1, 0))).expect("builds");
@@ -64,6 +65,16 @@ fn rows_are_repeated_per_window() {
     assert_eq!(out.dead[0].reason, REASON_NULL_TIME);
     let counts = assign.take_counts();
     assert_eq!((counts.rows_in, counts.rows_out, counts.dead_lettered, counts.expanded), (3, 4, 1, 2));
+
+    // [0, 20) has ended at 20, [10, 30) has not: 15 is in both, 9 is late. Behind the operator both are open.
+    assert_eq!(assign.on_watermark(20, &mut out).expect("holds back"), 10);
+    let mut out = Output::default();
+    let rows = batch(&input, vec![integers([Some(4), Some(5)]), times([Some(9), Some(15)])]);
+    assign.process(0, rows, &mut out).expect("processes");
+    assert_eq!(lines(&out.batches), [line(5, 15, 0), line(5, 15, 10)]);
+    assert_eq!(out.late[0].rows.num_rows(), 1);
+    let counts = assign.take_counts();
+    assert_eq!((counts.rows_in, counts.rows_out, counts.late, counts.expanded), (2, 2, 1, 1));
 }
 
 fn unnest(list: ArrayRef, outer: bool, expand_struct: bool, elements: &[(&str, DataType)]) -> (Vec<String>, [u64; 4]) {

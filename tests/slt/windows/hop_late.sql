@@ -1,0 +1,24 @@
+-- The second file begins with the watermark at 12. Its row at 7 lies in [0,10), which has ended, and in
+-- [5,15), which has not: it is not late, and is in both. The one at 1 lies in windows that have all ended.
+--! input in/1.csv
+--| ts,v
+--| 2013-01-01 00:00:03,1
+--| 2013-01-01 00:00:12,2
+--! input in/2.csv
+--| ts,v
+--| 2013-01-01 00:00:07,4
+--| 2013-01-01 00:00:01,8
+--| 2013-01-01 00:00:31,16
+--! parallelism 1
+--! late 1
+--! expect out
+--| 2012-12-31 23:59:55 | 1
+--| 2013-01-01 00:00:00 | 5
+--| 2013-01-01 00:00:05 | 6
+--| 2013-01-01 00:00:10 | 2
+--| 2013-01-01 00:00:25 | 16
+--| 2013-01-01 00:00:30 | 16
+CREATE TABLE t (ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts)
+WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'in', 'scan.split-order' = 'time');
+CREATE TABLE o (s TIMESTAMP(3), t BIGINT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'out');
+INSERT INTO o SELECT window_start, SUM(v) FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
