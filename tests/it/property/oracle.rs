@@ -30,10 +30,13 @@ pub(super) fn answer(query: &Query, table: &Table) -> (Vec<Row>, u64) {
         }
     } else {
         for row in table.rows() {
-            let open: Vec<_> =
-                windows(query.window, row.time).into_iter().filter(|(_, end)| *end > row.watermark).collect();
-            late += u64::from(open.is_empty());
-            for (start, end) in open {
+            // In all of its windows if one of them is open, else in none.
+            let mut taking = windows(query.window, row.time);
+            if taking.iter().all(|(_, end)| *end <= row.watermark) {
+                taking.clear();
+            }
+            late += u64::from(taking.is_empty());
+            for (start, end) in taking {
                 groups.entry((start, end, key(row))).or_default().push(row);
             }
         }
