@@ -1,8 +1,11 @@
 //! `windows`: tumbling aggregation against a hash map by hand, hopping against tumbling. One core.
+//!
+//! Arguments, for a profile of one of them: `tumble` or `hop`, and a number of keys.
 
 use std::io::Write;
 use std::process::ExitCode;
 
+use arrow::array::RecordBatch;
 use qanat_benchmarks::measure::pair;
 use qanat_benchmarks::windows::{SIZE_MS, aggregation, batches, by_hand, run};
 use qanat_proto::Result;
@@ -11,9 +14,18 @@ use qanat_storage::env::Env;
 
 const ROWS: usize = 10_000_000;
 const ROUNDS: usize = 5;
+const TUMBLE: WindowShape = WindowShape::Tumble { size: SIZE_MS, offset: 0 };
+const HOP: WindowShape = WindowShape::Hop { size: SIZE_MS, slide: 1_000, offset: 0 };
 
 fn main() -> ExitCode {
-    match measure() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let keys = arguments.get(1).and_then(|keys| keys.parse().ok());
+    let report = match (arguments.first().map(String::as_str), keys) {
+        (Some("tumble"), Some(keys)) => alone(TUMBLE, keys),
+        (Some("hop"), Some(keys)) => alone(HOP, keys),
+        _ => measure(),
+    };
+    match report {
         Ok(report) => {
             let _ = writeln!(std::io::stdout(), "{report}");
             ExitCode::SUCCESS
@@ -25,11 +37,23 @@ fn main() -> ExitCode {
     }
 }
 
+fn ours(shape: WindowShape, data: &[RecordBatch]) -> Result<usize> {
+    run(&mut aggregation(shape)?, data)
+}
+
+/// Our side only, for a profiler.
+fn alone(shape: WindowShape, keys: i64) -> Result<serde_json::Value> {
+    let data = batches(ROWS, keys)?;
+    let mut rows = 0;
+    for _ in 0..4 * ROUNDS {
+        rows = ours(shape, &data)?;
+    }
+    Ok(serde_json::json!({ "rows": rows }))
+}
+
 fn measure() -> Result<serde_json::Value> {
     let clock = Env::real().clock;
-    let tumble = WindowShape::Tumble { size: SIZE_MS, offset: 0 };
-    let hop = WindowShape::Hop { size: SIZE_MS, slide: 1_000, offset: 0 };
-    let ours = |shape, data: &[_]| aggregation(shape).and_then(|mut operator| run(&mut operator, data));
+    let (tumble, hop) = (TUMBLE, HOP);
     let mut report = serde_json::Map::new();
     for keys in [10_000, 1_000_000] {
         let data = batches(ROWS, keys)?;

@@ -116,20 +116,38 @@ impl Windows {
         Int64Array::new(ends.into(), times.nulls().cloned())
     }
 
-    /// Cuts times into runs of the same slice. One comparison a row while the slice stays the same, which
-    /// is the rule; a division only where it changes.
+    /// Cuts times into runs of the same slice. A division only where the slice changes; as long as it stays
+    /// the same, which is the rule, ever more rows are compared at once.
     pub fn slice_runs<'a>(&self, times: &'a [i64]) -> impl Iterator<Item = SliceRun> + use<'a> {
         let windows = *self;
         let mut first = 0;
         std::iter::from_fn(move || {
             let rest = times.get(first..)?;
             let slice_end = windows.slice_end(*rest.first()?);
-            let slice = slice_end - windows.unit..slice_end;
-            let rows = rest.iter().position(|time| !slice.contains(&clamp(*time))).unwrap_or(rest.len());
+            let rows = windows.run_length(rest, slice_end);
             let run = SliceRun { slice_end, first, rows };
             first += rows;
             Some(run)
         })
+    }
+
+    /// Number of times at the beginning that lie in one slice.
+    fn run_length(&self, times: &[i64], slice_end: i64) -> usize {
+        let (start, last) = (slice_end - self.unit, slice_end - 1);
+        // The two distances add up to less than 2^62: both are positive, or at least one has its sign bit.
+        let outside = |time: i64| time.wrapping_sub(start) | last.wrapping_sub(time);
+        let (mut length, mut block) = (0, 8);
+        while let Some(times) = times.get(length..length + block) {
+            if times.iter().fold(0, |bits, time| bits | outside(*time)) < 0 {
+                break;
+            }
+            length += block;
+            block *= 2;
+        }
+        let rest = times.get(length..).unwrap_or_default();
+        // A time beyond the limit counts as the limit.
+        let is_outside = |time: &i64| outside(*time) < 0 && outside(clamp(*time)) < 0;
+        length + rest.iter().position(is_outside).unwrap_or(rest.len())
     }
 
     /// The windows that hold `time`, in firing order.

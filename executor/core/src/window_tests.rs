@@ -135,7 +135,12 @@ proptest! {
     }
 
     #[test]
-    fn runs_and_ends_agree_with_single_values(shape in shapes(), times in prop::collection::vec(-100_i64..100, 0..50)) {
+    fn runs_and_ends_agree_with_single_values(
+        shape in shapes(),
+        // Few times and many rows of each: short runs and long ones.
+        runs in prop::collection::vec((prop_oneof![9 => -100_i64..100, 1 => any::<i64>()], 1_usize..60), 0..20),
+    ) {
+        let times: Vec<i64> = runs.iter().flat_map(|(time, rows)| std::iter::repeat_n(*time, *rows)).collect();
         let windows = Windows::new(shape, 0, Firing::Complete).expect("valid");
         let expected: Vec<i64> = times.iter().map(|time| windows.slice_end(*time)).collect();
         let ends = windows.slice_ends(&Int64Array::from(times.clone()));

@@ -45,7 +45,9 @@ pub(crate) fn split_times(
 ) -> Result<(RecordBatch, ScalarBuffer<i64>)> {
     let times = milliseconds(rows.column(time_column))?;
     let in_range = |t: i64| (-TIME_LIMIT..=TIME_LIMIT).contains(&t);
-    if times.null_count() == 0 && times.values().iter().all(|t| in_range(*t)) {
+    // All rows at once: shifted into the range, a time has none of the high bits.
+    let high = times.values().iter().fold(0_u64, |bits, t| bits | t.wrapping_add(TIME_LIMIT) as u64);
+    if times.null_count() == 0 && high < 2 * TIME_LIMIT as u64 {
         return Ok((rows, times.values().clone()));
     }
     let good = BooleanBuffer::collect_bool(times.len(), |i| times.is_valid(i) && in_range(times.value(i)));

@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
-use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{ArrowNativeType, DataType, Float64Type, Int64Type, UInt64Type};
 use qanat_proto::error::{Code, Error, Result};
 
 use super::super::evaluate::internal;
@@ -123,6 +123,11 @@ impl Kind {
         }
     }
 
+    /// Whether two states become one by adding their words, groups without values included.
+    fn is_wrapping_sum(self) -> bool {
+        matches!(self, Self::CountRows | Self::Count | Self::SumInteger)
+    }
+
     /// Whether a group without values gives NULL.
     fn has_null(self) -> bool {
         !matches!(self, Self::CountRows | Self::Count)
@@ -209,25 +214,37 @@ impl IntegerTable {
         let plan = Arc::clone(&self.plan);
         let flags = if plan.track_changes { CHANGED } else { 0 };
         self.check_room(other.len())?;
-        let mut bases = std::mem::take(&mut self.bases);
-        self.records.bases_of(&other.records, flags, &mut bases);
-        for step in &plan.steps {
-            let words = || other.records.column(step.offset).map(|(word, _)| word);
-            let valid: Vec<bool> = other.records.column(step.offset).map(|(_, flags)| flags & step.flag != 0).collect();
-            match step.kind {
-                Kind::CountRows | Kind::Count => {
-                    self.records.each(&bases, step.offset, words(), |sum, v| *sum = sum.wrapping_add(v));
+        // Flags, then accumulators, as they stand behind the key.
+        if plan.steps.iter().all(|step| step.kind.is_wrapping_sum()) {
+            self.records.absorb(&other.records, flags, |mine, theirs| {
+                mine[0] |= theirs[0] & !CHANGED;
+                for (mine, theirs) in mine.iter_mut().zip(theirs).skip(1) {
+                    *mine = mine.wrapping_add(*theirs);
                 }
-                Kind::AverageFloat => {
-                    self.records.each(&bases, step.offset, words(), |sum, v| *sum = sum.wrapping_add(v));
-                    let sums = other.records.column(step.offset + 1).map(|(word, _)| f64::from_bits(word));
-                    let valid = |i: usize| valid[i];
-                    self.records.each_valid(&bases, step.offset + 1, sums, valid, step.flag, add_float);
-                }
-                kind => self.records.each_valid(&bases, step.offset, words(), |i| valid[i], step.flag, kind.combine()),
-            }
+            });
+            return Ok(());
         }
-        self.bases = bases;
+        self.records.absorb(&other.records, flags, |mine, theirs| {
+            mine[0] |= theirs[0] & !CHANGED;
+            for step in &plan.steps {
+                let at = step.offset - 1;
+                match step.kind {
+                    kind if kind.is_wrapping_sum() => mine[at] = mine[at].wrapping_add(theirs[at]),
+                    _ if theirs[0] & step.flag == 0 => {}
+                    Kind::AverageFloat => {
+                        mine[at] = mine[at].wrapping_add(theirs[at]);
+                        add_float(&mut mine[at + 1], f64::from_bits(theirs[at + 1]));
+                    }
+                    Kind::SumFloat => add_float(&mut mine[at], f64::from_bits(theirs[at])),
+                    Kind::MinInteger => min_integer(&mut mine[at], theirs[at] as i64),
+                    Kind::MaxInteger => max_integer(&mut mine[at], theirs[at] as i64),
+                    Kind::MinFloat => min_float(&mut mine[at], f64::from_bits(theirs[at])),
+                    Kind::MaxFloat => max_float(&mut mine[at], f64::from_bits(theirs[at])),
+                    // Wrapping sums: above.
+                    Kind::CountRows | Kind::Count | Kind::SumInteger => {}
+                }
+            }
+        });
         Ok(())
     }
 
@@ -257,17 +274,18 @@ impl IntegerTable {
     /// Keys and results of all groups.
     pub(crate) fn results(&self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize)> {
         let rows = self.len();
+        let flags = self.records.column(None, 1);
         let mut results = Vec::with_capacity(self.plan.steps.len());
         for (step, call) in self.plan.steps.iter().zip(&self.calls.calls) {
             if step.kind == Kind::AverageFloat {
-                let counts = self.records.column(step.offset);
-                let sums = self.records.column(step.offset + 1);
-                let averages = counts.zip(sums).map(|((count, flags), (sum, _))| {
-                    (flags & step.flag != 0).then(|| f64::from_bits(sum) / count as f64)
-                });
-                results.push(Arc::new(averages.collect::<Float64Array>()) as ArrayRef);
+                let counts = self.records.column(None, step.offset);
+                let sums = self.records.column(None, step.offset + 1);
+                let averages: Vec<f64> =
+                    counts.into_iter().zip(sums).map(|(count, sum)| f64::from_bits(sum) / count as f64).collect();
+                results.push(Arc::new(Float64Array::new(averages.into(), step.nulls(&flags))) as ArrayRef);
             } else {
-                results.push(step.column(self.records.column(step.offset), call.aggregate.field().data_type())?);
+                let words = self.records.column(None, step.offset);
+                results.push(step.column(words, &flags, call.aggregate.field().data_type())?);
             }
         }
         Ok((self.keys(None)?, results, rows))
@@ -275,21 +293,16 @@ impl IntegerTable {
 
     fn states(&self, some: Option<&[u32]>) -> Result<States> {
         let fields = &self.calls.state_fields;
+        let flags = self.records.column(some, 1);
         let mut states = Vec::with_capacity(fields.len());
         for step in &self.plan.steps {
-            let word = |offset: usize| -> Box<dyn Iterator<Item = (u64, u64)> + '_> {
-                match some {
-                    Some(bases) => Box::new(self.records.column_at(bases, offset)),
-                    None => Box::new(self.records.column(offset)),
-                }
-            };
+            let words = self.records.column(some, step.offset);
             if step.kind == Kind::AverageFloat {
-                states.push(Arc::new(word(step.offset).map(|(count, _)| count).collect::<UInt64Array>()) as ArrayRef);
-                let sums = word(step.offset + 1);
-                let sums = sums.map(|(sum, flags)| (flags & step.flag != 0).then(|| f64::from_bits(sum)));
-                states.push(Arc::new(sums.collect::<Float64Array>()));
+                states.push(Arc::new(UInt64Array::from(words)) as ArrayRef);
+                let sums = self.records.column(some, step.offset + 1);
+                states.push(step.column(sums, &flags, &DataType::Float64)?);
             } else {
-                states.push(step.column(word(step.offset), fields[step.state].data_type())?);
+                states.push(step.column(words, &flags, fields[step.state].data_type())?);
             }
         }
         let rows = some.map_or(self.len(), <[u32]>::len);
@@ -298,10 +311,7 @@ impl IntegerTable {
 
     fn keys(&self, some: Option<&[u32]>) -> Result<Vec<ArrayRef>> {
         let [key_type] = self.calls.key_types.as_slice() else { return Ok(Vec::new()) };
-        let values: ScalarBuffer<i64> = match some {
-            Some(bases) => self.records.column_at(bases, 0).map(|(key, _)| key as i64).collect(),
-            None => self.records.column(0).map(|(key, _)| key as i64).collect(),
-        };
+        let values: ScalarBuffer<i64> = words_as(self.records.column(some, 0));
         let nulls = self.records.null_base().and_then(|null| {
             let row = match some {
                 Some(bases) => bases.iter().position(|base| *base == null)?,
@@ -450,20 +460,6 @@ fn max_float(max: &mut u64, value: f64) {
     }
 }
 
-impl Kind {
-    /// How the words of two groups with values become one.
-    fn combine(self) -> fn(&mut u64, u64) {
-        match self {
-            Self::CountRows | Self::Count | Self::SumInteger => |a, b| *a = a.wrapping_add(b),
-            Self::SumFloat | Self::AverageFloat => |a, b| add_float(a, f64::from_bits(b)),
-            Self::MinInteger => |a, b| min_integer(a, b as i64),
-            Self::MaxInteger => |a, b| max_integer(a, b as i64),
-            Self::MinFloat => |a, b| min_float(a, f64::from_bits(b)),
-            Self::MaxFloat => |a, b| max_float(a, f64::from_bits(b)),
-        }
-    }
-}
-
 impl Step {
     /// Rows that the call takes: the filter holds and the argument is not NULL. None: all.
     fn present(&self, inputs: &Inputs) -> Option<NullBuffer> {
@@ -474,25 +470,32 @@ impl Step {
         NullBuffer::union(nulls, filter.as_ref())
     }
 
-    /// Words with flags as a column of `data_type`.
-    fn column(&self, words: impl Iterator<Item = (u64, u64)>, data_type: &DataType) -> Result<ArrayRef> {
-        let (values, flags): (Vec<u64>, Vec<u64>) = words.unzip();
-        let nulls = if self.kind.has_null() {
-            let valid = BooleanBuffer::collect_bool(flags.len(), |i| flags[i] & self.flag != 0);
-            Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0)
-        } else {
-            None
-        };
-        if *data_type == DataType::Float64 {
-            let values: ScalarBuffer<f64> = values.into_iter().map(f64::from_bits).collect();
-            return Ok(Arc::new(Float64Array::new(values, nulls)));
+    /// NULL where a group has no value; `flags`: of the groups.
+    fn nulls(&self, flags: &[u64]) -> Option<NullBuffer> {
+        if !self.kind.has_null() || flags.iter().fold(self.flag, |all, flags| all & flags) != 0 {
+            return None;
         }
-        // Words of groups without a value are starting values, which a narrow type could not hold.
-        let is_null = |i: usize| nulls.as_ref().is_some_and(|n| n.is_null(i));
-        let values: ScalarBuffer<i64> =
-            values.iter().enumerate().map(|(i, v)| if is_null(i) { 0 } else { *v as i64 }).collect();
-        from_integers(Int64Array::new(values, nulls), data_type)
+        Some(NullBuffer::new(BooleanBuffer::collect_bool(flags.len(), |i| flags[i] & self.flag != 0)))
     }
+
+    /// Words of groups with `flags` as a column of `data_type`.
+    fn column(&self, mut words: Vec<u64>, flags: &[u64], data_type: &DataType) -> Result<ArrayRef> {
+        let nulls = self.nulls(flags);
+        if *data_type == DataType::Float64 {
+            return Ok(Arc::new(Float64Array::new(words_as(words), nulls)));
+        }
+        if let Some(nulls) = &nulls {
+            // Words of groups without a value are starting values, which a narrow type could not hold.
+            words.iter_mut().enumerate().filter(|(i, _)| nulls.is_null(*i)).for_each(|(_, word)| *word = 0);
+        }
+        from_integers(Int64Array::new(words_as(words), nulls), data_type)
+    }
+}
+
+/// The same bits as another type of 64 bits.
+fn words_as<T: ArrowNativeType>(words: Vec<u64>) -> ScalarBuffer<T> {
+    let rows = words.len();
+    ScalarBuffer::new(Buffer::from_vec(words), 0, rows)
 }
 
 /// An integer-like column as `i64` values.

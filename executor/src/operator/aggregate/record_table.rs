@@ -15,6 +15,8 @@ pub(crate) const HEADER_WORDS: usize = 2;
 /// Flag of a record that changed since the flag was last cleared.
 pub(crate) const CHANGED: u64 = 1 << 63;
 
+/// Records of another table that are looked up before the first of them is added.
+const ABSORBED_AT_ONCE: usize = 256;
 const INDEX_LENGTH_MIN: usize = 64;
 const INDEX_GROWTH: usize = 4;
 
@@ -105,14 +107,12 @@ impl RecordTable {
         base
     }
 
-    /// The words of all records at `offset` from their base, with the flags word: for columns.
-    pub(crate) fn column(&self, offset: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.records.chunks_exact(self.width).map(move |record| (record[offset], record[1]))
-    }
-
-    /// As [`Self::column`] for some records.
-    pub(crate) fn column_at<'a>(&'a self, bases: &'a [u32], offset: usize) -> impl Iterator<Item = (u64, u64)> + 'a {
-        bases.iter().map(move |base| (self.records[*base as usize + offset], self.records[*base as usize + 1]))
+    /// The words at `offset` from the base of all records (0: keys, 1: flags), or of `some`.
+    pub(crate) fn column(&self, some: Option<&[u32]>, offset: usize) -> Vec<u64> {
+        match some {
+            Some(bases) => bases.iter().map(|base| self.records[*base as usize + offset]).collect(),
+            None => self.records.chunks_exact(self.width).map(|record| record[offset]).collect(),
+        }
     }
 
     /// The number of the NULL group.
@@ -171,14 +171,30 @@ impl RecordTable {
         }
     }
 
-    /// Bases of the groups of `other`, added here where absent, in the order of `other`'s records.
-    pub(crate) fn bases_of(&mut self, other: &Self, flags: u64, bases: &mut Vec<u32>) {
-        let keys: Vec<i64> = other.column(0).map(|(key, _)| key as i64).collect();
-        match other.null_base {
-            None => self.find_or_add(&keys, flags, bases),
-            Some(null) => {
-                let null = null as usize / other.width;
-                self.find_or_add_nullable(&keys, |i| i == null, flags, bases);
+    /// Adds all groups of `other`, a table of the same width. `combine` gets the flags and accumulators of
+    /// a record here, and those of the record of the same key there.
+    #[inline]
+    pub(crate) fn absorb(&mut self, other: &Self, flags: u64, combine: impl Fn(&mut [u64], &[u64])) {
+        let width = self.width;
+        let null = other.null_base.map(|base| base as usize / width);
+        let mut bases = [0_u32; ABSORBED_AT_ONCE];
+        for (b, block) in other.records.chunks(ABSORBED_AT_ONCE * width).enumerate() {
+            // As in `find_or_add`: loads without dependence first.
+            let (shift, index) = (self.shift, self.index.as_slice());
+            for (base, theirs) in bases.iter_mut().zip(block.chunks_exact(width)) {
+                *base = index[(hash(theirs[0] as i64) >> shift) as usize];
+            }
+            for (i, (base, theirs)) in bases.iter().zip(block.chunks_exact(width)).enumerate() {
+                let at = base.wrapping_sub(1) as usize;
+                let is_home = self.records.get(at).is_some_and(|key| *key == theirs[0]);
+                let at = match null {
+                    Some(null) if null == b * ABSORBED_AT_ONCE + i => self.null_group() as usize,
+                    _ if is_home => at,
+                    _ => self.probe(theirs[0] as i64) as usize,
+                };
+                let mine = &mut self.records[at + 1..at + width];
+                mine[0] |= flags;
+                combine(mine, &theirs[1..]);
             }
         }
     }
@@ -273,15 +289,23 @@ mod tests {
                     *oracle.entry(*key).or_default() += 1;
                 }
             }
-            let null = table.null_base().map(|base| base as usize / table.width());
-            let found: HashMap<Option<i64>, u64> = table
-                .column(0)
-                .zip(table.column(HEADER_WORDS))
-                .enumerate()
-                .map(|(i, ((key, _), (count, _)))| ((Some(i) != null).then_some(key as i64), count))
-                .collect();
+            let counts = |table: &RecordTable| -> HashMap<Option<i64>, u64> {
+                let null = table.null_base().map(|base| base as usize / table.width());
+                let (keys, counts) = (table.column(None, 0), table.column(None, HEADER_WORDS));
+                let pairs = keys.into_iter().zip(counts).enumerate();
+                pairs.map(|(i, (key, count))| ((Some(i) != null).then_some(key as i64), count)).collect()
+            };
             prop_assert_eq!(table.len(), oracle.len());
-            prop_assert_eq!(found, oracle);
+            prop_assert_eq!(counts(&table), oracle.clone());
+            // Twice the same, from groups in another order.
+            let mut sum = RecordTable::new(vec![0]);
+            sum.find_or_add(&[-3, 50, 7], 0, &mut bases);
+            for _ in 0..2 {
+                sum.absorb(&table, CHANGED, |mine, theirs| mine[1] += theirs[1]);
+            }
+            let mut doubled = counts(&sum);
+            doubled.retain(|_, count| *count > 0);
+            prop_assert_eq!(doubled, oracle.into_iter().map(|(key, count)| (key, 2 * count)).collect::<HashMap<_, _>>());
             prop_assert_eq!(table.take_changed().len(), table.len());
             prop_assert!(table.take_changed().is_empty());
         }
