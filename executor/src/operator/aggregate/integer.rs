@@ -140,6 +140,7 @@ fn is_integer_like(data_type: &DataType) -> bool {
     matches!(data_type, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Date32 | Timestamp(..))
 }
 
+#[derive(Clone)]
 pub(crate) struct IntegerTable {
     calls: Arc<Calls>,
     plan: Arc<IntegerPlan>,

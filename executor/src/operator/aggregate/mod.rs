@@ -15,4 +15,5 @@ pub(crate) mod layout;
 mod record_table;
 pub mod session;
 mod slice_table;
+mod sliding;
 pub mod window_aggregate;

@@ -79,14 +79,14 @@ impl SliceTable {
         }
     }
 
-    /// This table as the one to which the other slices of a window are added.
-    pub(crate) fn into_sum(mut self, factory: &TableFactory) -> Result<Self> {
-        if matches!(&self, Self::Integer(_)) {
-            return Ok(self);
+    /// The same groups again.
+    pub(crate) fn copy(&mut self, factory: &TableFactory) -> Result<Self> {
+        if let Self::Integer(table) = self {
+            return Ok(Self::Integer(table.clone()));
         }
-        let mut sum = factory.table()?;
-        sum.absorb(&mut self)?;
-        Ok(sum)
+        let mut copy = factory.table()?;
+        copy.absorb(self)?;
+        Ok(copy)
     }
 
     /// Adds all groups of `other`, which keeps them.

@@ -35,6 +35,7 @@ use super::super::{Operator, OperatorContext, Output};
 use super::calls::{Calls, Inputs, States};
 use super::layout::{Layout, PartitionColumn, Run, SLICE_TABLE, regroup, runs};
 use super::slice_table::{SliceTable, TableFactory};
+use super::sliding::Sliding;
 use qanat_proto::physical::Phase;
 
 /// Groups that a partial phase holds before it sends them on.
@@ -54,6 +55,7 @@ pub struct WindowAggregate {
     layout: Layout,
     partition: Vec<PartitionColumn>,
     slices: BTreeMap<Window, SliceTable>,
+    sliding: Sliding,
     /// `i64::MIN`: none yet.
     watermark: i64,
     processing_time: i64,
@@ -113,6 +115,7 @@ impl WindowAggregate {
             factory: TableFactory::new(calls, &types, phase != Phase::Partial),
             partition,
             slices: BTreeMap::new(),
+            sliding: Sliding::new(),
             watermark: i64::MIN,
             processing_time: i64::MIN,
             closed: None,
@@ -174,6 +177,7 @@ impl WindowAggregate {
 
     fn update(&mut self, runs: &[Run], inputs: &Inputs) -> Result<()> {
         for run in runs {
+            self.touch(run.slice);
             let table = table_of(&mut self.slices, &self.factory, run.slice)?;
             if run.rows == inputs.rows {
                 table.update(inputs)?;
@@ -182,6 +186,13 @@ impl WindowAggregate {
             }
         }
         Ok(())
+    }
+
+    /// Rows are added to this slice.
+    fn touch(&mut self, slice: Window) {
+        if self.sliding.holds(slice.end) {
+            self.sliding.forget();
+        }
     }
 
     /// The rows that count, by slice. Late rows and dead letters are put out.
@@ -260,6 +271,7 @@ impl WindowAggregate {
 
     fn merge_runs(&mut self, runs: &[Run], states: &States) -> Result<()> {
         for run in runs {
+            self.touch(run.slice);
             let table = table_of(&mut self.slices, &self.factory, run.slice)?;
             if run.rows == states.rows {
                 table.merge(states)?;
@@ -318,28 +330,11 @@ impl WindowAggregate {
 
     /// Fires a window whose slices may be needed again, and drops those that are not.
     fn fire_shared(&mut self, windows: &Windows, window: Window, out: &mut Output) -> Result<()> {
-        let unit = windows.slice_length();
-        let slice = |end: i64| Window { end, start: end - unit };
-        let is_last = |slice: &Window| windows.last_window_end(slice.start) <= window.end;
-        let mut whole: Option<SliceTable> = None;
-        let range = slice(window.start + unit)..=slice(window.end);
-        let dying: Vec<Window> = self.slices.range(range.clone()).map(|(s, _)| *s).filter(is_last).collect();
-        // A slice that nothing needs afterwards is the one to build on.
-        for gone in &dying {
-            let Some(mut table) = self.slices.remove(gone) else { continue };
-            match &mut whole {
-                None => whole = Some(table.into_sum(&self.factory)?),
-                Some(whole) => whole.absorb(&mut table)?,
-            }
-        }
-        for (_, table) in self.slices.range_mut(range) {
-            let whole = match &mut whole {
-                Some(whole) => whole,
-                None => whole.insert(self.factory.table()?),
-            };
-            whole.absorb(table)?;
-        }
-        if let Some(gone) = dying.last() {
+        let whole = self.sliding.window(window, &mut self.slices, &self.factory)?;
+        while let Some(entry) = self.slices.first_entry()
+            && windows.last_window_end(entry.key().start) <= window.end
+        {
+            let (gone, _) = entry.remove_entry();
             self.drop_until(gone.end);
         }
         match whole {
@@ -553,7 +548,7 @@ impl Operator for WindowAggregate {
     }
 
     fn state_bytes(&self) -> usize {
-        self.slices.values().map(SliceTable::bytes).sum()
+        self.slices.values().map(SliceTable::bytes).sum::<usize>() + self.sliding.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {
