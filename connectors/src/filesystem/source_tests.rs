@@ -199,7 +199,7 @@ fn bad_csv_records_become_dead_letters_with_their_row() {
 fn json_lines_with_nested_and_bad_records() {
     let folder = Folder::new();
     let lines = "{\"a\":1,\"t\":\"2013-01-01T10:00:00Z\",\"l\":[{\"z\":\"2013-01-01 00:00:00\"}],\"unknown\":{}}\n\n{\"a\":\
-                 \"x\"}\n{\"a\":3}\r\n[1]\nnot json\n{\"a\":4}{\"a\":5}\n{\"a\":6}";
+                 \"x\"}\n{\"a\":3}\r\n[1]\nnot json\n{\"a\":4}{\"a\":5}\n{\"a\":6}\n{\"a\":7}{\n\"a\":8}";
     folder.write("x.json", lines);
     let zone = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let element = DataType::Struct(vec![Field::new("z", zone.clone(), true)].into());
@@ -207,7 +207,7 @@ fn json_lines_with_nested_and_bad_records() {
     let case = case(&columns, &[("path", "x.json"), ("format", "json")]);
     let (rows, dead) = case.read(&folder);
     assert_eq!(ints(&rows, 0), [Some(1), Some(3), Some(6)]);
-    assert_eq!(dead.iter().map(|d| d.offset).collect::<Vec<_>>(), [1, 3, 4, 5]);
+    assert_eq!(dead.iter().map(|d| d.offset).collect::<Vec<_>>(), [1, 3, 4, 5, 7, 8]);
     let rows = rows.expect("rows");
     let times = rows.column(1).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
     assert_eq!(times.value(0), 1_357_034_400_000);
@@ -528,7 +528,15 @@ mod random_json {
             }
             (object.to_string(), Some((a, b)))
         });
-        let bad = prop_oneof![Just("{\"a\":\"x\"}"), Just("{\"a\":1"), Just("nonsense"), Just("[]"), Just("{}{}")];
+        let bad = prop_oneof![
+            Just("{\"a\":\"x\"}"),
+            Just("{\"a\":1"),
+            Just("nonsense"),
+            Just("[]"),
+            Just("{}{}"),
+            Just("{}{"),
+            Just("}")
+        ];
         prop_oneof![6 => good, 1 => bad.prop_map(|b| (b.to_owned(), None))]
     }
 

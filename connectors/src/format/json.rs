@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
+use arrow::json::reader::Decoder;
 use memchr::memchr;
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
@@ -44,6 +45,8 @@ pub struct JsonDecoder {
     /// Where the next line begins, and up to where no line end was found.
     bytes: usize,
     searched: usize,
+    /// Goes from batch to batch: a new one costs megabytes of fresh memory. None after one that failed.
+    decoder: Option<Decoder>,
 }
 
 impl JsonDecoder {
@@ -51,16 +54,25 @@ impl JsonDecoder {
         let schema = request.output();
         let fields: Vec<FieldRef> = schema.fields().iter().map(decoded_field).collect();
         let decoded = Arc::new(Schema::new(fields));
-        Self { options, request, schema, decoded, lines: Vec::new(), bytes: 0, searched: 0 }
+        Self { options, request, schema, decoded, lines: Vec::new(), bytes: 0, searched: 0, decoder: None }
     }
 
-    /// The lines of `text` as one batch; `records` of them are expected.
-    fn decode_lines(&self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
-        let mut decoder = ReaderBuilder::new(Arc::clone(&self.decoded))
+    /// A decoder for at most so many records.
+    fn decoder(&self, records: usize) -> Result<Decoder, String> {
+        ReaderBuilder::new(Arc::clone(&self.decoded))
             .with_batch_size(records.max(1))
             .with_ignore_type_conflicts(self.request.policy == Policy::Null)
             .build_decoder()
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| e.to_string())
+    }
+
+    /// The lines of `bytes` as one batch; `records` of them are expected.
+    fn decode_lines(&mut self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
+        let is_whole = records == self.lines.len();
+        let mut decoder = match self.decoder.take_if(|_| is_whole) {
+            Some(decoder) => decoder,
+            None => self.decoder(if is_whole { self.request.batch_rows } else { records })?,
+        };
         let taken = decoder.decode(bytes).map_err(|e| reason(&e))?;
         if !bytes.get(taken..).unwrap_or_default().trim_ascii().is_empty() {
             return Err("more than one JSON value on a line".to_owned());
@@ -70,22 +82,38 @@ impl JsonDecoder {
         }
         let batch = decoder.flush().map_err(|e| reason(&e))?;
         match batch {
-            Some(batch) if batch.num_rows() == records => Ok(batch),
+            Some(batch) if batch.num_rows() == records => {
+                if is_whole {
+                    self.decoder = Some(decoder);
+                }
+                Ok(batch)
+            }
             _ => Err("not one JSON object per line".to_owned()),
         }
     }
 
     /// Decodes lines `from..to`, halving where they do not decode.
-    fn isolate(&self, bytes: &[u8], from: usize, to: usize, good: &mut Vec<RecordBatch>, bad: &mut Vec<BadRecord>) {
+    fn isolate(&mut self, bytes: &[u8], from: usize, to: usize, good: &mut Vec<RecordBatch>, bad: &mut Vec<BadRecord>) {
         let (Some((start, _)), Some((_, end))) =
             (self.lines.get(from), to.checked_sub(1).and_then(|i| self.lines.get(i)))
         else {
             return;
         };
         let text = bytes.get(*start..*end).unwrap_or_default();
-        match self.decode_lines(text, to - from) {
+        // Objects that go on in the next line could make up the right number.
+        let is_braced = |(start, end): &(usize, usize)| {
+            let line = bytes.get(*start..*end).unwrap_or_default();
+            line.trim_ascii_start().first() == Some(&b'{') && line.last() == Some(&b'}')
+        };
+        let is_one = to - from <= 1;
+        let decoded = if is_one || self.lines.get(from..to).is_some_and(|lines| lines.iter().all(is_braced)) {
+            self.decode_lines(text, to - from)
+        } else {
+            Err(String::new())
+        };
+        match decoded {
             Ok(batch) => good.push(batch),
-            Err(reason) if to - from <= 1 => {
+            Err(reason) if is_one => {
                 let reason = match std::str::from_utf8(text) {
                     Err(error) => format!("invalid UTF-8 at byte {} of the record", error.valid_up_to()),
                     Ok(_) => reason,
@@ -115,7 +143,7 @@ impl JsonDecoder {
         found
     }
 
-    fn decode_all(&self, bytes: &[u8]) -> Result<(Vec<RecordBatch>, Vec<BadRecord>)> {
+    fn decode_all(&mut self, bytes: &[u8]) -> Result<(Vec<RecordBatch>, Vec<BadRecord>)> {
         let mut good = Vec::new();
         let mut bad = Vec::new();
         let missing = if self.options.fail_on_missing_field { self.missing(bytes) } else { Vec::new() };
