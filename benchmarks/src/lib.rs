@@ -3,5 +3,7 @@
 //! Each benchmark is a binary that prints one JSON object: the figures of both sides and their ratio.
 //! `benchmarks/README.md` has the commands.
 
+pub mod decode;
+pub mod log;
 pub mod measure;
 pub mod windows;
