@@ -82,6 +82,12 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// A folder for files, and a part of the names of the cases to run: the arguments of a benchmark.
+pub fn arguments() -> (PathBuf, String) {
+    let mut arguments = std::env::args().skip(1);
+    (arguments.next().unwrap_or_else(|| "target".to_owned()).into(), arguments.next().unwrap_or_default())
+}
+
 /// What a benchmark's `main` ends with.
 pub fn print(report: Result<Value>) -> ExitCode {
     // Nobody reads a closed stream.

@@ -1,11 +1,11 @@
-//! `decode [FOLDER]`: the filesystem source against the arrow crate's readers, on the examples' data repeated to
-//! 100 MB. Files go into FOLDER (`target`). Run it from the repository's root.
+//! `decode [FOLDER [CASE]]`: the filesystem source against the arrow crate's readers, on the examples' data repeated to
+//! 100 MB. Files go into FOLDER (`target`); CASE is a part of the names of those to run. Run it from the repository's root.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use qanat_benchmarks::decode::{Case, flights, weather};
-use qanat_benchmarks::measure::{Folder, pair, print};
+use qanat_benchmarks::measure::{Folder, arguments, pair, print};
 use qanat_proto::Result;
 use qanat_storage::env::Env;
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 fn measure() -> Result<Value> {
     let env = Env::real();
-    let parent = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "target".into()));
+    let (parent, wanted) = arguments();
     let folder = Folder::new(&env, &parent)?;
     let examples = Path::new("examples/data");
     let flights = flights(examples, folder.path(), BYTES)?;
@@ -41,7 +41,7 @@ fn measure() -> Result<Value> {
         ("json, weather, 3 columns", weather.json_case("origin temp time_hour")),
     ];
     let mut report = Map::new();
-    for (name, case) in cases {
+    for (name, case) in cases.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         report.insert(name.to_owned(), compare(&env, &case)?);
     }
     Ok(Value::Object(report))

@@ -1,11 +1,11 @@
-//! `log [FOLDER]`: appends with group commit against raw `write` and `fdatasync` of the same frames in the
-//! same groups; reading against reading the file and checking CRC32C. Files go into FOLDER (`target`).
+//! `log [FOLDER [CASE]]`: appends with group commit against raw `write` and `fdatasync` of the same frames in the
+//! same groups; reading against reading the file and checking CRC32C. Files go into FOLDER (`target`); CASE
+//! is a part of the names of those to run.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use qanat_benchmarks::log::{Load, ToRead, append, append_raw};
-use qanat_benchmarks::measure::{Folder, Pair, pair, print};
+use qanat_benchmarks::measure::{Folder, Pair, arguments, pair, print};
 use qanat_proto::Result;
 use qanat_storage::env::Env;
 use serde_json::{Map, Value, json};
@@ -24,17 +24,21 @@ fn main() -> ExitCode {
 
 fn measure() -> Result<Value> {
     let env = Env::real();
-    let parent = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "target".into()));
+    let (parent, wanted) = arguments();
     let folder = Folder::new(&env, &parent)?;
     let mut report = Map::new();
     for (rows, appends) in LOADS {
+        let name = format!("append, {rows} rows");
+        if !name.contains(&wanted) {
+            continue;
+        }
         let load = Load { writers: WRITERS, appends, rows };
         let mut times = Vec::new();
         let (mut groups, mut bytes) = (0, 0);
         for round in 0..=APPEND_ROUNDS {
-            let name = |side: &str| folder.path().join(format!("{side}-{rows}-{round}"));
-            let (ours, written) = append(&env, &name("log"), load)?;
-            let raw = append_raw(&env, &name("raw"), &written)?;
+            let file = |side: &str| folder.path().join(format!("{side}-{rows}-{round}"));
+            let (ours, written) = append(&env, &file("log"), load)?;
+            let raw = append_raw(&env, &file("raw"), &written)?;
             if round > 0 {
                 times.push((ours, raw));
                 groups += written.groups.len();
@@ -44,18 +48,22 @@ fn measure() -> Result<Value> {
         let mut line = Pair::of(&times).report("appends/s", load.frames() as f64);
         line["frame_bytes"] = json!(bytes / load.frames());
         line["frames_per_group"] = json!((load.frames() * times.len()) as f64 / groups as f64);
-        report.insert(format!("append, {rows} rows"), line);
+        report.insert(name, line);
     }
     for (rows, frames) in READS {
         let log = ToRead::write(&env, &folder.path().join(format!("read-{rows}")), frames, rows)?;
         (log.frames()?, log.batches()?, log.raw()?);
         let raw = || drop(std::hint::black_box(log.raw()));
-        let gigabytes = log.bytes as f64 / 1e9;
-        let clock = env.clock.as_ref();
-        let checked = pair(clock, READ_ROUNDS, || drop(std::hint::black_box(log.frames())), raw);
-        report.insert(format!("read frames of {rows} rows"), checked.report("GB/s", gigabytes));
-        let decoded = pair(clock, READ_ROUNDS, || drop(std::hint::black_box(log.batches())), raw);
-        report.insert(format!("read and decode frames of {rows} rows"), decoded.report("GB/s", gigabytes));
+        let frames = || drop(std::hint::black_box(log.frames()));
+        let batches = || drop(std::hint::black_box(log.batches()));
+        let sides: [(&str, &dyn Fn()); 2] = [("read frames", &frames), ("read and decode frames", &batches)];
+        for (what, side) in sides {
+            let name = format!("{what} of {rows} rows");
+            if name.contains(&wanted) {
+                let times = pair(env.clock.as_ref(), READ_ROUNDS, side, raw);
+                report.insert(name, times.report("GB/s", log.bytes as f64 / 1e9));
+            }
+        }
     }
     Ok(Value::Object(report))
 }
