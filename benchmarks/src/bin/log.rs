@@ -52,7 +52,7 @@ fn measure() -> Result<Value> {
     }
     for (rows, frames) in READS {
         let log = ToRead::write(&env, &folder.path().join(format!("read-{rows}")), frames, rows)?;
-        (log.frames()?, log.batches()?, log.raw()?);
+        log.batches()?;
         let raw = || drop(std::hint::black_box(log.raw()));
         let frames = || drop(std::hint::black_box(log.frames()));
         let batches = || drop(std::hint::black_box(log.batches()));

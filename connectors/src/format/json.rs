@@ -1,7 +1,7 @@
 //! JSON lines: one object per line, decoded by the arrow crate's tape decoder.
 //!
-//! A clean batch is decoded in one piece. Where a batch does not decode, it is halved until the bad
-//! lines stand alone, so that the good ones keep their speed. Who reads: `super::text::TextReader`.
+//! Lines go into the decoder as they are found. Where a batch does not decode, it is halved until the
+//! bad lines stand alone, so that the good ones keep their speed. Who reads: `super::text::TextReader`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,8 +45,12 @@ pub struct JsonDecoder {
     /// Where the next line begins, and up to where no line end was found.
     bytes: usize,
     searched: usize,
-    /// Goes from batch to batch: a new one costs megabytes of fresh memory. None after one that failed.
+    /// Goes from batch to batch: a new one costs megabytes of fresh memory.
     decoder: Option<Decoder>,
+    /// Up to here the lines are in the decoder.
+    fed: usize,
+    /// The lines are not decoded in one piece.
+    is_refused: bool,
 }
 
 impl JsonDecoder {
@@ -54,7 +58,18 @@ impl JsonDecoder {
         let schema = request.output();
         let fields: Vec<FieldRef> = schema.fields().iter().map(decoded_field).collect();
         let decoded = Arc::new(Schema::new(fields));
-        Self { options, request, schema, decoded, lines: Vec::new(), bytes: 0, searched: 0, decoder: None }
+        Self {
+            options,
+            request,
+            schema,
+            decoded,
+            lines: Vec::new(),
+            bytes: 0,
+            searched: 0,
+            decoder: None,
+            fed: 0,
+            is_refused: options.fail_on_missing_field,
+        }
     }
 
     /// A decoder for at most so many records.
@@ -66,13 +81,35 @@ impl JsonDecoder {
             .map_err(|e| e.to_string())
     }
 
+    /// Decodes what was found since the last call, while it is in the processor's cache.
+    fn feed(&mut self, bytes: &[u8]) {
+        let found = bytes.get(self.fed..self.bytes).unwrap_or_default();
+        if self.is_refused || found.is_empty() {
+            return;
+        }
+        let kept = self.decoder.take();
+        let decoder = kept.map_or_else(|| self.decoder(self.request.batch_rows), Ok);
+        self.decoder = decoder.ok().and_then(|mut decoder| {
+            let is_taken = decoder.decode(found).is_ok_and(|taken| taken == found.len());
+            is_taken.then_some(decoder)
+        });
+        self.fed = self.bytes;
+        self.is_refused = self.decoder.is_none();
+    }
+
+    /// The batch of all lines, if each is one object.
+    fn fed(&mut self) -> Option<RecordBatch> {
+        let mut decoder = self.decoder.take()?;
+        let batch = if self.is_refused { None } else { decoder.flush().ok()? };
+        let batch = batch.filter(|batch| batch.num_rows() == self.lines.len())?;
+        self.decoder = Some(decoder);
+        self.fed = 0;
+        Some(batch)
+    }
+
     /// The lines of `bytes` as one batch; `records` of them are expected.
-    fn decode_lines(&mut self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
-        let is_whole = records == self.lines.len();
-        let mut decoder = match self.decoder.take_if(|_| is_whole) {
-            Some(decoder) => decoder,
-            None => self.decoder(if is_whole { self.request.batch_rows } else { records })?,
-        };
+    fn decode_lines(&self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
+        let mut decoder = self.decoder(records)?;
         let taken = decoder.decode(bytes).map_err(|e| reason(&e))?;
         if !bytes.get(taken..).unwrap_or_default().trim_ascii().is_empty() {
             return Err("more than one JSON value on a line".to_owned());
@@ -82,32 +119,20 @@ impl JsonDecoder {
         }
         let batch = decoder.flush().map_err(|e| reason(&e))?;
         match batch {
-            Some(batch) if batch.num_rows() == records => {
-                if is_whole {
-                    self.decoder = Some(decoder);
-                }
-                Ok(batch)
-            }
+            Some(batch) if batch.num_rows() == records => Ok(batch),
             _ => Err("not one JSON object per line".to_owned()),
         }
     }
 
     /// Decodes lines `from..to`, halving where they do not decode.
-    fn isolate(&mut self, bytes: &[u8], from: usize, to: usize, good: &mut Vec<RecordBatch>, bad: &mut Vec<BadRecord>) {
-        let (Some((start, _)), Some((_, end))) =
-            (self.lines.get(from), to.checked_sub(1).and_then(|i| self.lines.get(i)))
-        else {
+    fn isolate(&self, bytes: &[u8], from: usize, to: usize, good: &mut Vec<RecordBatch>, bad: &mut Vec<BadRecord>) {
+        let Some(lines @ [(start, _), .., (_, end)] | lines @ [(start, end)]) = self.lines.get(from..to) else {
             return;
         };
         let text = bytes.get(*start..*end).unwrap_or_default();
-        // Objects that go on in the next line could make up the right number.
-        let is_braced = |(start, end): &(usize, usize)| {
-            let line = bytes.get(*start..*end).unwrap_or_default();
-            line.trim_ascii_start().first() == Some(&b'{') && line.last() == Some(&b'}')
-        };
-        let is_one = to - from <= 1;
-        let decoded = if is_one || self.lines.get(from..to).is_some_and(|lines| lines.iter().all(is_braced)) {
-            self.decode_lines(text, to - from)
+        let is_one = lines.len() == 1;
+        let decoded = if is_one || lines.iter().all(|(start, end)| is_braced(bytes, *start, *end)) {
+            self.decode_lines(text, lines.len())
         } else {
             Err(String::new())
         };
@@ -144,6 +169,9 @@ impl JsonDecoder {
     }
 
     fn decode_all(&mut self, bytes: &[u8]) -> Result<(Vec<RecordBatch>, Vec<BadRecord>)> {
+        if let Some(batch) = self.fed() {
+            return Ok((vec![batch], Vec::new()));
+        }
         let mut good = Vec::new();
         let mut bad = Vec::new();
         let missing = if self.options.fail_on_missing_field { self.missing(bytes) } else { Vec::new() };
@@ -188,12 +216,14 @@ impl RecordDecoder for JsonDecoder {
             let line = bytes.get(self.bytes..end).unwrap_or_default();
             let length = line.trim_ascii_end().len();
             if length > 0 {
+                self.is_refused |= !is_braced(line, 0, length);
                 self.lines.push((self.bytes, self.bytes + length));
             }
             self.bytes = next;
             self.searched = next;
         }
         is_full |= self.lines.len() >= batch_rows;
+        self.feed(bytes);
         Scan { records: self.lines.len(), bytes: self.bytes, is_full }
     }
 
@@ -216,7 +246,19 @@ impl RecordDecoder for JsonDecoder {
         self.lines.clear();
         self.bytes = 0;
         self.searched = 0;
+        if self.fed > 0 {
+            self.decoder = None;
+        }
+        self.fed = 0;
+        self.is_refused = self.options.fail_on_missing_field;
     }
+}
+
+/// Whether a line begins and ends as an object does. Without this, objects that go on in the next line
+/// could make up the right number.
+fn is_braced(bytes: &[u8], start: usize, end: usize) -> bool {
+    let line = bytes.get(start..end).unwrap_or_default();
+    line.trim_ascii_start().first() == Some(&b'{') && line.last() == Some(&b'}')
 }
 
 fn empty_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {
