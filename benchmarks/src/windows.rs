@@ -118,10 +118,12 @@ pub fn run(operator: &mut BoxedOperator, batches: &[RecordBatch]) -> Result<usiz
         let last = batch.column(2).as_primitive::<TimestampMillisecondType>().values().last().copied().unwrap_or(0);
         operator.process(0, batch.clone(), &mut out)?;
         operator.on_watermark(last, &mut out)?;
+        while operator.resume(&mut out)? {}
         rows += out.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
     }
     let mut out = Output::default();
     operator.on_watermark(i64::MAX, &mut out)?;
+    while operator.resume(&mut out)? {}
     Ok(rows + out.batches.iter().map(RecordBatch::num_rows).sum::<usize>())
 }
 

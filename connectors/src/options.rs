@@ -7,14 +7,37 @@ use qanat_proto::connector::{OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::settings::{parse_duration_ms, parse_size};
 
-/// The options that every table takes.
-pub const COMMON: &[OptionSpec] = &[OptionSpec {
-    key: "connector",
-    kind: OptionKind::Text,
-    default: None,
-    required: true,
-    doc: "Which connector reads or writes the table.",
-}];
+/// The options that every table takes. Those of watermarks are read by the planner.
+pub const COMMON: &[OptionSpec] = &[
+    OptionSpec {
+        key: "connector",
+        kind: OptionKind::Text,
+        default: None,
+        required: true,
+        doc: "Which connector reads or writes the table.",
+    },
+    OptionSpec {
+        key: "scan.watermark.idle-timeout",
+        kind: OptionKind::Duration,
+        default: None,
+        required: false,
+        doc: "A split that gave nothing for so long no longer holds the watermark back.",
+    },
+    OptionSpec {
+        key: "scan.watermark.alignment.max-drift",
+        kind: OptionKind::Duration,
+        default: None,
+        required: false,
+        doc: "A split whose watermark is ahead of the slowest by more than this waits for it.",
+    },
+    OptionSpec {
+        key: "scan.watermark.alignment.group",
+        kind: OptionKind::Text,
+        default: None,
+        required: false,
+        doc: "Tables of one group wait for each other; needs `scan.watermark.alignment.max-drift`.",
+    },
+];
 
 /// The checked options of one table.
 pub struct Options<'a> {

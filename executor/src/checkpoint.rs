@@ -1,19 +1,22 @@
 //! Snapshots on their way to the checkpoint store, and back.
 //!
 //! An operator hands over what changed; threads here encode, write and sync it while the operator goes
-//! on. One epoch of a job is open at a time, so the files of one table are written in order.
+//! on. One epoch of a job is open at a time, so the files of one table are written in order. Merging the
+//! files of a table is another thread's work, beside the epochs: a report lists what was merged until the
+//! result is durable, and the result from then on (P14).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use qanat_connectors::contract::StopFlag;
 use qanat_proto::ids::{Epoch, KeyGroupRange, OperatorId, SubtaskId};
 use qanat_proto::manifest::{OperatorState, StateFile};
 use qanat_proto::names::Origin;
-use qanat_proto::{Error, Place, Result};
+use qanat_proto::{Error, Place, Result, limits};
 use qanat_storage::checkpoint::{CheckpointStore, StateWriter};
 use qanat_storage::env::failpoint::failpoint;
-use qanat_storage::state::{Table, TableDelta, TableSpec};
+use qanat_storage::state::{Compaction, Table, TableDelta, TableSpec};
 
 use crate::node::{LaneThreads, Reporter};
 use crate::operator::Operator;
@@ -25,13 +28,32 @@ const WRITERS: usize = 2;
 /// Snapshots that wait for a writer.
 const QUEUE: usize = 1_024;
 
+/// Merges that wait for the thread. One that finds no room is due again in the next epoch.
+const MERGES: usize = 64;
+
 /// The state tables of one operator of one subtask.
-pub struct TableFiles(Mutex<Vec<Table>>);
+pub struct TableFiles {
+    tables: Mutex<Tables>,
+    merged: Condvar,
+}
+
+struct Tables {
+    tables: Vec<Table>,
+    is_merging: bool,
+}
 
 impl TableFiles {
     /// A single table, restored by the caller.
     pub fn of(table: Table) -> Self {
-        Self(Mutex::new(vec![table]))
+        Self::new(vec![table])
+    }
+
+    fn new(tables: Vec<Table>) -> Self {
+        Self { tables: Mutex::new(Tables { tables, is_merging: false }), merged: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the rows of the restore point into the operator, key groups of `range` only.
@@ -55,27 +77,77 @@ impl TableFiles {
             table.read(store, &mut |rows| operator.restore(&name, rows))?;
             tables.push(table);
         }
-        Ok(Self(Mutex::new(tables)))
+        Ok(Self::new(tables))
     }
 
-    /// Writes the changes of an epoch; the complete list of live files after it.
-    fn save(&self, store: &CheckpointStore, origin: Origin, deltas: &[TableDelta]) -> Result<Files> {
-        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Writes the changes of an epoch; the complete list of live files after it, and what is to be merged.
+    fn save(
+        self: &Arc<Self>,
+        store: &CheckpointStore,
+        origin: Origin,
+        deltas: &[TableDelta],
+    ) -> Result<(Files, Option<Merge>)> {
+        let is_behind = |state: &mut Tables| {
+            state.is_merging && state.tables.iter().any(|t| t.files().len() >= limits::STATE_FILES_BEHIND_MAX)
+        };
+        let mut state = self.merged.wait_while(self.lock(), is_behind).unwrap_or_else(PoisonError::into_inner);
         let mut writer = StateWriter::new(store, origin);
         for delta in deltas {
-            let table = tables
+            let table = state
+                .tables
                 .iter_mut()
                 .find(|table| table.spec().name == delta.table)
                 .ok_or_else(|| Error::internal(format!("an operator has no state table `{}`", delta.table)))?;
             table.write(delta, &mut writer)?;
         }
-        for table in tables.iter_mut() {
-            if let Some(compaction) = table.compaction() {
-                let compacted = compaction.run(store, &mut writer)?;
-                table.replace(compacted);
+        let files = state.tables.iter().map(|table| (table.spec().name.clone(), table.files().to_vec())).collect();
+        let due: Vec<Compaction> = match state.is_merging {
+            true => Vec::new(),
+            false => state.tables.iter().filter_map(Table::compaction).collect(),
+        };
+        if due.is_empty() {
+            return Ok((files, None));
+        }
+        state.is_merging = true;
+        Ok((files, Some(Merge { files: self.clone(), origin, sequence: writer.sequence(), due })))
+    }
+}
+
+/// Files of an operator's tables that become fewer, beside the epochs. Its names follow those of the epoch
+/// that began it.
+struct Merge {
+    files: Arc<TableFiles>,
+    origin: Origin,
+    sequence: u64,
+    due: Vec<Compaction>,
+}
+
+impl Merge {
+    fn run(&self, store: &CheckpointStore) -> Result<()> {
+        let mut writer = StateWriter::resume(store, self.origin, self.sequence);
+        for compaction in &self.due {
+            failpoint("state.merge");
+            let result = compaction.run(store, &mut writer);
+            failpoint("state.merged");
+            let mut state = self.files.lock();
+            let table = state.tables.iter_mut().find(|table| table.spec().name == compaction.table());
+            match (result, table) {
+                (_, None) => {}
+                (Ok(compacted), Some(table)) => table.replace(compacted),
+                // What died meanwhile may have been collected under the merge.
+                (Err(_), Some(table)) if !compaction.is_wanted(table) => {}
+                (Err(error), Some(_)) => return Err(error),
             }
         }
-        Ok(tables.iter().map(|table| (table.spec().name.clone(), table.files().to_vec())).collect())
+        Ok(())
+    }
+}
+
+/// However a merge ends, the epochs go on.
+impl Drop for Merge {
+    fn drop(&mut self) {
+        self.files.lock().is_merging = false;
+        self.files.merged.notify_all();
     }
 }
 
@@ -100,14 +172,23 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// E0214 if the system gives no more threads.
-    pub fn start(store: Arc<CheckpointStore>, reporter: Reporter, threads: &LaneThreads) -> Result<Self> {
+    pub fn start(
+        store: Arc<CheckpointStore>,
+        reporter: Reporter,
+        threads: &LaneThreads,
+        stop: &StopFlag,
+    ) -> Result<Self> {
         let (jobs, queue) = bounded::<Job>(QUEUE);
+        let (merges, due) = bounded::<Merge>(MERGES);
         for index in 0..WRITERS {
-            let (store, queue) = (store.clone(), queue.clone());
+            let (store, queue, merges) = (store.clone(), queue.clone(), merges.clone());
             let thread: JoinHandle<()> =
-                lane::spawn(format!("snapshot-{index}"), reporter.clone(), move || write_all(&store, &queue))?;
+                lane::spawn(format!("snapshot-{index}"), reporter.clone(), move || write_all(&store, &queue, &merges))?;
             threads.add_source(thread);
         }
+        let stop = stop.clone();
+        let thread = lane::spawn("merge".to_owned(), reporter.clone(), move || merge_all(&store, &due, &stop))?;
+        threads.add_source(thread);
         Ok(Self { jobs, reporter })
     }
 
@@ -127,16 +208,31 @@ impl SnapshotWriter {
     }
 }
 
-fn write_all(store: &CheckpointStore, queue: &Receiver<Job>) -> Result<()> {
+fn write_all(store: &CheckpointStore, queue: &Receiver<Job>, merges: &Sender<Merge>) -> Result<()> {
     for job in queue {
         let operator = job.origin.subtask.operator;
         failpoint("state.store");
-        let files = job
-            .files
-            .save(store, job.origin, &job.deltas)
-            .map_err(|error| error.or_at(|| Place::Named(format!("state of operator {operator}"))))?;
+        let (files, merge) =
+            job.files.save(store, job.origin, &job.deltas).map_err(|error| at_operator(error, operator))?;
         failpoint("state.stored");
         job.collector.stored(operator, files);
+        if let Some(merge) = merge {
+            // Without room it is dropped, and due again.
+            let _ = merges.try_send(merge);
+        }
     }
     Ok(())
+}
+
+fn merge_all(store: &CheckpointStore, due: &Receiver<Merge>, stop: &StopFlag) -> Result<()> {
+    for merge in due {
+        if !stop.is_set() {
+            merge.run(store).map_err(|error| at_operator(error, merge.origin.subtask.operator))?;
+        }
+    }
+    Ok(())
+}
+
+fn at_operator(error: Error, operator: OperatorId) -> Error {
+    error.or_at(|| Place::Named(format!("state of operator {operator}")))
 }

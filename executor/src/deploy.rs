@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use crossbeam::channel::bounded;
 use qanat_connectors::contract::{ReadRequest, Sink, Source, Split, StopFlag};
 use qanat_executor_core::partition::Partitioner;
+use qanat_executor_core::watermark;
 use qanat_proto::control::{Deployment, EdgeCount};
 use qanat_proto::graph::{
     Operator as LogicalOperator, OperatorKind, Partitioning, SourceNode, WindowAggregateNode, WindowSource,
@@ -27,6 +28,7 @@ use crate::memory::JobMemory;
 use crate::metrics::{JobMetrics, SourceMetrics};
 use crate::node::{CommitTargets, LaneThreads, NodeConfig, Reporter};
 use crate::operator::{self, BoxedOperator, OperatorContext};
+use crate::task::alignment::{Alignment, AlignmentGroup};
 use crate::task::chain::{Chain, ChainContext, Node, Stage};
 use crate::task::channel::Channel;
 use crate::task::lane::{self, SinkLane};
@@ -140,9 +142,10 @@ impl GenerationParts<'_> {
         for (operator, node) in deployment.graph.sources() {
             sources.insert(operator.id, self.open_source(node)?);
         }
+        let alignments = alignment_groups(deployment);
         let lookups = self.lookups()?;
-        let snapshots =
-            SnapshotWriter::start(self.config.checkpoints.clone(), self.reporter.clone(), &generation.threads)?;
+        let (threads, stop) = (&generation.threads, &generation.stop);
+        let snapshots = SnapshotWriter::start(self.config.checkpoints.clone(), self.reporter.clone(), threads, stop)?;
         let context = BuildContext {
             parts: &self,
             physical: &physical,
@@ -150,6 +153,7 @@ impl GenerationParts<'_> {
             partitions,
             sources,
             source_metrics,
+            alignments,
             lookups,
             memory,
             snapshots,
@@ -319,6 +323,7 @@ struct BuildContext<'a> {
     partitions: BTreeMap<OperatorId, Vec<usize>>,
     sources: BTreeMap<OperatorId, Arc<dyn Source>>,
     source_metrics: BTreeMap<OperatorId, Arc<SourceMetrics>>,
+    alignments: BTreeMap<OperatorId, Arc<AlignmentGroup>>,
     lookups: BTreeMap<OperatorId, Lookup>,
     memory: Arc<JobMemory>,
     snapshots: SnapshotWriter,
@@ -421,14 +426,14 @@ impl BuildContext<'_> {
         let operator = self.operator(id)?;
         let logical = logical(deployment, operator)?;
         let mut files = None;
-        let mut watermark = i64::MIN;
+        let mut at_restore = i64::MIN;
         let stage = match &logical.kind {
             OperatorKind::Source(_) => Stage::Source,
             OperatorKind::Sink(_) => self.build_sink(id, index, waker, generation)?,
             _ => {
                 let (operator, tables, restored) = self.build_operator(operator, logical, range)?;
                 files = tables;
-                watermark = restored;
+                at_restore = restored;
                 Stage::Operator(operator)
             }
         };
@@ -448,7 +453,8 @@ impl BuildContext<'_> {
             routers,
             files,
             refresh: self.lookups.get(&id).and_then(|lookup| lookup.refresh.clone()),
-            watermark,
+            watermark: i64::MIN,
+            restored: at_restore,
             counts: OperatorCounts::default(),
             state_bytes: 0,
         })
@@ -561,12 +567,9 @@ impl BuildContext<'_> {
         self.parts.deployment.restore.operators.iter().find(|state| state.operator == id)
     }
 
-    /// The watermark that all key groups of `range` had reached.
+    /// The operator's watermark at the restore point.
     fn restored_watermark(&self, id: OperatorId, range: KeyGroupRange) -> Option<i64> {
-        let state = self.operator_state(id)?;
-        let overlapping =
-            state.watermarks.iter().filter(|(groups, _)| groups.start < range.end && range.start < groups.end);
-        overlapping.map(|(_, watermark)| watermark.unwrap_or(i64::MIN)).min().filter(|w| *w > i64::MIN)
+        watermark::restored_watermark(&self.operator_state(id)?.watermarks, range)
     }
 
     fn build_source(
@@ -590,6 +593,9 @@ impl BuildContext<'_> {
         let (sender, items) = bounded(limits::CHANNEL_BATCHES);
         let follows = node.table.option("scan.split-order").is_some_and(|order| order == "time");
         let unread: Vec<SplitState> = mine.iter().filter(|state| !state.finished).cloned().collect();
+        let aligned = node.watermark.as_ref().and_then(|watermark| watermark.alignment.as_ref());
+        let alignment =
+            aligned.zip(self.alignments.get(&id)).map(|(aligned, group)| Alignment::join(group, aligned.max_drift_ms));
         let groups = lane_groups(unread, node.bounded);
         let lanes = groups.len();
         for (lane, splits) in groups.into_iter().enumerate() {
@@ -600,6 +606,7 @@ impl BuildContext<'_> {
                 owns: Arc::new(move |id| split_owner(id, parallelism) == index),
                 discovers: lane == 0 && source.is_growing(),
                 in_order: follows,
+                alignment: alignment.clone(),
                 items: sender.clone(),
                 waker: waker.clone(),
                 memory: self.memory.clone(),
@@ -615,7 +622,8 @@ impl BuildContext<'_> {
             None => None,
         };
         let idle_ms = node.watermark.as_ref().map_or(0, |w| w.idle_timeout_ms);
-        let time = SourceTime { expr, idle_timeout: (idle_ms > 0).then(|| Duration::from_millis(idle_ms)), follows };
+        let idle_timeout = (idle_ms > 0).then(|| Duration::from_millis(idle_ms));
+        let time = SourceTime { expr, idle_timeout, follows, alignment };
         let control = SourceControl::new(waker.clone());
         generation.controls.push(control.clone());
         let metrics = self.source_metrics.get(&id).cloned().unwrap_or_default();
@@ -634,6 +642,17 @@ impl BuildContext<'_> {
         )?;
         Ok(Box::new(task))
     }
+}
+
+/// Which sources wait for each other: those of tables in one group, and each other one for itself.
+fn alignment_groups(deployment: &Deployment) -> BTreeMap<OperatorId, Arc<AlignmentGroup>> {
+    let mut named: BTreeMap<&str, Arc<AlignmentGroup>> = BTreeMap::new();
+    let aligned = deployment.graph.sources().filter_map(|(operator, source)| {
+        let alignment = source.watermark.as_ref()?.alignment.as_ref()?;
+        let group = alignment.group.as_deref().map(|name| named.entry(name).or_default().clone());
+        Some((operator.id, group.unwrap_or_default()))
+    });
+    aligned.collect()
 }
 
 /// A bounded read takes its splits in turn, in one lane; one that never ends has a lane per split as

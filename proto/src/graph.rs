@@ -106,6 +106,16 @@ pub struct WatermarkNode {
     pub expr: EncodedExpr,
     /// A split whose polls return nothing for this long is idle. 0: never.
     pub idle_timeout_ms: u64,
+    /// Splits that run ahead wait. None: they do not.
+    pub alignment: Option<WatermarkAlignment>,
+}
+
+/// Splits ahead of the slowest by more than a bound are not read until it has come closer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatermarkAlignment {
+    /// Tables of one group wait for each other; without one, a table's splits wait for each other.
+    pub group: Option<String>,
+    pub max_drift_ms: i64,
 }
 
 /// Filter, then projection. Stateless.

@@ -45,8 +45,10 @@ pub const LOG_SEGMENT_BYTES: u64 = 128 << 20;
 pub const LOG_QUEUE_LENGTH: usize = 1_024;
 /// Claimed checkpoints that are kept beside savepoints.
 pub const CHECKPOINTS_KEPT_DEFAULT: usize = 3;
-/// State files of one table before they are compacted.
+/// State files of one table before they are merged, beside the epochs that follow.
 pub const STATE_FILES_PER_TABLE_MAX: usize = 16;
+/// State files of one table at which an epoch waits for the merge: a restore opens them all.
+pub const STATE_FILES_BEHIND_MAX: usize = 4 * STATE_FILES_PER_TABLE_MAX;
 
 /// Splits that one source may have.
 pub const SPLITS_MAX: usize = 1_000_000;

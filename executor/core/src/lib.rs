@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+pub mod alignment;
 pub mod barrier;
 pub mod canonical;
 pub mod partition;

@@ -234,14 +234,12 @@ impl Combiner {
 pub struct SplitWatermarks {
     combiner: Combiner,
     numbers: BTreeMap<SplitId, usize>,
-    ids: Vec<SplitId>,
-    opened: Vec<bool>,
 }
 
 impl SplitWatermarks {
     /// For a subtask that has sent `watermark` before (P13); [`UNKNOWN`] for a new one.
     pub fn new(watermark: i64) -> Self {
-        Self { combiner: Combiner::open(watermark), numbers: BTreeMap::new(), ids: Vec::new(), opened: Vec::new() }
+        Self { combiner: Combiner::open(watermark), numbers: BTreeMap::new() }
     }
 
     /// Adds a split. One not opened yet holds the subtask at what it has sent (−∞ for a new subtask),
@@ -252,9 +250,7 @@ impl SplitWatermarks {
         }
         let status = if follows_in_time { InputStatus::Waiting } else { InputStatus::Active };
         let (number, change) = self.combiner.add(status, UNKNOWN);
-        self.numbers.insert(id.clone(), number);
-        self.ids.push(id);
-        self.opened.push(false);
+        self.numbers.insert(id, number);
         change
     }
 
@@ -268,11 +264,7 @@ impl SplitWatermarks {
     /// # Errors
     /// E0503 for a split that was not added.
     pub fn open(&mut self, id: &SplitId, watermark: Option<i64>) -> Result<Change> {
-        let number = self.number(id)?;
-        if let Some(opened) = self.opened.get_mut(number) {
-            *opened = true;
-        }
-        self.combiner.advance(number, watermark.unwrap_or(UNKNOWN))
+        self.combiner.advance(self.number(id)?, watermark.unwrap_or(UNKNOWN))
     }
 
     /// A split's watermark rose; wakes an idle split.
@@ -316,31 +308,6 @@ impl SplitWatermarks {
     /// The subtask's status: idle when all its splits are, ended when all are finished and it is closed.
     pub fn status(&self) -> InputStatus {
         self.combiner.status()
-    }
-
-    /// Whether a split is idle now, for the manifest.
-    pub fn is_idle(&self, id: &SplitId) -> bool {
-        self.numbers.get(id).and_then(|number| self.combiner.input(*number)).is_some_and(|i| i.1 == InputStatus::Idle)
-    }
-
-    /// The lowest watermark of the opened, active splits: this subtask's part in alignment.
-    pub fn slowest(&self) -> Option<i64> {
-        self.opened_active().map(|(watermark, _)| watermark).min()
-    }
-
-    /// The splits to pause: those ahead of `slowest` (of all subtasks) by more than `drift_ms`. Splits
-    /// not opened, idle or finished are not concerned.
-    pub fn ahead(&self, slowest: i64, drift_ms: i64) -> Vec<SplitId> {
-        let limit = slowest.saturating_add(drift_ms);
-        self.opened_active()
-            .filter(|(watermark, _)| *watermark > limit)
-            .filter_map(|(_, number)| self.ids.get(number).cloned())
-            .collect()
-    }
-
-    fn opened_active(&self) -> impl Iterator<Item = (i64, usize)> + '_ {
-        let active = self.combiner.active.iter().copied();
-        active.filter(|(_, number)| self.opened.get(*number).copied().unwrap_or(false))
     }
 
     fn number(&self, id: &SplitId) -> Result<usize> {

@@ -97,21 +97,6 @@ fn a_subtask_without_splits_is_idle_until_it_is_closed() {
 }
 
 #[test]
-fn alignment_pauses_splits_that_run_ahead() {
-    let mut splits = SplitWatermarks::new(UNKNOWN);
-    for (name, watermark) in [("a", 10), ("b", 100), ("c", 60)] {
-        let _ = splits.add(split(name), false);
-        let _ = splits.open(&split(name), Some(watermark)).expect("added");
-    }
-    let _ = splits.add(split("unopened"), false);
-    assert_eq!(splits.slowest(), Some(10));
-    assert_eq!(splits.ahead(10, 50), [split("b")]);
-    let _ = splits.idle(&split("a")).expect("added");
-    assert!(splits.is_idle(&split("a")));
-    assert_eq!(splits.slowest(), Some(60));
-}
-
-#[test]
 fn a_restored_watermark_is_the_highest_of_the_former_owners() {
     let range = |start, end| KeyGroupRange { start, end };
     let saved = [(range(0, 4), Some(5)), (range(4, 8), Some(9)), (range(8, 12), None)];

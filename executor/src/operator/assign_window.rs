@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray, UInt32Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::take;
 use qanat_executor_core::window::Windows;
 use qanat_proto::error::{Error, Result};
@@ -28,8 +29,17 @@ pub struct AssignWindow {
     /// `i64::MIN`: none yet.
     watermark: i64,
     processing_time: i64,
+    /// Rows that are not all out yet.
+    rest: Option<Rest>,
     emitter: Emitter,
     counts: OperatorCounts,
+}
+
+struct Rest {
+    rows: RecordBatch,
+    /// The times of rows; None: they all have the processing time of when they came.
+    times: Option<ScalarBuffer<i64>>,
+    next: usize,
 }
 
 impl AssignWindow {
@@ -42,6 +52,7 @@ impl AssignWindow {
             overlaps: node.shape.overlaps(),
             watermark: i64::MIN,
             processing_time: i64::MIN,
+            rest: None,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
         })
@@ -55,26 +66,25 @@ impl AssignWindow {
         if self.holds_back() { self.windows.held_back(self.watermark) } else { self.watermark }
     }
 
-    fn assign(&mut self, rows: &RecordBatch, time_of: impl Fn(usize) -> i64, out: &mut Output) -> Result<()> {
-        let count = rows.num_rows();
-        let wanted = self.emitter.batch_rows;
+    /// Puts out the next rows. A row may have thousands of windows: what fills a batch goes on.
+    fn assign(&mut self, rest: &mut Rest, out: &mut Output) -> Result<()> {
+        let (count, wanted) = (rest.rows.num_rows(), self.emitter.batch_rows);
         let capacity = count.min(wanted);
         let (mut picked, mut starts, mut ends) =
             (Vec::with_capacity(capacity), Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        for row in 0..count {
-            for window in self.windows.windows_of(time_of(row)) {
-                picked.push(row as u32);
+        let first = rest.next;
+        while rest.next < count && picked.len() < wanted {
+            let time = rest.times.as_ref().map_or(self.processing_time, |times| times[rest.next]);
+            for window in self.windows.windows_of(time) {
+                picked.push(rest.next as u32);
                 starts.push(window.start);
                 ends.push(window.end);
             }
-            // A row may have thousands of windows: what is ready goes on.
-            if picked.len() >= wanted || row + 1 == count {
-                let (picked, starts, ends) =
-                    (std::mem::take(&mut picked), std::mem::take(&mut starts), std::mem::take(&mut ends));
-                self.emit(rows, picked, starts, ends, out)?;
-            }
+            rest.next += 1;
         }
-        Ok(())
+        let expanded = picked.len().checked_sub(rest.next - first);
+        self.counts.expanded += expanded.ok_or_else(|| Error::internal("a row without a window"))? as u64;
+        self.emit(&rest.rows, picked, starts, ends, out)
     }
 
     fn emit(
@@ -107,11 +117,10 @@ impl Operator for AssignWindow {
     fn process(&mut self, _port: usize, rows: RecordBatch, out: &mut Output) -> Result<()> {
         let taken = rows.num_rows() as u64;
         self.counts.rows_in += taken;
-        let sent = self.counts.rows_out;
-        let mut judged_late = 0;
-        let kept = match self.domain {
+        let (rows, times) = match self.domain {
             TimeDomain::Event => {
                 let (mut rows, mut times) = split_times(rows, self.time_column, out)?;
+                self.counts.dead_lettered += taken - rows.num_rows() as u64;
                 if self.holds_back() {
                     let with_time = rows.num_rows();
                     let bound = self.windows.late_below(self.watermark);
@@ -120,23 +129,22 @@ impl Operator for AssignWindow {
                     if late > 0 {
                         times = milliseconds(rows.column(self.time_column))?.values().clone();
                     }
-                    judged_late = late as u64;
+                    self.counts.late += late as u64;
                 }
-                self.assign(&rows, |row| times[row], out)?;
-                rows.num_rows() as u64
+                (rows, Some(times))
             }
-            TimeDomain::Processing => {
-                let now = self.processing_time;
-                self.assign(&rows, |_| now, out)?;
-                taken
-            }
+            TimeDomain::Processing => (rows, None),
         };
-        self.counts.dead_lettered += taken - kept - judged_late;
-        self.counts.late += judged_late;
-        let made = self.counts.rows_out - sent;
-        let expanded = made.checked_sub(kept).ok_or_else(|| Error::internal("a row without a window"))?;
-        self.counts.expanded += expanded;
+        self.rest = Some(Rest { rows, times, next: 0 });
         Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(mut rest) = self.rest.take() else { return Ok(false) };
+        self.assign(&mut rest, out)?;
+        let has_more = rest.next < rest.rows.num_rows();
+        self.rest = has_more.then_some(rest);
+        Ok(has_more)
     }
 
     fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {

@@ -32,6 +32,8 @@ pub struct LookupJoin {
     joined: SchemaRef,
     keys: RowConverter,
     table: Option<Table>,
+    /// Input rows and pairs that are not all out yet.
+    rest: Option<(RecordBatch, UInt32Array, UInt32Array)>,
     /// Rows of the version in use as they were loaded, if the next snapshot must save them. Only the
     /// subtask that owns key group 0 saves: all subtasks hold the same table.
     unsaved: Option<(u64, Vec<RecordBatch>)>,
@@ -100,6 +102,7 @@ impl LookupJoin {
             filter,
             joined,
             table: None,
+            rest: None,
             unsaved: None,
             saves: context.range.start == 0,
             saved: saved_table(&saved_schema),
@@ -223,17 +226,20 @@ impl Operator for LookupJoin {
             lonely -= u64::from(last != Some(*left));
             last = Some(*left);
         }
-        let made = lefts.len();
-        let size = self.emitter.batch_rows;
-        for start in (0..made).step_by(size) {
-            let count = size.min(made - start);
-            let (lefts, rights) = (lefts.slice(start, count), rights.slice(start, count));
-            let columns = joined_columns(&rows, &table.rows, &lefts, &rights).map_err(internal)?;
-            self.counts.rows_out += self.emitter.emit(columns, count, out)?;
-        }
         self.counts.filtered += lonely;
-        self.counts.expanded += made as u64 - (rows.num_rows() as u64 - lonely);
+        self.counts.expanded += lefts.len() as u64 - (rows.num_rows() as u64 - lonely);
+        self.rest = Some((rows, lefts, rights));
         Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let (Some((rows, lefts, rights)), Some(table)) = (self.rest.take(), &self.table) else { return Ok(false) };
+        let count = self.emitter.batch_rows.min(lefts.len());
+        let columns = joined_columns(&rows, &table.rows, &lefts.slice(0, count), &rights.slice(0, count));
+        self.counts.rows_out += self.emitter.emit(columns.map_err(internal)?, count, out)?;
+        let left = lefts.len() - count;
+        self.rest = (left > 0).then(|| (rows, lefts.slice(count, left), rights.slice(count, left)));
+        Ok(left > 0)
     }
 
     fn load(&mut self, version: u64, rows: Vec<RecordBatch>) -> Result<()> {

@@ -71,6 +71,14 @@ pub trait Operator: Send {
         None
     }
 
+    /// Goes on with what the last call of `process`, `on_watermark` or `on_processing_time` left to do, so
+    /// that no call puts out more than a few batches: the rows of the windows that it closed, the pairs of
+    /// a join. Called until it returns false, before any other call; the watermark is passed on behind it.
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let _ = out;
+        Ok(false)
+    }
+
     /// Sends on whatever must not wait: partial aggregates. Called before each barrier, before the
     /// subtask announces idle, and after a linger when input is slow (P13).
     fn flush(&mut self, out: &mut Output) -> Result<()> {

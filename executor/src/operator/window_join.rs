@@ -4,6 +4,7 @@
 //! by one index, which turns the join into a walk over lists of row numbers, whatever the key types.
 //! NULL keys match nothing. What must never happen: a row that joins twice, or a window that fires twice.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
@@ -33,9 +34,24 @@ pub struct WindowJoin {
     filter: Option<Expression>,
     /// Left columns, then right columns.
     joined: SchemaRef,
+    /// What closes windows, while some are left to be closed.
+    due: Option<Due>,
+    joining: Option<Joining>,
     closed: Option<i64>,
     emitter: Emitter,
     counts: OperatorCounts,
+}
+
+/// A closed window whose rows go out in pieces.
+struct Joining {
+    left: RecordBatch,
+    right: RecordBatch,
+    matches: Matches,
+    cursor: Cursor,
+    left_matched: Vec<bool>,
+    right_matched: Vec<bool>,
+    /// Row numbers of both sides that are given after the pairs; None while there are pairs.
+    rest: Option<VecDeque<(UInt32Array, UInt32Array)>>,
 }
 
 impl WindowJoin {
@@ -65,6 +81,8 @@ impl WindowJoin {
             key_types,
             filter,
             joined,
+            due: None,
+            joining: None,
             closed: None,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
@@ -76,59 +94,72 @@ impl WindowJoin {
         self.sides.iter().filter_map(WindowRows::first).min()
     }
 
-    fn fire(&mut self, due: Option<Due>, out: &mut Output) -> Result<()> {
-        let Some(due) = due else { return Ok(()) };
-        while let Some(window) = self.first().filter(|window| due.closes(window.end)) {
-            let (left, right) = (self.sides[0].take(window)?, self.sides[1].take(window)?);
-            self.closed = Some(window.end);
-            self.join(&left, &right, out)?;
-        }
-        Ok(())
+    /// The next window that is due.
+    fn close(&mut self) -> Result<Option<Joining>> {
+        let Some(due) = self.due else { return Ok(None) };
+        let Some(window) = self.first().filter(|window| due.closes(window.end)) else {
+            self.due = None;
+            return Ok(None);
+        };
+        let (left, right) = (self.sides[0].take(window)?, self.sides[1].take(window)?);
+        self.closed = Some(window.end);
+        Ok(Some(Joining {
+            matches: Matches::new(self, &left, &right)?,
+            cursor: Cursor::default(),
+            left_matched: vec![false; left.num_rows()],
+            right_matched: vec![false; right.num_rows()],
+            left,
+            right,
+            rest: None,
+        }))
     }
 
-    fn join(&mut self, left: &RecordBatch, right: &RecordBatch, out: &mut Output) -> Result<()> {
-        let matches = Matches::new(self, left, right)?;
-        let mut left_matched = vec![false; left.num_rows()];
-        let mut right_matched = vec![false; right.num_rows()];
-        let keeps_pairs = !matches!(self.node.kind, JoinKind::LeftSemi | JoinKind::LeftAnti);
-        let mut cursor = Cursor::default();
-        while let Some((lefts, rights)) = matches.next_pairs(&mut cursor, self.emitter.batch_rows) {
+    /// Puts out the next piece of a window; whether there may be more.
+    fn join(&mut self, joining: &mut Joining, out: &mut Output) -> Result<bool> {
+        let size = self.emitter.batch_rows;
+        let Joining { left, right, matches, cursor, left_matched, right_matched, rest } = joining;
+        let Some(rest) = rest else {
+            let Some((lefts, rights)) = matches.next_pairs(cursor, size) else {
+                *rest = Some(self.rest(left_matched, right_matched));
+                return Ok(true);
+            };
             let (lefts, rights) = self.satisfying(left, right, lefts, rights)?;
             for (l, r) in lefts.values().iter().zip(rights.values()) {
                 left_matched[*l as usize] = true;
                 right_matched[*r as usize] = true;
             }
-            if keeps_pairs {
+            if !matches!(self.node.kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
                 self.emit_rows(left, right, &lefts, &rights, out)?;
             }
-        }
-        let rows_where = |matched: &[bool], wanted: bool| -> UInt32Array {
-            let rows = matched.iter().enumerate().filter(|(_, m)| **m == wanted);
+            return Ok(true);
+        };
+        let Some((lefts, rights)) = rest.pop_front() else { return Ok(false) };
+        self.emit_rows(left, right, &lefts, &rights, out)?;
+        Ok(true)
+    }
+
+    /// What follows the pairs, by the kind of join: rows that matched nothing, or those that did.
+    fn rest(&self, left_matched: &[bool], right_matched: &[bool]) -> VecDeque<(UInt32Array, UInt32Array)> {
+        let (lefts, rights) = match self.node.kind {
+            JoinKind::Inner => (None, None),
+            JoinKind::Left | JoinKind::LeftAnti => (Some(false), None),
+            JoinKind::LeftSemi => (Some(true), None),
+            JoinKind::Right => (None, Some(false)),
+            JoinKind::Full => (Some(false), Some(false)),
+        };
+        let rows_where = |matched: &[bool], wanted: Option<bool>| -> Vec<u32> {
+            let rows = matched.iter().enumerate().filter(|(_, m)| Some(**m) == wanted);
             rows.map(|(row, _)| row as u32).collect()
         };
-        let nulls = |count: usize| UInt32Array::new_null(count);
-        match self.node.kind {
-            JoinKind::Inner => {}
-            JoinKind::Left | JoinKind::LeftAnti => {
-                let alone = rows_where(&left_matched, false);
-                self.emit_rows(left, right, &alone, &nulls(alone.len()), out)?;
-            }
-            JoinKind::LeftSemi => {
-                let matched = rows_where(&left_matched, true);
-                self.emit_rows(left, right, &matched, &nulls(matched.len()), out)?;
-            }
-            JoinKind::Right => {
-                let alone = rows_where(&right_matched, false);
-                self.emit_rows(left, right, &nulls(alone.len()), &alone, out)?;
-            }
-            JoinKind::Full => {
-                let alone = rows_where(&left_matched, false);
-                self.emit_rows(left, right, &alone, &nulls(alone.len()), out)?;
-                let alone = rows_where(&right_matched, false);
-                self.emit_rows(left, right, &nulls(alone.len()), &alone, out)?;
-            }
+        let size = self.emitter.batch_rows;
+        let mut rest = VecDeque::new();
+        for rows in rows_where(left_matched, lefts).chunks(size) {
+            rest.push_back((rows.to_vec().into(), UInt32Array::new_null(rows.len())));
         }
-        Ok(())
+        for rows in rows_where(right_matched, rights).chunks(size) {
+            rest.push_back((UInt32Array::new_null(rows.len()), rows.to_vec().into()));
+        }
+        rest
     }
 
     /// Pairs for which the residual filter holds.
@@ -189,15 +220,26 @@ impl Operator for WindowJoin {
         self.sides[port].add(&rows, window)
     }
 
-    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<i64> {
-        let due = self.clock.on_watermark(watermark);
-        self.fire(due, out)?;
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
+        self.due = self.clock.on_watermark(watermark);
         Ok(self.clock.watermark)
     }
 
-    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
-        let due = self.clock.on_processing_time(now_ms);
-        self.fire(due, out)
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        self.due = self.clock.on_processing_time(now_ms);
+        Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let joining = match self.joining.take() {
+            Some(joining) => Some(joining),
+            None => self.close()?,
+        };
+        let Some(mut joining) = joining else { return Ok(false) };
+        if self.join(&mut joining, out)? {
+            self.joining = Some(joining);
+        }
+        Ok(true)
     }
 
     fn next_timer(&self) -> Option<i64> {

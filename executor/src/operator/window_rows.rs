@@ -125,7 +125,7 @@ pub(crate) struct WindowRows {
     /// Columns of `rows` by whose hash rows were spread.
     partition: Vec<usize>,
     batches: BTreeMap<Window, Vec<RecordBatch>>,
-    unsaved: Vec<(Window, RecordBatch)>,
+    unsaved: BTreeMap<Window, Vec<RecordBatch>>,
     state_rows: StateRows,
     bytes: usize,
 }
@@ -137,12 +137,12 @@ impl WindowRows {
         fields
             .extend(rows.fields().iter().enumerate().map(|(i, f)| f.as_ref().clone().with_name(format!("column_{i}"))));
         let state_rows = StateRows::new(fields, key_groups);
-        Self { table, rows, partition, batches: BTreeMap::new(), unsaved: Vec::new(), state_rows, bytes: 0 }
+        Self { table, rows, partition, batches: BTreeMap::new(), unsaved: BTreeMap::new(), state_rows, bytes: 0 }
     }
 
     pub(crate) fn add(&mut self, rows: &RecordBatch, window_columns: (usize, usize)) -> Result<()> {
         for (window, part) in split_by_window(rows, window_columns)? {
-            self.unsaved.push((window, part.clone()));
+            self.unsaved.entry(window).or_default().push(part.clone());
             self.hold(window, part);
         }
         Ok(())
@@ -159,7 +159,7 @@ impl WindowRows {
 
     /// The rows of a window as one batch; none are held afterwards.
     pub(crate) fn take(&mut self, window: Window) -> Result<RecordBatch> {
-        self.unsaved.retain(|(unsaved, _)| *unsaved != window);
+        self.unsaved.remove(&window);
         let Some(batches) = self.batches.remove(&window) else {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.rows)));
         };
@@ -193,8 +193,11 @@ impl WindowRows {
 
     /// Rows added since the last call. `closed`: end of the last window that was dropped.
     pub(crate) fn snapshot(&mut self, closed: Option<i64>) -> Result<TableDelta> {
-        let mut upserts = Vec::with_capacity(self.unsaved.len());
-        for (window, rows) in std::mem::take(&mut self.unsaved) {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        let unsaved =
+            unsaved.into_iter().flat_map(|(window, batches)| batches.into_iter().map(move |rows| (window, rows)));
+        let mut upserts = Vec::new();
+        for (window, rows) in unsaved {
             let partition: Vec<ArrayRef> = self.partition.iter().map(|i| Arc::clone(rows.column(*i))).collect();
             let count = rows.num_rows();
             let mut columns: Vec<ArrayRef> = vec![

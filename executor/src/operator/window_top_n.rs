@@ -4,6 +4,7 @@
 //! doubled since the last time, those that can no longer be among the first are thrown away, so that
 //! memory follows the answer, not the input.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct WindowTopN {
     windows: BTreeMap<Window, Candidates>,
     /// Number of the next row.
     next_number: i64,
+    /// What closes windows, while some are left to be closed.
+    due: Option<Due>,
     /// Rows below this number are in a snapshot.
     saved_below: i64,
     closed: Option<i64>,
@@ -63,6 +66,7 @@ struct Candidates {
     rows: usize,
     /// Rows that were left when last pruned.
     kept: usize,
+    bytes: usize,
 }
 
 impl WindowTopN {
@@ -105,6 +109,7 @@ impl WindowTopN {
             node: node.clone(),
             windows: BTreeMap::new(),
             next_number: 0,
+            due: None,
             saved_below: 0,
             closed: None,
             state_rows: StateRows::new(state_fields, context.key_groups),
@@ -133,6 +138,7 @@ impl WindowTopN {
         let numbered = batch_of(&self.ranking.numbered, columns, rows.num_rows())?;
         let candidates = self.windows.entry(window).or_default();
         candidates.rows += numbered.num_rows();
+        candidates.bytes += crate::memory::batch_bytes(&numbered);
         candidates.batches.push(numbered);
         if candidates.rows >= PRUNE_ROWS_MIN.max(candidates.kept * 2) {
             self.ranking.prune(candidates).map_err(|e| evaluation_error(&self.context.name, &e))?;
@@ -140,22 +146,15 @@ impl WindowTopN {
         Ok(())
     }
 
-    fn fire(&mut self, due: Option<Due>, out: &mut Output) -> Result<()> {
-        let Some(due) = due else { return Ok(()) };
-        while let Some(entry) = self.windows.first_entry()
-            && due.closes(entry.key().end)
-        {
-            let (window, candidates) = entry.remove_entry();
-            self.closed = Some(window.end);
-            let rows = candidates.concat(&self.ranking.numbered)?;
-            let (picked, ranks) = self.ranking.rank(&rows, self.node.skip).map_err(|e| self.error(&e))?;
-            let rows = take_record_batch(&rows, &picked).map_err(internal)?;
-            let mut columns = rows.columns()[..rows.num_columns() - 1].to_vec();
-            if self.node.rank_column.is_some() {
-                columns.push(Arc::new(ranks));
-            }
-            self.counts.rows_out += self.emitter.emit(columns, rows.num_rows(), out)?;
+    fn emit(&mut self, candidates: &Candidates, out: &mut Output) -> Result<()> {
+        let rows = candidates.concat(&self.ranking.numbered)?;
+        let (picked, ranks) = self.ranking.rank(&rows, self.node.skip).map_err(|e| self.error(&e))?;
+        let rows = take_record_batch(&rows, &picked).map_err(internal)?;
+        let mut columns = rows.columns()[..rows.num_columns() - 1].to_vec();
+        if self.node.rank_column.is_some() {
+            columns.push(Arc::new(ranks));
         }
+        self.counts.rows_out += self.emitter.emit(columns, rows.num_rows(), out)?;
         Ok(())
     }
 }
@@ -167,61 +166,95 @@ impl Candidates {
             several => concat_batches(schema, several).map_err(internal),
         }
     }
-
-    fn bytes(&self) -> usize {
-        self.batches.iter().map(crate::memory::batch_bytes).sum()
-    }
 }
 
 impl Ranking {
     /// Throws away rows beyond the limit of their partition.
     fn prune(&self, candidates: &mut Candidates) -> Result<(), DataFusionError> {
         let rows = concat_batches(&self.numbered, &candidates.batches)?;
-        let (picked, _) = self.rank(&rows, 0)?;
         // The order of arrival is kept, for batches that go into a snapshot as they stand.
-        let mut picked: Vec<u32> = picked.values().to_vec();
+        let (mut picked, _) = self.first(&rows, false)?;
         picked.sort_unstable();
         let rows = take_record_batch(&rows, &UInt32Array::from(picked))?;
-        (candidates.rows, candidates.kept) = (rows.num_rows(), rows.num_rows());
-        candidates.batches = vec![rows];
+        *candidates = Candidates {
+            rows: rows.num_rows(),
+            kept: rows.num_rows(),
+            bytes: crate::memory::batch_bytes(&rows),
+            batches: vec![rows],
+        };
         Ok(())
     }
 
     /// Rows with a rank in `(skip, limit]`, by partition and rank, and their ranks.
     fn rank(&self, rows: &RecordBatch, skip: usize) -> Result<(UInt32Array, Int64Array), DataFusionError> {
+        let (first, ends) = self.first(rows, true)?;
+        let (mut picked, mut ranks) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for end in ends {
+            for (rank, row) in (1_i64..).zip(&first[start..end]).skip(skip) {
+                picked.push(*row);
+                ranks.push(rank);
+            }
+            start = end;
+        }
+        Ok((picked.into(), ranks.into()))
+    }
+
+    /// The first rows of each partition, as many as the limit says, and where those of each partition end;
+    /// in their order if `ordered`. What is beyond the limit is selected away, not sorted.
+    fn first(&self, rows: &RecordBatch, ordered: bool) -> Result<(Vec<u32>, Vec<usize>), DataFusionError> {
+        let columns = self.order.iter().map(|(e, _)| values(e, rows)).collect::<Result<Vec<_>, _>>()?;
+        let fields = columns.iter().zip(&self.order);
+        let fields = fields.map(|(c, (_, o))| SortField::new_with_options(c.data_type().clone(), *o)).collect();
+        // Without an ORDER BY the order is that of arrival.
+        let sortable = match columns.is_empty() {
+            true => None,
+            false => Some(RowConverter::new(fields)?.convert_columns(&columns)?),
+        };
+        let numbers = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
+        let compare = |a: &u32, b: &u32| {
+            let (a, b) = (*a as usize, *b as usize);
+            let by_order = sortable.as_ref().map_or(Ordering::Equal, |rows| rows.row(a).cmp(&rows.row(b)));
+            by_order.then_with(|| numbers[a].cmp(&numbers[b]))
+        };
+        let (mut order, starts) = self.by_partition(rows)?;
+        let (mut first, mut ends) = (Vec::new(), Vec::with_capacity(starts.len()));
+        for bounds in starts.windows(2) {
+            let mut rows = &mut order[bounds[0]..bounds[1]];
+            if rows.len() > self.limit {
+                rows.select_nth_unstable_by(self.limit, compare);
+                rows = &mut rows[..self.limit];
+            }
+            if ordered {
+                rows.sort_unstable_by(compare);
+            }
+            first.extend_from_slice(rows);
+            ends.push(first.len());
+        }
+        Ok((first, ends))
+    }
+
+    /// Row numbers by partition, and where each partition starts; its end is the last entry.
+    fn by_partition(&self, rows: &RecordBatch) -> Result<(Vec<u32>, Vec<usize>), DataFusionError> {
         let count = rows.num_rows();
         let keys = self.partition_by.iter().map(|i| normalized_key(rows.column(*i))).collect::<Result<Vec<_>, _>>()?;
         let mut partitions = Vec::new();
-        KeyIndex::new(&self.partition_types)?.intern(&keys, count, &mut partitions)?;
-        let numbers = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
-        let mut order: Vec<u32> = (0..count as u32).collect();
-        if self.order.is_empty() {
-            order.sort_unstable_by_key(|i| (partitions[*i as usize], numbers[*i as usize]));
-        } else {
-            let columns = self.order.iter().map(|(e, _)| values(e, rows)).collect::<Result<Vec<_>, _>>()?;
-            let fields = columns.iter().zip(&self.order);
-            let fields = fields.map(|(c, (_, o))| SortField::new_with_options(c.data_type().clone(), *o)).collect();
-            let sortable = RowConverter::new(fields)?.convert_columns(&columns)?;
-            order.sort_unstable_by(|a, b| {
-                let (a, b) = (*a as usize, *b as usize);
-                let by_partition = partitions[a].cmp(&partitions[b]);
-                by_partition
-                    .then_with(|| sortable.row(a).cmp(&sortable.row(b)))
-                    .then_with(|| numbers[a].cmp(&numbers[b]))
-            });
+        let mut index = KeyIndex::new(&self.partition_types)?;
+        index.intern(&keys, count, &mut partitions)?;
+        let mut starts = vec![0; index.len() + 1];
+        for partition in &partitions {
+            starts[partition + 1] += 1;
         }
-        let (mut picked, mut ranks) = (Vec::new(), Vec::new());
-        let (mut partition, mut rank) = (usize::MAX, 0);
-        for row in order {
-            let current = partitions[row as usize];
-            rank = if current == partition { rank + 1 } else { 1 };
-            partition = current;
-            if rank > skip && rank <= self.limit {
-                picked.push(row);
-                ranks.push(rank as i64);
-            }
+        for partition in 0..index.len() {
+            starts[partition + 1] += starts[partition];
         }
-        Ok((picked.into(), ranks.into()))
+        let mut next = starts.clone();
+        let mut order = vec![0; count];
+        for (row, partition) in partitions.into_iter().enumerate() {
+            order[next[partition]] = row as u32;
+            next[partition] += 1;
+        }
+        Ok((order, starts))
     }
 }
 
@@ -242,15 +275,30 @@ impl Operator for WindowTopN {
         self.add(&rows)
     }
 
-    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<i64> {
-        let due = self.clock.on_watermark(watermark);
-        self.fire(due, out)?;
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
+        self.due = self.clock.on_watermark(watermark);
         Ok(self.clock.watermark)
     }
 
-    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
-        let due = self.clock.on_processing_time(now_ms);
-        self.fire(due, out)
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        self.due = self.clock.on_processing_time(now_ms);
+        Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(due) = self.due else { return Ok(false) };
+        match self.windows.first_entry().filter(|entry| due.closes(entry.key().end)) {
+            Some(entry) => {
+                let (window, candidates) = entry.remove_entry();
+                self.closed = Some(window.end);
+                self.emit(&candidates, out)?;
+                Ok(true)
+            }
+            None => {
+                self.due = None;
+                Ok(false)
+            }
+        }
     }
 
     fn next_timer(&self) -> Option<i64> {
@@ -323,7 +371,7 @@ impl Operator for WindowTopN {
     }
 
     fn state_bytes(&self) -> usize {
-        self.windows.values().map(Candidates::bytes).sum()
+        self.windows.values().map(|candidates| candidates.bytes).sum()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

@@ -1,10 +1,17 @@
-//! A chain: the operators of one task in one subtask, a tree of function calls.
+//! A chain: the operators of one task in one subtask, a tree of nodes.
 //!
 //! The root gets rows from a source or from input channels; every other node from its parent. Rows
 //! leave through routers, sinks and the side lanes for late rows and dead letters. At a barrier the
 //! whole chain seals the epoch at once: flush, count, snapshot, then hand the slow parts to threads
 //! that finish the report.
+//!
+//! What is asked of a chain becomes [`Work`], done in order, a step at a time: a node is done with a
+//! request, and what follows from it below the node too, before the next one begins. Steps are taken only
+//! while every queue takes what is sent. So a window that closes with millions of rows goes out at the
+//! speed of its receivers, and a marker (watermark, barrier) never overtakes the rows before it: an epoch
+//! is sealed when everything before its barrier is out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,12 +24,13 @@ use qanat_storage::state::TableDelta;
 
 use crate::checkpoint::{SnapshotWriter, TableFiles};
 use crate::lookup::Refresh;
-use crate::memory::JobMemory;
+use crate::memory::{JobMemory, batch_bytes};
 use crate::node::Reporter;
-use crate::operator::{BoxedOperator, Output};
+use crate::operator::{BoxedOperator, Operator, Output};
 use crate::task::channel::Element;
 use crate::task::collector::Collector;
 use crate::task::lane::SinkLane;
+use crate::task::pool::QUANTUM;
 use crate::task::router::{Outlet, Router};
 use crate::task::side::SideLanes;
 
@@ -35,6 +43,52 @@ pub enum Stage {
         lane: SinkLane,
         outlet: Outlet,
     },
+}
+
+/// How far a chain has come with its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All is done, and all that was sent has left.
+    Done,
+    /// A queue is full: the task must wait.
+    Full,
+    /// The quantum is over.
+    More,
+}
+
+/// A step that is still to be taken.
+enum Work {
+    /// Rows for a node.
+    Rows {
+        node: usize,
+        port: usize,
+        rows: RecordBatch,
+    },
+    /// Rows that a node gives. `held`: bytes counted against the job's budget.
+    Emit {
+        node: usize,
+        rows: RecordBatch,
+        held: usize,
+    },
+    /// What a node's last call left to do.
+    Resume(usize),
+    Watermark {
+        node: usize,
+        watermark: i64,
+    },
+    /// A watermark that a node has worked off, for those that it gives rows to.
+    Pass {
+        node: usize,
+        watermark: i64,
+    },
+    Time {
+        node: usize,
+        now_ms: i64,
+    },
+    Flush(usize),
+    Idle,
+    Wake,
+    Seal(Epoch, Box<dyn FnOnce(&mut OperatorReport) + Send>),
 }
 
 /// One operator of the chain.
@@ -52,6 +106,8 @@ pub struct Node {
     pub refresh: Option<Arc<Refresh>>,
     /// Input watermark, ms; `i64::MIN` before the first.
     pub watermark: i64,
+    /// The watermark at the restore point, which the task raises first of all.
+    pub restored: i64,
     /// Counts of a source or sink; an operator keeps its own.
     pub counts: OperatorCounts,
     pub state_bytes: usize,
@@ -80,16 +136,45 @@ pub struct Chain {
     side: SideLanes,
     /// The epoch that is open: its rows are being processed.
     epoch: Epoch,
+    /// In order; what follows from a step goes to the front.
+    work: VecDeque<Work>,
 }
 
 impl Chain {
     /// `nodes` in topological order, the root first; `epoch` is the one that is open.
     pub fn new(context: ChainContext, nodes: Vec<Node>, side: SideLanes, epoch: Epoch) -> Self {
-        Self { context, nodes, side, epoch }
+        Self { context, nodes, side, epoch, work: VecDeque::new() }
     }
 
-    /// Whether everything sent so far has left; if not, the task must wait.
-    pub fn drain(&mut self) -> bool {
+    /// Goes on with the work. Before it is [`Progress::Done`] nothing more may be asked of the chain.
+    ///
+    /// # Errors
+    /// What an operator says.
+    pub fn run(&mut self) -> Result<Progress> {
+        let mut end = None;
+        let mut has_worked = false;
+        let progress = loop {
+            if !self.send_kept() {
+                break Progress::Full;
+            }
+            let Some(work) = self.work.pop_front() else { break Progress::Done };
+            self.step(work)?;
+            has_worked = true;
+            if !self.work.is_empty() {
+                let now = self.context.env.clock.monotonic();
+                if now >= *end.get_or_insert(now + QUANTUM) {
+                    break Progress::More;
+                }
+            }
+        };
+        if has_worked {
+            self.account();
+        }
+        Ok(progress)
+    }
+
+    /// Pushes what queues did not take; whether nothing is left.
+    fn send_kept(&mut self) -> bool {
         let mut empty = self.side.drain();
         for node in &mut self.nodes {
             for router in &mut node.routers {
@@ -102,11 +187,14 @@ impl Chain {
         empty
     }
 
+    fn ask(&mut self, work: impl IntoIterator<Item = Work>) -> Result<()> {
+        self.work.extend(work);
+        self.run().map(|_| ())
+    }
+
     /// Rows for the root.
     pub fn rows(&mut self, port: usize, rows: RecordBatch) -> Result<()> {
-        self.process(0, port, rows)?;
-        self.account();
-        Ok(())
+        self.ask([Work::Rows { node: 0, port, rows }])
     }
 
     /// Counts of the root of a source task.
@@ -122,9 +210,7 @@ impl Chain {
 
     /// The root's input watermark rose.
     pub fn watermark(&mut self, watermark: i64) -> Result<()> {
-        self.advance(0, watermark)?;
-        self.account();
-        Ok(())
+        self.ask([Work::Watermark { node: 0, watermark }])
     }
 
     pub fn root_watermark(&self) -> i64 {
@@ -133,37 +219,26 @@ impl Chain {
 
     /// Tells all consumers that nothing comes for now. Everything held is sent before (P13).
     pub fn go_idle(&mut self) -> Result<()> {
-        self.flush()?;
-        for node in &mut self.nodes {
-            node.routers.iter_mut().for_each(|router| router.send_marker(&Element::Idle));
-        }
-        Ok(())
+        self.work.extend((0..self.nodes.len()).map(Work::Flush));
+        self.ask([Work::Idle])
     }
 
     /// Tells all consumers that rows will come again, and asks for their watermarks (P13).
-    pub fn begin_wake(&mut self) {
-        for node in &mut self.nodes {
-            node.routers.iter_mut().for_each(Router::begin_wake);
-        }
+    pub fn begin_wake(&mut self) -> Result<()> {
+        self.ask([Work::Wake])
     }
 
     /// The watermark to adopt before the first row after idleness: None while a consumer has not answered.
+    /// To be asked when the chain is done with its work.
     pub fn adopted(&self) -> Option<i64> {
+        let own = self.nodes.iter().map(|node| node.watermark.max(node.restored)).max().unwrap_or(i64::MIN);
         let mut routers = self.nodes.iter().flat_map(|node| &node.routers);
-        routers.try_fold(self.root_watermark(), |highest, router| router.adopted().map(|w| highest.max(w)))
+        routers.try_fold(own, |highest, router| router.adopted().map(|w| highest.max(w)))
     }
 
     /// Moves processing time on.
     pub fn processing_time(&mut self, now_ms: i64) -> Result<()> {
-        for index in 0..self.nodes.len() {
-            let mut out = Output::default();
-            if let Some(Node { stage: Stage::Operator(operator), .. }) = self.nodes.get_mut(index) {
-                operator.on_processing_time(now_ms, &mut out)?;
-            }
-            self.deliver(index, out)?;
-        }
-        self.account();
-        Ok(())
+        self.ask((0..self.nodes.len()).map(|node| Work::Time { node, now_ms }))
     }
 
     /// The earliest processing time at which an operator wants to be called, ms since 1970 UTC.
@@ -175,15 +250,19 @@ impl Chain {
         timers.min()
     }
 
-    /// Seals the open epoch: its rows are all those processed so far.
+    /// Seals the open epoch: its rows are all those asked for so far.
     ///
     /// `root` completes the root's part of the report.
     ///
     /// # Errors
     /// If an operator cannot flush or snapshot, or `barrier` is not the open epoch.
-    pub fn barrier(&mut self, barrier: Epoch, root: impl FnOnce(&mut OperatorReport)) -> Result<()> {
+    pub fn barrier(&mut self, barrier: Epoch, root: impl FnOnce(&mut OperatorReport) + Send + 'static) -> Result<()> {
+        self.work.extend((0..self.nodes.len()).map(Work::Flush));
+        self.ask([Work::Seal(barrier, Box::new(root))])
+    }
+
+    fn seal(&mut self, barrier: Epoch, root: impl FnOnce(&mut OperatorReport)) -> Result<()> {
         qanat_proto::check!(I3, barrier == self.epoch, "barrier {barrier} while epoch {} is open", self.epoch)?;
-        self.flush()?;
         let mut parts = Vec::with_capacity(self.nodes.len());
         let mut snapshots: Vec<(OperatorId, Arc<TableFiles>, Vec<TableDelta>)> = Vec::new();
         let mut sinks = 0;
@@ -235,31 +314,76 @@ impl Chain {
         }
         self.side.barrier(barrier, &collector);
         self.epoch = barrier.next();
-        self.account();
         Ok(())
     }
 
-    /// Sends on what operators hold back only for speed.
-    fn flush(&mut self) -> Result<()> {
-        for index in 0..self.nodes.len() {
-            let mut out = Output::default();
-            if let Some(Node { stage: Stage::Operator(operator), .. }) = self.nodes.get_mut(index) {
-                operator.flush(&mut out)?;
+    fn step(&mut self, work: Work) -> Result<()> {
+        match work {
+            Work::Rows { node, port, rows } => self.process(node, port, rows),
+            Work::Emit { node, rows, held } => {
+                self.context.memory.shrink(held);
+                self.emit(node, rows)
             }
-            self.deliver(index, out)?;
+            Work::Resume(index) => {
+                let Some((has_more, out)) = self.call(index, |operator, out| operator.resume(out))? else {
+                    return Ok(());
+                };
+                if has_more {
+                    self.work.push_front(Work::Resume(index));
+                }
+                self.deliver(index, out)
+            }
+            Work::Watermark { node, watermark } => self.raise(node, watermark),
+            Work::Pass { node: index, watermark } => {
+                let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+                node.routers.iter_mut().for_each(|router| router.send_marker(&Element::Watermark(watermark)));
+                for child in node.children.iter().rev() {
+                    self.work.push_front(Work::Watermark { node: *child, watermark });
+                }
+                Ok(())
+            }
+            Work::Time { node, now_ms } => {
+                let called = self.call(node, |operator, out| operator.on_processing_time(now_ms, out))?;
+                called.map_or(Ok(()), |((), out)| self.deliver_all(node, out))
+            }
+            Work::Flush(node) => {
+                let called = self.call(node, |operator, out| operator.flush(out))?;
+                called.map_or(Ok(()), |((), out)| self.deliver(node, out))
+            }
+            Work::Idle => {
+                let routers = self.nodes.iter_mut().flat_map(|node| &mut node.routers);
+                routers.for_each(|router| router.send_marker(&Element::Idle));
+                Ok(())
+            }
+            Work::Wake => {
+                self.nodes.iter_mut().flat_map(|node| &mut node.routers).for_each(Router::begin_wake);
+                Ok(())
+            }
+            Work::Seal(epoch, root) => self.seal(epoch, root),
         }
-        Ok(())
+    }
+
+    /// Calls the operator of a node, if it has one. What it put out is still to be delivered.
+    fn call<T>(
+        &mut self,
+        index: usize,
+        call: impl FnOnce(&mut dyn Operator, &mut Output) -> Result<T>,
+    ) -> Result<Option<(T, Output)>> {
+        let Some(node) = self.nodes.get_mut(index) else { return Ok(None) };
+        let Stage::Operator(operator) = &mut node.stage else { return Ok(None) };
+        let mut out = Output::default();
+        let value =
+            call(operator.as_mut(), &mut out).map_err(|e: Error| e.or_at(|| Place::Named(node.name.clone())))?;
+        Ok(Some((value, out)))
     }
 
     fn process(&mut self, index: usize, port: usize, rows: RecordBatch) -> Result<()> {
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
         match &mut node.stage {
             Stage::Source => self.emit(index, rows),
-            Stage::Operator(operator) => {
-                let mut out = Output::default();
-                let place = || Place::Named(node.name.clone());
-                operator.process(port, rows, &mut out).map_err(|e: Error| e.or_at(place))?;
-                self.deliver(index, out)
+            Stage::Operator(_) => {
+                let called = self.call(index, |operator, out| operator.process(port, rows, out))?;
+                called.map_or(Ok(()), |((), out)| self.deliver_all(index, out))
             }
             Stage::Sink { outlet, .. } => {
                 let count = rows.num_rows() as u64;
@@ -274,6 +398,25 @@ impl Chain {
         }
     }
 
+    /// A node's watermark rose. It is passed on behind everything that the operator gives for it.
+    fn raise(&mut self, index: usize, watermark: i64) -> Result<()> {
+        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+        if watermark <= node.watermark {
+            return Ok(());
+        }
+        node.watermark = watermark;
+        let called = self.call(index, |operator, out| operator.on_watermark(watermark, out))?;
+        let (passed, out) = called.unwrap_or_else(|| (watermark, Output::default()));
+        self.work.push_front(Work::Pass { node: index, watermark: passed });
+        self.deliver_all(index, out)
+    }
+
+    /// Delivers what a call put out, then what it left to do.
+    fn deliver_all(&mut self, index: usize, out: Output) -> Result<()> {
+        self.work.push_front(Work::Resume(index));
+        self.deliver(index, out)
+    }
+
     fn deliver(&mut self, index: usize, out: Output) -> Result<()> {
         if !out.late.is_empty() || !out.dead.is_empty() {
             let name = self.nodes.get(index).map(|node| node.name.clone()).unwrap_or_default();
@@ -284,8 +427,12 @@ impl Chain {
                 self.side.dead(self.epoch, &name, dead)?;
             }
         }
-        for rows in out.batches {
-            self.emit(index, rows)?;
+        // What waits in line counts; a single batch goes on at once.
+        let is_line = out.batches.len() > 1;
+        for rows in out.batches.into_iter().rev() {
+            let held = if is_line { batch_bytes(&rows) } else { 0 };
+            self.context.memory.grow(held);
+            self.work.push_front(Work::Emit { node: index, rows, held });
         }
         Ok(())
     }
@@ -295,32 +442,8 @@ impl Chain {
         for router in &mut node.routers {
             router.send_rows(rows.clone())?;
         }
-        for position in 0..node.children.len() {
-            let child = self.nodes.get(index).and_then(|node| node.children.get(position).copied());
-            if let Some(child) = child {
-                self.process(child, 0, rows.clone())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, index: usize, watermark: i64) -> Result<()> {
-        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
-        if watermark <= node.watermark {
-            return Ok(());
-        }
-        node.watermark = watermark;
-        let mut passed = watermark;
-        let mut out = Output::default();
-        if let Stage::Operator(operator) = &mut node.stage {
-            passed = operator.on_watermark(watermark, &mut out)?;
-        }
-        self.deliver(index, out)?;
-        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
-        let marker = Element::Watermark(passed);
-        node.routers.iter_mut().for_each(|router| router.send_marker(&marker));
-        for child in node.children.clone() {
-            self.advance(child, passed)?;
+        for child in node.children.iter().rev() {
+            self.work.push_front(Work::Rows { node: *child, port: 0, rows: rows.clone() });
         }
         Ok(())
     }
@@ -349,6 +472,10 @@ impl Chain {
 impl Drop for Chain {
     fn drop(&mut self) {
         let held: usize = self.nodes.iter().map(|node| node.state_bytes).sum();
-        self.context.memory.shrink(held);
+        let waits = self.work.iter().map(|work| match work {
+            Work::Emit { held, .. } => *held,
+            _ => 0,
+        });
+        self.context.memory.shrink(held + waits.sum::<usize>());
     }
 }

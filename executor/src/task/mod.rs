@@ -1,8 +1,10 @@
 //! The loops that drive operators: the compute pool, the queues between subtasks, sources, chains and
 //! sink lanes.
 
+pub mod alignment;
 pub mod chain;
 pub mod channel;
+pub mod coalesce;
 pub mod collector;
 pub mod lane;
 pub mod pool;

@@ -36,6 +36,9 @@ pub enum Step {
     Done,
 }
 
+/// How long a quantum lasts at most, roughly.
+pub const QUANTUM: Duration = Duration::from_millis(1);
+
 /// A unit of scheduling.
 pub trait Task: Send {
     /// Works for about a millisecond at most.

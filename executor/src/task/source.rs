@@ -25,10 +25,10 @@ use serde_json::Value;
 
 use crate::memory::JobMemory;
 use crate::metrics::SourceMetrics;
-use crate::task::chain::Chain;
-use crate::task::pool::{Step, Task, Waker};
+use crate::task::alignment::Alignment;
+use crate::task::chain::{Chain, Progress};
+use crate::task::pool::{QUANTUM, Step, Task, Waker};
 use crate::task::source_lane::LaneItem;
-use crate::task::subtask::QUANTUM;
 
 /// How long a job may stay over its memory budget while its sources pause, before it fails.
 const OVER_BUDGET_MAX: Duration = Duration::from_secs(10);
@@ -65,6 +65,8 @@ pub struct SourceTime {
     pub idle_timeout: Option<Duration>,
     /// Splits follow each other in time (`scan.split-order` = `time`).
     pub follows: bool,
+    /// Splits that run ahead wait for the others.
+    pub alignment: Option<Arc<Alignment>>,
 }
 
 /// What one split has done.
@@ -96,8 +98,14 @@ pub struct SourceTask {
     ended: bool,
     /// The last sealed epoch.
     sealed: Epoch,
-    /// A split that woke this subtask up while its consumers answer.
+    /// The consumers know nothing of this subtask yet.
+    is_new: bool,
+    /// The consumers were told that nothing comes for now.
+    is_idle: bool,
+    /// The consumers were told that rows will come, and are still to answer: nothing is sent before.
     waking: bool,
+    /// What woke this subtask up.
+    held: Option<LaneItem>,
     failed: bool,
 }
 
@@ -133,40 +141,73 @@ impl SourceTask {
             closed: false,
             ended: false,
             sealed: restored,
+            is_new: true,
+            is_idle: false,
             waking: false,
+            held: None,
             failed: false,
         };
         for state in splits {
-            task.add_split(state)?;
+            let _ = task.add_split(state)?;
         }
         Ok(task)
     }
 
-    fn add_split(&mut self, state: SplitState) -> Result<()> {
-        let _ = self.watermarks.add(state.id.clone(), self.time.follows);
+    /// What it changes at the start is announced by [`Self::announce`].
+    fn add_split(&mut self, state: SplitState) -> Result<Change> {
+        let mut change = self.watermarks.add(state.id.clone(), self.time.follows);
         if state.finished {
-            let _ = self.watermarks.finish(&state.id)?;
+            change = self.watermarks.finish(&state.id)?;
         } else if state.rows > 0 || state.watermark.is_some() {
-            let _ = self.watermarks.open(&state.id, state.watermark)?;
+            change = self.watermarks.open(&state.id, state.watermark)?;
             if state.idle {
-                let _ = self.watermarks.idle(&state.id)?;
+                change = self.watermarks.idle(&state.id)?;
             }
         }
         let split = Split { from: state.position.clone(), rows_from: state.rows, pending_since: None, state };
         self.splits.insert(split.state.id.clone(), split);
-        Ok(())
+        Ok(change)
+    }
+
+    /// Every channel opens with the handshake (P13): after a restore the operators of this task, which keep
+    /// no state, judge rows by the watermark that those behind them have kept.
+    fn announce(&mut self) -> Result<()> {
+        if self.sealed > Epoch(0) {
+            return self.wake();
+        }
+        if self.watermarks.status() == InputStatus::Idle { self.go_idle() } else { Ok(()) }
+    }
+
+    fn wake(&mut self) -> Result<()> {
+        self.is_idle = false;
+        self.waking = true;
+        self.chain.begin_wake()
+    }
+
+    fn go_idle(&mut self) -> Result<()> {
+        self.is_idle = true;
+        self.chain.go_idle()
     }
 
     fn work(&mut self) -> Result<Step> {
         let start = self.clock.monotonic();
+        if std::mem::take(&mut self.is_new) {
+            self.announce()?;
+        }
         loop {
-            if !self.chain.drain() {
-                return Ok(Step::Wait);
+            match self.chain.run()? {
+                Progress::Done => {}
+                Progress::Full => return Ok(Step::Wait),
+                Progress::More => return Ok(Step::Again),
             }
             if self.waking {
                 let Some(adopted) = self.chain.adopted() else { return Ok(Step::Wait) };
                 self.waking = false;
                 self.chain.watermark(adopted)?;
+                if self.watermarks.status() == InputStatus::Idle {
+                    self.go_idle()?;
+                }
+                continue;
             }
             if let Some(epoch) = self.control.take().filter(|epoch| *epoch > self.sealed) {
                 self.barrier(epoch)?;
@@ -186,7 +227,7 @@ impl SourceTask {
                 return self.over_budget();
             }
             self.over_budget_since = None;
-            match self.items.try_recv() {
+            match self.held.take().map_or_else(|| self.items.try_recv(), Ok) {
                 Ok(item) => self.item(item)?,
                 Err(TryRecvError::Empty) => {
                     self.find_idle()?;
@@ -235,21 +276,28 @@ impl SourceTask {
         match item {
             LaneItem::Discovered(state) => {
                 if !self.splits.contains_key(&state.id) {
-                    self.add_split(state)?;
+                    let change = self.add_split(state)?;
+                    self.change(change)?;
                 }
             }
             LaneItem::Opened(id) => {
                 let restored = self.splits.get(&id).and_then(|split| split.state.watermark);
                 let change = self.watermarks.open(&id, restored)?;
+                self.align(|alignment| alignment.advance(&id, restored.unwrap_or(UNKNOWN)));
                 self.change(change)?;
             }
             LaneItem::Pending(id) => {
+                self.align(|alignment| alignment.leave(&id));
                 let now = self.clock.monotonic();
                 if let Some(split) = self.splits.get_mut(&id) {
                     split.pending_since.get_or_insert(now);
                 }
             }
             LaneItem::Batch { split, batch, held } => {
+                if self.wake_split(&split)? && self.waking {
+                    self.held = Some(LaneItem::Batch { split, batch, held });
+                    return Ok(());
+                }
                 self.memory.shrink(held);
                 self.batch(&split, batch)?;
             }
@@ -258,6 +306,7 @@ impl SourceTask {
                     split.state.finished = true;
                     split.pending_since = None;
                 }
+                self.align(|alignment| alignment.leave(&id));
                 let change = self.watermarks.finish(&id)?;
                 self.change(change)?;
             }
@@ -274,11 +323,20 @@ impl SourceTask {
         Ok(())
     }
 
+    /// Whether the split was idle. If no other was awake, its rows wait for the consumers' answer.
+    fn wake_split(&mut self, id: &SplitId) -> Result<bool> {
+        let was_idle = self.splits.get_mut(id).is_some_and(|split| std::mem::take(&mut split.state.idle));
+        if was_idle {
+            let (_, change) = self.watermarks.wake(id)?;
+            self.change(change)?;
+        }
+        Ok(was_idle)
+    }
+
     fn batch(&mut self, id: &SplitId, batch: qanat_connectors::contract::SourceBatch) -> Result<()> {
         let Some(split) = self.splits.get_mut(id) else {
             return Err(Error::internal(format!("rows of split {id}, which is not known")));
         };
-        let was_idle = std::mem::take(&mut split.state.idle);
         split.pending_since = None;
         split.state.position = batch.position;
         split.state.rows += batch.records;
@@ -293,10 +351,6 @@ impl SourceTask {
         };
         self.chain.count_source(&counts);
         self.metrics.add(batch.records, batch.bytes);
-        if was_idle {
-            let (_, change) = self.watermarks.wake(id)?;
-            self.change(change)?;
-        }
         if dead > 0 {
             let epoch = self.sealed.next();
             self.chain.side().undecoded(epoch, &self.table, &batch.dead_letters)?;
@@ -311,10 +365,11 @@ impl SourceTask {
         if rows > 0 {
             self.chain.rows(0, batch.rows)?;
         }
+        let Some(split) = self.splits.get_mut(id) else { return Ok(()) };
+        split.state.watermark = split.state.watermark.max(watermark);
+        let reached = split.state.watermark.unwrap_or(UNKNOWN);
+        self.align(|alignment| alignment.advance(id, reached));
         if let Some(watermark) = watermark {
-            if let Some(split) = self.splits.get_mut(id) {
-                split.state.watermark = Some(split.state.watermark.map_or(watermark, |w| w.max(watermark)));
-            }
             let change = self.watermarks.advance(id, watermark)?;
             self.change(change)?;
             self.metrics.watermark(self.watermarks.watermark());
@@ -322,8 +377,14 @@ impl SourceTask {
         Ok(())
     }
 
-    /// Splits whose polls gave nothing for the timeout fall idle. A split that is held back by its
-    /// consumers is not polled, so it never looks idle.
+    fn align(&self, tell: impl FnOnce(&Alignment)) {
+        if let Some(alignment) = &self.time.alignment {
+            tell(alignment);
+        }
+    }
+
+    /// Splits whose polls gave nothing for the timeout fall idle. A split that is held back, by its
+    /// consumers or by alignment, is not polled, so it never looks idle.
     fn find_idle(&mut self) -> Result<()> {
         let Some(timeout) = self.time.idle_timeout else { return Ok(()) };
         let now = self.clock.monotonic();
@@ -344,16 +405,15 @@ impl SourceTask {
     }
 
     fn change(&mut self, change: Change) -> Result<()> {
-        if change.status == Some(InputStatus::Active) && self.chain.root_watermark() > UNKNOWN {
-            self.chain.begin_wake();
-            self.waking = true;
+        if change.status == Some(InputStatus::Active) && self.is_idle {
+            self.wake()?;
         }
         // The end is announced by `end`, once, so that it comes behind everything else.
         if let Some(watermark) = change.watermark.filter(|w| *w < i64::MAX) {
             self.chain.watermark(watermark)?;
         }
         if change.status == Some(InputStatus::Idle) {
-            self.chain.go_idle()?;
+            self.go_idle()?;
         }
         Ok(())
     }
@@ -384,7 +444,7 @@ impl SourceTask {
             states.push(split.state.clone());
         }
         let ended = self.ended;
-        self.chain.barrier(epoch, |part: &mut OperatorReport| {
+        self.chain.barrier(epoch, move |part: &mut OperatorReport| {
             part.splits = states;
             part.split_receipts = receipts;
             part.ended = ended;
@@ -416,7 +476,7 @@ impl Task for SourceTask {
 
 impl Drop for SourceTask {
     fn drop(&mut self) {
-        while let Ok(item) = self.items.try_recv() {
+        while let Some(item) = self.held.take().or_else(|| self.items.try_recv().ok()) {
             if let LaneItem::Batch { held, .. } = item {
                 self.memory.shrink(held);
             }

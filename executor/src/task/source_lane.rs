@@ -12,6 +12,7 @@ use qanat_proto::{Place, Result};
 use qanat_storage::env::Clock;
 
 use crate::memory::{JobMemory, batch_bytes};
+use crate::task::alignment::Alignment;
 use crate::task::pool::Waker;
 
 /// Splits of a bounded read that one lane keeps open at a time.
@@ -50,6 +51,7 @@ pub struct SourceLane {
     pub discovers: bool,
     /// Splits follow each other in time: one is read at a time.
     pub in_order: bool,
+    pub alignment: Option<Arc<Alignment>>,
     pub items: Sender<LaneItem>,
     pub waker: Waker,
     pub memory: Arc<JobMemory>,
@@ -87,14 +89,15 @@ impl SourceLane {
                 }
                 open.push_back(Open { id: split.id, reader, pending: false });
             }
-            let Some(mut current) = open.pop_front() else {
+            if open.is_empty() {
                 if self.discovers {
                     self.wait();
                     continue;
                 }
                 self.send(LaneItem::Done);
                 return Ok(());
-            };
+            }
+            let Some(mut current) = self.next_of(&mut open) else { continue };
             let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
                 ReadOutcome::Batch(batch) => {
                     current.pending = false;
@@ -120,6 +123,18 @@ impl SourceLane {
             }
         }
         Ok(())
+    }
+
+    /// The split to read next, in turn. None if all have to wait, after a while.
+    fn next_of(&self, open: &mut VecDeque<Open>) -> Option<Open> {
+        let Some(alignment) = &self.alignment else { return open.pop_front() };
+        // A split that has caught up is asked for more, wherever it stands: else it would look idle.
+        let is_free = |split: &Open| split.pending || !alignment.holds(&split.id);
+        let position = open.iter().position(is_free);
+        if position.is_none() {
+            alignment.wait(|| open.iter().any(is_free));
+        }
+        position.and_then(|position| open.remove(position))
     }
 
     /// Hands an item over; false once nobody listens.

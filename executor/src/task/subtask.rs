@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use qanat_executor_core::barrier::{Alignment, BarrierAligner};
-use qanat_executor_core::watermark::{Change, Combiner, InputStatus};
+use qanat_executor_core::watermark::{Change, Combiner, InputStatus, UNKNOWN};
 use qanat_proto::control::EdgeCount;
 use qanat_proto::ids::Epoch;
+use qanat_proto::receipt::RowSum;
 use qanat_proto::{Error, Result};
 use qanat_storage::env::Clock;
 
-use crate::task::chain::Chain;
+use crate::task::chain::{Chain, Progress};
 use crate::task::channel::{Channel, Element};
-use crate::task::pool::{Step, Task};
-
-/// How long a quantum lasts at most, roughly.
-pub const QUANTUM: Duration = Duration::from_millis(1);
+use crate::task::coalesce::Gathered;
+use crate::task::pool::{QUANTUM, Step, Task};
 
 /// One input queue.
 pub struct Input {
@@ -34,9 +34,14 @@ pub struct SubtaskTask {
     combiner: Combiner,
     clock: Arc<dyn Clock>,
     next_input: usize,
+    gathered: Gathered,
+    /// A marker that was taken and waits until what was gathered before it is through.
+    marker: Option<(usize, Element)>,
     /// Inputs that woke this subtask up and wait for the watermark to adopt; while its own consumers
     /// have not answered, nothing is processed.
     waking: Vec<usize>,
+    /// The chain has not heard of the watermark at the restore point.
+    is_new: bool,
     failed: bool,
 }
 
@@ -52,14 +57,33 @@ impl SubtaskTask {
     ) -> Self {
         let aligner = BarrierAligner::new(inputs.len(), restored);
         let combiner = Combiner::new(inputs.len(), watermark);
-        Self { chain, inputs, received, aligner, combiner, clock, next_input: 0, waking: Vec::new(), failed: false }
+        Self {
+            chain,
+            inputs,
+            received,
+            aligner,
+            combiner,
+            clock,
+            next_input: 0,
+            gathered: Gathered::default(),
+            marker: None,
+            waking: Vec::new(),
+            is_new: true,
+            failed: false,
+        }
     }
 
     fn work(&mut self) -> Result<Step> {
         let end = self.clock.monotonic() + QUANTUM;
+        if std::mem::take(&mut self.is_new) && self.combiner.watermark() > UNKNOWN {
+            // Operators without state of their own judge rows too.
+            self.chain.watermark(self.combiner.watermark())?;
+        }
         loop {
-            if !self.chain.drain() {
-                return Ok(Step::Wait);
+            match self.chain.run()? {
+                Progress::Done => {}
+                Progress::Full => return Ok(Step::Wait),
+                Progress::More => return Ok(Step::Again),
             }
             if !self.finish_wake()? {
                 return Ok(Step::Wait);
@@ -71,12 +95,13 @@ impl SubtaskTask {
                     continue;
                 }
             }
-            let Some((index, element)) = self.take() else {
-                return Ok(self.idle_until());
-            };
-            self.element(index, element)?;
-            if self.clock.monotonic() >= end {
-                return Ok(Step::Again);
+            let is_over = self.clock.monotonic() >= end;
+            let next = if is_over { None } else { self.marker.take().or_else(|| self.take()) };
+            match next {
+                Some((index, element)) => self.element(index, element)?,
+                None if !self.gathered.is_empty() => self.pass_on()?,
+                None if is_over => return Ok(Step::Again),
+                None => return Ok(self.idle_until()),
             }
         }
     }
@@ -109,25 +134,49 @@ impl SubtaskTask {
 
     fn element(&mut self, index: usize, element: Element) -> Result<()> {
         match element {
-            Element::Batch { rows, sum } => {
-                let Some(input) = self.inputs.get(index) else { return Ok(()) };
-                let counted = rows.num_rows() as u64;
-                qanat_proto::check!(I13, counted == sum.rows, "{counted} rows arrived, {} were sent", sum.rows)?;
-                let port = input.port;
-                if let Some(edge) = self.received.get_mut(input.edge) {
-                    edge.sum.add(sum);
+            Element::Batch { rows, sum } => self.gather(index, rows, sum),
+            Element::Watermark(watermark) if watermark < i64::MAX => {
+                if let Some(combined) = self.combiner.advance(index, watermark)?.watermark {
+                    self.gathered.hold(combined);
                 }
-                if self.chain.next_timer().is_some() {
-                    self.chain.processing_time(self.clock.now_ms())?;
-                }
-                self.chain.rows(port, rows)
+                Ok(())
             }
-            Element::Watermark(i64::MAX) => {
+            marker if !self.gathered.is_empty() => {
+                self.marker = Some((index, marker));
+                self.pass_on()
+            }
+            marker => self.marker(index, marker),
+        }
+    }
+
+    fn gather(&mut self, index: usize, rows: RecordBatch, sum: RowSum) -> Result<()> {
+        let Some(input) = self.inputs.get(index) else { return Ok(()) };
+        let counted = rows.num_rows() as u64;
+        qanat_proto::check!(I13, counted == sum.rows, "{counted} rows arrived, {} were sent", sum.rows)?;
+        if let Some(edge) = self.received.get_mut(input.edge) {
+            edge.sum.add(sum);
+        }
+        if self.gathered.add(input.port, rows) { self.pass_on() } else { Ok(()) }
+    }
+
+    /// Gives the chain what was gathered.
+    fn pass_on(&mut self) -> Result<()> {
+        let (rows, watermark) = self.gathered.take()?;
+        if !rows.is_empty() && self.chain.next_timer().is_some() {
+            self.chain.processing_time(self.clock.now_ms())?;
+        }
+        for (port, rows) in rows {
+            self.chain.rows(port, rows)?;
+        }
+        watermark.map_or(Ok(()), |watermark| self.chain.watermark(watermark))
+    }
+
+    /// A marker before which nothing is left to be passed on.
+    fn marker(&mut self, index: usize, marker: Element) -> Result<()> {
+        match marker {
+            Element::Batch { rows, sum } => self.gather(index, rows, sum),
+            Element::Watermark(_) => {
                 let change = self.combiner.end(index)?;
-                self.change(change)
-            }
-            Element::Watermark(watermark) => {
-                let change = self.combiner.advance(index, watermark)?;
                 self.change(change)
             }
             Element::Idle => {
@@ -137,7 +186,7 @@ impl SubtaskTask {
             Element::Active => {
                 let (adopted, change) = self.combiner.wake(index)?;
                 if change.status == Some(InputStatus::Active) {
-                    self.chain.begin_wake();
+                    self.chain.begin_wake()?;
                     self.waking.push(index);
                 } else if let Some(input) = self.inputs.get(index) {
                     input.channel.acknowledge_wake(adopted.max(self.chain.root_watermark()));
@@ -147,7 +196,7 @@ impl SubtaskTask {
             Element::Barrier(epoch) => match self.aligner.barrier(index, epoch)? {
                 Alignment::Complete(epoch) => {
                     let received = Chain::received(&mut self.received);
-                    self.chain.barrier(epoch, |root| root.received = received)
+                    self.chain.barrier(epoch, move |root| root.received = received)
                 }
                 Alignment::Waiting | Alignment::Repeated => Ok(()),
             },

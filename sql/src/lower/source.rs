@@ -10,8 +10,8 @@ use datafusion_expr::logical_plan::TableScan;
 use datafusion_expr::utils::{conjunction, disjunction};
 use datafusion_expr::{Expr, LogicalPlan};
 use qanat_proto::connector::TableDescriptor;
-use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::graph::{OperatorKind, SourceNode, TimeDomain, WatermarkNode};
+use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::graph::{OperatorKind, SourceNode, TimeDomain, WatermarkAlignment, WatermarkNode};
 
 use super::Lowering;
 use super::lookup::lookup_of;
@@ -64,11 +64,13 @@ impl Lowering<'_> {
         let bound = bound_table(&scan.source)?;
         let layout = self.layout(&bound)?;
         let watermark = match &bound.table.watermark {
-            None => None,
+            None => no_watermark_options(&bound.table.descriptor).map(|()| None)?,
             Some(watermark) => {
                 let schema = DFSchema::try_from(Arc::clone(&layout.schema)).map_err(|e| internal(&e))?;
                 let expr = encode(&declared(&bound, &watermark.expr)?, &schema)?;
-                Some(WatermarkNode { expr, idle_timeout_ms: self.idle_timeout(&bound.table.descriptor)? })
+                let table = &bound.table.descriptor;
+                let idle_timeout_ms = duration(table, IDLE_TIMEOUT)?.unwrap_or(self.idle_timeout_ms);
+                Some(WatermarkNode { expr, idle_timeout_ms, alignment: alignment(table)? })
             }
         };
         let node = SourceNode {
@@ -83,15 +85,6 @@ impl Lowering<'_> {
         let id = self.graph.add(name, OperatorKind::Source(node), Arc::clone(&layout.schema), Vec::new())?;
         let columns = scan_columns(&bound, scan)?;
         Ok(Relation { inputs: vec![id], base: layout.schema, pending: Pending::None, filter: Vec::new(), columns })
-    }
-
-    fn idle_timeout(&self, table: &TableDescriptor) -> Result<u64> {
-        const KEY: &str = "scan.watermark.idle-timeout";
-        match table.option(KEY) {
-            None => Ok(self.idle_timeout_ms),
-            Some(text) => qanat_proto::settings::parse_duration_ms(text)
-                .ok_or_else(|| Error::new(Code::BadOption, format!("`{KEY}` = `{text}` is no duration"))),
-        }
     }
 
     fn layout(&self, bound: &StreamTable) -> Result<Layout> {
@@ -205,6 +198,43 @@ impl Lowering<'_> {
             &LogicalPlan::Extension(datafusion_expr::Extension { node: Arc::new(table.clone()) }),
         ))
     }
+}
+
+const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
+const MAX_DRIFT: &str = "scan.watermark.alignment.max-drift";
+const GROUP: &str = "scan.watermark.alignment.group";
+
+/// How the splits of a table are kept together in time.
+fn alignment(table: &TableDescriptor) -> Result<Option<WatermarkAlignment>> {
+    let group = table.option(GROUP).map(str::to_owned);
+    match duration(table, MAX_DRIFT)? {
+        Some(drift) => {
+            let max_drift_ms = i64::try_from(drift).unwrap_or(i64::MAX);
+            Ok(Some(WatermarkAlignment { group, max_drift_ms }))
+        }
+        None if group.is_some() => Err(Error::new(Code::MissingOption, format!("option `{MAX_DRIFT}` is missing"))
+            .at(Place::Named(table.name.clone()))
+            .hint(format!("`{GROUP}` says which tables wait for each other, `{MAX_DRIFT}` how far they may be apart"))),
+        None => Ok(None),
+    }
+}
+
+/// The options of watermarks would do nothing for a table that has none.
+fn no_watermark_options(table: &TableDescriptor) -> Result<()> {
+    match [IDLE_TIMEOUT, MAX_DRIFT, GROUP].into_iter().find(|key| table.option(key).is_some()) {
+        None => Ok(()),
+        Some(key) => Err(Error::new(Code::BadOption, format!("`{key}` for a table without a watermark"))
+            .at(Place::Named(table.name.clone()))
+            .hint("declare `WATERMARK FOR column AS expression` in the table, or leave the option out")),
+    }
+}
+
+fn duration(table: &TableDescriptor, key: &str) -> Result<Option<u64>> {
+    let Some(text) = table.option(key) else { return Ok(None) };
+    let bad = || {
+        Error::new(Code::BadOption, format!("`{key}` = `{text}` is no duration")).at(Place::Named(table.name.clone()))
+    };
+    qanat_proto::settings::parse_duration_ms(text).map(Some).ok_or_else(bad)
 }
 
 /// What a source emits: physical columns, then metadata columns.

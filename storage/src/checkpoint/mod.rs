@@ -13,6 +13,8 @@ mod envelope;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gc;
+#[cfg(test)]
+mod merge_tests;
 mod store;
 
 pub use store::{CheckpointStore, ManifestKey, StateWriter};

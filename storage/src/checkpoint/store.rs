@@ -199,6 +199,17 @@ impl<'a> StateWriter<'a> {
         Self { store, origin, sequence: 0 }
     }
 
+    /// Goes on where another writer of the same origin stands ([`StateWriter::sequence`]), which writes
+    /// nothing any more: for a merge that runs beside later epochs.
+    pub fn resume(store: &'a CheckpointStore, origin: Origin, sequence: u64) -> Self {
+        Self { store, origin, sequence }
+    }
+
+    /// Objects written under this origin.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Key of the next object.
     pub(crate) fn next_object(&self) -> String {
         state_key(&self.origin, self.sequence)

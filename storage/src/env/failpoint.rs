@@ -38,6 +38,8 @@ pub const FAILPOINTS: &[&str] = &[
     "sink.prepared",
     "state.store",
     "state.stored",
+    "state.merge",
+    "state.merged",
     "report.send",
     "manifest.write",
     "manifest.written",

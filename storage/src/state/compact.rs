@@ -67,6 +67,17 @@ pub(super) fn choose(files: &[StateFile], mostly_dead: bool) -> usize {
 }
 
 impl Compaction {
+    /// The table whose files are merged.
+    pub fn table(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Whether `table` still lists all that is merged. What has died meanwhile may be collected, and the
+    /// merge may fail for want of it.
+    pub fn is_wanted(&self, table: &super::Table) -> bool {
+        self.files.iter().all(|file| table.files().contains(file))
+    }
+
     /// Reads the files and writes what they come to.
     ///
     /// # Errors

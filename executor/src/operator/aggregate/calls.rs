@@ -9,15 +9,16 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::utils::AggregateOrderSensitivity;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
+use datafusion_physical_expr::PhysicalSortExpr;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion_physical_expr::expressions::Literal;
-use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalSortExpr};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::AggregateCall;
 use qanat_sql::expr;
 
 use super::super::evaluate::{Expression, evaluation_error, mask, values};
 use super::super::keys::normalized_key;
+use super::per_group::PerGroup;
 
 /// One aggregate call. Column numbers index [`Inputs::columns`].
 pub(crate) struct Call {
@@ -196,7 +197,7 @@ impl Call {
             return self.aggregate.create_groups_accumulator();
         }
         let aggregate = Arc::clone(&self.aggregate);
-        Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
+        Ok(Box::new(PerGroup::new(move || aggregate.create_accumulator())))
     }
 
     pub(crate) fn filter<'a>(&self, inputs: &'a Inputs) -> Option<&'a BooleanArray> {
@@ -236,11 +237,15 @@ impl Call {
             None => None,
         };
         let filter = filter.as_ref().map(arrow::array::AsArray::as_boolean);
+        // Only the groups that occur get an accumulator for the batch.
+        let mut present = sorted_groups.clone();
+        present.sort_unstable();
+        present.dedup();
+        let places = sorted_groups.iter().map(|group| present.binary_search(group).unwrap_or_default());
         let mut batch = self.accumulator()?;
-        batch.update_batch(&sorted, &sorted_groups, filter, total_groups)?;
+        batch.update_batch(&sorted, &places.collect::<Vec<_>>(), filter, present.len())?;
         let states = batch.state(EmitTo::All)?;
-        let all: Vec<usize> = (0..total_groups).collect();
-        accumulator.merge_batch(&states, &all, total_groups)
+        accumulator.merge_batch(&states, &present, total_groups)
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod calls;
 mod general;
 mod integer;
 pub(crate) mod layout;
+pub(crate) mod per_group;
 mod record_table;
 pub mod session;
 mod slice_table;

@@ -61,10 +61,20 @@ pub struct WindowAggregate {
     processing_time: i64,
     /// Slices that end at or before this have been dropped since the last snapshot.
     closed: Option<i64>,
+    /// What is still to be fired.
+    due: Option<Due>,
     state_rows: StateRows,
     emitter: Emitter,
     thinning: Thinning,
     counts: OperatorCounts,
+}
+
+/// Windows to be fired, one at a time.
+struct Due {
+    to: i64,
+    grace: i64,
+    /// Of windows that are given by a function: the end of the next one.
+    next: i64,
 }
 
 /// Whether a partial phase still makes fewer rows of many.
@@ -119,6 +129,7 @@ impl WindowAggregate {
             watermark: i64::MIN,
             processing_time: i64::MIN,
             closed: None,
+            due: None,
             state_rows: StateRows::new(layout.table_fields(), context.key_groups),
             layout,
             emitter,
@@ -290,42 +301,44 @@ impl WindowAggregate {
         }
     }
 
-    /// Fires the windows that are due when time moves from `from` to `to`, in order. `grace`: how long
-    /// windows given by columns stay open beyond their end.
-    fn fire(&mut self, from: i64, to: i64, grace: i64, out: &mut Output) -> Result<()> {
-        match self.windows {
-            Some(windows) => self.fire_functions(&windows, from, to, out),
-            None => {
-                while let Some(entry) = self.slices.first_entry()
-                    && is_closed(entry.key().end, grace, to)
-                {
-                    let (window, table) = entry.remove_entry();
-                    self.drop_until(window.end);
-                    self.emit(window, table, out)?;
-                }
-                Ok(())
-            }
-        }
+    /// The windows that are due when time moves from `from` to `to`. `grace`: how long windows given by
+    /// columns stay open beyond their end.
+    fn close(&mut self, from: i64, to: i64, grace: i64) {
+        let next = match (&self.windows, self.slices.keys().next()) {
+            (Some(windows), Some(first)) if from > i64::MIN => first.end.max(windows.first_unfired(from)),
+            (_, first) => first.map_or(i64::MAX, |first| first.end),
+        };
+        self.due = Some(Due { to, grace, next });
     }
 
-    fn fire_functions(&mut self, windows: &Windows, from: i64, to: i64, out: &mut Output) -> Result<()> {
-        let Some(first) = self.slices.keys().next() else { return Ok(()) };
-        let mut end = if from == i64::MIN { first.end } else { first.end.max(windows.first_unfired(from)) };
-        while windows.has_fired(end, to) {
-            let window = windows.windows_of_slice(end).next();
-            let window = window.ok_or_else(|| Error::internal("a slice belongs to no window"))?;
-            if windows.windows_per_slice() == 1 {
-                if let Some(table) = self.slices.remove(&window) {
-                    self.drop_until(end);
-                    self.emit(window, table, out)?;
-                }
-            } else {
-                self.fire_shared(windows, window, out)?;
-            }
-            let Some(next) = self.slices.keys().next() else { break };
-            end = next.end.max(end + windows.slice_length());
+    /// Fires the next window that is due; false if there is none.
+    fn fire(&mut self, due: &mut Due, out: &mut Output) -> Result<bool> {
+        let Some(windows) = self.windows else {
+            let Some(entry) = self.slices.first_entry().filter(|entry| is_closed(entry.key().end, due.grace, due.to))
+            else {
+                return Ok(false);
+            };
+            let (window, table) = entry.remove_entry();
+            self.drop_until(window.end);
+            self.emit(window, table, out)?;
+            return Ok(true);
+        };
+        if self.slices.is_empty() || !windows.has_fired(due.next, due.to) {
+            return Ok(false);
         }
-        Ok(())
+        let window = windows.windows_of_slice(due.next).next();
+        let window = window.ok_or_else(|| Error::internal("a slice belongs to no window"))?;
+        if windows.windows_per_slice() == 1 {
+            if let Some(table) = self.slices.remove(&window) {
+                self.drop_until(due.next);
+                self.emit(window, table, out)?;
+            }
+        } else {
+            self.fire_shared(&windows, window, out)?;
+        }
+        let next = due.next + windows.slice_length();
+        due.next = self.slices.keys().next().map_or(next, |first| first.end.max(next));
+        Ok(true)
     }
 
     /// Fires a window whose slices may be needed again, and drops those that are not.
@@ -463,22 +476,30 @@ impl Operator for WindowAggregate {
                 };
                 self.send(|slice| is_last || is_due(slice), out)?;
             }
-            (Phase::Whole | Phase::Final, TimeDomain::Event) => self.fire(from, watermark, lateness, out)?,
+            (Phase::Whole | Phase::Final, TimeDomain::Event) => self.close(from, watermark, lateness),
             (Phase::Whole | Phase::Final, TimeDomain::Processing) if is_last => {
-                self.fire(self.processing_time, i64::MAX, 0, out)?;
+                self.close(self.processing_time, i64::MAX, 0);
             }
             (Phase::Whole | Phase::Final, TimeDomain::Processing) => {}
         }
         Ok(self.watermark_behind())
     }
 
-    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
         if self.domain() == TimeDomain::Event || now_ms <= self.processing_time {
             return Ok(());
         }
         let from = std::mem::replace(&mut self.processing_time, now_ms);
         let grace = if self.windows.is_some() { 0 } else { PROCESSING_GRACE_MS };
-        self.fire(from, now_ms, grace, out)
+        self.close(from, now_ms, grace);
+        Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(mut due) = self.due.take() else { return Ok(false) };
+        let has_fired = self.fire(&mut due, out)?;
+        self.due = has_fired.then_some(due);
+        Ok(has_fired)
     }
 
     fn next_timer(&self) -> Option<i64> {

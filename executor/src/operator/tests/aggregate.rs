@@ -16,7 +16,7 @@ use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::harness::{
-    Event, batch, context, encoded, events, floats, integers, lines, run, schema, shown, sorted, steps, times,
+    Event, batch, context, encoded, events, finish, floats, integers, lines, run, schema, shown, sorted, steps, times,
     timestamp,
 };
 use crate::operator::aggregate::window_aggregate::WindowAggregate;
@@ -213,6 +213,10 @@ impl Operator for TwoPhases {
         self.hand_over(between, out)?;
         self.last.on_watermark(watermark, out)
     }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        self.last.resume(out)
+    }
     fn flush(&mut self, out: &mut Output) -> Result<()> {
         let mut between = Output::default();
         self.partial.flush(&mut between)?;
@@ -331,6 +335,7 @@ fn windows_fire_in_order_and_late_rows_are_put_aside() {
     let one = (Some(1), None, Some(5), None);
     operator.process(0, rows(&[(25, one), (3, one), (14, one)]), &mut out).expect("processes");
     operator.on_watermark(20, &mut out).expect("fires");
+    finish(operator.as_mut(), &mut out);
     let text = lines(&out.batches);
     assert_eq!(text.len(), 2);
     assert!(text[0].ends_with(&format!("{}|{}|{}", shown(0), shown(10), shown(9))), "{text:?}");
@@ -384,6 +389,7 @@ fn partial_aggregation_gives_up_on_distinct_keys() {
         last.process(0, rows, &mut out).expect("merges");
     }
     last.on_watermark(i64::MAX, &mut out).expect("fires");
+    finish(&mut last, &mut out);
     assert_eq!(out.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 160_000);
 }
 

@@ -12,7 +12,7 @@ use qanat_proto::graph::EncodedExpr;
 use qanat_proto::ids::{KeyGroupRange, owner_of};
 use qanat_storage::state::TableDelta;
 
-use crate::operator::{BoxedOperator, OperatorContext, Output};
+use crate::operator::{BoxedOperator, Operator, OperatorContext, Output};
 
 pub(super) const KEY_GROUPS: u16 = 16;
 
@@ -208,6 +208,7 @@ pub(super) fn run(events: &[Event], partition: &[Vec<usize>], make: &dyn Fn((u32
                 for (index, part) in spread(rows, &partition[*port], parallelism) {
                     let mut out = Output::default();
                     subtasks[index as usize].process(*port, part, &mut out).expect("processes");
+                    finish(subtasks[index as usize].as_mut(), &mut out);
                     collected.add(out);
                 }
             }
@@ -261,8 +262,14 @@ fn advance(subtasks: &mut Subtasks, watermark: i64, collected: &mut Collected) {
         let mut out = Output::default();
         let behind = operator.on_watermark(watermark, &mut out).expect("fires");
         assert!(behind <= watermark && (watermark < i64::MAX || behind == watermark), "{behind} behind {watermark}");
+        finish(operator.as_mut(), &mut out);
         collected.add(out);
     }
+}
+
+/// Lets an operator do what its last call left to do.
+pub(super) fn finish(operator: &mut dyn Operator, out: &mut Output) {
+    while operator.resume(out).expect("goes on") {}
 }
 
 pub(super) fn spread(rows: &RecordBatch, columns: &[usize], parallelism: u32) -> Vec<(u32, RecordBatch)> {

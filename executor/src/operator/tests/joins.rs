@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use qanat_proto::graph::{JoinKind, TimeDomain, WindowJoinNode};
 
 use super::harness::{
-    batch, context, encoded, events, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
+    batch, context, encoded, events, finish, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
 };
 use crate::operator::BoxedOperator;
 use crate::operator::window_join::WindowJoin;
@@ -181,6 +181,7 @@ mod lookup {
             prop_assert!(join.process(0, rows(&l, &left), &mut out).is_err(), "no table yet");
             join.load(1, vec![rows(&r, &right[..right.len() / 2]), rows(&r, &right[right.len() / 2..])]).expect("loads");
             join.process(0, rows(&l, &left), &mut out).expect("processes");
+            finish(&mut join, &mut out);
             let show = |row: &Row| format!("{}|{}", row.0.map_or_else(|| "-".to_owned(), |k| k.to_string()), row.1);
             let mut expected = Vec::new();
             for l in &left {

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion_expr::{col, lit};
 use qanat_proto::graph::{AssignWindowNode, CalcNode, Firing, NamedExpr, TimeDomain, UnnestNode, WindowShape};
 
-use super::harness::{batch, context, encoded, integers, lines, schema, shown, times, timestamp};
+use super::harness::{batch, context, encoded, finish, integers, lines, schema, shown, times, timestamp};
 use crate::operator::assign_window::AssignWindow;
 use crate::operator::calc::Calc;
 use crate::operator::evaluate::{REASON_EVALUATION, REASON_NULL_TIME};
@@ -58,6 +58,7 @@ fn rows_are_repeated_per_window() {
     let mut out = Output::default();
     let rows = batch(&input, vec![integers([Some(1), Some(2), Some(3)]), times([Some(5), None, Some(15)])]);
     assign.process(0, rows, &mut out).expect("processes");
+    finish(&mut assign, &mut out);
     let line = |a: i64, t: i64, start: i64| {
         [a.to_string(), shown(t), shown(start), shown(start + 20), shown(start + 19)].join("|")
     };
@@ -71,6 +72,7 @@ fn rows_are_repeated_per_window() {
     let mut out = Output::default();
     let rows = batch(&input, vec![integers([Some(4), Some(5)]), times([Some(9), Some(15)])]);
     assign.process(0, rows, &mut out).expect("processes");
+    finish(&mut assign, &mut out);
     assert_eq!(lines(&out.batches), [line(5, 15, 0), line(5, 15, 10)]);
     assert_eq!(out.late[0].rows.num_rows(), 1);
     let counts = assign.take_counts();

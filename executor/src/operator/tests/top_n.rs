@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use qanat_proto::graph::{SortKey, TimeDomain, WindowTopNNode};
 
 use super::harness::{
-    batch, context, encoded, events, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
+    batch, context, encoded, events, finish, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
 };
 use crate::operator::window_top_n::WindowTopN;
 use crate::operator::{BoxedOperator, Operator, Output};
@@ -119,6 +119,7 @@ fn rows_that_cannot_win_are_thrown_away() {
     let kept: usize = top.snapshot().expect("snapshots")[0].upserts.iter().map(RecordBatch::num_rows).sum();
     assert!(kept < 10_000, "{kept} rows are kept for 6 answers");
     top.on_watermark(10, &mut out).expect("fires");
+    finish(&mut top, &mut out);
     assert_eq!(out.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 6);
     assert!(lines(&out.batches).iter().any(|line| line.contains("|29999|")));
 }

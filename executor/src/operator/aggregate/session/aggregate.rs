@@ -21,9 +21,9 @@ use super::super::super::evaluate::{evaluate_or_bury, internal};
 use super::super::super::state_rows::StateRows;
 use super::super::super::{Operator, OperatorContext, Output};
 use super::super::calls::{Calls, Inputs};
-use super::book::{Closed, SessionBook, SessionId};
+use super::book::{Closed, SessionId};
+use super::keyed::{KeyedSessions, SessionPlan, key_fields};
 use super::parts::{Part, PartRuns};
-use super::window::{SessionTime, bound_fields, bounds_delta, bounds_spec, key_positions, restore_bounds};
 
 const TABLE: &str = "sessions";
 /// Parts that a session gathers before they are merged into one.
@@ -33,14 +33,10 @@ pub struct SessionAggregate {
     node: WindowAggregateNode,
     context: OperatorContext,
     calls: Calls,
-    time: SessionTime,
-    book: SessionBook,
+    keyed: KeyedSessions,
     /// State columns.
     states: PartRuns,
-    /// Positions of the partition columns among the keys.
-    partition: Vec<usize>,
     rows: StateRows,
-    bounds: StateRows,
     emitter: Emitter,
     counts: OperatorCounts,
 }
@@ -54,22 +50,22 @@ impl SessionAggregate {
         context: OperatorContext,
     ) -> Result<Self> {
         let calls = Calls::new(&context.name, &node.keys, &node.aggregates, &context.inputs[0])?;
-        let rule = SessionRule::new(gap, node.allowed_lateness_ms)?;
-        let key_fields =
-            calls.key_types.iter().enumerate().map(|(i, t)| Field::new(format!("key_{i}"), t.clone(), true));
-        let key_fields: Vec<Field> = key_fields.collect();
-        let mut fields = key_fields.clone();
+        let plan = SessionPlan {
+            rule: SessionRule::new(gap, node.allowed_lateness_ms)?,
+            domain,
+            time_column,
+            keys: node.keys.clone(),
+            key_types: calls.key_types.clone(),
+        };
+        let mut fields: Vec<Field> = key_fields(&calls.key_types).collect();
         fields.extend(["session_start", "session_end"].map(|name| Field::new(name, DataType::Int64, false)));
         let states = calls.state_fields.iter().enumerate();
         fields.extend(states.map(|(i, f)| Field::new(format!("state_{i}"), f.data_type().clone(), true)));
         Ok(Self {
             node: node.clone(),
-            time: SessionTime::new(domain, time_column),
-            book: SessionBook::new(rule, calls.key_types.clone())?,
+            keyed: KeyedSessions::new(plan, &context)?,
             states: PartRuns::new(calls.state_fields.len()),
-            partition: key_positions(&node.keys, &context)?,
             rows: StateRows::new(fields, context.key_groups),
-            bounds: StateRows::new(bound_fields(key_fields), context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             calls,
@@ -83,22 +79,12 @@ impl SessionAggregate {
 
     /// Puts rows into sessions and accumulates one part per session they touch.
     fn add(&mut self, rows: RecordBatch, inputs: Inputs, out: &mut Output) -> Result<u64> {
-        let watermark = self.time.watermark;
-        let times = self.time.times(&rows)?;
-        let numbers = self.book.keys(&inputs.columns[..self.calls.key_count()], inputs.rows, watermark)?;
-        let in_time: Vec<bool> = numbers
-            .iter()
-            .zip(times.iter())
-            .map(|(key, time)| self.book.insert(*key as u32, *time, watermark))
-            .collect();
-        let kept = self.time.put_out_late(&rows, &in_time, out)?;
-        // The sessions are looked up once all rows are in: they may have merged meanwhile.
+        let placed = self.keyed.place(&rows, &inputs.columns[..self.calls.key_count()], out)?;
+        let kept = placed.kept;
         let mut groups: HashMap<SessionId, usize> = HashMap::new();
         let mut sessions: Vec<SessionId> = Vec::new();
         let mut group_of: Vec<usize> = Vec::with_capacity(kept);
-        for row in (0..inputs.rows).filter(|row| in_time[*row]) {
-            let id = self.book.session_of(numbers[row] as u32, times[row]);
-            let id = id.ok_or_else(|| Error::internal("a row lost its session"))?;
+        for id in placed.sessions {
             group_of.push(*groups.entry(id).or_insert_with(|| {
                 sessions.push(id);
                 sessions.len() - 1
@@ -107,12 +93,12 @@ impl SessionAggregate {
         if kept == 0 {
             return Ok(0);
         }
-        let inputs = if kept == inputs.rows { inputs } else { keep(&inputs, in_time)? };
+        let inputs = if kept == inputs.rows { inputs } else { keep(&inputs, placed.in_time)? };
         let states = self.accumulate(&inputs, &group_of, sessions.len()).map_err(|e| self.error(&e))?;
         let run = self.states.push(states, sessions.len());
         for (row, id) in sessions.into_iter().enumerate() {
-            self.book.add_part(id, (run, row as u32));
-            if self.book.sessions.get(&id).is_some_and(|session| session.parts.len() >= PARTS_MAX) {
+            self.keyed.book.add_part(id, (run, row as u32));
+            if self.keyed.book.sessions.get(&id).is_some_and(|session| session.parts.len() >= PARTS_MAX) {
                 self.merge_sessions(&[id])?;
             }
         }
@@ -144,15 +130,17 @@ impl SessionAggregate {
 
     /// Makes one part of the parts of each of these sessions. Returns their states, one row each.
     fn merge_sessions(&mut self, ids: &[SessionId]) -> Result<Vec<ArrayRef>> {
-        let parts: Vec<&[Part]> =
-            ids.iter().map(|id| self.book.sessions.get(id).map(|s| s.parts.as_slice()).unwrap_or_default()).collect();
+        let parts: Vec<&[Part]> = ids
+            .iter()
+            .map(|id| self.keyed.book.sessions.get(id).map(|s| s.parts.as_slice()).unwrap_or_default())
+            .collect();
         let mut states = Vec::with_capacity(self.calls.state_fields.len());
         for mut accumulator in self.merged(&parts).map_err(|e| self.error(&e))? {
             states.extend(accumulator.state(EmitTo::All).map_err(|e| self.error(&e))?);
         }
         let run = self.states.push(states.clone(), ids.len());
         for (row, id) in ids.iter().enumerate() {
-            if let Some(session) = self.book.sessions.get_mut(id) {
+            if let Some(session) = self.keyed.book.sessions.get_mut(id) {
                 let old = std::mem::replace(&mut session.parts, vec![(run, row as u32)]);
                 self.states.release(&old);
             }
@@ -160,17 +148,9 @@ impl SessionAggregate {
         Ok(states)
     }
 
-    fn fire(&mut self, time: i64, out: &mut Output) -> Result<()> {
-        let closed = self.book.close(time);
-        for closed in closed.chunks(self.emitter.batch_rows) {
-            self.emit(closed, out)?;
-        }
-        Ok(())
-    }
-
     fn emit(&mut self, closed: &[Closed], out: &mut Output) -> Result<()> {
         let parts: Vec<&[Part]> = closed.iter().map(|closed| closed.parts.as_slice()).collect();
-        let mut columns = self.book.key_values(closed.iter().map(|closed| closed.key))?;
+        let mut columns = self.keyed.book.key_values(closed.iter().map(|closed| closed.key))?;
         for mut accumulator in self.merged(&parts).map_err(|e| self.error(&e))? {
             columns.push(accumulator.evaluate(EmitTo::All).map_err(|e| self.error(&e))?);
         }
@@ -191,8 +171,8 @@ impl SessionAggregate {
     }
 
     fn state_batch(&mut self, ids: &[SessionId], ends: Vec<i64>, states: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let mut columns = self.book.key_values(ids.iter().map(|id| id.0))?;
-        let partition: Vec<ArrayRef> = self.partition.iter().map(|i| Arc::clone(&columns[*i])).collect();
+        let mut columns = self.keyed.book.key_values(ids.iter().map(|id| id.0))?;
+        let partition = self.keyed.partition(&columns);
         columns.push(Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| id.1))));
         columns.push(Arc::new(Int64Array::from(ends)));
         columns.extend(states);
@@ -205,32 +185,34 @@ impl Operator for SessionAggregate {
         let taken = rows.num_rows() as u64;
         self.counts.rows_in += taken;
         let (late, dead) = (out.late.len(), out.dead.len());
-        let rows = self.time.usable(rows, out)?;
+        let rows = self.keyed.usable(rows, out)?;
         let calls = &self.calls;
         if let Some((rows, inputs)) = evaluate_or_bury(&self.context.name, rows, out, |rows| calls.evaluate(rows))? {
             self.counts.accumulated += self.add(rows, inputs, out)?;
         }
         self.counts.late += out.late[late..].iter().map(|late| late.rows.num_rows() as u64).sum::<u64>();
         self.counts.dead_lettered += out.dead[dead..].iter().map(|dead| dead.rows.num_rows() as u64).sum::<u64>();
-        self.book.compact_keys()
+        self.keyed.book.compact_keys()
     }
 
-    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<i64> {
-        if let Some(time) = self.time.on_watermark(watermark) {
-            self.fire(time, out)?;
-        }
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
+        self.keyed.on_watermark(watermark);
         Ok(watermark)
     }
 
-    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
-        match self.time.on_processing_time(now_ms) {
-            Some(time) => self.fire(time, out),
-            None => Ok(()),
-        }
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        self.keyed.on_processing_time(now_ms);
+        Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(closed) = self.keyed.take_closed(self.emitter.batch_rows, |_| 1) else { return Ok(false) };
+        self.emit(&closed, out)?;
+        Ok(true)
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.time.next_timer(self.book.first_end())
+        self.keyed.next_timer()
     }
 
     fn tables(&self) -> Vec<TableSpec> {
@@ -241,82 +223,65 @@ impl Operator for SessionAggregate {
             time_column: None,
             append_only: false,
         };
-        vec![sessions, bounds_spec(self.bounds.schema())]
+        vec![sessions, self.keyed.bounds_spec()]
     }
 
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
         let changed: Vec<(SessionId, i64)> =
-            self.book.sessions.iter().filter(|(_, s)| s.is_changed).map(|(id, s)| (*id, s.end)).collect();
+            self.keyed.book.sessions.iter().filter(|(_, s)| s.is_changed).map(|(id, s)| (*id, s.end)).collect();
         let (ids, ends): (Vec<SessionId>, Vec<i64>) = changed.into_iter().unzip();
         let mut upserts = Vec::new();
         if !ids.is_empty() {
             let states = self.merge_sessions(&ids)?;
             for id in &ids {
-                if let Some(session) = self.book.sessions.get_mut(id) {
+                if let Some(session) = self.keyed.book.sessions.get_mut(id) {
                     session.is_changed = false;
                 }
             }
             upserts.push(self.state_batch(&ids, ends, states)?);
         }
-        let gone: Vec<SessionId> = std::mem::take(&mut self.book.gone).into_iter().collect();
+        let gone: Vec<SessionId> = std::mem::take(&mut self.keyed.book.gone).into_iter().collect();
         let mut deletes = Vec::new();
         if !gone.is_empty() {
-            let mut columns = self.book.key_values(gone.iter().map(|id| id.0))?;
-            let partition: Vec<ArrayRef> = self.partition.iter().map(|i| Arc::clone(&columns[*i])).collect();
+            let mut columns = self.keyed.book.key_values(gone.iter().map(|id| id.0))?;
+            let partition = self.keyed.partition(&columns);
             columns.push(Arc::new(Int64Array::from_iter_values(gone.iter().map(|id| id.1))));
             deletes.push(self.rows.keys(&partition, columns, gone.len())?);
         }
-        let time = self.time.now();
-        let bounds = bounds_delta(&mut self.book, &mut self.bounds, &self.partition, time)?;
+        let bounds = self.keyed.bounds_delta()?;
         if self.states.is_sparse() {
-            self.compact_states()?;
+            self.keyed.compact(&mut self.states)?;
         }
         Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes, closed: None }, bounds])
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
         let key_count = self.calls.key_count();
-        let keys = &rows.columns()[1..=key_count];
         if table != TABLE {
-            return restore_bounds(&mut self.book, table, keys, &rows);
+            return self.keyed.restore_bounds(table, &rows);
         }
-        let numbers = self.book.keys(keys, rows.num_rows(), i64::MIN)?;
+        let numbers = self.keyed.book.keys(&rows.columns()[1..=key_count], rows.num_rows(), i64::MIN)?;
         let starts = rows.column(key_count + 1).as_primitive::<Int64Type>();
         let ends = rows.column(key_count + 2).as_primitive::<Int64Type>();
         let run = self.states.push(rows.columns()[key_count + 3..].to_vec(), rows.num_rows());
         for (row, key) in numbers.into_iter().enumerate() {
             let window = Window { end: ends.value(row), start: starts.value(row) };
-            self.book.restore_session(key as u32, window, vec![(run, row as u32)]);
+            self.keyed.book.restore_session(key as u32, window, vec![(run, row as u32)]);
         }
-        self.book.compact_keys()
+        self.keyed.book.compact_keys()
     }
 
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
-        self.time.watermark = watermark.unwrap_or(i64::MIN);
-        self.book.finish_restore();
+        self.keyed.restored(watermark);
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.book.bytes() + self.states.bytes()
+        self.keyed.book.bytes() + self.states.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {
         std::mem::take(&mut self.counts)
-    }
-}
-
-impl SessionAggregate {
-    /// Gathers the parts of all sessions into one run.
-    fn compact_states(&mut self) -> Result<()> {
-        let parts: Vec<Part> = self.book.sessions.values().flat_map(|session| session.parts.iter().copied()).collect();
-        let columns = self.states.gather(&parts).map_err(|e| self.error(&e))?;
-        self.states.replace(columns, parts.len());
-        let owned = self.book.sessions.values_mut().flat_map(|session| &mut session.parts);
-        for (row, part) in owned.enumerate() {
-            *part = (0, row as u32);
-        }
-        Ok(())
     }
 }
 

@@ -14,25 +14,29 @@ pub(super) struct PartRuns {
     runs: Vec<Option<Run>>,
     live: usize,
     rows: usize,
+    bytes: usize,
 }
 
 struct Run {
     columns: Vec<ArrayRef>,
     rows: usize,
     live: usize,
+    bytes: usize,
 }
 
 impl PartRuns {
     /// `width`: columns of each run.
     pub(super) fn new(width: usize) -> Self {
-        Self { width, runs: Vec::new(), live: 0, rows: 0 }
+        Self { width, runs: Vec::new(), live: 0, rows: 0, bytes: 0 }
     }
 
     /// Adds a run, whose rows are all owned. Returns its number.
     pub(super) fn push(&mut self, columns: Vec<ArrayRef>, rows: usize) -> u32 {
         self.live += rows;
         self.rows += rows;
-        self.runs.push(Some(Run { columns, rows, live: rows }));
+        let bytes = columns.iter().map(|column| column.get_array_memory_size()).sum();
+        self.bytes += bytes;
+        self.runs.push(Some(Run { columns, rows, live: rows, bytes }));
         (self.runs.len() - 1) as u32
     }
 
@@ -62,6 +66,7 @@ impl PartRuns {
             self.live -= 1;
             if run.live == 0 {
                 self.rows -= run.rows;
+                self.bytes -= run.bytes;
                 *slot = None;
             }
         }
@@ -81,14 +86,13 @@ impl PartRuns {
     /// Forgets all runs but a new one with these rows.
     pub(super) fn replace(&mut self, columns: Vec<ArrayRef>, rows: usize) {
         self.runs.clear();
-        (self.live, self.rows) = (0, 0);
+        (self.live, self.rows, self.bytes) = (0, 0, 0);
         if rows > 0 {
             self.push(columns, rows);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let columns = self.runs.iter().flatten().flat_map(|run| &run.columns);
-        columns.map(|column| column.get_array_memory_size()).sum()
+        self.bytes + self.live * size_of::<Part>()
     }
 }

@@ -1,196 +1,48 @@
 //! Session windows as a table function: rows wait until their session closes, then go on with its bounds.
-//! Also what the two session operators share: their notion of time, and the table of bounds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
-use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use qanat_executor_core::session::SessionRule;
 use qanat_executor_core::window::Window;
 use qanat_proto::error::{Error, Result};
-use qanat_proto::graph::{AssignWindowNode, TimeDomain};
+use qanat_proto::graph::AssignWindowNode;
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::super::super::emit::{Emitter, batch_of};
 use super::super::super::evaluate::internal;
-use super::super::super::event_time::{milliseconds, split_times};
 use super::super::super::keys::normalized_key;
 use super::super::super::state_rows::StateRows;
-use super::super::super::{LateRows, Operator, OperatorContext, Output};
-use super::book::{Closed, SessionBook};
+use super::super::super::{Operator, OperatorContext, Output};
+use super::book::Closed;
+use super::keyed::{KeyedSessions, Placed, SessionPlan};
 use super::parts::{Part, PartRuns};
 
 const ROWS_TABLE: &str = "rows";
-const BOUNDS_TABLE: &str = "bounds";
-
-/// Where the time of rows and of closing comes from.
-pub(super) struct SessionTime {
-    domain: TimeDomain,
-    time_column: usize,
-    /// `i64::MIN`: none yet.
-    pub(super) watermark: i64,
-    processing_time: i64,
-}
-
-impl SessionTime {
-    pub(super) fn new(domain: TimeDomain, time_column: usize) -> Self {
-        Self { domain, time_column, watermark: i64::MIN, processing_time: i64::MIN }
-    }
-
-    /// What closing is judged by. In processing time no row is late: its time is now.
-    pub(super) fn now(&self) -> i64 {
-        match self.domain {
-            TimeDomain::Event => self.watermark,
-            TimeDomain::Processing => self.processing_time,
-        }
-    }
-
-    /// Rows with a time; the others are put out.
-    pub(super) fn usable(&self, rows: RecordBatch, out: &mut Output) -> Result<RecordBatch> {
-        match self.domain {
-            TimeDomain::Event => Ok(split_times(rows, self.time_column, out)?.0),
-            TimeDomain::Processing => Ok(rows),
-        }
-    }
-
-    pub(super) fn times(&self, rows: &RecordBatch) -> Result<ScalarBuffer<i64>> {
-        match self.domain {
-            TimeDomain::Event => Ok(milliseconds(rows.column(self.time_column))?.values().clone()),
-            TimeDomain::Processing => Ok(vec![self.processing_time; rows.num_rows()].into()),
-        }
-    }
-
-    /// Puts out the rows that are not in time. Returns how many are.
-    pub(super) fn put_out_late(&self, rows: &RecordBatch, in_time: &[bool], out: &mut Output) -> Result<usize> {
-        let kept = in_time.iter().filter(|in_time| **in_time).count();
-        if kept < in_time.len() {
-            let late = BooleanArray::new(BooleanBuffer::collect_bool(in_time.len(), |i| !in_time[i]), None);
-            let rows = filter_record_batch(rows, &late).map_err(internal)?;
-            out.late.push(LateRows { rows, time_column: self.time_column, watermark: self.now() });
-        }
-        Ok(kept)
-    }
-
-    /// The time by which sessions close, if it moved.
-    pub(super) fn on_watermark(&mut self, watermark: i64) -> Option<i64> {
-        if watermark <= self.watermark {
-            return None;
-        }
-        self.watermark = watermark;
-        match self.domain {
-            TimeDomain::Event => Some(watermark),
-            TimeDomain::Processing => (watermark == i64::MAX).then_some(i64::MAX),
-        }
-    }
-
-    pub(super) fn on_processing_time(&mut self, now_ms: i64) -> Option<i64> {
-        if self.domain == TimeDomain::Event || now_ms <= self.processing_time {
-            return None;
-        }
-        self.processing_time = now_ms;
-        Some(now_ms)
-    }
-
-    pub(super) fn next_timer(&self, first_end: Option<i64>) -> Option<i64> {
-        match self.domain {
-            TimeDomain::Event => None,
-            TimeDomain::Processing => Some(first_end.map_or(i64::MAX, |end| end.saturating_add(1))),
-        }
-    }
-}
-
-/// Columns of the table of bounds, behind the key group.
-pub(super) fn bound_fields(keys: Vec<Field>) -> Vec<Field> {
-    keys.into_iter().chain([Field::new("closed_until", DataType::Int64, false)]).collect()
-}
-
-/// Bounds per key: rows up to that time would touch or precede a closed session.
-pub(super) fn bounds_spec(schema: &SchemaRef) -> TableSpec {
-    let width = schema.fields().len();
-    TableSpec {
-        name: BOUNDS_TABLE.to_owned(),
-        schema: Arc::clone(schema),
-        key_columns: width - 2,
-        time_column: None,
-        append_only: false,
-    }
-}
-
-/// What changed in the table of bounds. Also forgets keys that need no state any more, which renumbers the
-/// others: to be called last in a snapshot.
-pub(super) fn bounds_delta(
-    book: &mut SessionBook,
-    state_rows: &mut StateRows,
-    partition: &[usize],
-    now: i64,
-) -> Result<TableDelta> {
-    let disposable = book.disposable_keys(now);
-    let mut bounds = book.take_bounds();
-    bounds.retain(|(key, _)| disposable.binary_search(key).is_err());
-    let mut upserts = Vec::new();
-    if !bounds.is_empty() {
-        let mut columns = book.key_values(bounds.iter().map(|(key, _)| *key))?;
-        let partition: Vec<ArrayRef> = partition.iter().map(|i| Arc::clone(&columns[*i])).collect();
-        columns.push(Arc::new(Int64Array::from_iter_values(bounds.iter().map(|(_, bound)| *bound))));
-        upserts.push(state_rows.batch(&partition, columns, bounds.len())?);
-    }
-    let mut deletes = Vec::new();
-    if !disposable.is_empty() {
-        let columns = book.key_values(disposable.iter().copied())?;
-        let partition: Vec<ArrayRef> = partition.iter().map(|i| Arc::clone(&columns[*i])).collect();
-        deletes.push(state_rows.keys(&partition, columns, disposable.len())?);
-        book.forget_keys(&disposable)?;
-    }
-    Ok(TableDelta { table: BOUNDS_TABLE.to_owned(), upserts, deletes, closed: None })
-}
-
-pub(super) fn restore_bounds(book: &mut SessionBook, table: &str, keys: &[ArrayRef], rows: &RecordBatch) -> Result<()> {
-    if table != BOUNDS_TABLE {
-        return Err(Error::internal(format!("a session operator has no state table `{table}`")));
-    }
-    let bounds = rows.column(keys.len() + 1).as_primitive::<Int64Type>();
-    for (row, key) in book.keys(keys, rows.num_rows(), i64::MIN)?.into_iter().enumerate() {
-        book.restore_bound(key as u32, bounds.value(row));
-    }
-    book.compact_keys()
-}
-
-/// Where the partition columns of the input stand among `keys`.
-pub(super) fn key_positions(keys: &[usize], context: &OperatorContext) -> Result<Vec<usize>> {
-    let columns = context.partition.first().into_iter().flatten();
-    columns
-        .map(|column| keys.iter().position(|key| key == column))
-        .collect::<Option<_>>()
-        .ok_or_else(|| Error::internal("rows are spread by a column that is no key of the session"))
-}
 
 /// Holds rows until their session closes.
 pub struct SessionWindow {
     partition_by: Vec<usize>,
     context: OperatorContext,
-    time: SessionTime,
-    book: SessionBook,
+    keyed: KeyedSessions,
     /// Rows as they came, with their number as the last column.
     rows: PartRuns,
-    partition: Vec<usize>,
     /// Number of the next row: the key of its state row.
     next_number: i64,
     saved_below: i64,
     /// (partition key values and number) of rows that went since the last snapshot.
     sent: Vec<RecordBatch>,
     state_rows: StateRows,
-    bounds: StateRows,
     emitter: Emitter,
     counts: OperatorCounts,
 }
 
 impl SessionWindow {
     pub fn new(node: &AssignWindowNode, gap: i64, context: OperatorContext) -> Result<Self> {
-        let rule = SessionRule::new(gap, node.allowed_lateness_ms)?;
         let input = &context.inputs[0];
         let key_types: Vec<DataType> = node
             .partition_by
@@ -200,22 +52,24 @@ impl SessionWindow {
                 other => other.clone(),
             })
             .collect();
-        let key_fields = key_types.iter().enumerate().map(|(i, t)| Field::new(format!("key_{i}"), t.clone(), true));
-        let bounds = bound_fields(key_fields.collect());
+        let plan = SessionPlan {
+            rule: SessionRule::new(gap, node.allowed_lateness_ms)?,
+            domain: node.domain,
+            time_column: node.time_column,
+            keys: node.partition_by.clone(),
+            key_types,
+        };
         let mut fields = vec![Field::new("arrival_number", DataType::Int64, false)];
         let columns = input.fields().iter().enumerate();
         fields.extend(columns.map(|(i, f)| f.as_ref().clone().with_name(format!("column_{i}"))));
         Ok(Self {
-            time: SessionTime::new(node.domain, node.time_column),
-            book: SessionBook::new(rule, key_types)?,
+            keyed: KeyedSessions::new(plan, &context)?,
             rows: PartRuns::new(input.fields().len() + 1),
-            partition: key_positions(&node.partition_by, &context)?,
             partition_by: node.partition_by.clone(),
             next_number: 0,
             saved_below: 0,
             sent: Vec::new(),
             state_rows: StateRows::new(fields, context.key_groups),
-            bounds: StateRows::new(bounds, context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             context,
@@ -227,46 +81,26 @@ impl SessionWindow {
     }
 
     fn add(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<u64> {
-        let watermark = self.time.now();
-        let times = self.time.times(rows)?;
-        let keys = self.book.keys(&self.keys(rows)?, rows.num_rows(), watermark)?;
-        let in_time: Vec<bool> =
-            keys.iter().zip(times.iter()).map(|(key, time)| self.book.insert(*key as u32, *time, watermark)).collect();
-        let kept = self.time.put_out_late(rows, &in_time, out)?;
+        let keys = self.keys(rows)?;
+        let Placed { in_time, kept, sessions } = self.keyed.place(rows, &keys, out)?;
         if kept == 0 {
             return Ok(0);
         }
-        let wanted = BooleanArray::new(BooleanBuffer::from(in_time.clone()), None);
+        let wanted = BooleanArray::from(in_time);
         let held = filter_record_batch(rows, &wanted).map_err(internal)?;
         let numbers = Int64Array::from_iter_values(self.next_number..self.next_number + kept as i64);
         self.next_number += kept as i64;
         let columns = held.columns().iter().cloned().chain([Arc::new(numbers) as ArrayRef]).collect();
         let run = self.rows.push(columns, kept);
-        for (row, source) in (0..rows.num_rows()).filter(|row| in_time[*row]).enumerate() {
-            let id = self.book.session_of(keys[source] as u32, times[source]);
-            let id = id.ok_or_else(|| Error::internal("a row lost its session"))?;
-            self.book.add_part(id, (run, row as u32));
+        for (row, id) in sessions.into_iter().enumerate() {
+            self.keyed.book.add_part(id, (run, row as u32));
         }
         Ok(kept as u64)
     }
 
-    fn fire(&mut self, time: i64, out: &mut Output) -> Result<()> {
-        let closed = self.book.close(time);
-        let mut group: Vec<&Closed> = Vec::new();
-        let mut rows = 0;
-        for (i, session) in closed.iter().enumerate() {
-            rows += session.parts.len();
-            group.push(session);
-            if rows >= self.emitter.batch_rows || i + 1 == closed.len() {
-                self.emit(&std::mem::take(&mut group), rows, out)?;
-                rows = 0;
-            }
-        }
-        Ok(())
-    }
-
-    fn emit(&mut self, closed: &[&Closed], rows: usize, out: &mut Output) -> Result<()> {
+    fn emit(&mut self, closed: &[Closed], out: &mut Output) -> Result<()> {
         let parts: Vec<Part> = closed.iter().flat_map(|closed| closed.parts.iter().copied()).collect();
+        let rows = parts.len();
         let mut columns = self.rows.gather(&parts).map_err(internal)?;
         self.rows.release(&parts);
         let numbers = columns.pop().ok_or_else(|| Error::internal("held rows lost their numbers"))?;
@@ -295,18 +129,6 @@ impl SessionWindow {
         }
         Ok(())
     }
-
-    /// Gathers the rows of all sessions into one run.
-    fn compact_rows(&mut self) -> Result<()> {
-        let parts: Vec<Part> = self.book.sessions.values().flat_map(|session| session.parts.iter().copied()).collect();
-        let columns = self.rows.gather(&parts).map_err(internal)?;
-        self.rows.replace(columns, parts.len());
-        let owned = self.book.sessions.values_mut().flat_map(|session| &mut session.parts);
-        for (row, part) in owned.enumerate() {
-            *part = (0, row as u32);
-        }
-        Ok(())
-    }
 }
 
 impl Operator for SessionWindow {
@@ -314,29 +136,32 @@ impl Operator for SessionWindow {
         let taken = rows.num_rows() as u64;
         self.counts.rows_in += taken;
         let late = out.late.len();
-        let rows = self.time.usable(rows, out)?;
+        let rows = self.keyed.usable(rows, out)?;
         self.counts.dead_lettered += taken - rows.num_rows() as u64;
         self.counts.accumulated += self.add(&rows, out)?;
         self.counts.late += out.late[late..].iter().map(|late| late.rows.num_rows() as u64).sum::<u64>();
-        self.book.compact_keys()
+        self.keyed.book.compact_keys()
     }
 
-    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<i64> {
-        if let Some(time) = self.time.on_watermark(watermark) {
-            self.fire(time, out)?;
-        }
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
+        self.keyed.on_watermark(watermark);
         Ok(watermark)
     }
 
-    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
-        match self.time.on_processing_time(now_ms) {
-            Some(time) => self.fire(time, out),
-            None => Ok(()),
-        }
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        self.keyed.on_processing_time(now_ms);
+        Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let closed = self.keyed.take_closed(self.emitter.batch_rows, |closed| closed.parts.len());
+        let Some(closed) = closed else { return Ok(false) };
+        self.emit(&closed, out)?;
+        Ok(true)
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.time.next_timer(self.book.first_end())
+        self.keyed.next_timer()
     }
 
     fn tables(&self) -> Vec<TableSpec> {
@@ -347,13 +172,13 @@ impl Operator for SessionWindow {
             time_column: None,
             append_only: false,
         };
-        vec![rows, bounds_spec(self.bounds.schema())]
+        vec![rows, self.keyed.bounds_spec()]
     }
 
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
         let saved_below = std::mem::replace(&mut self.saved_below, self.next_number);
         // Sessions that did not change hold no new rows.
-        let changed = self.book.sessions.values_mut().filter(|session| session.is_changed);
+        let changed = self.keyed.book.sessions.values_mut().filter(|session| session.is_changed);
         let mut parts: Vec<Part> = Vec::new();
         for session in changed {
             session.is_changed = false;
@@ -374,11 +199,10 @@ impl Operator for SessionWindow {
                 upserts.push(state);
             }
         }
-        self.book.gone.clear();
-        let now = self.time.now();
-        let bounds = bounds_delta(&mut self.book, &mut self.bounds, &self.partition, now)?;
+        self.keyed.book.gone.clear();
+        let bounds = self.keyed.bounds_delta()?;
         if self.rows.is_sparse() {
-            self.compact_rows()?;
+            self.keyed.compact(&mut self.rows)?;
         }
         let deletes = std::mem::take(&mut self.sent);
         Ok(vec![TableDelta { table: ROWS_TABLE.to_owned(), upserts, deletes, closed: None }, bounds])
@@ -386,8 +210,7 @@ impl Operator for SessionWindow {
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
         if table != ROWS_TABLE {
-            let keys = &rows.columns()[1..=self.partition_by.len()];
-            return restore_bounds(&mut self.book, table, keys, &rows);
+            return self.keyed.restore_bounds(table, &rows);
         }
         let count = rows.num_rows();
         let numbers = Arc::clone(rows.column(1));
@@ -395,12 +218,8 @@ impl Operator for SessionWindow {
         self.next_number = self.next_number.max(next.unwrap_or(0));
         self.saved_below = self.next_number;
         let held = batch_of(&self.context.inputs[0], rows.columns()[2..].to_vec(), count)?;
-        let keys = self.book.keys(&self.keys(&held)?, count, i64::MIN)?;
-        let times = match self.time.domain {
-            TimeDomain::Event => milliseconds(held.column(self.time.time_column))?.values().clone(),
-            // Rows of processing time are as old as the restore: they start anew.
-            TimeDomain::Processing => vec![0; count].into(),
-        };
+        let keys = self.keyed.book.keys(&self.keys(&held)?, count, i64::MIN)?;
+        let times = self.keyed.restored_times(&held)?;
         let run = self.rows.push(held.columns().iter().cloned().chain([numbers]).collect(), count);
         let mut by_key: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (row, key) in keys.iter().enumerate() {
@@ -408,20 +227,19 @@ impl Operator for SessionWindow {
         }
         for (key, rows) in by_key {
             for row in rows {
-                self.book.reopen(key, times[row], (run, row as u32));
+                self.keyed.book.reopen(key, times[row], (run, row as u32));
             }
         }
-        self.book.compact_keys()
+        self.keyed.book.compact_keys()
     }
 
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
-        self.time.watermark = watermark.unwrap_or(i64::MIN);
-        self.book.finish_restore();
+        self.keyed.restored(watermark);
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.book.bytes() + self.rows.bytes()
+        self.keyed.book.bytes() + self.rows.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

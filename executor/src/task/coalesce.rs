@@ -1,0 +1,124 @@
+//! Joins small batches behind a shuffle back to the size that operators work well with.
+//!
+//! A shuffle cuts each batch into one piece per receiver, so at high parallelism the pieces are small. The
+//! receiver gathers those that its queues hold already, and with them the watermarks between them, which
+//! may well come a little later than the rows behind them but never before those in front. Nobody waits
+//! for more: when the queues are empty, a barrier or another marker comes, or the quantum ends, what was
+//! gathered goes on. So at a low rate nothing is delayed.
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use qanat_proto::{Error, Result, limits};
+
+use crate::memory::batch_bytes;
+
+/// A batch of this many rows is not worth copying.
+const LARGE_ROWS: usize = limits::BATCH_ROWS / 3;
+/// Rows and bytes that are enough.
+const ENOUGH_ROWS: usize = limits::BATCH_ROWS / 4 * 3;
+const ENOUGH_BYTES: usize = 1 << 20;
+
+/// What was gathered, by input port.
+#[derive(Default)]
+pub struct Gathered {
+    ports: Vec<Port>,
+    watermark: Option<i64>,
+}
+
+#[derive(Default)]
+struct Port {
+    small: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+    large: Option<RecordBatch>,
+}
+
+impl Gathered {
+    /// Adds rows; whether it is enough now.
+    pub fn add(&mut self, port: usize, rows: RecordBatch) -> bool {
+        while self.ports.len() <= port {
+            self.ports.push(Port::default());
+        }
+        let Some(port) = self.ports.get_mut(port) else { return true };
+        if rows.num_rows() >= LARGE_ROWS {
+            port.large = Some(rows);
+            return true;
+        }
+        port.rows += rows.num_rows();
+        port.bytes += batch_bytes(&rows);
+        port.small.push(rows);
+        port.rows >= ENOUGH_ROWS || port.bytes >= ENOUGH_BYTES
+    }
+
+    /// A watermark for behind the rows. It only rises.
+    pub fn hold(&mut self, watermark: i64) {
+        self.watermark = Some(watermark);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.watermark.is_none() && self.ports.iter().all(|port| port.small.is_empty() && port.large.is_none())
+    }
+
+    /// Takes all that was gathered: rows by port, and the watermark behind them.
+    ///
+    /// # Errors
+    /// E0503 if rows of one port do not fit together.
+    pub fn take(&mut self) -> Result<(Vec<(usize, RecordBatch)>, Option<i64>)> {
+        let mut rows = Vec::new();
+        for (number, port) in self.ports.iter_mut().enumerate() {
+            let Port { small, large, .. } = std::mem::take(port);
+            match small.as_slice() {
+                [] => {}
+                [only] => rows.push((number, only.clone())),
+                [first, ..] => {
+                    let joined = concat_batches(first.schema_ref(), &small);
+                    let joined = joined.map_err(|e| Error::internal(format!("could not join batches: {e}")))?;
+                    rows.push((number, joined));
+                }
+            }
+            rows.extend(large.map(|rows| (number, rows)));
+        }
+        Ok((rows, self.watermark.take()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn batch(rows: std::ops::Range<i64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(rows));
+        RecordBatch::try_from_iter([("n", column)]).expect("one column")
+    }
+
+    #[test]
+    fn small_batches_are_joined_and_large_ones_are_not_copied() {
+        let mut gathered = Gathered::default();
+        assert!(gathered.is_empty());
+        assert!(!gathered.add(1, batch(0..10)) && !gathered.add(1, batch(10..20)) && !gathered.add(0, batch(0..5)));
+        gathered.hold(7);
+        let large = batch(20..20 + LARGE_ROWS as i64);
+        assert!(gathered.add(1, large.clone()), "a large batch goes on at once");
+        let (rows, watermark) = gathered.take().expect("they fit");
+        assert_eq!((rows.len(), watermark), (3, Some(7)));
+        assert_eq!((rows[0].0, rows[0].1.num_rows()), (0, 5));
+        let joined = rows[1].1.column(0).as_primitive::<Int64Type>();
+        assert!(joined.values().iter().copied().eq(0..20), "in the order in which they came");
+        assert!(Arc::ptr_eq(rows[2].1.column(0), large.column(0)));
+        assert!(gathered.is_empty());
+    }
+
+    #[test]
+    fn enough_is_enough() {
+        let mut gathered = Gathered::default();
+        let pieces = (1..).find(|_| gathered.add(0, batch(0..1_000))).expect("ends");
+        assert_eq!(pieces, 7);
+        let (rows, _) = gathered.take().expect("they fit");
+        assert_eq!(rows[0].1.num_rows(), 7_000);
+    }
+}
