@@ -103,6 +103,9 @@ mod tests {
                 let Some((rows, watermark)) = read[split] else {
                     read[split] = Some((0, UNKNOWN));
                     readings[split % subtasks].advance(&id(split), UNKNOWN);
+                    if splits[split].is_empty() {
+                        readings[split % subtasks].leave(&id(split));
+                    }
                     continue;
                 };
                 let others = unread.iter().filter_map(|s| read[*s]).map(|(_, w)| w);
