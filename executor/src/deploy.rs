@@ -443,7 +443,7 @@ impl BuildContext<'_> {
                 queue.set_sender(waker.clone());
                 Outlet::new(queue.clone())
             });
-            routers.push(Router::new(outlets.collect(), self.route(edge)?, edge_count(edge)));
+            routers.push(Router::new(outlets.collect(), self.route(edge, index)?, edge_count(edge)));
         }
         Ok(Node {
             id,
@@ -460,14 +460,15 @@ impl BuildContext<'_> {
         })
     }
 
-    fn route(&self, edge: &PhysicalEdge) -> Result<Route> {
+    fn route(&self, edge: &PhysicalEdge, index: u32) -> Result<Route> {
         let columns = match &edge.routing {
-            Routing::Chained | Routing::Forward | Routing::Single => return Ok(Route::First),
+            Routing::Chained | Routing::Forward | Routing::Single => return Ok(Route::One(0)),
+            Routing::Limited { subtasks } => return Ok(Route::One((index % (*subtasks).max(1)) as usize)),
             Routing::Hash { columns } => columns.clone(),
             Routing::PartialKeys => self.partitions.get(&edge.from).cloned().unwrap_or_default(),
         };
         if columns.is_empty() {
-            return Ok(Route::First);
+            return Ok(Route::One(0));
         }
         let deployment = self.parts.deployment;
         let partitioner = Partitioner::new(columns, deployment.restore.key_groups, deployment.parallelism)?;

@@ -53,6 +53,8 @@ pub enum Partitioning {
     Hash { columns: Vec<usize> },
     /// All rows to subtask 0.
     Single,
+    /// Subtask i to subtask i modulo `subtasks`: fewer consumers than producers.
+    Limited { subtasks: u32 },
 }
 
 /// An encoded logical expression with its text for EXPLAIN.

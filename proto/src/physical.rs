@@ -51,6 +51,8 @@ pub enum Routing {
     PartialKeys,
     /// All to subtask 0.
     Single,
+    /// Subtask i to subtask i modulo `subtasks`.
+    Limited { subtasks: u32 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +84,10 @@ impl PhysicalGraph {
                         Partitioning::Forward => Routing::Forward,
                         Partitioning::Hash { columns } => Routing::Hash { columns: columns.clone() },
                         Partitioning::Single => Routing::Single,
+                        Partitioning::Limited { subtasks } if *subtasks < parallelism => {
+                            Routing::Limited { subtasks: *subtasks }
+                        }
+                        Partitioning::Limited { .. } => Routing::Forward,
                     };
                     edges.push(PhysicalEdge { from: edge.from, to: edge.to, port: edge.port, routing });
                 }

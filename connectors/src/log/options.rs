@@ -35,7 +35,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "sink.parallelism",
         OptionKind::Integer { min: 1, max: 256 },
         None,
-        "Subtasks that write. Without it, as many as the job has.",
+        "Subtasks that write, at most. Without it, as many as the job has.",
     ),
     option(
         "scan.startup.mode",

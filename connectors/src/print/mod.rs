@@ -32,7 +32,7 @@ pub(crate) const PARALLELISM: &[OptionSpec] = &[OptionSpec {
     kind: OptionKind::Integer { min: 1, max: 256 },
     default: None,
     required: false,
-    doc: "Subtasks that write. Without it, as many as the job has.",
+    doc: "Subtasks that write, at most. Without it, as many as the job has.",
 }];
 
 const OPTIONS: &[OptionSpec] = &[

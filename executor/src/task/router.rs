@@ -54,8 +54,8 @@ impl Outlet {
 
 /// How rows choose among a router's outlets.
 pub enum Route {
-    /// All rows to the first outlet; markers to each.
-    First,
+    /// All rows to one outlet; markers to each.
+    One(usize),
     /// By key group; outlet i is subtask i.
     Hash(Box<Partitioner>),
 }
@@ -84,7 +84,10 @@ impl Router {
                 }
                 Ok(())
             }
-            Route::First => self.send_to(0, rows),
+            Route::One(outlet) => {
+                let outlet = *outlet;
+                self.send_to(outlet, rows)
+            }
         }
     }
 

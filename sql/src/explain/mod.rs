@@ -64,6 +64,7 @@ fn partitioning(partitioning: &Partitioning, producer: Option<&Operator>) -> Str
     match partitioning {
         Partitioning::Forward => "forward".to_owned(),
         Partitioning::Single => "single".to_owned(),
+        Partitioning::Limited { subtasks } => format!("to {subtasks} subtasks at most"),
         Partitioning::Hash { columns } => {
             let names = columns
                 .iter()

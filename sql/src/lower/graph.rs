@@ -27,6 +27,12 @@ impl Port {
         Self { from: from.to_vec(), partitioning: Partitioning::Forward }
     }
 
+    /// To `subtasks` subtasks at most; None: to as many as there are.
+    pub(crate) fn limited(from: &[OperatorId], subtasks: Option<u32>) -> Self {
+        let partitioning = subtasks.map_or(Partitioning::Forward, |subtasks| Partitioning::Limited { subtasks });
+        Self { from: from.to_vec(), partitioning }
+    }
+
     /// By `columns`; all rows to one subtask if there are none.
     pub(crate) fn hash(from: &[OperatorId], columns: Vec<usize>) -> Self {
         let partitioning = if columns.is_empty() { Partitioning::Single } else { Partitioning::Hash { columns } };
@@ -168,6 +174,7 @@ impl GraphBuilder {
                     Partitioning::Forward => json!("forward"),
                     Partitioning::Hash { columns } => json!(names(port, columns)),
                     Partitioning::Single => json!("single"),
+                    Partitioning::Limited { subtasks } => json!(subtasks),
                 };
                 json!([input.from, by])
             })

@@ -42,7 +42,9 @@ impl Lowering<'_> {
         let relation = self.materialise_sink(relation)?;
         let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite };
         let name = format!("Sink({})", target.table.name);
-        let ports = vec![Port::forward(&relation.inputs)];
+        // The connector has checked the number.
+        let subtasks = target.table.option("sink.parallelism").and_then(|text| text.trim().parse().ok());
+        let ports = vec![Port::limited(&relation.inputs, subtasks)];
         self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)
     }
 
