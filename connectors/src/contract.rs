@@ -143,8 +143,13 @@ pub struct CommitScope {
 pub trait SinkWriter: Send {
     fn write(&mut self, epoch: Epoch, rows: &RecordBatch) -> Result<()>;
 
+    /// Event time has come so far, ms since 1970 UTC; `i64::MAX` is the end of the input.
+    fn watermark(&mut self, watermark_ms: i64) {
+        let _ = watermark_ms;
+    }
+
     /// Seals what was written since the last call. Everything it names is durable when it returns.
-    /// An epoch without rows gives no handles.
+    /// An epoch without rows gives no handles of rows.
     fn prepare(&mut self, epoch: Epoch) -> Result<Vec<PreparedHandle>>;
 }
 

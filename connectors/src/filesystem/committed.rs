@@ -17,7 +17,7 @@ use qanat_proto::receipt::{RowHash, RowSum};
 use qanat_storage::env::{Disk, Entry, OpenMode};
 use serde::{Deserialize, Serialize};
 
-use super::sink::COMMITS;
+use super::sink::{COMMITS, Removal};
 use crate::encode::EncodeSpec;
 
 /// Version of the record format.
@@ -46,6 +46,10 @@ pub struct CommitRecord {
     pub files: Vec<CommittedFile>,
     /// Files that an `INSERT OVERWRITE` took away with this epoch.
     pub removed: Vec<String>,
+    /// Files that an `INSERT OVERWRITE` of a partitioned table will take away with the first epoch that writes
+    /// to their partition; in the first record alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaceable: Vec<Removal>,
     /// CRC32C of this document with this field 0, as `serde_json` writes it without spaces.
     pub record_crc32c: u32,
 }
@@ -76,6 +80,7 @@ impl CommitRecord {
             && self.manifest_key == other.manifest_key
             && self.files == other.files
             && self.removed == other.removed
+            && self.replaceable == other.replaceable
     }
 
     /// Fills in the checksum and gives the document.

@@ -337,6 +337,9 @@ impl Chain {
             Work::Pass { node: index, watermark } => {
                 let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
                 node.routers.iter_mut().for_each(|router| router.send_marker(&Element::Watermark(watermark)));
+                if let Stage::Sink { outlet, .. } = &mut node.stage {
+                    outlet.send(Element::Watermark(watermark));
+                }
                 for child in node.children.iter().rev() {
                     self.work.push_front(Work::Watermark { node: *child, watermark });
                 }

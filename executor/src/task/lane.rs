@@ -91,7 +91,8 @@ fn drive(
                 collector.prepared(operator, handles);
                 epoch = epoch.next();
             }
-            Element::Watermark(_) | Element::Idle | Element::Active => {}
+            Element::Watermark(watermark) => writer.watermark(watermark),
+            Element::Idle | Element::Active => {}
         }
     }
     Ok(())

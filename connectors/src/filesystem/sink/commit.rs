@@ -2,18 +2,20 @@
 //!
 //! ```text
 //! 0  a record of this epoch stands: it must say the same, and all is done
-//! 1  the files of an INSERT OVERWRITE's list go (first epoch only), folders synced
+//! 1  the files of an INSERT OVERWRITE's list go (with the first epoch; of a partition, with the first epoch
+//!    that writes to it), folders synced
 //! 2  each staged file gets its final name by a link that never replaces
 //! 3  every touched folder is synced, up to the table's
 //! 4  staged names go, the staging folder is synced
 //! 5  the record is written aside, synced, linked to its name, its folder synced
-//! 6  partitions are announced, if asked for
+//! 6  partitions that are due are announced, if asked for
 //! ```
 //! A crash between any two steps leaves what the same commit, run again by any generation, completes. 4
 //! comes before 5, because a reader may move a file once a record names it: from then on no late zombie
 //! finds a staged name to publish again.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
@@ -24,7 +26,8 @@ use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::names::Origin;
 use qanat_storage::env::{Entropy, OpenMode};
 
-use super::overwrite::{self, Removal};
+use super::announce::Pending;
+use super::overwrite::{self, Overwritten, Removal};
 use super::{FileSink, FileTable, HandleDetail, STAGED, folder};
 use crate::contract::CommitScope;
 use crate::filesystem::committed::{CommitRecord, CommittedFile, RECORD_VERSION, read_record};
@@ -53,7 +56,8 @@ pub(super) fn commit(
     }
     let details = handles.iter().map(detail_of).collect::<Result<Vec<_>>>()?;
     let mut files = Vec::new();
-    let mut removals: Option<&[Removal]> = None;
+    let mut listed: Option<&[Removal]> = None;
+    let mut watermark = None;
     for (handle, detail) in handles.iter().zip(&details) {
         match detail {
             HandleDetail::File { path, staged, bytes, crc32c } => files.push(Publication {
@@ -66,32 +70,61 @@ pub(super) fn commit(
                     crc32c: *crc32c,
                 },
             }),
-            HandleDetail::Overwrite { overwrite } => removals = Some(overwrite),
+            HandleDetail::Overwrite { overwrite } => listed = Some(overwrite),
+            HandleDetail::Watermark { watermark: w } => watermark = Some(watermark.map_or(*w, |low: i64| low.min(*w))),
         }
+    }
+    if files.is_empty() && listed.is_none() {
+        return announce(sink, scope, permit, &files, watermark);
     }
     files.sort_by(|a, b| a.file.path.cmp(&b.file.path));
     let table = sink.table.as_ref();
-    let mut record = record_of(table, scope, permit, handles, &files, removals)?;
     let records = table.records_folder(permit.token.job, scope.operator);
+    let removals = removals(sink, scope, permit, &records, listed.unwrap_or_default(), &files)?;
+    let mut record = record_of(table, scope, permit, handles, &files, &removals)?;
+    if !table.partition_columns.is_empty() {
+        record.replaceable = listed.unwrap_or_default().to_vec();
+    }
     let record_path = records.join(format!("{}.json", permit.epoch));
     if is_recorded(table, &record_path, &record)? {
         // The writer of the record may have died before its folder was synced, or before step 6.
         folder::sync_up_to(&table.env, &records, &table.root)?;
     } else {
         folder::create_root(&table.env, &table.root)?;
-        if let Some(removals) = removals {
-            overwrite::remove(&table.env, &table.root, removals)?;
-        }
+        overwrite::remove(&table.env, &table.root, &removals)?;
         if publish(table, &files, &record_path, &record)? == Published::Now {
             record.previous = previous_epoch(sink, scope, permit)?;
             write_record(table, permit, &records, &record_path, &mut record)?;
         }
     }
-    announce(table, &files)?;
+    announce(sink, scope, permit, &files, watermark)?;
     let mut recorded = sink.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let newest = recorded.entry((permit.token.job, scope.operator)).or_insert(permit.epoch);
     *newest = (*newest).max(permit.epoch);
     Ok(())
+}
+
+/// The old files that go with this epoch: all that are listed, or of a partitioned table those of the
+/// partitions it is the first to write to.
+fn removals(
+    sink: &FileSink,
+    scope: CommitScope,
+    permit: &CommitPermit,
+    records: &Path,
+    listed: &[Removal],
+    files: &[Publication<'_>],
+) -> Result<Vec<Removal>> {
+    let table = sink.table.as_ref();
+    if !table.overwrite || table.partition_columns.is_empty() {
+        return Ok(listed.to_vec());
+    }
+    let mut all = sink.overwritten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let overwritten = match all.entry((permit.token.job, scope.operator)) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(Overwritten::load(&table.env, records)?),
+    };
+    overwritten.add(permit.epoch, listed, files.iter().map(|publication| publication.file.path.as_str()));
+    Ok(overwritten.removals(permit.epoch))
 }
 
 fn detail_of(handle: &PreparedHandle) -> Result<HandleDetail> {
@@ -106,7 +139,7 @@ fn record_of(
     permit: &CommitPermit,
     handles: &[PreparedHandle],
     files: &[Publication<'_>],
-    removals: Option<&[Removal]>,
+    removals: &[Removal],
 ) -> Result<CommitRecord> {
     // The generation that staged the files, not the one that commits: whoever writes the record, it is the same.
     let generation = handles
@@ -126,7 +159,8 @@ fn record_of(
         columns: table.columns.as_ref().clone(),
         partitioned_by: table.partition_names.clone(),
         files: files.iter().map(|publication| publication.file.clone()).collect(),
-        removed: removals.unwrap_or_default().iter().map(|removal| removal.path.clone()).collect(),
+        removed: removals.iter().map(|removal| removal.path.clone()).collect(),
+        replaceable: Vec::new(),
         record_crc32c: 0,
     })
 }
@@ -279,22 +313,28 @@ fn write_record(
     folder::sync_up_to(env, records, &table.root)
 }
 
-/// Puts the success file into each partition that this epoch wrote to.
-fn announce(table: &FileTable, files: &[Publication<'_>]) -> Result<()> {
-    let Some(name) = &table.options.success_file else { return Ok(()) };
-    let folders: BTreeSet<&str> =
-        files.iter().filter_map(|p| p.file.path.rsplit_once('/')).map(|(folder, _)| folder).collect();
-    for partition in folders {
-        let partition = inside(&table.root, partition)?;
-        let path = partition.join(name);
-        match table.env.disk.open(&path, OpenMode::OpenOrCreate) {
-            Ok(_) => folder::sync(&table.env, &partition)?,
-            // A reader moved the whole partition on after the record named its files.
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io(format!("create {}", path.display()), &e)),
+/// Puts the success file into partitions that are due, after the record that names their files.
+fn announce(
+    sink: &FileSink,
+    scope: CommitScope,
+    permit: &CommitPermit,
+    files: &[Publication<'_>],
+    watermark: Option<i64>,
+) -> Result<()> {
+    let table = sink.table.as_ref();
+    let Some(commit) = &table.options.partition_commit else { return Ok(()) };
+    let mut all = sink.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let pending = match all.entry((permit.token.job, scope.operator)) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let records = table.records_folder(permit.token.job, scope.operator);
+            new.insert(Pending::load(table, commit, &records)?)
         }
+    };
+    for publication in files {
+        pending.add(table, commit, &publication.file.path, table.env.clock.now_ms())?;
     }
-    Ok(())
+    pending.announce(table, commit, watermark)
 }
 
 /// A path inside `root` from segments that cannot leave it: handles come from a manifest, and a manifest

@@ -15,11 +15,14 @@
 //! removal of anything but staged names of lower generations (P6) or the fixed list of an
 //! `INSERT OVERWRITE`. Tests: `tests.rs` here (every crash point), `crate::suite::sink`.
 
+mod announce;
 mod commit;
 mod folder;
 mod options;
 mod overwrite;
 mod partition;
+#[cfg(test)]
+mod partition_tests;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -44,6 +47,7 @@ use crate::encode::EncodeSpec;
 
 pub(crate) use commit::record_epoch;
 pub use options::{SINK_OPTIONS, SinkOptions};
+pub use overwrite::Removal;
 pub(crate) use partition::parse_folder;
 
 /// Hidden folder of staged files, inside the target folder so that publishing stays within one file system.
@@ -56,6 +60,10 @@ pub struct FileSink {
     table: Arc<FileTable>,
     /// The newest epoch this sink has recorded, so that a commit need not list all records.
     recorded: Mutex<BTreeMap<(JobId, OperatorId), Epoch>>,
+    /// Partitions to be announced.
+    pending: Mutex<BTreeMap<(JobId, OperatorId), announce::Pending>>,
+    /// Partitions whose old files are gone.
+    overwritten: Mutex<BTreeMap<(JobId, OperatorId), overwrite::Overwritten>>,
 }
 
 /// The checked table, shared by the sink and its writers.
@@ -90,6 +98,10 @@ pub(crate) enum HandleDetail {
         /// The files that `INSERT OVERWRITE` takes away, fixed before the first epoch was claimed (P10).
         overwrite: Vec<overwrite::Removal>,
     },
+    Watermark {
+        /// How far event time has come in one subtask, ms: what partitions wait for.
+        watermark: i64,
+    },
 }
 
 impl FileSink {
@@ -99,7 +111,12 @@ impl FileSink {
     /// The codes of [`check`].
     pub fn open(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Arc<Self>> {
         let table = Arc::new(FileTable::of(env, base, table, overwrite)?);
-        Ok(Arc::new(Self { table, recorded: Mutex::default() }))
+        Ok(Arc::new(Self {
+            table,
+            recorded: Mutex::default(),
+            pending: Mutex::default(),
+            overwritten: Mutex::default(),
+        }))
     }
 }
 
@@ -118,14 +135,6 @@ impl FileTable {
     /// supported yet.
     pub(crate) fn of(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Self> {
         let (options, spec, partition_columns) = check(table)?;
-        if overwrite && !partition_columns.is_empty() {
-            return Err(Error::new(
-                Code::SqlUnsupported,
-                "INSERT OVERWRITE of a partitioned table is not supported yet",
-            )
-            .at(Place::Named(table.name.clone()))
-            .hint("insert into a new folder, or drop PARTITIONED BY"));
-        }
         Ok(Self {
             env,
             root: base.join(folder::local_path(&options.path)?),

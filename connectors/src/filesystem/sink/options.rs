@@ -22,19 +22,20 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         "sink.parallelism",
         OptionKind::Integer { min: 1, max: 256 },
         None,
-        "Subtasks that write. Without it, as many as the job has.",
+        "Subtasks that write, at most. Without it, as many as the job has.",
     ),
     option(
         "sink.partition-commit.trigger",
         OptionKind::Choice(&["process-time", "partition-time"]),
         Some("process-time"),
-        "When a partition is announced. Only `process-time` is supported: after each epoch that wrote to it.",
+        "What `sink.partition-commit.delay` counts from: the partition's first commit, or its own time against the \
+         watermark.",
     ),
     option(
         "sink.partition-commit.delay",
         OptionKind::Duration,
         Some("0 s"),
-        "How long to wait before a partition is announced. Only `0 s` is supported.",
+        "How long to wait before a partition is announced.",
     ),
     option(
         "sink.partition-commit.policy.kind",
@@ -48,6 +49,18 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         Some("_SUCCESS"),
         "Name of that file; it must begin with `_` or `.`, so that no reader takes it for data.",
     ),
+    option(
+        "partition.time-extractor.kind",
+        OptionKind::Choice(&["default"]),
+        Some("default"),
+        "How the time of a partition is found: from its values.",
+    ),
+    option(
+        "partition.time-extractor.timestamp-pattern",
+        OptionKind::Text,
+        None,
+        "How its values make a time, such as `$day $hour:00:00`. Without it the first value is the time.",
+    ),
 ];
 
 /// Typed options of one file sink.
@@ -56,8 +69,25 @@ pub struct SinkOptions {
     /// As written.
     pub path: String,
     pub file_bytes: u64,
-    /// File that announces a partition after a commit, if asked for.
-    pub success_file: Option<String>,
+    /// How partitions are announced, if asked for.
+    pub partition_commit: Option<PartitionCommit>,
+}
+
+/// When and how a partition is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionCommit {
+    pub success_file: String,
+    pub trigger: Trigger,
+    pub delay_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    ProcessTime,
+    /// `pattern` makes a time of the partition's values; without one the first value is it.
+    PartitionTime {
+        pattern: Option<String>,
+    },
 }
 
 /// `sink.rolling-policy.file-size` when nothing is said: Flink's default, and a good size for readers.
@@ -80,35 +110,53 @@ impl SinkOptions {
                 bad_option("sink.rolling-policy.file-size", text, "a size such as `128MB`").at(place())
             })?,
         };
-        Ok(Self { path: path.to_owned(), file_bytes, success_file: success_file(table).map_err(|e| e.or_at(place))? })
+        let partition_commit = partition_commit(table).map_err(|e| e.or_at(place))?;
+        Ok(Self { path: path.to_owned(), file_bytes, partition_commit })
     }
 }
 
-/// Partitions are announced after the commit of each epoch that wrote to them. Announcing by watermark or
-/// after a delay needs a timer that survives a restart, so it is refused rather than done by halves.
-fn success_file(table: &TableDescriptor) -> Result<Option<String>> {
-    let unsupported = |key: &str, value: &str, only: &str| {
-        Error::new(Code::SqlUnsupported, format!("`{key}` = `{value}` is not supported yet"))
-            .hint(format!("only `{only}` is"))
+fn partition_commit(table: &TableDescriptor) -> Result<Option<PartitionCommit>> {
+    const DELAY: &str = "sink.partition-commit.delay";
+    let delay_ms = match table.option(DELAY) {
+        None => 0,
+        Some(text) => parse_duration_ms(text)
+            .and_then(|ms| i64::try_from(ms).ok())
+            .ok_or_else(|| bad_option(DELAY, text, "a duration such as `1 h`"))?,
     };
     const TRIGGER: &str = "sink.partition-commit.trigger";
-    if let Some(trigger) = table.option(TRIGGER)
-        && !trigger.eq_ignore_ascii_case("process-time")
-    {
-        return Err(unsupported(TRIGGER, trigger, "process-time"));
-    }
-    const DELAY: &str = "sink.partition-commit.delay";
-    if let Some(delay) = table.option(DELAY) {
-        match parse_duration_ms(delay) {
-            Some(0) => {}
-            Some(_) => return Err(unsupported(DELAY, delay, "0 s")),
-            None => return Err(bad_option(DELAY, delay, "a duration such as `1 h`")),
+    const PATTERN: &str = "partition.time-extractor.timestamp-pattern";
+    let pattern = table.option(PATTERN).map(str::to_owned);
+    let trigger = match table.option(TRIGGER) {
+        Some(text) if text.eq_ignore_ascii_case("partition-time") => Trigger::PartitionTime { pattern },
+        Some(text) if !text.eq_ignore_ascii_case("process-time") => {
+            return Err(bad_option(TRIGGER, text, "`process-time` or `partition-time`"));
         }
-    }
+        _ => match pattern {
+            Some(pattern) => {
+                return Err(bad_option(
+                    PATTERN,
+                    &pattern,
+                    "a value only with `sink.partition-commit.trigger` = `partition-time`",
+                ));
+            }
+            None => Trigger::ProcessTime,
+        },
+    };
     const KIND: &str = "sink.partition-commit.policy.kind";
-    let Some(kind) = table.option(KIND) else { return Ok(None) };
+    let Some(kind) = table.option(KIND) else {
+        if let Some(value) = table.option(TRIGGER).or_else(|| table.option(DELAY)) {
+            let key = if table.option(TRIGGER).is_some() { TRIGGER } else { DELAY };
+            return Err(bad_option(
+                key,
+                value,
+                "a value only with `sink.partition-commit.policy.kind` = `success-file`",
+            ));
+        }
+        return Ok(None);
+    };
     if !kind.eq_ignore_ascii_case("success-file") {
-        return Err(unsupported(KIND, kind, "success-file"));
+        return Err(Error::new(Code::SqlUnsupported, format!("`{KIND}` = `{kind}` is not supported yet"))
+            .hint("only `success-file` is"));
     }
     if table.partitioned_by.is_empty() {
         return Err(bad_option(KIND, kind, "a value only if the table is PARTITIONED BY some column"));
@@ -119,5 +167,5 @@ fn success_file(table: &TableDescriptor) -> Result<Option<String>> {
     if !is_hidden || name.contains(['/', '\\', '\0']) {
         return Err(bad_option(NAME, name, "a file name that begins with `_` or `.`"));
     }
-    Ok(Some(name.to_owned()))
+    Ok(Some(PartitionCommit { success_file: name.to_owned(), trigger, delay_ms }))
 }

@@ -1,22 +1,72 @@
 //! What `INSERT OVERWRITE` takes away: a list fixed before the first claim, never what is there later (P10).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use qanat_proto::error::{Error, Result};
-use qanat_proto::ids::JobId;
+use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::names::Origin;
 use qanat_storage::env::Env;
 use serde::{Deserialize, Serialize};
 
 use super::folder;
+use crate::filesystem::committed::read_record;
 
 /// One file that stood in the folder when the job began. It is removed only if it is still the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Removal {
+pub struct Removal {
     /// Relative to the table's folder, with `/` between segments.
-    pub(crate) path: String,
-    pub(crate) bytes: u64,
-    pub(crate) modified_ms: i64,
+    pub path: String,
+    pub bytes: u64,
+    pub modified_ms: i64,
+}
+
+/// What an overwrite of a partitioned table has done so far: a partition's old files go with the first
+/// epoch that writes to it.
+#[derive(Debug, Default)]
+pub(super) struct Overwritten {
+    /// The files that stood in the folder when the job began.
+    listed: Vec<Removal>,
+    /// The first epoch that wrote to a partition.
+    first: BTreeMap<String, Epoch>,
+}
+
+impl Overwritten {
+    /// From the records of earlier epochs.
+    pub(super) fn load(env: &Env, records: &Path) -> Result<Self> {
+        let mut overwritten = Self::default();
+        let entries = match env.disk.list(records) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(overwritten),
+            Err(e) => return Err(Error::io(format!("list {}", records.display()), &e)),
+        };
+        for entry in entries.iter().filter(|entry| super::commit::record_epoch(&entry.path).is_some()) {
+            let Some(record) = read_record(env.disk.as_ref(), &entry.path)? else { continue };
+            overwritten.add(record.epoch, &record.replaceable, record.files.iter().map(|file| file.path.as_str()));
+        }
+        Ok(overwritten)
+    }
+
+    /// Notes what an epoch brings.
+    pub(super) fn add<'f>(&mut self, epoch: Epoch, listed: &[Removal], files: impl Iterator<Item = &'f str>) {
+        if !listed.is_empty() {
+            self.listed = listed.to_vec();
+        }
+        for file in files {
+            let first = self.first.entry(partition_of(file).to_owned()).or_insert(epoch);
+            *first = (*first).min(epoch);
+        }
+    }
+
+    /// The listed files of the partitions that `epoch` is the first to write to.
+    pub(super) fn removals(&self, epoch: Epoch) -> Vec<Removal> {
+        let goes = |removal: &&Removal| self.first.get(partition_of(&removal.path)) == Some(&epoch);
+        self.listed.iter().filter(goes).cloned().collect()
+    }
+}
+
+fn partition_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(partition, _)| partition)
 }
 
 /// The data files of a folder and of the folders in it, those of `job` itself excepted.

@@ -25,19 +25,19 @@ use crate::filesystem::audit::{Fault, audit};
 use crate::filesystem::committed::{committed_files, records};
 use crate::filesystem::reread::read_rows;
 
-const ROOT: &str = "/lake/out";
+pub(super) const ROOT: &str = "/lake/out";
 const JOB: JobId = JobId(0xabcd);
-const SCOPE: CommitScope = CommitScope { operator: OperatorId(7), channel: SinkChannel::Table };
+pub(super) const SCOPE: CommitScope = CommitScope { operator: OperatorId(7), channel: SinkChannel::Table };
 
-fn token(generation: u64) -> Token {
+pub(super) fn token(generation: u64) -> Token {
     Token { job: JOB, generation: Generation(generation) }
 }
 
-fn subtask(index: u32) -> SubtaskId {
+pub(super) fn subtask(index: u32) -> SubtaskId {
     SubtaskId { operator: SCOPE.operator, index }
 }
 
-fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("carrier", DataType::Utf8, true),
@@ -46,7 +46,7 @@ fn schema() -> SchemaRef {
 }
 
 /// Rows `from..to`, with carriers AA, B/B, an empty text and null in turn.
-fn rows(from: i64, to: i64) -> RecordBatch {
+pub(super) fn rows(from: i64, to: i64) -> RecordBatch {
     let carriers = [Some("AA"), Some("B/B"), Some(""), None];
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(from..to)),
@@ -56,7 +56,7 @@ fn rows(from: i64, to: i64) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).expect("a batch")
 }
 
-fn table(options: &[(&str, &str)], partitioned_by: &[&str]) -> TableDescriptor {
+pub(super) fn table(options: &[(&str, &str)], partitioned_by: &[&str]) -> TableDescriptor {
     let mut all = BTreeMap::from([
         ("connector".to_owned(), "filesystem".to_owned()),
         ("path".to_owned(), ROOT.to_owned()),
@@ -74,7 +74,7 @@ fn table(options: &[(&str, &str)], partitioned_by: &[&str]) -> TableDescriptor {
     }
 }
 
-fn open(env: &Env, table: &TableDescriptor, overwrite: bool) -> Arc<FileSink> {
+pub(super) fn open(env: &Env, table: &TableDescriptor, overwrite: bool) -> Arc<FileSink> {
     FileSink::open(env.clone(), Path::new("/"), table, overwrite).expect("a sink")
 }
 
@@ -87,12 +87,17 @@ fn permit(generation: u64, epoch: u64, handles: &[PreparedHandle]) -> CommitPerm
     }
 }
 
-fn commit(sink: &FileSink, generation: u64, epoch: u64, handles: &[PreparedHandle]) -> qanat_proto::error::Result<()> {
+pub(super) fn commit(
+    sink: &FileSink,
+    generation: u64,
+    epoch: u64,
+    handles: &[PreparedHandle],
+) -> qanat_proto::error::Result<()> {
     sink.commit(SCOPE, &permit(generation, epoch, handles), handles)
 }
 
 /// What a plain reader of the folder sees: the data files and their rows, by the ids in the first column.
-fn visible(disk: &dyn Disk) -> Vec<PathBuf> {
+pub(super) fn visible(disk: &dyn Disk) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(ROOT)];
     while let Some(folder) = folders.pop() {
@@ -137,7 +142,7 @@ fn sum_of(batches: &[RecordBatch]) -> RowSum {
     sum
 }
 
-fn clean_audit(disk: &dyn Disk) {
+pub(super) fn clean_audit(disk: &dyn Disk) {
     let found = audit(disk, Path::new(ROOT), JOB).expect("an audit");
     assert!(found.findings.is_empty(), "{:#?}", found.findings);
 }
@@ -267,7 +272,11 @@ fn many_partitions_stay_within_the_limit_of_open_files() {
 }
 
 /// The whole life of two epochs: what every crash test runs.
-fn two_epochs(env: &Env, table: &TableDescriptor, mut acknowledge: impl FnMut(u64)) -> Vec<Vec<PreparedHandle>> {
+pub(super) fn two_epochs(
+    env: &Env,
+    table: &TableDescriptor,
+    mut acknowledge: impl FnMut(u64),
+) -> Vec<Vec<PreparedHandle>> {
     let sink = open(env, table, false);
     let mut all = Vec::new();
     for epoch in 1..=2 {
@@ -686,8 +695,10 @@ fn partitions_are_announced_after_their_files() {
         all.extend_from_slice(options);
         super::check(&self::table(&all, partitioned_by)).expect_err("refused").code()
     };
-    assert_eq!(refused(&[("sink.partition-commit.trigger", "partition-time")], &["carrier"]), Code::SqlUnsupported);
-    assert_eq!(refused(&[("sink.partition-commit.delay", "1 h")], &["carrier"]), Code::SqlUnsupported);
+    assert_eq!(refused(&[("sink.partition-commit.trigger", "sometimes")], &["carrier"]), Code::BadOption);
+    assert_eq!(refused(&[("sink.partition-commit.delay", "soon")], &["carrier"]), Code::BadOption);
+    assert_eq!(refused(&[("sink.partition-commit.policy.kind", "metastore")], &["carrier"]), Code::SqlUnsupported);
+    assert_eq!(refused(&[("partition.time-extractor.timestamp-pattern", "$day")], &["carrier"]), Code::BadOption);
     assert_eq!(refused(&[("sink.partition-commit.success-file.name", "done")], &["carrier"]), Code::BadOption);
     assert_eq!(refused(&[], &[]), Code::BadOption);
 }

@@ -14,6 +14,7 @@ use qanat_proto::names::Origin;
 use qanat_proto::receipt::RowSum;
 use qanat_storage::env::{File, OpenMode};
 
+use super::options::PartitionCommit;
 use super::overwrite::Removal;
 use super::staged::StagedFile;
 use super::{FileTable, HandleDetail, folder, partition};
@@ -38,6 +39,8 @@ pub(super) struct FileWriter {
     sealed: Vec<PreparedHandle>,
     /// What an overwrite takes away, until it is handed over with the first epoch.
     removals: Option<Vec<Removal>>,
+    /// How far event time has come, ms.
+    watermark: i64,
     hasher: RowHasher,
     clock: u64,
     /// A failed write or sync leaves unknown bytes: nothing more is prepared (S15).
@@ -65,6 +68,7 @@ impl FileWriter {
             open: BTreeMap::new(),
             sealed: Vec::new(),
             removals,
+            watermark: i64::MIN,
             hasher: RowHasher::default(),
             clock: 0,
             is_poisoned: false,
@@ -89,6 +93,9 @@ impl FileWriter {
                 if let Some(oldest) = oldest {
                     self.seal(&oldest)?;
                 }
+            }
+            if let Some(commit) = &self.table.options.partition_commit {
+                commit.time_of(&group.folder)?;
             }
             let file = self.create(epoch)?;
             self.open.insert(group.folder.clone(), file);
@@ -177,6 +184,20 @@ impl FileWriter {
         }))
     }
 
+    /// Where partitions wait for a time, every epoch brings news of it, with rows or without.
+    fn watermark_handle(&mut self, epoch: Epoch) -> Result<Option<PreparedHandle>> {
+        if !self.table.options.partition_commit.as_ref().is_some_and(PartitionCommit::waits) {
+            return Ok(None);
+        }
+        Ok(Some(PreparedHandle {
+            subtask: self.subtask,
+            channel: SinkChannel::Table,
+            name: self.next_object(epoch),
+            sum: RowSum::default(),
+            detail: detail_json(&HandleDetail::Watermark { watermark: self.watermark })?,
+        }))
+    }
+
     fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.is_poisoned {
             return Err(Error::new(Code::Io, "this writer failed before and takes no more rows")
@@ -218,6 +239,7 @@ impl FileWriter {
             folder::sync(&self.table.env, &self.table.staged_folder())?;
         }
         handles.extend(self.overwrite_handle(epoch)?);
+        handles.extend(self.watermark_handle(epoch)?);
         Ok(handles)
     }
 }
@@ -232,6 +254,10 @@ impl SinkWriter for FileWriter {
             return Ok(());
         }
         self.guarded(|writer| writer.try_write(epoch, rows))
+    }
+
+    fn watermark(&mut self, watermark_ms: i64) {
+        self.watermark = self.watermark.max(watermark_ms);
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Vec<PreparedHandle>> {
