@@ -16,6 +16,7 @@ pub mod nexmark;
 pub mod print;
 pub mod side;
 pub mod stdin;
+pub mod values;
 
 #[cfg(test)]
 mod suite;

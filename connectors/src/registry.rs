@@ -46,6 +46,9 @@ static CONNECTORS: &[&dyn Connector] = &[
     &crate::stdin::Stdin,
 ];
 
+/// Connectors that no script can name.
+static HIDDEN: &[&dyn Connector] = &[&crate::values::Values];
+
 /// The connectors as the planner sees them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Catalog;
@@ -103,7 +106,7 @@ impl Opener for Registry {
 /// The connector of a table, if it has the role.
 fn find(table: &TableDescriptor, role: Role) -> Result<&'static dyn Connector> {
     let named = |d: &ConnectorDescriptor| d.name == table.connector || d.aliases.contains(&table.connector.as_str());
-    let Some(connector) = CONNECTORS.iter().copied().find(|c| named(&c.descriptor())) else {
+    let Some(connector) = CONNECTORS.iter().chain(HIDDEN).copied().find(|c| named(&c.descriptor())) else {
         let descriptors: Vec<_> = CONNECTORS.iter().map(|c| c.descriptor()).collect();
         let names: Vec<&str> =
             descriptors.iter().flat_map(|d| std::iter::once(d.name).chain(d.aliases.iter().copied())).collect();

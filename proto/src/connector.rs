@@ -75,6 +75,11 @@ impl MetadataKind {
     }
 }
 
+/// The connector of VALUES lists, which the planner alone makes tables of: it is listed nowhere.
+pub const VALUES_CONNECTOR: &str = "values";
+/// Its option: the rows as an Arrow IPC stream in base64.
+pub const VALUES_ROWS: &str = "rows";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Source,

@@ -9,7 +9,7 @@ use datafusion_common::Result;
 use datafusion_expr::type_coercion::binary::{comparison_coercion, type_union_resolution};
 use datafusion_expr::{Expr, ScalarUDF};
 
-use super::define::{Args, Function, Kind, wrong};
+use super::define::{Args, Function, Kind, build_text, text_type, wrong};
 use crate::types::sql_name;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
@@ -25,9 +25,18 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
             .coerce(common_types)
             .rewrite(lazy_coalesce)
             .build(),
+        Function::new("typeof", &[Any], text_type, type_name).build(),
         Function::new("greatest", &[Any], first, |args| extreme(args, true)).variadic().coerce(common_types).build(),
         Function::new("least", &[Any], first, |args| extreme(args, false)).variadic().coerce(common_types).build(),
     ]
+}
+
+fn type_name(args: &Args) -> Result<ArrayRef> {
+    let name = sql_name(args.raw(0)?.0.data_type());
+    build_text(args.rows, |_, out| {
+        out.push_str(&name);
+        Ok(Some(()))
+    })
 }
 
 /// All arguments as their common type.

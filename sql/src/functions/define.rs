@@ -8,7 +8,9 @@ use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayAccessor, ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayAccessor, ArrayRef, BinaryArray, BinaryBuilder, Float64Array, Int64Array, StringArray, StringBuilder,
+};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
@@ -337,6 +339,14 @@ pub(super) fn build_slices<'a>(
     mut value: impl FnMut(usize) -> Result<Option<&'a str>>,
 ) -> Result<ArrayRef> {
     let mut builder = StringBuilder::with_capacity(rows, rows * 16);
+    for row in 0..rows {
+        builder.append_option(value(row)?);
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+pub(super) fn build_bytes(rows: usize, mut value: impl FnMut(usize) -> Result<Option<Vec<u8>>>) -> Result<ArrayRef> {
+    let mut builder = BinaryBuilder::with_capacity(rows, rows * 16);
     for row in 0..rows {
         builder.append_option(value(row)?);
     }

@@ -8,11 +8,11 @@ use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type};
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 
-use super::define::{Args, Function, Kind, build_text, double_type, text_type, wrong};
+use super::define::{Args, Function, Kind, build_bytes, build_text, double_type, text_type, wrong};
 use crate::types::sql_name;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    use Kind::{Any, Double, Integer};
+    use Kind::{Any, Double, Integer, Text};
     let first = |types: &[DataType]| types.first().cloned().map_or_else(|| wrong("an argument is missing"), Ok);
     vec![
         Function::new("mod", &[Any, Any], first, modulo).coerce(modulo_types).build(),
@@ -28,6 +28,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         })
         .build(),
         Function::new("bin", &[Integer], text_type, bin).build(),
+        Function::new("unhex", &[Text], |_| Ok(DataType::Binary), unhex).build(),
         Function::new("hex", &[Any], text_type, hex).coerce(hex_types).build(),
     ]
 }
@@ -142,6 +143,20 @@ fn bin(args: &Args) -> Result<ArrayRef> {
     use std::fmt::Write;
     let values = args.integer(0)?;
     build_text(args.rows, |row, out| Ok(values.get(row).and_then(|value| write!(out, "{value:b}").ok())))
+}
+
+/// The bytes that hexadecimal digits write; NULL for another text.
+fn unhex(args: &Args) -> Result<ArrayRef> {
+    let texts = args.text(0)?;
+    build_bytes(args.rows, |row| Ok(texts.get(row).and_then(from_hex)))
+}
+
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let padded = if text.len().is_multiple_of(2) { text.to_owned() } else { format!("0{text}") };
+    if !padded.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..padded.len()).step_by(2).map(|at| u8::from_str_radix(padded.get(at..at + 2)?, 16).ok()).collect()
 }
 
 fn hex_types(types: &[DataType]) -> Result<Vec<DataType>> {

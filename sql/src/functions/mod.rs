@@ -21,6 +21,7 @@ mod conditional;
 mod define;
 mod hash;
 mod json;
+mod json_access;
 mod math;
 mod pattern;
 mod text;
@@ -89,6 +90,7 @@ impl Functions {
             pattern::functions(),
             url::functions(),
             json::functions(),
+            json_access::functions(),
             math::functions(),
             hash::functions(),
             conditional::functions(),
@@ -189,6 +191,8 @@ impl Functions {
 const REFUSED: &[(&str, &str)] = &[
     ("current_watermark", "late rows are judged by window operators and kept in the late table"),
     ("collect", "use ARRAY_AGG"),
+    ("json_objectagg", "collect keys and values with ARRAY_AGG"),
+    ("json_arrayagg", "use ARRAY_AGG, or '[' || LISTAGG(JSON_STRING(x), ',') || ']'"),
     ("tumble_start", "use TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), …)) in FROM and its column window_start"),
     ("tumble_end", "use TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), …)) in FROM and its column window_end"),
     ("tumble_rowtime", "use TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), …)) in FROM and its column window_time"),

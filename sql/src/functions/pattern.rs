@@ -1,8 +1,10 @@
 //! Patterns: Java's date patterns, and regular expressions with Java's replacement texts.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
+use arrow::datatypes::{DataType, Field};
 use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
@@ -285,6 +287,7 @@ fn take_name<'a>(names: &[&str], count: usize, text: &'a str) -> Option<(u32, &'
 pub(super) fn functions() -> Vec<ScalarUDF> {
     use Kind::{Integer, Text};
     vec![
+        Function::new("regexp_extract_all", &[Text, Text, Integer], texts_type, regexp_extract_all).required(2).build(),
         Function::new("regexp_extract", &[Text, Text, Integer], text_type, regexp_extract).required(2).build(),
         Function::new("regexp_replace", &[Text, Text, Text], text_type, regexp_replace).build(),
         Function::new("regexp", &[Text, Text], boolean_type, regexp).alias("rlike").build(),
@@ -312,6 +315,10 @@ impl RegexCache {
     }
 }
 
+fn texts_type(_: &[DataType]) -> Result<DataType> {
+    Ok(crate::types::list_of(DataType::Utf8))
+}
+
 /// The group of the first match; NULL without a match or group. Group 0 is the whole match.
 fn regexp_extract(args: &Args) -> Result<ArrayRef> {
     let (texts, patterns) = (args.text(0)?, args.text(1)?);
@@ -332,6 +339,31 @@ fn regexp_extract(args: &Args) -> Result<ArrayRef> {
         }
         Ok(regex.captures(text).and_then(|captures| captures.get(group)).map(|found| found.as_str()))
     })
+}
+
+/// The group (the first if none is named) of every match; NULL for a group that there is not.
+fn regexp_extract_all(args: &Args) -> Result<ArrayRef> {
+    let (texts, patterns) = (args.text(0)?, args.text(1)?);
+    let groups = if args.len() > 2 { Some(args.integer(2)?) } else { None };
+    let mut cache = RegexCache::default();
+    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, true));
+    for row in 0..args.rows {
+        let group = groups.as_ref().map_or(Some(1), |groups| groups.get(row));
+        let (Some(text), Some(pattern), Some(group)) = (texts.get(row), patterns.get(row), group) else {
+            lists.append(false);
+            continue;
+        };
+        let regex = cache.get(pattern)?;
+        let Some(group) = usize::try_from(group).ok().filter(|group| *group < regex.captures_len()) else {
+            lists.append(false);
+            continue;
+        };
+        for captures in regex.captures_iter(text) {
+            lists.values().append_option(captures.get(group).map(|found| found.as_str()));
+        }
+        lists.append(true);
+    }
+    Ok(Arc::new(lists.finish()))
 }
 
 /// Replaces all matches; `$1` and `${name}` are groups, `\` quotes, as in Java.

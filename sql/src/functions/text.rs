@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListBuilder, MapBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 
 use super::define::{
-    Args, Function, Kind, bigint_type, boolean_type, build_booleans, build_numbers, build_slices, build_text, failed,
-    integer_type, text_type, wrong,
+    Args, Function, Kind, bigint_type, boolean_type, build_booleans, build_bytes, build_numbers, build_slices,
+    build_text, failed, integer_type, text_type, wrong,
 };
 use crate::types::{list_of, map_of};
 
@@ -42,6 +44,8 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         Function::new("chr", &[Integer], text_type, chr).build(),
         Function::new("to_base64", &[Bytes], text_type, to_base64).build(),
         Function::new("from_base64", &[Text], text_type, from_base64).build(),
+        Function::new("encode", &[Any, Text], encoded_type, encode).coerce(coded_types).build(),
+        Function::new("decode", &[Any, Text], encoded_type, decode).coerce(coded_types).build(),
         Function::new("count_char", &[Text, Text], bigint_type, count_char).build(),
     ]
 }
@@ -377,21 +381,9 @@ fn chr(args: &Args) -> Result<ArrayRef> {
     })
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 fn to_base64(args: &Args) -> Result<ArrayRef> {
     let values = args.bytes(0)?;
-    build_text(args.rows, |row, out| {
-        let Some(bytes) = values.get(row) else { return Ok(None) };
-        for chunk in bytes.chunks(3) {
-            let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-            for index in 0..4 {
-                let digit = BASE64.get((word >> (18 - 6 * index) & 63) as usize).copied().unwrap_or(b'=');
-                out.push(if index <= chunk.len() { char::from(digit) } else { '=' });
-            }
-        }
-        Ok(Some(()))
-    })
+    build_text(args.rows, |row, out| Ok(values.get(row).map(|bytes| STANDARD.encode_string(bytes, out))))
 }
 
 /// NULL if the text is not base64, or what it holds is no text.
@@ -420,6 +412,94 @@ fn from_base64(args: &Args) -> Result<ArrayRef> {
         }
         Ok(std::str::from_utf8(&bytes).ok().map(|text| out.push_str(text)))
     })
+}
+
+/// `ENCODE(text, charset)` gives BYTES and `DECODE(bytes, charset)` a text, as in Flink; with the types the
+/// other way round they are Postgres': `encode(bytes, 'hex')`, `decode(text, 'base64')`.
+fn coded_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    match types.first() {
+        Some(DataType::Binary | DataType::LargeBinary | DataType::BinaryView) => {
+            Ok(vec![DataType::Binary, DataType::Utf8])
+        }
+        Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null) => {
+            Ok(vec![DataType::Utf8, DataType::Utf8])
+        }
+        _ => wrong("ENCODE takes a text and a charset, DECODE takes BYTES and a charset"),
+    }
+}
+
+fn encoded_type(types: &[DataType]) -> Result<DataType> {
+    Ok(if types.first() == Some(&DataType::Binary) { DataType::Utf8 } else { DataType::Binary })
+}
+
+fn encode(args: &Args) -> Result<ArrayRef> {
+    let codes = args.text(1)?;
+    if *args.raw(0)?.0.data_type() == DataType::Binary {
+        let values = args.bytes(0)?;
+        return build_text(args.rows, |row, out| {
+            let (Some(bytes), Some(code)) = (values.get(row), codes.get(row)) else { return Ok(None) };
+            match code.to_ascii_lowercase().as_str() {
+                "base64" => STANDARD.encode_string(bytes, out),
+                "hex" => bytes.iter().for_each(|byte| out.push_str(&format!("{byte:02x}"))),
+                _ => return failed(format!("ENCODE of BYTES takes 'hex' or 'base64', not `{code}`")),
+            }
+            Ok(Some(()))
+        });
+    }
+    let texts = args.text(0)?;
+    build_bytes(args.rows, |row| {
+        let (Some(text), Some(code)) = (texts.get(row), codes.get(row)) else { return Ok(None) };
+        let wide = |pair: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(pair).collect::<Vec<u8>>();
+        Ok(Some(match code.to_ascii_uppercase().as_str() {
+            "UTF-8" => text.as_bytes().to_vec(),
+            "US-ASCII" => text.chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' }).collect(),
+            "ISO-8859-1" => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect(),
+            "UTF-16BE" => wide(u16::to_be_bytes),
+            "UTF-16LE" => wide(u16::to_le_bytes),
+            "UTF-16" => [vec![0xfe, 0xff], wide(u16::to_be_bytes)].concat(),
+            _ => return failed(unknown_charset(code)),
+        }))
+    })
+}
+
+fn decode(args: &Args) -> Result<ArrayRef> {
+    let codes = args.text(1)?;
+    if *args.raw(0)?.0.data_type() == DataType::Utf8 {
+        let texts = args.text(0)?;
+        return build_bytes(args.rows, |row| {
+            let (Some(text), Some(code)) = (texts.get(row), codes.get(row)) else { return Ok(None) };
+            Ok(match code.to_ascii_lowercase().as_str() {
+                "base64" => STANDARD.decode(text).ok(),
+                "hex" => super::math::from_hex(text),
+                _ => return failed(format!("DECODE of a text takes 'hex' or 'base64', not `{code}`")),
+            })
+        });
+    }
+    let values = args.bytes(0)?;
+    build_text(args.rows, |row, out| {
+        let (Some(bytes), Some(code)) = (values.get(row), codes.get(row)) else { return Ok(None) };
+        let wide = |bytes: &[u8], pair: fn([u8; 2]) -> u16| {
+            let units: Vec<u16> = bytes.chunks_exact(2).filter_map(|c| c.try_into().ok()).map(pair).collect();
+            String::from_utf16_lossy(&units)
+        };
+        match code.to_ascii_uppercase().as_str() {
+            "UTF-8" => out.push_str(&String::from_utf8_lossy(bytes)),
+            "US-ASCII" => out.extend(bytes.iter().map(|b| if b.is_ascii() { char::from(*b) } else { '\u{fffd}' })),
+            "ISO-8859-1" => out.extend(bytes.iter().map(|b| char::from(*b))),
+            "UTF-16LE" => out.push_str(&wide(bytes, u16::from_le_bytes)),
+            "UTF-16BE" => out.push_str(&wide(bytes, u16::from_be_bytes)),
+            "UTF-16" => match bytes {
+                [0xff, 0xfe, rest @ ..] => out.push_str(&wide(rest, u16::from_le_bytes)),
+                [0xfe, 0xff, rest @ ..] | rest => out.push_str(&wide(rest, u16::from_be_bytes)),
+            },
+            _ => return failed(unknown_charset(code)),
+        }
+        Ok(Some(()))
+    })
+}
+
+fn unknown_charset(code: &str) -> String {
+    format!("no charset `{code}`: there are US-ASCII, ISO-8859-1, UTF-8, UTF-16BE, UTF-16LE, UTF-16")
 }
 
 /// How often a character stands in a text: the benchmark's own function.

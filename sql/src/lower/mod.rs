@@ -14,7 +14,6 @@ mod relation;
 mod sink;
 mod source;
 mod unnest;
-mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,8 +101,6 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Extension(extension) => self.extension(extension, plan),
-            LogicalPlan::Values(list) => self.values(list),
-            LogicalPlan::EmptyRelation(empty) => self.empty(empty),
             LogicalPlan::Distinct(_) => Err(refuse::distinct(plan)),
             LogicalPlan::Sort(sort) => Err(refuse::order_by(sort)),
             LogicalPlan::Limit(_) => Err(refuse::limit(plan)),

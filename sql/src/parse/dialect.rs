@@ -10,7 +10,7 @@ use super::failure::carry;
 use super::{data_type, interval, json_call, window_call};
 use datafusion_sql::sqlparser::ast::{
     Array, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Value,
+    ObjectName, UnaryOperator, Value,
 };
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
@@ -121,6 +121,9 @@ impl Dialect for FlinkDialect {
     }
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(predicate) = is_json(parser, expr) {
+            return Some(predicate);
+        }
         if !parser.consume_token(&Token::DoubleColon) {
             return None;
         }
@@ -135,8 +138,31 @@ impl Dialect for FlinkDialect {
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         // Asked once after each operand: all up to here made sense.
         self.farthest.set(self.farthest.get().max(parser.index()));
-        None
+        // `j -> 'a' || 'x'` is the text behind the field, as in Postgres; sqlparser would look for a field `ax`.
+        matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow).then_some(Ok(JSON_ACCESS_PRECEDENCE))
     }
+}
+
+/// Above arithmetic and comparisons, below `::`.
+const JSON_ACCESS_PRECEDENCE: u8 = 45;
+
+/// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]` becomes `is_json(x, 'VALUE')`.
+fn is_json(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    let next = |index: usize| match &parser.peek_nth_token_ref(index).token {
+        Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let not = next(1) == "NOT";
+    if next(0) != "IS" || next(1 + usize::from(not)) != "JSON" {
+        return None;
+    }
+    let kind = next(2 + usize::from(not));
+    let kind = ["VALUE", "SCALAR", "ARRAY", "OBJECT"].into_iter().find(|known| *known == kind);
+    for _ in 0..2 + usize::from(not) + usize::from(kind.is_some()) {
+        parser.advance_token();
+    }
+    let call = call("is_json", vec![expr.clone(), text(kind.unwrap_or("VALUE"))]);
+    Some(Ok(if not { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call }))
 }
 
 fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
@@ -275,7 +301,7 @@ fn is_word(word: &Word, names: &[&str]) -> bool {
 }
 
 /// A call with plain arguments.
-pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
+pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
@@ -292,7 +318,7 @@ pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     })
 }
 
-pub(super) fn text(value: &str) -> Expr {
+pub(crate) fn text(value: &str) -> Expr {
     Expr::value(Value::SingleQuotedString(value.to_owned()))
 }
 

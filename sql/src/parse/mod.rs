@@ -19,6 +19,7 @@
 //! | `POSITION(a IN b)` | `position(a, b)` |
 //! | `OVERLAY(a PLACING b FROM 2 FOR 3)` | `overlay(a, b, 2, 3)` |
 //! | `MAP['a', 1, 'b', 2]` | `map(ARRAY['a', 'b'], ARRAY[1, 2])` |
+//! | `j IS NOT JSON OBJECT` | `NOT is_json(j, 'OBJECT')` |
 //! | `JSON_VALUE(j, '$.a' RETURNING INT)` | `CAST(json_value(j, '$.a', …) AS INT)` |
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ mod window_call;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dialect::{call, text};
 pub use interval::{IntervalValue, interval_of};
 pub use stack::on_deep_stack;
 pub use window_call::{WindowCall, WindowInput, WindowKind, window_call, window_factor};

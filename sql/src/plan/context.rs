@@ -21,6 +21,7 @@ use super::table::StreamTable;
 use super::view::View;
 use crate::catalog::{Catalog, Entry};
 use crate::functions;
+use crate::rules::casts;
 use crate::rules::literals::Literals;
 use crate::rules::names::name_apart;
 use crate::types::resolve_type;
@@ -134,7 +135,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::registry().scalar(name)
+        if name == casts::KEEP { Some(casts::keep()) } else { functions::registry().scalar(name) }
     }
 
     fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {

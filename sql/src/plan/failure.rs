@@ -61,9 +61,7 @@ fn schema_error(error: &SchemaError) -> Error {
             }
         }
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            Error::new(Code::SqlDuplicate, format!("column `{name}` stands twice")).hint(
-                "give one of them an alias; where two aggregates differ only by a cast, compute the cast in a subquery",
-            )
+            Error::new(Code::SqlDuplicate, format!("column `{name}` stands twice")).hint("give one of them an alias")
         }
     }
 }

@@ -9,6 +9,7 @@ mod relations;
 mod script;
 pub(crate) mod table;
 pub(crate) mod temporal;
+mod values;
 mod view;
 pub(crate) mod window_table;
 

@@ -33,6 +33,7 @@ use crate::rules;
 /// What a rule finds wrong with the query.
 pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto::Result<LogicalPlan> {
     let convert = |e: datafusion_common::DataFusionError| from_datafusion(&e);
+    let plan = rules::casts::unwrap(plan).map_err(convert)?;
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;

@@ -16,6 +16,7 @@ use qanat_proto::settings::{JobSettings, KEYS};
 use super::context::Context;
 use super::listing;
 use super::optimize::optimize;
+use super::values;
 use crate::catalog::{BoundTable, Catalog, Entry};
 use crate::lower::{Lowering, SinkTarget, print_table};
 use crate::parse::{ExplainTarget, Insert, Located, Statement, parse_script};
@@ -176,7 +177,7 @@ impl ScriptPlanner<'_> {
         let context = Context::new(&self.catalog, self.connectors);
         let plan = context.query(query)?;
         within_limits(&plan)?;
-        optimize(plan, context.config())
+        values::to_tables(optimize(plan, context.config())?, self.connectors)
     }
 
     fn insert(&self, insert: &Insert, located: &Located) -> Result<Query> {

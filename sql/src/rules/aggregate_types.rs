@@ -120,10 +120,18 @@ fn named(function: &AggregateFunction, name: &str) -> Option<Expr> {
     Some(Expr::AggregateFunction(AggregateFunction { func, params }))
 }
 
-/// Adds a call once; returns its column.
+/// Adds a call once; returns its column. Calls that differ by casts alone have one name to DataFusion:
+/// every later one gets another.
 fn add(calls: &mut Vec<Expr>, call: Expr) -> Column {
-    let column = Column::new_unqualified(call.schema_name().to_string());
-    if !calls.contains(&call) {
+    let named = |call: &Expr| Column::new_unqualified(call.schema_name().to_string());
+    if let Some(known) = calls.iter().find(|known| unaliased(known).0 == &call) {
+        return named(known);
+    }
+    let mut column = named(&call);
+    if calls.iter().any(|other| named(other) == column) {
+        column.name = format!("{} #{}", column.name, calls.len());
+        calls.push(call.alias(&column.name));
+    } else {
         calls.push(call);
     }
     column

@@ -1,3 +1,6 @@
+//! Operators that DataFusion plans otherwise, or not at all.
+//!
+//! `j -> 'key'` and `j ->> 'key'` are calls of [`json_access`](crate::functions).
 //! An integer literal is INT to Flink and BIGINT to DataFusion: `a + 1` of an INT column stays INT.
 //!
 //! Applied while expressions are made, so that names derived from them agree everywhere.
@@ -13,6 +16,14 @@ pub(crate) struct Literals;
 
 impl ExprPlanner for Literals {
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let access = match expr.op {
+            BinaryOperator::Arrow => Some("json_get"),
+            BinaryOperator::LongArrow => Some("json_get_text"),
+            _ => None,
+        };
+        if let Some(function) = access.and_then(|name| crate::functions::registry().scalar(name)) {
+            return Ok(PlannerResult::Planned(function.call(vec![expr.left, expr.right])));
+        }
         let arithmetic = matches!(
             expr.op,
             BinaryOperator::Plus

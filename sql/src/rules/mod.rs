@@ -3,6 +3,7 @@
 //! They run on the plan before type coercion and optimisation. `docs/guide/dialect.md` lists them.
 
 pub(crate) mod aggregate_types;
+pub(crate) mod casts;
 pub(crate) mod implicit_cast;
 pub(crate) mod lateral;
 pub(crate) mod literals;

@@ -1,4 +1,5 @@
-//! Names for output columns that would collide.
+//! What a query's text must say before DataFusion plans it: names for output columns that would collide, types
+//! of literals in VALUES, LISTAGG's delimiter.
 //!
 //! DataFusion names an unnamed expression by its text without casts and refuses a SELECT in which two
 //! come out equal. In Flink columns of a query may be equal expressions; those after the first get
@@ -7,7 +8,12 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use datafusion_sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, VisitMut, VisitorMut};
+use datafusion_sql::sqlparser::ast::{
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SelectItem,
+    SetExpr, UnaryOperator, Value, Values, VisitMut, VisitorMut,
+};
+
+use crate::parse::text;
 
 /// Gives every later of several equal, unnamed columns a name of its own, in all SELECTs of a query.
 pub(crate) fn name_apart(query: &mut Query) {
@@ -23,11 +29,29 @@ impl VisitorMut for Queries {
         name_columns(&mut query.body);
         ControlFlow::Continue(())
     }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr {
+            delimit(function);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `LISTAGG(x)` is `LISTAGG(x, ',')`.
+fn delimit(function: &mut Function) {
+    if let FunctionArguments::List(list) = &mut function.args
+        && list.args.len() == 1
+        && function.name.to_string().eq_ignore_ascii_case("listagg")
+    {
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(text(","))));
+    }
 }
 
 fn name_columns(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
+            super::casts::wrap(select);
             let mut seen = BTreeSet::new();
             for (position, item) in select.projection.iter_mut().enumerate() {
                 let SelectItem::UnnamedExpr(expr) = item else { continue };
@@ -41,6 +65,7 @@ fn name_columns(body: &mut SetExpr) {
             name_columns(left);
             name_columns(right);
         }
+        SetExpr::Values(values) => type_literals(values),
         // A nested query is visited as a query.
         _ => {}
     }
@@ -48,12 +73,51 @@ fn name_columns(body: &mut SetExpr) {
 
 /// What the planner would call the column: its text without casts, a column without its table.
 fn name_of(expr: &Expr) -> String {
-    let mut expr = expr.clone();
-    let _ = expr.visit(&mut WithoutCasts);
-    match &expr {
+    match bare(expr) {
         Expr::CompoundIdentifier(parts) => parts.last().map(ToString::to_string).unwrap_or_default(),
         other => other.to_string(),
     }
+}
+
+/// The text of an expression without its casts.
+pub(super) fn without_casts(expr: &Expr) -> String {
+    bare(expr).to_string()
+}
+
+fn bare(expr: &Expr) -> Expr {
+    let mut expr = expr.clone();
+    let _ = expr.visit(&mut WithoutCasts);
+    expr
+}
+
+/// An integer literal of VALUES is INT where it fits: DataFusion makes it BIGINT, and a column of them
+/// could not be inserted into an INT column.
+fn type_literals(values: &mut Values) {
+    let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    for column in 0..width {
+        let mut cells = values.rows.iter().filter_map(|row| row.get(column));
+        let fits = cells.clone().any(is_int) && cells.all(|cell| is_int(cell) || is_null(cell));
+        if !fits {
+            continue;
+        }
+        for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+            let expr = Box::new(cell.clone());
+            *cell =
+                Expr::Cast { kind: CastKind::Cast, expr, data_type: DataType::Int(None), array: false, format: None };
+        }
+    }
+}
+
+fn is_int(expr: &Expr) -> bool {
+    let text = match expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => expr.to_string(),
+        other => other.to_string(),
+    };
+    text.parse::<i32>().is_ok()
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Null))
 }
 
 struct WithoutCasts;

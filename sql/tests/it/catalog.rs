@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use qanat_proto::connector::{
     ConnectorCatalog, ConnectorDescriptor, Delivery, FormatDescriptor, Role, TableDescriptor, TableTraits,
+    VALUES_CONNECTOR,
 };
 use qanat_proto::error::{Code, Error, Result};
 use qanat_sql::{PlanOptions, PlannedScript, plan_script};
@@ -30,7 +31,8 @@ impl ConnectorCatalog for FakeConnectors {
     }
 
     fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits> {
-        let known = self.connectors().into_iter().find(|c| c.name == table.connector);
+        let hidden = connector(VALUES_CONNECTOR, true, false, true);
+        let known = self.connectors().into_iter().chain([hidden]).find(|c| c.name == table.connector);
         let has = known.is_some_and(|c| match role {
             Role::Source => c.source,
             Role::Sink => c.sink,
@@ -42,7 +44,8 @@ impl ConnectorCatalog for FakeConnectors {
                 format!("connector `{}` cannot be used as {role:?}", table.connector),
             ));
         }
-        let bounded = table.connector == "filesystem" && table.option("source.monitor-interval").is_none();
+        let bounded = ["filesystem", VALUES_CONNECTOR].contains(&table.connector.as_str())
+            && table.option("source.monitor-interval").is_none();
         let delivery = if table.connector == "print" { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce };
         Ok(TableTraits { bounded, replayable: true, delivery })
     }

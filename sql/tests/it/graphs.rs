@@ -89,6 +89,7 @@ fn q5_shares_the_hop_and_windows_again() {
             time: event
             keys: auction
             aggregates: count(*) AS count
+            fires: complete, 8000 ms after the end of the window
             state: 1 accumulators per key and open window
         [3] WindowAggregate(by HOP 10s/2s window)
             from [2] hash(window_start, window_end)
@@ -829,6 +830,7 @@ fn bare_window_function_assigns() {
         [2] AssignWindow(CUMULATE 1d/1h)
             from [1] forward
             time: event
+            fires: complete, at the end of the longest window
         [3] Calc
             from [2] forward
             filter: (origin = 'JFK')
@@ -1158,5 +1160,104 @@ fn a_table_before_the_stream_is_still_the_lookup() {
             state: what is staged and not yet committed
     "#]].assert_eq(&graph(
         "SELECT a.name, f.flight FROM airlines a JOIN flights f ON UPPER(f.carrier) = a.carrier AND a.name <> f.origin WHERE a.name LIKE 'U%'",
+    ));
+}
+
+#[test]
+fn values() {
+    expect![[r#"
+        [1] Source(values_ac8c8d1b99ea0254)
+            columns: column1 INT, column2 STRING
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            filter: (column1 > 1)
+            project: column1 AS a, column2 AS b
+        [3] Sink(print)
+            from [2] forward
+            columns: a INT, b STRING
+            connector: print
+            state: what is staged and not yet committed
+    "#]]
+    .assert_eq(&graph("SELECT a, b FROM (VALUES (1, 'x'), (2, NULL)) AS t (a, b) WHERE a > 1"));
+}
+
+#[test]
+fn select_without_from() {
+    expect![[r#"
+        [1] Source(values_494463d8335ff76a)
+            columns: row_number BIGINT NOT NULL
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            project: 2 AS two, (now() > CAST('2020-01-01T00:00:00+00:00' AS TIMESTAMP)) AS late
+            not deterministic: now()
+        [3] Sink(print)
+            from [2] forward
+            columns: two BIGINT NOT NULL, late BOOLEAN
+            connector: print
+            state: what is staged and not yet committed
+    "#]]
+    .assert_eq(&graph("SELECT 1 + 1 AS two, NOW() > TIMESTAMP '2020-01-01 00:00:00' AS late"));
+}
+
+#[test]
+fn a_lookup_in_values() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: carrier STRING, flight INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            project: carrier, flight
+        [3] LookupJoin(Inner, values_c2b96e9777dac1b2)
+            from [2] forward
+            lookup: inner, table values_c2b96e9777dac1b2 (values)
+            loads: code STRING, name STRING
+            refresh: loaded once
+            state: the version of the loaded table
+        [4] Calc
+            from [3] forward
+            project: flight, "name" AS name
+        [5] Sink(print)
+            from [4] forward
+            columns: flight INT, name STRING
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        "SELECT f.flight, c.name FROM flights f JOIN (VALUES ('AA', 'American')) AS c (code, name) ON f.carrier = c.code",
+    ));
+}
+
+#[test]
+fn aggregates_that_differ_by_a_cast() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: distance INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] WindowAggregate(TUMBLE 1h)
+            from [1] single
+            time: event
+            keys: 
+            aggregates: sum(CAST(distance AS BIGINT)) AS sum, sum(CAST(distance AS BIGINT)) AS sum_1, count(distance) AS count, avg(CAST(distance AS DOUBLE)) AS avg
+            state: 4 accumulators per key and open window
+            not deterministic: avg of floats depends on their order in the last digits
+        [3] Calc
+            from [2] forward
+            project: CAST("sum" AS INTEGER) AS a, sum_1 AS b, CAST(("sum" / "count") AS INTEGER) AS c, "avg" AS d
+        [4] Sink(print)
+            from [3] forward
+            columns: a INT, b BIGINT, c INT, d DOUBLE
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        "SELECT SUM(distance) AS a, SUM(CAST(distance AS BIGINT)) AS b, AVG(distance) AS c, AVG(CAST(distance AS DOUBLE)) AS d
+         FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY window_start, window_end",
     ));
 }

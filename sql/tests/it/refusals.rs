@@ -209,24 +209,6 @@ fn scalar_subquery() {
 }
 
 #[test]
-fn values() {
-    expect![[r#"
-        E0102 VALUES as a source is not supported yet at 2:1
-        hint: put the rows into a small CSV or JSON file and read it with the `filesystem` connector
-    "#]]
-    .assert_eq(&refusal(r#"SELECT * FROM (VALUES (1), (2)) AS t (a)"#));
-}
-
-#[test]
-fn select_without_from() {
-    expect![[r#"
-        E0102 SELECT without FROM is not supported yet at 2:1
-        hint: put the rows into a small CSV or JSON file and read it with the `filesystem` connector
-    "#]]
-    .assert_eq(&refusal(r#"SELECT 1"#));
-}
-
-#[test]
 fn event_time_version_of_a_table() {
     expect![[r#"
         E0102 a join with a table's version at event time is not supported yet at 2:37
