@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, PrimitiveArray, StringBuilder};
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanArray, ListArray, MapArray, PrimitiveArray,
+    StringBuilder, StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
@@ -31,13 +35,34 @@ pub(super) struct Column {
 
 #[derive(Clone)]
 enum Kind {
-    Sequence { start: i64, end: Option<i64> },
-    Integer { min: i64, max: i64 },
-    Float { min: f64, max: f64 },
+    Sequence {
+        start: i64,
+        end: Option<i64>,
+    },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
     Boolean,
-    Text { length: usize },
-    Bytes { length: usize },
-    Time { max_past_ms: u64 },
+    Text {
+        length: usize,
+    },
+    Bytes {
+        length: usize,
+    },
+    Time {
+        max_past_ms: u64,
+    },
+    /// Lists and maps of `length` elements; a map's elements are rows of key and value.
+    List {
+        length: u64,
+        element: Box<Column>,
+    },
+    Row(Vec<Column>),
 }
 
 impl Column {
@@ -85,7 +110,10 @@ impl Column {
                 whole("min")?;
                 whole("max")?;
             }
-            random(options, field, &key)?
+            match nested(options, field, seed, stream, rows_per_second, &key)? {
+                Some(kind) => kind,
+                None => random(options, field, &key)?,
+            }
         };
         Ok(Self {
             data_type: field.data_type().clone(),
@@ -157,6 +185,8 @@ impl Column {
             (Kind::Text { length }, _) => self.text(rows, *length),
             (Kind::Bytes { length }, _) => self.bytes(rows, *length),
             (Kind::Time { max_past_ms }, _) => self.time(rows, base_ms, *max_past_ms)?,
+            (Kind::List { length, element }, _) => self.list(rows, base_ms, *length, element)?,
+            (Kind::Row(fields), _) => self.row(rows, base_ms, fields)?,
         };
         if array.data_type() == data_type {
             return Ok(array);
@@ -230,6 +260,37 @@ impl Column {
         Arc::new(builder.finish())
     }
 
+    fn nulls(&self, rows: &[u64]) -> Option<NullBuffer> {
+        (self.null_rate > 0.0).then(|| rows.iter().map(|row| !self.is_null(*row)).collect())
+    }
+
+    fn list(&self, rows: &[u64], base_ms: i64, length: u64, element: &Column) -> Result<ArrayRef> {
+        let elements: Vec<u64> =
+            rows.iter().flat_map(|row| (0..length).map(|at| row.wrapping_mul(length).wrapping_add(at))).collect();
+        let values = element.make(&elements, base_ms)?;
+        let each = usize::try_from(length).unwrap_or(usize::MAX);
+        let offsets = OffsetBuffer::from_repeated_length(each, rows.len());
+        let nulls = self.nulls(rows);
+        Ok(match &self.data_type {
+            DataType::Map(entries, sorted) => {
+                let pairs = values.as_struct().clone();
+                let map = MapArray::try_new(Arc::clone(entries), offsets, pairs, nulls, *sorted);
+                Arc::new(map.map_err(|e| internal(&e))?)
+            }
+            DataType::List(field) => {
+                Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, nulls).map_err(|e| internal(&e))?)
+            }
+            other => return Err(Error::internal(format!("{other} has no elements"))),
+        })
+    }
+
+    fn row(&self, rows: &[u64], base_ms: i64, fields: &[Column]) -> Result<ArrayRef> {
+        let DataType::Struct(wanted) = &self.data_type else { return Err(Error::internal("a row without fields")) };
+        let columns = fields.iter().map(|field| field.make(rows, base_ms)).collect::<Result<Vec<_>>>()?;
+        let row = StructArray::try_new_with_length(wanted.clone(), columns, self.nulls(rows), rows.len());
+        Ok(Arc::new(row.map_err(|e| internal(&e))?))
+    }
+
     /// The time of the row, or a random one up to `max_past_ms` before it.
     fn time(&self, rows: &[u64], base_ms: i64, max_past_ms: u64) -> Result<ArrayRef> {
         let moment = |row: u64, random: u64| {
@@ -254,6 +315,55 @@ impl Column {
             }
         })
     }
+}
+
+/// Elements of an array or map when nothing is said, as in Flink.
+const ELEMENTS_DEFAULT: u64 = 3;
+/// Elements of one value at most: a batch of them must fit in memory.
+const ELEMENTS_MAX: u64 = 10_000;
+
+/// The rule of an array (`fields.a.element.…`), map (`fields.m.key.…`, `fields.m.value.…`) or row
+/// (`fields.r.name.…`). None: the type is none of them.
+fn nested(
+    options: &Options<'_>,
+    field: &FieldRef,
+    seed: u64,
+    stream: u64,
+    rows_per_second: f64,
+    key: &dyn Fn(&str) -> String,
+) -> Result<Option<Kind>> {
+    let length = match options.table().option(&key("length")).and_then(|_| options.integer(&key("length"))) {
+        None => ELEMENTS_DEFAULT,
+        Some(length) => u64::try_from(length)
+            .ok()
+            .filter(|length| *length <= ELEMENTS_MAX)
+            .ok_or_else(|| options.bad(&key("length"), format!("a value has at most {ELEMENTS_MAX} elements")))?,
+    };
+    // Streams of columns are small numbers, of nulls bit 32: children take the bits above.
+    let child = |index: u64, name: &str, inner: &FieldRef, rate: f64| {
+        let inner = Arc::new(inner.as_ref().clone().with_name(format!("{}.{name}", field.name())));
+        Column::of(options, &inner, seed, mix(stream, index, 1) << 33 | stream, rate)
+    };
+    let rate = rows_per_second * length.max(1) as f64;
+    Ok(Some(match field.data_type() {
+        DataType::List(element) => Kind::List { length, element: Box::new(child(0, "element", element, rate)?) },
+        DataType::Map(entries, _) => {
+            let DataType::Struct(pair) = entries.data_type() else { return Ok(None) };
+            let names = ["key", "value"];
+            let fields = (0_u64..).zip(pair.iter().zip(names));
+            let fields = fields.map(|(index, (inner, name))| child(index, name, inner, rate));
+            let row = Kind::Row(fields.collect::<Result<_>>()?);
+            let data_type = entries.data_type().clone();
+            let element = Column { data_type, kind: row, seed, stream, null_rate: 0.0, row_ms: 1_000.0 / rate };
+            Kind::List { length, element: Box::new(element) }
+        }
+        DataType::Struct(fields) => {
+            let fields = (0_u64..).zip(fields);
+            let fields = fields.map(|(index, inner)| child(index, inner.name(), inner, rows_per_second));
+            Kind::Row(fields.collect::<Result<_>>()?)
+        }
+        _ => return Ok(None),
+    }))
 }
 
 fn is_whole(data_type: &DataType) -> bool {

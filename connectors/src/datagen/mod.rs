@@ -62,7 +62,7 @@ const OPTIONS: &[OptionSpec] = &[
         "fields.*.length",
         OptionKind::Integer { min: 1, max: 1_000_000 },
         Some("100"),
-        "Characters of a random string, bytes of random bytes.",
+        "Characters of a random string, bytes of random bytes, elements of an array or map (3 if not given).",
     ),
     option("fields.*.null-rate", OptionKind::Number, Some("0"), "The share of NULLs, from 0 to 1."),
     option(
@@ -116,7 +116,13 @@ fn check_names(table: &TableDescriptor) -> Result<()> {
             continue;
         };
         let names = || table.physical.fields().iter().map(|f| f.name().as_str());
-        if !names().any(|n| n.eq_ignore_ascii_case(name)) {
+        // `items.element`, `props.key`: parts of a nested column, which the column itself looks for.
+        let known = |n: &str| {
+            n.eq_ignore_ascii_case(name)
+                || name.get(..n.len()).is_some_and(|head| head.eq_ignore_ascii_case(n))
+                    && name.get(n.len()..).is_some_and(|rest| rest.starts_with('.'))
+        };
+        if !names().any(known) {
             let error = Error::new(Code::UnknownOption, format!("option `{key}` names no column of the table"))
                 .at(Place::Named(table.name.clone()));
             return Err(match nearest(name, names()) {
@@ -264,6 +270,49 @@ mod tests {
             let values = batch.column(1).as_primitive::<Int64Type>().values();
             assert!(values.iter().all(|v| (-5..=5).contains(v)) && values.contains(&5) && values.contains(&-5));
         }
+    }
+
+    #[test]
+    fn nested_columns_are_made_of_their_parts() {
+        let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, true));
+        let pair = DataType::Struct(vec![field("key", DataType::Utf8), field("value", DataType::Int32)].into());
+        let pair = match pair {
+            DataType::Struct(fields) => DataType::Struct(
+                vec![Arc::new(fields[0].as_ref().clone().with_nullable(false)), fields[1].clone()].into(),
+            ),
+            other => other,
+        };
+        let columns = [
+            ("a", DataType::List(field("item", DataType::Int64))),
+            ("m", DataType::Map(Arc::new(Field::new("entries", pair, false)), false)),
+            ("r", DataType::Struct(vec![field("x", DataType::Float64), field("y", DataType::Boolean)].into())),
+        ];
+        let options = [
+            ("number-of-rows", "50"),
+            ("splits", "3"),
+            ("fields.a.length", "2"),
+            ("fields.a.element.min", "5"),
+            ("fields.a.element.max", "7"),
+            ("fields.m.key.length", "4"),
+            ("fields.r.null-rate", "0.5"),
+            ("fields.r.x.min", "0"),
+            ("fields.r.x.max", "1"),
+        ];
+        let table = table(&columns, &options);
+        assert!(Datagen.check(&table, Role::Source).expect("good options").bounded);
+        let source: Arc<dyn Source> = Arc::new(source(&Env::real(), &table, request(3, true)).expect("opens"));
+        prove(&source);
+        for batch in all(&source) {
+            let (lists, maps, rows) =
+                (batch.column(0).as_list::<i32>(), batch.column(1).as_map(), batch.column(2).as_struct());
+            let elements = lists.values().as_primitive::<Int64Type>().values();
+            assert!(lists.value_length(0) == 2 && elements.iter().all(|v| (5..=7).contains(v)));
+            assert!(maps.value_length(0) == 3 && maps.keys().as_string::<i32>().value(0).len() == 4);
+            assert!(rows.null_count() > 0 && rows.null_count() < batch.num_rows());
+        }
+        let wrong = [("fields.a.element.min", "9"), ("fields.a.element.max", "1")];
+        let wrong = self::table(&columns, &wrong);
+        assert_eq!(Datagen.check(&wrong, Role::Source).expect_err("refused").code(), Code::BadOption);
     }
 
     #[test]

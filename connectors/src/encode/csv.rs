@@ -70,7 +70,7 @@ impl CsvOptions {
 pub(crate) fn is_supported(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(_, value) => is_supported(value),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => false,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => false,
         DataType::Duration(_) | DataType::Interval(_) => false,
         other => !other.is_nested(),
     }

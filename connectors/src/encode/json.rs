@@ -1,17 +1,19 @@
 //! JSON lines, through the arrow crate's writer: one object per line, nested values as JSON.
 //!
 //! Floats that JSON has no number for are written as the texts `NaN`, `Infinity` and `-Infinity`, as
-//! Flink does; the arrow crate alone would write null and lose them. Binary is written as hex.
+//! Flink does; the arrow crate alone would write null and lose them. Bytes are written as base64.
 
 use std::sync::Arc;
 
 use ::arrow::array::cast::AsArray;
 use ::arrow::array::types::{Float32Type, Float64Type};
-use ::arrow::array::{Array, RecordBatch};
+use ::arrow::array::{Array, BinaryArray, RecordBatch};
 use ::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use ::arrow::error::ArrowError;
 use ::arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder};
 use ::arrow::json::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, Writer};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -64,7 +66,7 @@ impl JsonOptions {
             .with_timestamp_tz_format(format!("{plain}Z"))
             .with_datetime_format(plain.clone())
             .with_timestamp_format(plain)
-            .with_encoder_factory(Arc::new(NonFiniteFloats))
+            .with_encoder_factory(Arc::new(FlinkValues))
     }
 }
 
@@ -128,11 +130,11 @@ pub fn rows_as_text(rows: &RecordBatch) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Replaces the float encoder where an array holds a value that JSON has no number for.
+/// Floats that JSON has no number for, and bytes.
 #[derive(Debug)]
-struct NonFiniteFloats;
+struct FlinkValues;
 
-impl EncoderFactory for NonFiniteFloats {
+impl EncoderFactory for FlinkValues {
     fn make_default_encoder<'a>(
         &self,
         _field: &'a FieldRef,
@@ -146,9 +148,20 @@ impl EncoderFactory for NonFiniteFloats {
             DataType::Float32 if array.as_primitive::<Float32Type>().values().iter().any(|v| !v.is_finite()) => {
                 Box::new(FloatEncoder(array.as_primitive::<Float32Type>().values(), |v| f64::from(*v)))
             }
+            DataType::Binary => Box::new(Base64Encoder(array.as_binary())),
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+struct Base64Encoder<'a>(&'a BinaryArray);
+
+impl ValueEncoder for Base64Encoder<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        out.push(b'"');
+        out.extend_from_slice(STANDARD.encode(self.0.value(row)).as_bytes());
+        out.push(b'"');
     }
 }
 

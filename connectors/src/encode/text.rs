@@ -15,6 +15,7 @@ use ::arrow::array::types::{
 use ::arrow::array::{Array, PrimitiveArray};
 use ::arrow::datatypes::{DataType, TimeUnit};
 use ::arrow::util::display::{ArrayFormatter, FormatOptions};
+use base64::engine::general_purpose::STANDARD;
 use qanat_proto::error::{Code, Error, Result};
 
 /// Writes values of one column as text.
@@ -36,6 +37,8 @@ enum Kind<'a> {
         zoned: bool,
     },
     Date(&'a [i32]),
+    /// Written as base64.
+    Binary(&'a ::arrow::array::BinaryArray),
     Other(ArrayFormatter<'a>),
 }
 
@@ -60,6 +63,7 @@ impl<'a> ColumnText<'a> {
             DataType::Utf8 => Kind::Utf8(array.as_string()),
             DataType::LargeUtf8 => Kind::LargeUtf8(array.as_string()),
             DataType::Utf8View => Kind::Utf8View(array.as_string_view()),
+            DataType::Binary => Kind::Binary(array.as_binary()),
             DataType::Int8 => Kind::Integer(Integer::I8(values::<Int8Type>(array))),
             DataType::Int16 => Kind::Integer(Integer::I16(values::<Int16Type>(array))),
             DataType::Int32 => Kind::Integer(Integer::I32(values::<Int32Type>(array))),
@@ -101,7 +105,7 @@ impl<'a> ColumnText<'a> {
             Kind::Utf8(array) => Some(array.value(row)),
             Kind::LargeUtf8(array) => Some(array.value(row)),
             Kind::Utf8View(array) => Some(array.value(row)),
-            Kind::Integer(_) | Kind::Timestamp { .. } | Kind::Date(_) | Kind::Other(_) => None,
+            Kind::Integer(_) | Kind::Timestamp { .. } | Kind::Date(_) | Kind::Binary(_) | Kind::Other(_) => None,
         }
     }
 
@@ -118,6 +122,10 @@ impl<'a> ColumnText<'a> {
             Kind::Integer(integer) => integer.write(row, out),
             Kind::Timestamp { values, unit, zoned } => write_timestamp(values[row], *unit, b' ', *zoned, out)?,
             Kind::Date(values) => write_date(i64::from(values[row]), out)?,
+            Kind::Binary(array) => {
+                let text = base64::display::Base64Display::new(array.value(row), &STANDARD);
+                write!(Utf8Writer(out), "{text}").map_err(|_| Error::internal("base64 is text"))?;
+            }
             Kind::Other(formatter) => write!(Utf8Writer(out), "{}", formatter.value(row))
                 .map_err(|_| Error::new(Code::Encode, format!("a {} value has no text", self.array.data_type())))?,
             Kind::Utf8(_) | Kind::LargeUtf8(_) | Kind::Utf8View(_) => {}

@@ -69,8 +69,8 @@ impl Output {
         columns.filter_map(|c| if let Column::File { column, .. } = c { Some(*column) } else { None }).collect()
     }
 
-    /// For one file: partition values and origin are known.
-    pub(super) fn with_constants(&self, partitions: &PartitionValues, origin: &str) -> Result<Self> {
+    /// For one file: partition values, origin and the time of its last change are known.
+    pub(super) fn with_constants(&self, partitions: &PartitionValues, origin: &str, modified_ms: i64) -> Result<Self> {
         let mut columns = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             columns.push(match column {
@@ -81,6 +81,9 @@ impl Output {
                     Column::Constant(Arc::clone(value))
                 }
                 Column::Metadata(MetadataKind::Origin) => Column::Constant(Arc::new(StringArray::from(vec![origin]))),
+                Column::Metadata(MetadataKind::Timestamp) => {
+                    Column::Constant(Arc::new(TimestampMillisecondArray::from(vec![modified_ms])))
+                }
                 other => other.clone(),
             });
         }

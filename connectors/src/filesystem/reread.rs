@@ -24,6 +24,7 @@ use super::committed::CommitRecord;
 use super::sink::parse_folder;
 use crate::encode::csv::CsvOptions;
 use crate::encode::{Compression, EncodeSpec, utc_schema};
+use crate::format::binary;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -72,9 +73,16 @@ pub fn read_rows(
             read_csv(decompressed(DiskReader::new(file), *compression)?, options, &inside, &mut give)
         }
         EncodeSpec::Json { compression, .. } => {
-            let reader = arrow::json::ReaderBuilder::new(inside)
+            let texts = inside.fields().iter().map(binary::as_text).collect::<Vec<_>>();
+            let reader = arrow::json::ReaderBuilder::new(Arc::new(Schema::new(texts)))
                 .with_batch_size(BATCH_ROWS)
                 .build(decompressed(DiskReader::new(file), *compression)?);
+            let mut give = |rows: RecordBatch| {
+                let columns = rows.columns().iter().zip(inside.fields());
+                let columns = columns.map(|(column, field)| binary::from_text(column, field.data_type(), false));
+                let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(&e))?;
+                give(RecordBatch::try_new(Arc::clone(&inside), columns).map_err(|e| damaged(&e))?)
+            };
             each_batch(reader.map_err(|e| damaged(&e)), &mut give)
         }
         EncodeSpec::Parquet(_) => {
@@ -210,6 +218,9 @@ impl CsvRows {
         self.rows = 0;
         let cast = |(builder, field): (&mut StringBuilder, &Arc<Field>)| {
             let texts: ArrayRef = Arc::new(builder.finish());
+            if binary::has_bytes(field.data_type()) {
+                return binary::from_text(&texts, field.data_type(), false).map_err(|e| damaged(&e));
+            }
             cast_strictly(&texts, field.data_type())
         };
         let columns = self.columns.iter_mut().zip(schema.fields()).map(cast).collect::<Result<Vec<_>>>()?;

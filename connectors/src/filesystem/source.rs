@@ -13,7 +13,7 @@ use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::SplitId;
 use qanat_proto::limits::{FILE_SPLIT_BYTES, SPLITS_MAX};
-use qanat_storage::env::Env;
+use qanat_storage::env::{Entry, Env};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -152,7 +152,7 @@ impl FilesystemSource {
     }
 
     /// E0212 if a file that is read once is not the one that was listed.
-    fn check_unchanged(&self, input: &FileInput, detail: &Detail) -> Result<u64> {
+    fn check_unchanged(&self, input: &FileInput, detail: &Detail) -> Result<Entry> {
         let entry = input.disk.metadata(&input.path).map_err(|e| input.io_error("read", &e))?;
         let is_same = detail.size.is_none_or(|size| size == entry.len)
             && detail.modified_ms.is_none_or(|modified| modified == entry.modified_ms);
@@ -166,7 +166,7 @@ impl FilesystemSource {
                         'source.monitor-interval'";
             return Err(Error::new(Code::SourceChanged, message).at(input.place()).hint(hint));
         }
-        Ok(entry.len)
+        Ok(entry)
     }
 }
 
@@ -199,7 +199,8 @@ impl Source for FilesystemSource {
         let detail: Detail = serde_json::from_value(split.detail.clone())
             .map_err(|e| Error::internal(format!("split `{}` has a bad detail: {e}", split.id)))?;
         let input = self.input(&detail.path);
-        let length = self.check_unchanged(&input, &detail)?;
+        let entry = self.check_unchanged(&input, &detail)?;
+        let length = entry.len;
         let request = self.decode_request(&input.origin);
         let text = TextSplit { part: detail.part, position: position.clone() };
         if input.compression == Compression::None
@@ -218,7 +219,7 @@ impl Source for FilesystemSource {
         })?;
         Ok(Box::new(FileSplitReader::new(
             reader,
-            self.output.with_constants(&partitions, &input.origin)?,
+            self.output.with_constants(&partitions, &input.origin, entry.modified_ms)?,
             input.origin.clone(),
             first_row,
             self.policy,

@@ -15,6 +15,7 @@ use memchr::memchr;
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
 
+use super::binary;
 use super::cast::conform;
 use super::reader::{BadRecord, DecodeRequest, Policy};
 use super::text::{Decoded, RecordDecoder, Scan};
@@ -40,6 +41,8 @@ pub struct JsonDecoder {
     schema: SchemaRef,
     /// What the arrow crate decodes: zones are offsets there.
     decoded: SchemaRef,
+    /// As it decodes it: with texts for BYTES.
+    read: SchemaRef,
     /// Lines found that are not blank, without their ends.
     lines: Vec<(usize, usize)>,
     /// Where the next line begins, and up to where no line end was found.
@@ -57,12 +60,14 @@ impl JsonDecoder {
     pub fn new(options: JsonOptions, request: DecodeRequest) -> Self {
         let schema = request.output();
         let fields: Vec<FieldRef> = schema.fields().iter().map(decoded_field).collect();
+        let read = Arc::new(Schema::new(fields.iter().map(binary::as_text).collect::<Vec<_>>()));
         let decoded = Arc::new(Schema::new(fields));
         Self {
             options,
             request,
             schema,
             decoded,
+            read,
             lines: Vec::new(),
             bytes: 0,
             searched: 0,
@@ -74,7 +79,7 @@ impl JsonDecoder {
 
     /// A decoder for at most so many records.
     fn decoder(&self, records: usize) -> Result<Decoder, String> {
-        ReaderBuilder::new(Arc::clone(&self.decoded))
+        ReaderBuilder::new(Arc::clone(&self.read))
             .with_batch_size(records.max(1))
             .with_ignore_type_conflicts(self.request.policy == Policy::Null)
             .build_decoder()
@@ -102,6 +107,7 @@ impl JsonDecoder {
         let mut decoder = self.decoder.take()?;
         let batch = if self.is_refused { None } else { decoder.flush().ok()? };
         let batch = batch.filter(|batch| batch.num_rows() == self.lines.len())?;
+        let batch = self.with_bytes(batch).ok()?;
         self.decoder = Some(decoder);
         self.fed = 0;
         Some(batch)
@@ -119,9 +125,19 @@ impl JsonDecoder {
         }
         let batch = decoder.flush().map_err(|e| reason(&e))?;
         match batch {
-            Some(batch) if batch.num_rows() == records => Ok(batch),
+            Some(batch) if batch.num_rows() == records => self.with_bytes(batch).map_err(|e| reason(&e)),
             _ => Err("not one JSON object per line".to_owned()),
         }
+    }
+
+    fn with_bytes(&self, batch: RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+        if self.read == self.decoded {
+            return Ok(batch);
+        }
+        let lenient = self.request.policy == Policy::Null;
+        let arrays = batch.columns().iter().zip(self.decoded.fields());
+        let arrays = arrays.map(|(array, field)| binary::from_text(array, field.data_type(), lenient));
+        RecordBatch::try_new(Arc::clone(&self.decoded), arrays.collect::<Result<_, _>>()?)
     }
 
     /// Decodes lines `from..to`, halving where they do not decode.

@@ -4,6 +4,7 @@
 //! source and as sink.
 
 pub mod arrow_ipc;
+pub(crate) mod binary;
 mod cast;
 mod columnar;
 pub mod csv;

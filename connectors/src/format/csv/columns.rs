@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
-    ArrayRef, BooleanBuilder, LargeStringBuilder, ListArray, PrimitiveArray, StringBuilder, StringViewBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, LargeStringBuilder, ListArray, PrimitiveArray, StringBuilder,
+    StringViewBuilder,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cast_utils::{Parser, parse_decimal};
@@ -105,6 +106,7 @@ pub fn can_decode(data_type: &DataType) -> bool {
         | DataType::Utf8
         | DataType::LargeUtf8
         | DataType::Utf8View
+        | DataType::Binary
         | DataType::Date32
         | DataType::Timestamp(_, _) => true,
         _ => false,
@@ -202,6 +204,7 @@ pub(super) fn parse(
             numbers!(Decimal256Type, |t| parse_decimal::<Decimal256Type>(t, *precision, *scale).ok())
         }
         T::Boolean => booleans(texts, failures),
+        T::Binary => binary(texts, failures),
         T::Utf8 => strings!(StringBuilder::with_capacity(texts.len(), texts.len() * 16), texts),
         T::LargeUtf8 => strings!(LargeStringBuilder::with_capacity(texts.len(), texts.len() * 16), texts),
         T::Utf8View => strings!(StringViewBuilder::with_capacity(texts.len()), texts),
@@ -288,6 +291,25 @@ fn booleans(texts: &impl Texts, failures: &mut Vec<(usize, String)>) -> ArrayRef
         } else {
             builder.append_null();
             failures.push((row, refusal(text, &DataType::Boolean)));
+        }
+    }
+    Arc::new(builder.finish())
+}
+
+/// Base64. Unlike text, a blank field is NULL.
+fn binary(texts: &impl Texts, failures: &mut Vec<(usize, String)>) -> ArrayRef {
+    let mut builder = BinaryBuilder::with_capacity(texts.len(), texts.len() * 16);
+    let mut bytes = Vec::new();
+    for row in 0..texts.len() {
+        let (text, is_quoted) = texts.get(row);
+        bytes.clear();
+        if (text.is_empty() && !is_quoted) || texts.null_literal() == Some(text) {
+            builder.append_null();
+        } else if super::super::binary::decode(trim(text), &mut bytes).is_some() {
+            builder.append_value(&bytes);
+        } else {
+            builder.append_null();
+            failures.push((row, format!("{}: BYTES are base64", refusal(text, &DataType::Binary))));
         }
     }
     Arc::new(builder.finish())
