@@ -1,13 +1,16 @@
 //! What SHOW, DESCRIBE and a plain SET print.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use arrow::datatypes::Schema;
+use datafusion_sql::sqlparser::ast::Ident;
 
 use crate::PlanOptions;
-use crate::catalog::{BoundColumnKind, BoundTable, Catalog, Entry};
+use crate::catalog::{BoundColumn, BoundColumnKind, BoundTable, Catalog, Entry};
 use crate::expr::sql_text;
 use crate::functions;
+use crate::parse::{ColumnDecl, ColumnKind};
 use crate::types::sql_name;
 
 pub(super) fn settings(script: &BTreeMap<String, String>, options: &PlanOptions) -> String {
@@ -55,11 +58,63 @@ pub(super) fn describe_table(table: &BoundTable) -> String {
     }))
 }
 
+/// A statement that declares the table again.
 pub(super) fn create_table(table: &BoundTable) -> String {
-    let columns = describe_table(table).lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join(",\n");
-    let options: Vec<String> =
-        table.descriptor.options.iter().map(|(key, value)| format!("  '{key}' = '{value}'")).collect();
-    format!("CREATE TABLE `{}` (\n{columns}\n) WITH (\n{}\n)", table.descriptor.name, options.join(",\n"))
+    let declaration = &table.declaration;
+    let mut lines: Vec<String> = declaration
+        .columns
+        .iter()
+        .zip(&table.columns)
+        .map(|(column, bound)| column_declaration(column, bound))
+        .collect();
+    if let Some(watermark) = &declaration.watermark {
+        lines.push(format!("WATERMARK FOR {} AS {}", quoted(&watermark.column.value), watermark.expr));
+    }
+    if !declaration.primary_key.is_empty() {
+        lines.push(format!("PRIMARY KEY ({}) NOT ENFORCED", names(&declaration.primary_key)));
+    }
+    let mut text = format!("CREATE TABLE {} (\n  {}\n)", quoted(&table.descriptor.name), lines.join(",\n  "));
+    if let Some(comment) = &declaration.comment {
+        let _ = write!(text, "\nCOMMENT {}", literal(comment));
+    }
+    if !declaration.partitioned_by.is_empty() {
+        let _ = write!(text, "\nPARTITIONED BY ({})", names(&declaration.partitioned_by));
+    }
+    let options = table.descriptor.options.iter();
+    let options: Vec<String> = options.map(|(key, value)| format!("  {} = {}", literal(key), literal(value))).collect();
+    let _ = write!(text, "\nWITH (\n{}\n)", options.join(",\n"));
+    text
+}
+
+fn column_declaration(column: &ColumnDecl, bound: &BoundColumn) -> String {
+    let name = quoted(&column.name.value);
+    let data_type = sql_name(bound.data_type());
+    let mut text = match &column.kind {
+        ColumnKind::Physical { nullable, .. } => {
+            format!("{name} {data_type}{}", if *nullable { "" } else { " NOT NULL" })
+        }
+        ColumnKind::Computed { expr } => format!("{name} AS {expr}"),
+        ColumnKind::Metadata { from, is_virtual, .. } => {
+            let from = from.as_ref().map(|key| format!(" FROM {}", literal(key))).unwrap_or_default();
+            format!("{name} {data_type} METADATA{from}{}", if *is_virtual { " VIRTUAL" } else { "" })
+        }
+    };
+    if let Some(comment) = &column.comment {
+        let _ = write!(text, " COMMENT {}", literal(comment));
+    }
+    text
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+fn names(idents: &[Ident]) -> String {
+    idents.iter().map(|ident| quoted(&ident.value)).collect::<Vec<_>>().join(", ")
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn column_line(name: &str, data_type: &str, nullable: bool, extra: &str) -> String {

@@ -229,3 +229,31 @@ fn values_that_fit_are_cast_into_the_sink() {
         &sink.output.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect::<Vec<_>>().join(", "),
     );
 }
+
+#[test]
+fn show_create_table_declares_the_table_again() {
+    let declared = "CREATE TABLE t (`a b` INT NOT NULL, c ROW<x INT, y ARRAY<STRING>> COMMENT 'it''s', d AS `a b` + 1,
+        o STRING METADATA FROM 'origin' VIRTUAL, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND,
+        PRIMARY KEY (`a b`) NOT ENFORCED) COMMENT 'rows' PARTITIONED BY (`a b`)
+        WITH ('connector' = 'log', 'topic' = 'it''s')";
+    let shown = |declared: &str| plan(&format!("{declared};\nSHOW CREATE TABLE t")).expect("plans").listings.concat();
+    let text = shown(declared);
+    expect![[r#"
+        CREATE TABLE `t` (
+          `a b` INT NOT NULL,
+          `c` ROW<x INT, y ARRAY<STRING>> COMMENT 'it''s',
+          `d` AS `a b` + 1,
+          `o` STRING METADATA FROM 'origin' VIRTUAL,
+          `ts` TIMESTAMP(3),
+          WATERMARK FOR `ts` AS ts - INTERVAL '5000 milliseconds',
+          PRIMARY KEY (`a b`) NOT ENFORCED
+        )
+        COMMENT 'rows'
+        PARTITIONED BY (`a b`)
+        WITH (
+          'connector' = 'log',
+          'topic' = 'it''s'
+        )"#]]
+    .assert_eq(&text);
+    assert_eq!(shown(&text), text);
+}
