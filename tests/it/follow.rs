@@ -1,0 +1,151 @@
+//! Jobs without an end: files that grow, come and go; splits that fall silent and wake up; signals.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::folder::Folder;
+use crate::process::Invocation;
+use crate::sink;
+use crate::timestamp;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const START: i64 = 1_357_000_000_000;
+
+const SCRIPT: &str = "SET 'execution.checkpointing.interval' = '20 ms';
+SET 'table.exec.source.idle-timeout' = '300 ms';
+CREATE TABLE t (id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv', 'source.monitor-interval' = '10 ms');
+CREATE TABLE o (s TIMESTAMP(3), n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+INSERT INTO o SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window_start, window_end;
+";
+
+/// A job that runs until it is told to stop.
+struct Running<'a> {
+    folder: &'a Folder,
+    child: Child,
+}
+
+impl<'a> Running<'a> {
+    fn start(folder: &'a Folder, parallelism: &str) -> Self {
+        let log = std::fs::File::create(folder.path().join("stderr")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
+        command.args(["run", "q.sql", "--data", "data", "--parallelism", parallelism]).current_dir(folder.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { folder, child }
+    }
+
+    fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Waits for a sum of all counted rows.
+    #[track_caller]
+    fn until_counted(&mut self, rows: u64) {
+        let begun = Instant::now();
+        while counted(self.folder) != rows {
+            let stderr = self.stderr();
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {stderr}");
+            assert!(begun.elapsed() < DEADLINE, "{rows} rows expected, {} counted: {stderr}", counted(self.folder));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal and waits for the end; the exit status, if there is one.
+    #[track_caller]
+    fn end(mut self, signal: &str) -> Option<i32> {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        let stderr = self.stderr();
+        assert!(!stderr.contains("panicked") && !stderr.contains("attempt failed"), "{stderr}");
+        code
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The rows in all windows that have fired.
+fn counted(folder: &Folder) -> u64 {
+    // Between a look at the records and one at the files an epoch may come.
+    let rows = sink::committed(&folder.path().join("out")).unwrap_or_default();
+    rows.iter().filter_map(|row| row[1].as_ref()?.parse::<u64>().ok()).sum()
+}
+
+/// Rows in the late table; it can be read while the job runs.
+fn late(folder: &Folder) -> usize {
+    let list = Invocation::new(folder.path(), ["-o", "json", "late", "list", "q", "--data", "data"]).run().unwrap();
+    list.json().ok().and_then(|lines| lines.as_array().map(Vec::len)).unwrap_or(0)
+}
+
+fn append(folder: &Folder, name: &str, text: &str) {
+    let path = folder.path().join("in").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// One row at a second after the start.
+fn row(second: i64) -> String {
+    format!("{second},{}\n", timestamp::format(START + second * 1_000))
+}
+
+#[test]
+fn a_single_file_fires_windows_at_any_parallelism_and_grows_by_whole_lines() {
+    let folder = Folder::new("follow");
+    folder.write("q.sql", SCRIPT);
+    append(&folder, "a.csv", "id,ts\n");
+    (0..=10).for_each(|second| append(&folder, "a.csv", &row(second)));
+    let mut job = Running::start(&folder, "4");
+    // The row that pushes the watermark stays in its open window.
+    job.until_counted(10);
+    let (head, tail) = ("20,2013-01-01 0", "0:27:00.000\n");
+    append(&folder, "a.csv", head);
+    append(&folder, "b.csv", "id,ts\n");
+    append(&folder, "a.csv", tail);
+    job.until_counted(11);
+    assert_eq!(job.end("-INT"), Some(0));
+    // Rotated away while nobody looked: the job goes on with the rest.
+    std::fs::remove_file(folder.path().join("in/a.csv")).unwrap();
+    append(&folder, "b.csv", "21,2013-01-01 00:30:00.000\n22,2013-01-01 00:40:00.000\n");
+    let mut job = Running::start(&folder, "2");
+    job.until_counted(13);
+    assert_eq!(job.end("-TERM"), Some(0));
+}
+
+#[test]
+fn splits_that_fall_idle_let_go_and_wake_up_behind_the_rest() {
+    let folder = Folder::new("idle");
+    folder.write("q.sql", SCRIPT);
+    let names = ["a.csv", "b.csv", "c.csv", "d.csv"];
+    for name in names {
+        append(&folder, name, &format!("id,ts\n{}", row(0)));
+    }
+    let mut job = Running::start(&folder, "3");
+    // Only one goes on; the others fall idle and hold nothing back.
+    append(&folder, "a.csv", &format!("{}{}", row(1), row(100)));
+    job.until_counted(5);
+    // A kill does not make the idle ones hold it back again.
+    assert_eq!(job.end("-KILL"), None);
+    append(&folder, "a.csv", &format!("{}{}", row(101), row(200)));
+    let mut job = Running::start(&folder, "3");
+    job.until_counted(7);
+    // Each wakes with a row far behind, which is late, and goes on in time.
+    for name in &names[1..] {
+        append(&folder, name, &format!("{}{}", row(50), row(300)));
+    }
+    let begun = Instant::now();
+    while late(&folder) < 3 {
+        assert!(begun.elapsed() < DEADLINE, "{} late: {}", late(&folder), job.stderr());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    append(&folder, "a.csv", &row(400));
+    // 200 and the three at 300; 400 and what idleness lets go later stay open.
+    job.until_counted(11);
+    assert_eq!(job.end("-INT"), Some(0));
+    assert_eq!(late(&folder), 3);
+}
