@@ -1,26 +1,32 @@
 //! Evaluation of expressions over a batch, and the policy for rows on which it fails.
 //!
 //! A batch is evaluated whole. Only when that fails is it cut in halves until the rows at fault stand
-//! alone: those become dead letters with reason `evaluation`, and the others go on as if the batch had
+//! alone: those become dead letters with reason `evaluation: …`, and the others go on as if the batch had
 //! never held them. The cost is paid by bad data only.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use arrow::compute::{filter_record_batch, prep_null_mask_filter, take_record_batch};
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
 use qanat_proto::error::{Code, Error, Place, Result};
 
 use super::{DeadRows, Output};
 
-/// Reason of dead letters on which an expression failed.
+/// How the reason of dead letters begins on which an expression failed; what failed follows.
 pub const REASON_EVALUATION: &str = "evaluation";
 /// Reason of dead letters whose event time is NULL.
 pub const REASON_NULL_TIME: &str = "null-time";
 /// Reason of dead letters whose event time is too far from 1970 for window arithmetic.
 pub const REASON_TIME_RANGE: &str = "time-out-of-range";
+
+/// Dead letters of one batch are told apart by so many reasons at most.
+const REASONS_MAX: usize = 64;
+/// Characters of what failed: it may quote a value.
+const REASON_CHARACTERS_MAX: usize = 200;
 
 /// An expression of a plan, ready to run.
 pub(crate) type Expression = Arc<dyn PhysicalExpr>;
@@ -67,11 +73,20 @@ pub(crate) fn evaluate_or_bury<T>(
             }
         }
     }
-    let mut good = vec![true; rows.num_rows()];
-    find_bad(&rows, 0, rows.num_rows(), &mut good, &|slice| evaluate(slice).is_ok());
+    let mut bad: BTreeMap<usize, String> = BTreeMap::new();
+    find_bad(&rows, 0, rows.num_rows(), &mut bad, &|slice| evaluate(slice).map(drop));
+    let good: Vec<bool> = (0..rows.num_rows()).map(|row| !bad.contains_key(&row)).collect();
     let good = BooleanArray::new(BooleanBuffer::from(good), None);
-    let bad = arrow::compute::not(&good).map_err(internal)?;
-    out.dead.push(DeadRows { rows: filter_record_batch(&rows, &bad).map_err(internal)?, reason: REASON_EVALUATION });
+    let mut reasons: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (row, reason) in bad {
+        let is_known = reasons.len() < REASONS_MAX || reasons.contains_key(&reason);
+        let reason = if is_known { reason } else { REASON_EVALUATION.to_owned() };
+        reasons.entry(reason).or_default().push(row as u64);
+    }
+    for (reason, dead) in reasons {
+        let rows = take_record_batch(&rows, &UInt64Array::from(dead)).map_err(internal)?;
+        out.dead.push(DeadRows { rows, reason });
+    }
     let rows = filter_record_batch(&rows, &good).map_err(internal)?;
     if rows.num_rows() == 0 {
         return Ok(None);
@@ -80,24 +95,27 @@ pub(crate) fn evaluate_or_bury<T>(
     Ok(Some((rows, result)))
 }
 
-/// Clears `good` for each single row of `[start, start + length)` that fails alone.
+/// Finds each single row of `[start, start + length)` that fails alone, with what failed.
 fn find_bad(
     rows: &RecordBatch,
     start: usize,
     length: usize,
-    good: &mut [bool],
-    accepts: &dyn Fn(&RecordBatch) -> bool,
+    bad: &mut BTreeMap<usize, String>,
+    evaluate: &dyn Fn(&RecordBatch) -> Result<(), DataFusionError>,
 ) {
-    if length == 0 || accepts(&rows.slice(start, length)) {
+    if length == 0 {
         return;
     }
+    let Err(error) = evaluate(&rows.slice(start, length)) else { return };
     if length == 1 {
-        good[start] = false;
+        let text = error.strip_backtrace();
+        let text: String = text.lines().next().unwrap_or_default().chars().take(REASON_CHARACTERS_MAX).collect();
+        bad.insert(start, format!("{REASON_EVALUATION}: {text}"));
         return;
     }
     let half = length / 2;
-    find_bad(rows, start, half, good, accepts);
-    find_bad(rows, start + half, length - half, good, accepts);
+    find_bad(rows, start, half, bad, evaluate);
+    find_bad(rows, start + half, length - half, bad, evaluate);
 }
 
 /// An arrow error that good input cannot cause.

@@ -56,7 +56,7 @@ pub(crate) fn split_times(
     for (bad, reason) in [(null, REASON_NULL_TIME), (far, REASON_TIME_RANGE)] {
         if bad.count_set_bits() > 0 {
             let rows = filter_record_batch(&rows, &BooleanArray::new(bad, None)).map_err(internal)?;
-            out.dead.push(DeadRows { rows, reason });
+            out.dead.push(DeadRows { rows, reason: reason.to_owned() });
         }
     }
     let good = BooleanArray::new(good, None);

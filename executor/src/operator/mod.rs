@@ -150,7 +150,7 @@ pub struct LateRows {
 /// Rows an operator could not process.
 pub struct DeadRows {
     pub rows: RecordBatch,
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 impl Output {

@@ -88,7 +88,7 @@ impl SideLanes {
     }
 
     pub fn dead(&mut self, epoch: Epoch, operator: &str, dead: &DeadRows) -> Result<()> {
-        let rows = side::dead_rows(self.origin(epoch, operator), &dead.rows, dead.reason)?;
+        let rows = side::dead_rows(self.origin(epoch, operator), &dead.rows, &dead.reason)?;
         self.push(SinkChannel::DeadLetters, epoch, rows)
     }
 

@@ -29,7 +29,7 @@ fn a_calc_filters_projects_and_buries_rows_it_cannot_evaluate() {
     calc.process(0, batch(&input, vec![a, b]), &mut out).expect("processes");
     assert_eq!(lines(&out.batches), ["4", "2"]);
     assert_eq!(out.dead.len(), 1);
-    assert_eq!(out.dead[0].reason, REASON_EVALUATION);
+    assert_eq!(out.dead[0].reason, format!("{REASON_EVALUATION}: Arrow error: Divide by zero error"));
     assert_eq!(lines([&out.dead[0].rows]), ["9|0", "7|0"]);
     let counts = calc.take_counts();
     assert_eq!((counts.rows_in, counts.rows_out, counts.filtered, counts.dead_lettered), (6, 2, 2, 2));
