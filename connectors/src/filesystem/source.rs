@@ -13,15 +13,15 @@ use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::SplitId;
 use qanat_proto::limits::{FILE_SPLIT_BYTES, SPLITS_MAX};
-use qanat_storage::env::{Entry, Env};
+use qanat_storage::env::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::listing::{FoundFile, Location};
 use super::output::Output;
 use super::partition::PartitionValues;
-use super::split_reader::{FileSplitReader, FirstRow};
-use crate::contract::{ReadRequest, Source, Split, SplitReader};
+use super::split_reader::{FileSplitReader, FirstRow, IDENTITY};
+use crate::contract::{ReadOutcome, ReadRequest, Source, Split, SplitReader, StopFlag};
 use crate::format::decode::{FormatOptions, TextSplit};
 use crate::format::reader::{DecodeRequest, Policy};
 use crate::format::stream::{Compression, FileInput, shrank};
@@ -54,11 +54,16 @@ struct Detail {
     /// First and last unit of a part of a file: bytes of text, row groups of Parquet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<(u64, u64)>,
-    /// Size and time of a file that is read once.
+    /// Of a file that is read once, as it was listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    modified_ms: Option<i64>,
+    file: Option<Identity>,
+}
+
+/// What tells a file from another of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    size: u64,
+    modified_ms: i64,
 }
 
 impl FilesystemSource {
@@ -129,8 +134,7 @@ impl FilesystemSource {
         let whole = Detail {
             path: file.relative.clone(),
             part: None,
-            size: is_once.then_some(file.len),
-            modified_ms: is_once.then_some(file.modified_ms),
+            file: is_once.then_some(Identity { size: file.len, modified_ms: file.modified_ms }),
         };
         let input = self.input(&file.relative);
         let parts = if is_once && file.len > self.split_bytes && input.compression == Compression::None {
@@ -151,22 +155,32 @@ impl FilesystemSource {
         Ok(())
     }
 
-    /// E0212 if a file that is read once is not the one that was listed.
-    fn check_unchanged(&self, input: &FileInput, detail: &Detail) -> Result<Entry> {
+    /// The file that is there. E0212 if it is read once and is not the one that was begun. While nothing
+    /// of a whole file has been read, whichever is there is the one; and a compressed file may be replaced
+    /// by one with the same beginning, as one that was cut off is mended: the stream checks that.
+    fn check_unchanged(&self, input: &FileInput, split: &Split, detail: &Detail, position: &Value) -> Result<Identity> {
         let entry = input.disk.metadata(&input.path).map_err(|e| input.io_error("read", &e))?;
-        let is_same = detail.size.is_none_or(|size| size == entry.len)
-            && detail.modified_ms.is_none_or(|modified| modified == entry.modified_ms);
-        if !is_same {
-            let was = detail.size.unwrap_or_default();
-            let message = format!(
-                "`{}` changed since the job first saw it (it had {was} bytes, now it has {})",
-                input.origin, entry.len
-            );
-            let hint = "files must not change while they are read; start the job anew, or follow the path with \
-                        'source.monitor-interval'";
-            return Err(Error::new(Code::SourceChanged, message).at(input.place()).hint(hint));
-        }
-        Ok(entry)
+        let found = Identity { size: entry.len, modified_ms: entry.modified_ms };
+        let is_free = detail.part.is_none() && *position == split.start;
+        let is_checked = position.get("crc").is_some();
+        let begun = position.get(IDENTITY).and_then(|file| serde_json::from_value(file.clone()).ok()).or(detail.file);
+        let Some(begun) = begun.filter(|begun| *begun != found && !is_free && !is_checked) else { return Ok(found) };
+        let message = format!(
+            "`{}` changed since the job began to read it (it had {} bytes, now it has {})",
+            input.origin, begun.size, found.size
+        );
+        let hint = "files must not change while they are read; start the job anew, or follow the path with \
+                    'source.monitor-interval'";
+        Err(Error::new(Code::SourceChanged, message).at(input.place()).hint(hint))
+    }
+}
+
+/// A followed file that is not there any more.
+struct Gone;
+
+impl SplitReader for Gone {
+    fn next(&mut self, _stop: &StopFlag) -> Result<ReadOutcome> {
+        Ok(ReadOutcome::End)
     }
 }
 
@@ -199,15 +213,19 @@ impl Source for FilesystemSource {
         let detail: Detail = serde_json::from_value(split.detail.clone())
             .map_err(|e| Error::internal(format!("split `{}` has a bad detail: {e}", split.id)))?;
         let input = self.input(&detail.path);
-        let entry = self.check_unchanged(&input, &detail)?;
-        let length = entry.len;
+        if self.monitor.is_some() && !input.disk.exists(&input.path).map_err(|e| input.io_error("look for", &e))? {
+            // Rotated away, or done with: what was read of it stays read.
+            tracing::warn!("`{}` is gone; the job goes on without it, from {position}", input.origin);
+            return Ok(Box::new(Gone));
+        }
+        let file = self.check_unchanged(&input, split, &detail, position)?;
         let request = self.decode_request(&input.origin);
         let text = TextSplit { part: detail.part, position: position.clone() };
         if input.compression == Compression::None
             && let Some(byte) = position.get("byte").and_then(Value::as_u64)
-            && byte > length
+            && byte > file.size
         {
-            return Err(shrank(&input.origin, byte, length));
+            return Err(shrank(&input.origin, byte, file.size));
         }
         let reader = self.format.open(&input, &text, request.clone())?;
         let first_row = match detail.part {
@@ -219,12 +237,13 @@ impl Source for FilesystemSource {
         })?;
         Ok(Box::new(FileSplitReader::new(
             reader,
-            self.output.with_constants(&partitions, &input.origin, entry.modified_ms)?,
+            self.output.with_constants(&partitions, &input.origin, file.modified_ms)?,
             input.origin.clone(),
             first_row,
             self.policy,
             Arc::clone(&self.env.clock),
             self.monitor,
+            self.monitor.is_none().then(|| json!(file)),
         )))
     }
 }

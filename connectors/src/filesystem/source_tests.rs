@@ -291,6 +291,38 @@ fn compressed_files_resume_and_a_truncated_one_ends_in_an_error() {
 }
 
 #[test]
+fn a_compressed_file_that_was_cut_off_may_be_mended_and_no_other_taken_for_it() {
+    let folder = Folder::new();
+    let gzip = |factor: u32| {
+        let text: String = (0..5000).map(|n| format!("{n},text {}\n", n * factor % 1013)).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).expect("compresses");
+        gzip.finish().expect("compresses")
+    };
+    let (whole, other) = (gzip(7919), gzip(7920));
+    folder.write("a.csv.gz", &whole[..whole.len() / 2]);
+    let case = case(&[("a", INT), ("b", STRING)], &[("path", "a.csv.gz"), ("format", "csv")]);
+    let source = case.with(|c| c.request.batch_rows = 997).source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let mut reader = source.open(&split, &split.start).expect("opens");
+    let ReadOutcome::Batch(first) = reader.next(&StopFlag::default()).expect("rows") else { panic!("no batch") };
+    folder.write("a.csv.gz", &whole);
+    let rest = drain(source.as_ref(), &split, &first.position);
+    let rest: u64 = rest.batches.iter().map(|batch| batch.records).sum();
+    assert_eq!(first.records + rest, 5000);
+    folder.write("a.csv.gz", &other);
+    let mut reader = source.open(&split, &first.position).expect("opens");
+    let error = loop {
+        match reader.next(&StopFlag::default()) {
+            Ok(ReadOutcome::Pending) => {}
+            Ok(_) => panic!("another file was taken for the first"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::SourceChanged);
+}
+
+#[test]
 fn folders_patterns_and_partitions() {
     let folder = Folder::new();
     folder.write("d/day=2013-01-02/b.csv", "2\n").write("d/day=2013-01-01/a.csv", "1\n");
@@ -401,8 +433,14 @@ fn a_file_that_changed_in_a_bounded_read_is_refused() {
     let case = case(&[("a", INT)], &[("path", "a.csv"), ("format", "csv")]);
     let source = case.source(&folder);
     let split = source.discover().expect("one split").remove(0);
+    // Nothing of it was read: the file that is there now is the one.
     folder.append("a.csv", "3\n");
-    assert_eq!(source.open(&split, &split.start).err().map(|e| e.code()), Some(Code::SourceChanged));
+    let read = drain(source.as_ref(), &split, &split.start);
+    assert_eq!(read.batches.iter().map(|batch| batch.records).sum::<u64>(), 3);
+    let position = &read.batches[0].position;
+    assert!(source.open(&split, position).is_ok());
+    folder.append("a.csv", "4\n");
+    assert_eq!(source.open(&split, position).err().map(|e| e.code()), Some(Code::SourceChanged));
 }
 
 #[test]

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_storage::env::Clock;
+use serde_json::Value;
 
 use super::output::Output;
 use crate::contract::{DeadLetter, ReadOutcome, SourceBatch, SplitReader, StopFlag};
 use crate::format::decode::{FormatOptions, TextSplit};
 use crate::format::reader::{BadRecord, Chunk, DecodeRequest, FormatReader, Policy, Read};
 use crate::format::stream::FileInput;
+
+/// Where a position holds the identity of its file.
+pub(crate) const IDENTITY: &str = "file";
 
 pub(crate) struct FileSplitReader {
     reader: Box<dyn FormatReader>,
@@ -21,6 +25,8 @@ pub(crate) struct FileSplitReader {
     clock: Arc<dyn Clock>,
     /// While a followed file has nothing new, it is looked at this often.
     monitor: Option<Duration>,
+    /// Of a file that is read once: stands in every position, so that another file is not taken for it.
+    identity: Option<Value>,
     /// When a followed file had nothing new.
     dry_since: Option<Duration>,
     /// Decoded, but its row numbers are not known yet.
@@ -77,8 +83,9 @@ impl FileSplitReader {
         policy: Policy,
         clock: Arc<dyn Clock>,
         monitor: Option<Duration>,
+        identity: Option<Value>,
     ) -> Self {
-        Self { reader, output, origin, first_row, policy, clock, monitor, dry_since: None, held: None }
+        Self { reader, output, origin, first_row, policy, clock, monitor, identity, dry_since: None, held: None }
     }
 
     fn next_chunk(&mut self, stop: &StopFlag) -> Result<Read> {
@@ -135,6 +142,9 @@ impl SplitReader for FileSplitReader {
         let first = base + chunk.first;
         let rows = self.output.rows(&chunk, first, self.clock.now_ms())?;
         let dead_letters = self.dead_letters(std::mem::take(&mut chunk.bad), first)?;
+        if let (Some(identity), Some(position)) = (&self.identity, chunk.position.as_object_mut()) {
+            position.insert(IDENTITY.to_owned(), identity.clone());
+        }
         Ok(ReadOutcome::Batch(SourceBatch {
             rows,
             dead_letters,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::csv::{CsvDecoder, CsvOptions};
 use super::json::{JsonDecoder, JsonOptions};
 use super::reader::{DecodeRequest, FormatReader, type_name};
-use super::stream::FileInput;
+use super::stream::{Compression, FileInput};
 use super::text::{RecordDecoder, Start, TextPosition, TextReader};
 use super::{arrow_ipc, parquet};
 use crate::options::Options;
@@ -107,7 +107,7 @@ impl FormatOptions {
     /// The position before the first record of a part that begins at `from`.
     pub fn start(&self, from: Option<u64>) -> Value {
         match self {
-            Self::Csv(_) | Self::Json(_) => json!(TextPosition { byte: from.unwrap_or(0), row: 0 }),
+            Self::Csv(_) | Self::Json(_) => json!(TextPosition { byte: from.unwrap_or(0), ..TextPosition::default() }),
             Self::Parquet => json!(parquet::Position::default()),
             Self::Arrow => json!(arrow_ipc::Position::default()),
         }
@@ -127,17 +127,20 @@ impl FormatOptions {
             Self::Parquet => parquet::open(input, split.part, parse(&split.position)?, request),
             Self::Arrow => arrow_ipc::open(input, parse(&split.position)?, request),
             Self::Csv(_) | Self::Json(_) => {
-                let position: TextPosition = parse(&split.position)?;
+                let mut position: TextPosition = parse(&split.position)?;
+                if position.byte == 0 && input.compression != Compression::None {
+                    position.crc = Some(0);
+                }
                 let decoder = self.record_decoder(request).ok_or_else(|| Error::internal("not a text format"))?;
                 let from = split.part.map_or(0, |(from, _)| from);
                 let start = if position.byte == 0 {
                     Start::FileStart
                 } else if position.byte == from {
-                    Start::Range(input.stream(0)?)
+                    Start::Range(input.stream(0, None)?)
                 } else {
-                    Start::Record(input.stream(0)?)
+                    Start::Record(input.stream(0, None)?)
                 };
-                let stream = input.stream(position.byte)?;
+                let stream = input.stream(position.byte, position.crc)?;
                 let end = split.part.map(|(_, to)| to);
                 Ok(Box::new(TextReader::new(stream, decoder, start, position, end)))
             }

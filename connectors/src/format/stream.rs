@@ -75,14 +75,15 @@ impl FileInput {
         self.disk.open(&self.path, OpenMode::Read).map_err(|e| self.io_error("open", &e))
     }
 
-    /// The bytes from `byte` on, counted after decompression.
-    pub fn stream(&self, byte: u64) -> Result<Box<dyn ByteStream>> {
+    /// The bytes from `byte` on, counted after decompression. `before` is the CRC32C of those before it,
+    /// which is checked where they are read anyway: E0212 from the stream if they are others.
+    pub fn stream(&self, byte: u64, before: Option<u32>) -> Result<Box<dyn ByteStream>> {
         let file = self.open()?;
         if self.compression == Compression::None {
             return Ok(Box::new(PlainStream { input: self.clone(), file, offset: byte, chunk: FIRST_CHUNK_BYTES }));
         }
         let reader = self.decompressed(file)?;
-        Ok(Box::new(ReadStream { input: self.clone(), reader, offset: 0, skip: byte }))
+        Ok(Box::new(ReadStream { input: self.clone(), reader, offset: 0, skip: byte, crc: 0, before }))
     }
 
     /// The whole file as a reader, decompressed.
@@ -165,6 +166,16 @@ impl ByteStream for PlainStream {
     }
 }
 
+impl FileInput {
+    /// E0212 for a file whose first bytes are not those that were read.
+    fn changed(&self, byte: u64) -> Error {
+        let message = format!("`{}` was replaced: its first {byte} bytes are not those that were read", self.origin);
+        Error::new(Code::SourceChanged, message)
+            .at(self.place())
+            .hint("bring back the file whose beginning was read, or start the job anew with another --name")
+    }
+}
+
 /// E0212 for a file that is shorter than what was already read of it.
 pub fn shrank(origin: &str, position: u64, length: u64) -> Error {
     let message = format!("`{origin}` shrank to {length} bytes, but {position} bytes of it were read");
@@ -181,6 +192,10 @@ struct ReadStream {
     offset: u64,
     /// Decompressed bytes before the place where reading goes on.
     skip: u64,
+    /// CRC32C of those passed so far.
+    crc: u32,
+    /// What it must be in the end.
+    before: Option<u32>,
 }
 
 impl ByteStream for ReadStream {
@@ -196,7 +211,12 @@ impl ByteStream for ReadStream {
             Ok(n) => {
                 let skipped = usize::try_from(self.skip.saturating_sub(self.offset)).unwrap_or(usize::MAX).min(n);
                 self.offset += n as u64;
-                buffer.drain(before..before + skipped);
+                let passed: Vec<u8> = buffer.drain(before..before + skipped).collect();
+                self.crc = crc32c::crc32c_append(self.crc, &passed);
+                if skipped > 0 && self.offset >= self.skip && self.before.is_some_and(|crc| crc != self.crc) {
+                    buffer.truncate(before);
+                    return Err(self.input.changed(self.skip));
+                }
                 Ok(Fill::Bytes(n - skipped))
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Fill::Bytes(0)),

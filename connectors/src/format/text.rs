@@ -59,6 +59,10 @@ pub struct TextPosition {
     pub byte: u64,
     /// Records of the split before it.
     pub row: u64,
+    /// CRC32C of all bytes before it, of a compressed file: its beginning is read again to get here, and
+    /// so can be told from that of another file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc: Option<u32>,
 }
 
 /// How the first record of a read is found.
@@ -123,6 +127,18 @@ impl TextReader {
     }
 
     fn consume(&mut self, bytes: usize) {
+        self.digest(bytes);
+        self.pass(bytes);
+    }
+
+    fn digest(&mut self, bytes: usize) {
+        if let Some(crc) = &mut self.position.crc {
+            let bytes = self.buffer.get(self.consumed..self.consumed + bytes).unwrap_or_default();
+            *crc = crc32c::crc32c_append(*crc, bytes);
+        }
+    }
+
+    fn pass(&mut self, bytes: usize) {
         self.consumed += bytes;
         self.position.byte += bytes as u64;
     }
@@ -203,10 +219,12 @@ impl TextReader {
 
     /// Decodes what the last scan found.
     fn decode(&mut self, scan: Scan) -> Result<Read> {
+        // Decoding may overwrite what it has read.
+        self.digest(scan.bytes);
         let bytes = self.buffer.get_mut(self.consumed..).unwrap_or_default();
         let decoded = self.decoder.decode(bytes)?;
         let first = self.position.row;
-        self.consume(scan.bytes);
+        self.pass(scan.bytes);
         self.position.row += scan.records as u64;
         Ok(Read::Chunk(Chunk {
             rows: decoded.rows,
@@ -228,6 +246,9 @@ impl TextReader {
             let room = DEAD_LETTER_BYTES_MAX.saturating_sub(skipping.raw.len()).min(taken);
             skipping.raw.extend_from_slice(pending.get(..room).unwrap_or_default());
             skipping.bytes += taken as u64;
+            if let Some(crc) = &mut self.position.crc {
+                *crc = crc32c::crc32c_append(*crc, pending.get(..taken).unwrap_or_default());
+            }
             self.consumed += taken;
             if line_end.is_some() || self.at_end {
                 let Some(skipping) = self.skipping.take() else { return Ok(None) };

@@ -116,6 +116,7 @@ impl Source for StdinSource {
             self.policy,
             Arc::clone(&self.clock),
             None,
+            None,
         )))
     }
 }
