@@ -13,6 +13,7 @@ use std::sync::Arc;
 use qanat_coordinator::command_log::CommandLog;
 use qanat_coordinator_core::State;
 use qanat_proto::error::nearest;
+use qanat_proto::ids::Epoch;
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
@@ -67,6 +68,18 @@ impl JobFolder {
             let _ = state.apply(command);
         }
         let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
+        // A manifest is written when the claim before it is durable. A log that knows less has lost its end:
+        // to go on from there would write again what is committed.
+        for key in checkpoints.all_manifests()? {
+            let last = state.job(key.job).and_then(|job| job.last_claim()).map_or(Epoch(0), |(epoch, _)| epoch);
+            let is_known = state.job(key.job).is_some() || key.epoch == Epoch(0);
+            if !is_known || key.epoch > last.next() {
+                let message = format!("the command log ends with epoch {last}, checkpoints go on to {}", key.epoch);
+                return Err(Error::new(Code::CorruptLog, message)
+                    .at(Place::Named(path.join("commands").display().to_string()))
+                    .hint("bring it back from a copy; or give the job a new folder with --name or --state"));
+            }
+        }
         Ok(Self { log, state, checkpoints })
     }
 }

@@ -301,6 +301,10 @@ impl Leader {
             self.broken = Some(error.clone());
             return Err(error);
         }
+        let was_closing = match command {
+            Command::RecordFailure { token, .. } => self.state.job(token.job).is_some_and(|job| job.closing.is_some()),
+            _ => false,
+        };
         let applied = self.state.apply(command);
         match command {
             Command::Claim { .. } => failpoint("claim.applied"),
@@ -311,7 +315,9 @@ impl Leader {
         }
         if let Command::RecordFailure { error, token } = command {
             self.tell(token.job, &JobEvent::GenerationFailed(error.clone()));
-            let job = self.state.job(token.job).filter(|job| !job.status.is_ended());
+            // A job that this very failure closes still owes a commit, and ends by itself.
+            let goes_on = |job: &&Job| !job.status.is_ended() && (was_closing || job.closing.is_none());
+            let job = self.state.job(token.job).filter(goes_on);
             let repeated = job.and_then(|job| job.last_failure.as_ref()).map_or(0, |(_, count)| *count);
             if repeated >= qanat_proto::limits::SAME_FAILURE_MAX {
                 self.tell(token.job, &JobEvent::Stuck(error.clone()));

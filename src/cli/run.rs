@@ -121,9 +121,13 @@ impl Run {
         }
         let elapsed = env.clock.monotonic().saturating_sub(started);
         finish(&jobs, elapsed, format)?;
+        drop(attached);
         for job in jobs.iter().filter(|job| job.ended == Some(JobStatus::Finished)) {
             embedded.coordinator.acknowledge(job.id)?;
         }
+        // From here on the next run starts anew, so a kill here would look like one that lost the job:
+        // the process ends at once, and threads and locks end with it.
+        std::mem::forget((embedded, data));
         Ok(())
     }
 

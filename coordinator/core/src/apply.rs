@@ -235,15 +235,19 @@ fn finish_closing(job: &mut Job) {
 }
 
 /// Ends the generation; the same error at the same place `SAME_FAILURE_MAX` times with no claim in
-/// between closes the job.
+/// between closes the job, unless it lies outside of it.
 fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
     if job.status.is_ended() {
         return Err(Refusal::WrongStatus);
     }
     job.generation_open = false;
     job.status = JobStatus::Restarting;
+    // The world outside may mend itself or be mended: such a job stays resumable, however often it fails.
+    // A full disk is one failure, wherever it shows next.
+    let is_external = error.code().domain() == Domain::External;
+    let is_same = |last: &Error| last.code() == error.code() && (is_external || last.place() == error.place());
     let repeated = match &job.last_failure {
-        Some((last, count)) if last.code() == error.code() && last.place() == error.place() => count + 1,
+        Some((last, count)) if is_same(last) => count + 1,
         _ => 1,
     };
     job.last_failure = Some((error.clone(), repeated));
@@ -251,8 +255,6 @@ fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
         // The commit of the last claim is still owed; its replay never gives up.
         return Ok(Applied::Done);
     }
-    // The world outside may mend itself or be mended: such a job stays resumable, however often it fails.
-    let is_external = error.code().domain() == Domain::External;
     if repeated >= qanat_proto::limits::SAME_FAILURE_MAX && !is_external {
         return close(job, &Outcome::Failed(error.clone()));
     }

@@ -147,6 +147,15 @@ impl CheckpointStore {
         Ok(keys)
     }
 
+    /// Keys of the manifests of all jobs.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::list_manifests`].
+    pub fn all_manifests(&self) -> Result<Vec<ManifestKey>> {
+        let listed = self.objects.list(MANIFESTS)?;
+        Ok(listed.iter().filter_map(|object| object.key.parse().ok()).collect())
+    }
+
     /// Keys of all state objects that are there.
     ///
     /// # Errors

@@ -258,14 +258,16 @@ fn a_record_that_fails_each_time_fails_the_job() {
     }
 }
 
-/// A failure of the world outside never ends a job: it stays resumable.
+/// A failure of the world outside never ends a job: it stays resumable. A full disk is counted as one
+/// failure, wherever it shows, so that somebody hears of it.
 #[test]
 fn external_failures_do_not_fail_the_job() {
     let mut state = running();
     for round in 1..=5 {
-        let error = Error::new(Code::DiskFull, "full").at(Place::Named("disk".into()));
+        let error = Error::new(Code::DiskFull, "full").at(Place::Named(format!("manifest {round}")));
         state.apply(&Command::RecordFailure { token: token(round), error }).expect("recorded");
         assert_eq!(state.jobs[&JOB].status, JobStatus::Restarting);
+        assert_eq!(state.jobs[&JOB].last_failure.as_ref().map(|(_, count)| u64::from(*count)), Some(round));
         state.apply(&open(round)).expect("restarted");
     }
 }
