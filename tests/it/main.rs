@@ -3,6 +3,8 @@
 //! tested.
 //!
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
+//! - `hostile`: bad input and bad surroundings.
+//! - `follow`: jobs without an end.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -11,6 +13,8 @@ mod case;
 mod compare;
 mod csv;
 mod folder;
+mod follow;
+mod hostile;
 mod process;
 mod property;
 mod rng;

@@ -4,6 +4,7 @@
 //! of them. `QANAT_PROPERTY_CASES=n` asks for more than the usual 1,000 queries, and
 //! `QANAT_PROPERTY_SEED=n` for others; a failure prints the command that repeats it alone.
 
+mod late;
 mod oracle;
 mod query;
 mod run;

@@ -64,7 +64,7 @@ pub(super) fn answer(query: &Query, table: &Table) -> (Vec<Row>, u64) {
 }
 
 /// All windows that hold `time`, tried one by one.
-fn windows(window: Window, time: i64) -> Vec<(i64, i64)> {
+pub(super) fn windows(window: Window, time: i64) -> Vec<(i64, i64)> {
     match window {
         Window::Tumble { size, offset } => {
             let start = (time - offset).div_euclid(size) * size + offset;

@@ -118,24 +118,8 @@ impl Query {
             let _ = write!(columns, ", a{index} {}", aggregate.kind(table).1);
             let _ = write!(select, ", {} AS a{index}", aggregate.sql());
         }
-        let seconds = |ms: i64| format!("INTERVAL '{}.{:03}' SECOND", ms / 1_000, ms % 1_000);
-        let time = "DESCRIPTOR(ts)";
-        let name = &table.name;
-        let window = match self.window {
-            Window::Tumble { size, offset: 0 } => format!("TUMBLE(TABLE {name}, {time}, {})", seconds(size)),
-            Window::Tumble { size, offset } => {
-                format!("TUMBLE(TABLE {name}, {time}, {}, {})", seconds(size), seconds(offset))
-            }
-            Window::Hop { slide, size } => format!("HOP(TABLE {name}, {time}, {}, {})", seconds(slide), seconds(size)),
-            Window::Cumulate { step, size } => {
-                format!("CUMULATE(TABLE {name}, {time}, {}, {})", seconds(step), seconds(size))
-            }
-            Window::Session { gap } => {
-                let keys: Vec<String> = self.keys.iter().map(|key| format!("c{key}")).collect();
-                let keys = if keys.is_empty() { String::new() } else { format!(" PARTITION BY {}", keys.join(", ")) };
-                format!("SESSION(TABLE {name}{keys}, {time}, {})", seconds(gap))
-            }
-        };
+        let keys: Vec<String> = self.keys.iter().map(|key| format!("c{key}")).collect();
+        let window = self.window.sql(&table.name, &keys);
         let filter = self.filter.as_ref().map_or_else(String::new, |filter| format!(" WHERE {}", filter.sql()));
         let having = self.having.as_ref().map_or_else(String::new, |having| {
             format!(" HAVING {} > {}", self.aggregates[having.aggregate].sql(), having.above)
@@ -145,6 +129,28 @@ impl Query {
              INSERT INTO {sink} SELECT {select} FROM TABLE({window}){filter} GROUP BY {group}{having};\n",
             sink = self.sink,
         )
+    }
+}
+
+impl Window {
+    /// The call of its table function.
+    pub(super) fn sql(self, table: &str, keys: &[String]) -> String {
+        let seconds = |ms: i64| format!("INTERVAL '{}.{:03}' SECOND", ms / 1_000, ms % 1_000);
+        let time = "DESCRIPTOR(ts)";
+        match self {
+            Self::Tumble { size, offset: 0 } => format!("TUMBLE(TABLE {table}, {time}, {})", seconds(size)),
+            Self::Tumble { size, offset } => {
+                format!("TUMBLE(TABLE {table}, {time}, {}, {})", seconds(size), seconds(offset))
+            }
+            Self::Hop { slide, size } => format!("HOP(TABLE {table}, {time}, {}, {})", seconds(slide), seconds(size)),
+            Self::Cumulate { step, size } => {
+                format!("CUMULATE(TABLE {table}, {time}, {}, {})", seconds(step), seconds(size))
+            }
+            Self::Session { gap } => {
+                let keys = if keys.is_empty() { String::new() } else { format!(" PARTITION BY {}", keys.join(", ")) };
+                format!("SESSION(TABLE {table}{keys}, {time}, {})", seconds(gap))
+            }
+        }
     }
 }
 
@@ -192,7 +198,7 @@ impl Predicate {
     }
 }
 
-fn window(rng: &mut Rng, late: bool) -> Window {
+pub(super) fn window(rng: &mut Rng, late: bool) -> Window {
     let unit = *rng.pick(&[250, 1_000, 3_000, 10_000]);
     match rng.below(if late { 3 } else { 4 }) {
         0 => Window::Tumble { size: unit * rng.range(1, 4), offset: if rng.chance(25) { unit / 2 } else { 0 } },
