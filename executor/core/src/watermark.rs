@@ -264,7 +264,12 @@ impl SplitWatermarks {
     /// # Errors
     /// E0503 for a split that was not added.
     pub fn open(&mut self, id: &SplitId, watermark: Option<i64>) -> Result<Change> {
-        self.combiner.advance(self.number(id)?, watermark.unwrap_or(UNKNOWN))
+        let number = self.number(id)?;
+        // One that was idle at the restore point stays so until it has rows.
+        if self.combiner.input(number).is_some_and(|(_, status)| status == InputStatus::Idle) {
+            return Ok(Change::default());
+        }
+        self.combiner.advance(number, watermark.unwrap_or(UNKNOWN))
     }
 
     /// A split's watermark rose; wakes an idle split.

@@ -105,6 +105,19 @@ fn a_restored_watermark_is_the_highest_of_the_former_owners() {
     assert_eq!(restored_watermark(&saved, range(8, 12)), None);
 }
 
+#[test]
+fn a_split_that_was_idle_at_the_restore_point_holds_nobody_back_when_it_opens() {
+    let mut splits = SplitWatermarks::new(UNKNOWN);
+    for (name, watermark) in [("a", 100), ("b", 20)] {
+        let _ = splits.add(split(name), false);
+        let _ = splits.open(&split(name), Some(watermark)).expect("added");
+    }
+    let _ = splits.idle(&split("b")).expect("added");
+    assert_eq!(splits.open(&split("b"), Some(20)).expect("added"), Change::default());
+    assert!(splits.is_idle(&split("b")));
+    assert_eq!(splits.advance(&split("a"), 200).expect("added").watermark, Some(200));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Advance(usize, i64),
