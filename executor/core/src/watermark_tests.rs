@@ -114,7 +114,6 @@ fn a_split_that_was_idle_at_the_restore_point_holds_nobody_back_when_it_opens() 
     }
     let _ = splits.idle(&split("b")).expect("added");
     assert_eq!(splits.open(&split("b"), Some(20)).expect("added"), Change::default());
-    assert!(splits.is_idle(&split("b")));
     assert_eq!(splits.advance(&split("a"), 200).expect("added").watermark, Some(200));
 }
 

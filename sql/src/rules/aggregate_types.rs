@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `AVG` of an integer | the integer type; the sum divided by the count, truncated |
 //! | `AVG(FLOAT)` | `FLOAT` |
-//! | `AVG(DECIMAL(p, s))` | `DECIMAL(38, max(s, 6))` |
+//! | `AVG(DECIMAL(p, s))` | `DECIMAL(38, max(s, 6))`, rounded half up |
 //! | `SUM` of an integer or `FLOAT` | the argument's type |
 //! | `SUM(DECIMAL(p, s))` | `DECIMAL(38, s)` |
 //! | `APPROX_COUNT_DISTINCT` and others that count unsigned | `BIGINT` |
@@ -98,7 +98,17 @@ fn convert(
         }
         ("avg" | "sum", DataType::Float32) => Ok(Some(cast(plain(calls), DataType::Float32))),
         ("avg", DataType::Decimal128(_, scale)) => {
-            Ok(Some(cast(plain(calls), DataType::Decimal128(PRECISION, (*scale).max(AVERAGE_SCALE)))))
+            let (Some(sum), Some(count)) = (named(function, "sum"), named(function, "count")) else { return Ok(None) };
+            // The quotient has four digits more than the dividend and is cut off behind them: one digit
+            // beyond the result's is enough for the cast to round.
+            let wanted = (*scale).max(AVERAGE_SCALE);
+            let dividend = DataType::Decimal128(PRECISION, (*scale).max(wanted - 3));
+            let quotient = Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(cast(Expr::Column(add(calls, sum)), dividend)),
+                Operator::Divide,
+                Box::new(cast(Expr::Column(add(calls, count)), DataType::Decimal128(20, 0))),
+            ));
+            Ok(Some(cast(quotient, DataType::Decimal128(PRECISION, wanted))))
         }
         ("sum", DataType::Int8 | DataType::Int16 | DataType::Int32) => Ok(Some(cast(plain(calls), data_type))),
         ("sum", DataType::Decimal128(_, scale)) => {
