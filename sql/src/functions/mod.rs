@@ -18,6 +18,7 @@ use qanat_proto::{Code, Error, Result};
 pub mod clock;
 mod collection;
 mod conditional;
+pub(crate) mod decimal;
 mod define;
 mod hash;
 mod json;
@@ -91,6 +92,7 @@ impl Functions {
             url::functions(),
             json::functions(),
             json_access::functions(),
+            decimal::functions(),
             math::functions(),
             hash::functions(),
             conditional::functions(),

@@ -99,16 +99,13 @@ fn convert(
         ("avg" | "sum", DataType::Float32) => Ok(Some(cast(plain(calls), DataType::Float32))),
         ("avg", DataType::Decimal128(_, scale)) => {
             let (Some(sum), Some(count)) = (named(function, "sum"), named(function, "count")) else { return Ok(None) };
-            // The quotient has four digits more than the dividend and is cut off behind them: one digit
-            // beyond the result's is enough for the cast to round.
-            let wanted = (*scale).max(AVERAGE_SCALE);
-            let dividend = DataType::Decimal128(PRECISION, (*scale).max(wanted - 3));
+            // `rules::division` makes this the division that rounds.
             let quotient = Expr::BinaryExpr(BinaryExpr::new(
-                Box::new(cast(Expr::Column(add(calls, sum)), dividend)),
+                Box::new(cast(Expr::Column(add(calls, sum)), DataType::Decimal128(PRECISION, *scale))),
                 Operator::Divide,
-                Box::new(cast(Expr::Column(add(calls, count)), DataType::Decimal128(20, 0))),
+                Box::new(Expr::Column(add(calls, count))),
             ));
-            Ok(Some(cast(quotient, DataType::Decimal128(PRECISION, wanted))))
+            Ok(Some(cast(quotient, DataType::Decimal128(PRECISION, (*scale).max(AVERAGE_SCALE)))))
         }
         ("sum", DataType::Int8 | DataType::Int16 | DataType::Int32) => Ok(Some(cast(plain(calls), data_type))),
         ("sum", DataType::Decimal128(_, scale)) => {
