@@ -4,7 +4,7 @@
 //! with a reason and changes nothing.
 
 use qanat_proto::control::CommitPermit;
-use qanat_proto::error::Domain;
+use qanat_proto::error::{Code, Domain};
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::{Error, Place};
@@ -197,9 +197,9 @@ fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed) -> Res
     }
     job.has_claimed = true;
     job.has_output |= !claim.handles.is_empty();
-    // Progress forgives what came before it, except an error at a certain record: the epochs in between
-    // did not get past that record.
-    if !job.last_failure.as_ref().is_some_and(|(error, _)| is_at_record(error)) {
+    // Progress forgives what came before it, except an error at a certain record, which the epochs in
+    // between did not get past, and a budget that is too small: barriers flow while sources are paused.
+    if !job.last_failure.as_ref().is_some_and(|(error, _)| is_at_record(error) || error.code() == Code::MemoryLimit) {
         job.last_failure = None;
     }
     job.claims.insert(epoch, claim);

@@ -236,15 +236,16 @@ fn a_submit_makes_one_job() {
     assert_eq!(state.apply(&again(JobId(2))), Err(Refusal::NameTaken));
 }
 
-/// The same record failing three times fails the job, even though epochs without it are claimed meanwhile;
-/// a claim forgives any other failure.
+/// The same record failing three times fails the job, even though epochs without it are claimed meanwhile, and
+/// so does a budget that is too small; a claim forgives any other failure.
 #[test]
 fn a_record_that_fails_each_time_fails_the_job() {
     let at_record = || {
         let place = Place::Origin { origin: "a.csv".into(), offset: Some(5), unit: "row".into() };
         Error::new(Code::BadRecord, "bad").at(place)
     };
-    for (error, fails) in [(at_record(), true), (Error::new(Code::Io, "flaky"), false)] {
+    let over_budget = Error::new(Code::MemoryLimit, "too much state");
+    for (error, fails) in [(at_record(), true), (over_budget, true), (Error::new(Code::Io, "flaky"), false)] {
         let mut state = running();
         for round in 1..=3 {
             state.apply(&claim(round, round)).expect("an epoch in between");
