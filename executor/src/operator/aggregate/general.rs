@@ -19,6 +19,7 @@ use qanat_proto::error::Result;
 
 use super::super::keys::KeyIndex;
 use super::calls::{Calls, Inputs, States};
+use super::slice_table::Results;
 
 pub(crate) struct GeneralTable {
     calls: Arc<Calls>,
@@ -142,7 +143,7 @@ impl GeneralTable {
     }
 
     /// Keys and results of all groups.
-    pub(crate) fn finish(mut self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize)> {
+    pub(crate) fn finish(mut self) -> Result<Results> {
         let calls = Arc::clone(&self.calls);
         let mut hot = if self.settled.is_none() {
             self.hot
@@ -153,7 +154,8 @@ impl GeneralTable {
             }
             merged
         };
-        hot.finish().map_err(|e| calls.error(&e))
+        let (keys, values, rows) = hot.finish().map_err(|e| calls.error(&e))?;
+        Ok(Results { keys, values, rows })
     }
 
     fn settled_mut(&mut self) -> Result<&mut Settled> {

@@ -4,6 +4,7 @@
 //! table are exchangeable.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
@@ -14,7 +15,8 @@ use qanat_proto::error::{Code, Error, Result};
 
 use super::super::evaluate::internal;
 use super::calls::{Call, Calls, Inputs, States};
-use super::record_table::{CHANGED, HEADER_WORDS, RecordTable, groups_max};
+use super::record_table::{CHANGED, HEADER_WORDS, RecordTable, Selection, groups_max};
+use super::slice_table::Results;
 
 /// What the fast path does for one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,7 @@ struct Step {
 pub(crate) struct IntegerPlan {
     steps: Vec<Step>,
     initial: Vec<u64>,
+    nullable: Vec<u64>,
     has_key: bool,
     track_changes: bool,
 }
@@ -82,8 +85,65 @@ impl IntegerPlan {
             });
             initial.extend_from_slice(kind.initial());
         }
-        Some(Self { steps, initial, has_key, track_changes })
+        let nullable = steps.iter().filter(|step| step.kind.has_null()).map(|step| step.flag).collect();
+        Some(Self { steps, initial, nullable, has_key, track_changes })
     }
+
+    /// The accumulators of a group without rows.
+    pub(crate) fn initial(&self) -> &[u64] {
+        &self.initial
+    }
+
+    /// Flags of the calls whose result may be NULL.
+    pub(crate) fn nullable(&self) -> &[u64] {
+        &self.nullable
+    }
+
+    /// Whether what was added can be taken away again, word by word, without loss.
+    pub(crate) fn is_reversible(&self) -> bool {
+        self.steps.iter().all(|step| step.kind.is_wrapping_sum())
+    }
+
+    /// Refuses more groups than a table of this plan, or of one with a few words more, can hold.
+    pub(crate) fn check_room(&self, groups: usize) -> Result<()> {
+        if groups < groups_max(self.initial.len() + self.nullable.len()) {
+            return Ok(());
+        }
+        Err(Error::new(Code::MemoryLimit, "one window holds more groups than an operator can address")
+            .hint("use a shorter window or a higher parallelism"))
+    }
+
+    /// Keys and results of groups. `flags`: of these groups; None: all values are there.
+    pub(crate) fn results(
+        &self,
+        calls: &Calls,
+        records: &RecordTable,
+        selection: &Selection,
+        flags: Option<&[u64]>,
+    ) -> Result<Results> {
+        let mut values = Vec::with_capacity(self.steps.len());
+        for (step, call) in self.steps.iter().zip(&calls.calls) {
+            if step.kind == Kind::AverageFloat {
+                let counts = records.column(selection, step.offset);
+                let sums = records.column(selection, step.offset + 1);
+                let averages: Vec<f64> =
+                    counts.into_iter().zip(sums).map(|(count, sum)| f64::from_bits(sum) / count as f64).collect();
+                values.push(Arc::new(Float64Array::new(averages.into(), step.nulls(flags))) as ArrayRef);
+            } else {
+                let words = records.column(selection, step.offset);
+                values.push(step.column(words, flags, call.aggregate.field().data_type())?);
+            }
+        }
+        Ok(Results { keys: keys(calls, records, selection)?, values, rows: selection.len() })
+    }
+}
+
+fn keys(calls: &Calls, records: &RecordTable, selection: &Selection) -> Result<Vec<ArrayRef>> {
+    let [key_type] = calls.key_types.as_slice() else { return Ok(Vec::new()) };
+    let values: ScalarBuffer<i64> = words_as(records.column(selection, 0));
+    let null = records.null_in(selection);
+    let nulls = null.map(|null| NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| i != null)));
+    Ok(vec![from_integers(Int64Array::new(values, nulls), key_type)?])
 }
 
 impl Kind {
@@ -214,19 +274,19 @@ impl IntegerTable {
     pub(crate) fn absorb(&mut self, other: &Self) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let flags = if plan.track_changes { CHANGED } else { 0 };
-        self.check_room(other.len())?;
+        self.plan.check_room(self.len() + other.len())?;
         // Flags, then accumulators, as they stand behind the key.
         if plan.steps.iter().all(|step| step.kind.is_wrapping_sum()) {
-            self.records.absorb(&other.records, flags, |mine, theirs| {
-                mine[0] |= theirs[0] & !CHANGED;
+            self.records.absorb(&other.records, |_, mine, theirs| {
+                mine[0] |= theirs[0] & !CHANGED | flags;
                 for (mine, theirs) in mine.iter_mut().zip(theirs).skip(1) {
                     *mine = mine.wrapping_add(*theirs);
                 }
             });
             return Ok(());
         }
-        self.records.absorb(&other.records, flags, |mine, theirs| {
-            mine[0] |= theirs[0] & !CHANGED;
+        self.records.absorb(&other.records, |_, mine, theirs| {
+            mine[0] |= theirs[0] & !CHANGED | flags;
             for step in &plan.steps {
                 let at = step.offset - 1;
                 match step.kind {
@@ -259,11 +319,11 @@ impl IntegerTable {
 
     pub(crate) fn take_changed(&mut self) -> Result<Vec<States>> {
         let bases = self.records.take_changed();
-        if bases.is_empty() { Ok(Vec::new()) } else { Ok(vec![self.states(Some(&bases))?]) }
+        if bases.is_empty() { Ok(Vec::new()) } else { Ok(vec![self.states(&Selection::Bases(bases))?]) }
     }
 
     pub(crate) fn contents(&self) -> Result<Vec<States>> {
-        if self.len() == 0 { Ok(Vec::new()) } else { Ok(vec![self.states(None)?]) }
+        if self.len() == 0 { Ok(Vec::new()) } else { Ok(vec![self.states(&Selection::Groups(0..self.len()))?]) }
     }
 
     pub(crate) fn take_states(&mut self) -> Result<Vec<States>> {
@@ -272,68 +332,37 @@ impl IntegerTable {
         Ok(contents)
     }
 
-    /// Keys and results of all groups.
-    pub(crate) fn results(&self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize)> {
-        let rows = self.len();
-        let flags = self.records.column(None, 1);
-        let mut results = Vec::with_capacity(self.plan.steps.len());
-        for (step, call) in self.plan.steps.iter().zip(&self.calls.calls) {
-            if step.kind == Kind::AverageFloat {
-                let counts = self.records.column(None, step.offset);
-                let sums = self.records.column(None, step.offset + 1);
-                let averages: Vec<f64> =
-                    counts.into_iter().zip(sums).map(|(count, sum)| f64::from_bits(sum) / count as f64).collect();
-                results.push(Arc::new(Float64Array::new(averages.into(), step.nulls(&flags))) as ArrayRef);
-            } else {
-                let words = self.records.column(None, step.offset);
-                results.push(step.column(words, &flags, call.aggregate.field().data_type())?);
-            }
-        }
-        Ok((self.keys(None)?, results, rows))
+    /// Keys and results of groups, by number.
+    pub(crate) fn results(&self, groups: Range<usize>) -> Result<Results> {
+        let groups = Selection::Groups(groups);
+        let flags = (!self.plan.nullable.is_empty()).then(|| self.records.column(&groups, 1));
+        self.plan.results(&self.calls, &self.records, &groups, flags.as_deref())
     }
 
-    fn states(&self, some: Option<&[u32]>) -> Result<States> {
+    pub(crate) fn records(&self) -> &RecordTable {
+        &self.records
+    }
+
+    fn states(&self, groups: &Selection) -> Result<States> {
         let fields = &self.calls.state_fields;
-        let flags = self.records.column(some, 1);
+        let flags = self.records.column(groups, 1);
         let mut states = Vec::with_capacity(fields.len());
         for step in &self.plan.steps {
-            let words = self.records.column(some, step.offset);
+            let words = self.records.column(groups, step.offset);
             if step.kind == Kind::AverageFloat {
                 states.push(Arc::new(UInt64Array::from(words)) as ArrayRef);
-                let sums = self.records.column(some, step.offset + 1);
-                states.push(step.column(sums, &flags, &DataType::Float64)?);
+                let sums = self.records.column(groups, step.offset + 1);
+                states.push(step.column(sums, Some(&flags), &DataType::Float64)?);
             } else {
-                states.push(step.column(words, &flags, fields[step.state].data_type())?);
+                states.push(step.column(words, Some(&flags), fields[step.state].data_type())?);
             }
         }
-        let rows = some.map_or(self.len(), <[u32]>::len);
-        Ok(States { keys: self.keys(some)?, states, rows })
-    }
-
-    fn keys(&self, some: Option<&[u32]>) -> Result<Vec<ArrayRef>> {
-        let [key_type] = self.calls.key_types.as_slice() else { return Ok(Vec::new()) };
-        let values: ScalarBuffer<i64> = words_as(self.records.column(some, 0));
-        let nulls = self.records.null_base().and_then(|null| {
-            let row = match some {
-                Some(bases) => bases.iter().position(|base| *base == null)?,
-                None => null as usize / self.records.width(),
-            };
-            Some(NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| i != row)))
-        });
-        Ok(vec![from_integers(Int64Array::new(values, nulls), key_type)?])
-    }
-
-    fn check_room(&self, more: usize) -> Result<()> {
-        if self.len() + more < groups_max(self.plan.initial.len()) {
-            return Ok(());
-        }
-        Err(Error::new(Code::MemoryLimit, "one window holds more groups than an operator can address")
-            .hint("use a shorter window or a higher parallelism"))
+        Ok(States { keys: keys(&self.calls, &self.records, groups)?, states, rows: groups.len() })
     }
 
     /// Finds the record of each row, into `self.bases`.
     fn look_up(&mut self, keys: &[ArrayRef], rows: usize, flags: u64) -> Result<()> {
-        self.check_room(rows)?;
+        self.plan.check_room(self.len() + rows)?;
         let [key] = keys else {
             self.bases.clear();
             if rows > 0 {
@@ -471,8 +500,9 @@ impl Step {
         NullBuffer::union(nulls, filter.as_ref())
     }
 
-    /// NULL where a group has no value; `flags`: of the groups.
-    fn nulls(&self, flags: &[u64]) -> Option<NullBuffer> {
+    /// NULL where a group has no value; `flags`: of the groups, None if all have one.
+    fn nulls(&self, flags: Option<&[u64]>) -> Option<NullBuffer> {
+        let flags = flags?;
         if !self.kind.has_null() || flags.iter().fold(self.flag, |all, flags| all & flags) != 0 {
             return None;
         }
@@ -480,7 +510,7 @@ impl Step {
     }
 
     /// Words of groups with `flags` as a column of `data_type`.
-    fn column(&self, mut words: Vec<u64>, flags: &[u64], data_type: &DataType) -> Result<ArrayRef> {
+    fn column(&self, mut words: Vec<u64>, flags: Option<&[u64]>, data_type: &DataType) -> Result<ArrayRef> {
         let nulls = self.nulls(flags);
         if *data_type == DataType::Float64 {
             return Ok(Arc::new(Float64Array::new(words_as(words), nulls)));

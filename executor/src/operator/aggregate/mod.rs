@@ -6,15 +6,20 @@
 //! - `slice_table`: the groups of one slice, behind one face: `general` for any key and any aggregate
 //!   through DataFusion's accumulators, `integer` for one integer key and plain aggregates over
 //!   `record_table`.
+//! - `shared`: windows that share slices: `running`, where a slice can be taken away again, and `sliding`.
+//! - `emission`: a window that is being put out.
 //! - `layout`: columns of partial rows and of state rows.
 
 pub(crate) mod calls;
+mod emission;
 mod general;
 mod integer;
 pub(crate) mod layout;
 pub(crate) mod per_group;
 mod record_table;
+mod running;
 pub mod session;
+mod shared;
 mod slice_table;
 mod sliding;
 pub mod window_aggregate;

@@ -10,6 +10,8 @@
 //!
 //! Depends on nothing; `integer` puts Arrow columns in and out. Groups are numbered in order of arrival.
 
+use std::ops::Range;
+
 /// Words before the accumulators of a record.
 pub(crate) const HEADER_WORDS: usize = 2;
 /// Flag of a record that changed since the flag was last cleared.
@@ -19,6 +21,22 @@ pub(crate) const CHANGED: u64 = 1 << 63;
 const ABSORBED_AT_ONCE: usize = 256;
 const INDEX_LENGTH_MIN: usize = 64;
 const INDEX_GROWTH: usize = 4;
+
+/// Some records of a table.
+pub(crate) enum Selection {
+    /// By number of the group.
+    Groups(Range<usize>),
+    Bases(Vec<u32>),
+}
+
+impl Selection {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Groups(groups) => groups.len(),
+            Self::Bases(bases) => bases.len(),
+        }
+    }
+}
 
 /// Index and records. `base` of a record: its position in `records`.
 #[derive(Clone)]
@@ -107,21 +125,37 @@ impl RecordTable {
         base
     }
 
-    /// The words at `offset` from the base of all records (0: keys, 1: flags), or of `some`.
-    pub(crate) fn column(&self, some: Option<&[u32]>, offset: usize) -> Vec<u64> {
+    /// The words at `offset` from the base (0: keys, 1: flags) of `some` records.
+    pub(crate) fn column(&self, some: &Selection, offset: usize) -> Vec<u64> {
         match some {
-            Some(bases) => bases.iter().map(|base| self.records[*base as usize + offset]).collect(),
-            None => self.records.chunks_exact(self.width).map(|record| record[offset]).collect(),
+            Selection::Groups(groups) => self.block(groups.clone()).map(|record| record[offset]).collect(),
+            Selection::Bases(bases) => bases.iter().map(|base| self.records[*base as usize + offset]).collect(),
         }
     }
 
-    /// The number of the NULL group.
-    pub(crate) fn null_base(&self) -> Option<u32> {
-        self.null_base
+    fn block(&self, groups: Range<usize>) -> impl Iterator<Item = &[u64]> {
+        self.records[groups.start * self.width..groups.end * self.width].chunks_exact(self.width)
     }
 
-    pub(crate) fn width(&self) -> usize {
-        self.width
+    /// The bases of groups.
+    pub(crate) fn bases(&self, groups: Range<usize>) -> impl Iterator<Item = u32> {
+        groups.map(|group| (group * self.width) as u32)
+    }
+
+    pub(crate) fn word(&self, base: u32, offset: usize) -> u64 {
+        self.records[base as usize + offset]
+    }
+
+    /// Where in a selection the NULL group stands.
+    pub(crate) fn null_in(&self, selection: &Selection) -> Option<usize> {
+        let null = self.null_base?;
+        match selection {
+            Selection::Groups(groups) => {
+                let group = null as usize / self.width;
+                groups.contains(&group).then(|| group - groups.start)
+            }
+            Selection::Bases(bases) => bases.iter().position(|base| *base == null),
+        }
     }
 
     /// Bases of the records with the `CHANGED` flag, which is cleared.
@@ -171,31 +205,43 @@ impl RecordTable {
         }
     }
 
-    /// Adds all groups of `other`, a table of the same width. `combine` gets the flags and accumulators of
-    /// a record here, and those of the record of the same key there.
+    /// Calls `combine` for each group of `other`, in order, with the base of the record of the same key here
+    /// (it is added if it is new), what stands behind that record's key, and what stands behind it there.
     #[inline]
-    pub(crate) fn absorb(&mut self, other: &Self, flags: u64, combine: impl Fn(&mut [u64], &[u64])) {
+    pub(crate) fn absorb(&mut self, other: &Self, mut combine: impl FnMut(u32, &mut [u64], &[u64])) {
         let width = self.width;
-        let null = other.null_base.map(|base| base as usize / width);
+        let null = other.null_base.map(|base| base as usize / other.width);
         let mut bases = [0_u32; ABSORBED_AT_ONCE];
-        for (b, block) in other.records.chunks(ABSORBED_AT_ONCE * width).enumerate() {
+        let mut is_home = [false; ABSORBED_AT_ONCE];
+        for (b, block) in other.records.chunks(ABSORBED_AT_ONCE * other.width).enumerate() {
             // As in `find_or_add`: loads without dependence first.
             let (shift, index) = (self.shift, self.index.as_slice());
-            for (base, theirs) in bases.iter_mut().zip(block.chunks_exact(width)) {
+            for (base, theirs) in bases.iter_mut().zip(block.chunks_exact(other.width)) {
                 *base = index[(hash(theirs[0] as i64) >> shift) as usize];
             }
-            for (i, (base, theirs)) in bases.iter().zip(block.chunks_exact(width)).enumerate() {
-                let at = base.wrapping_sub(1) as usize;
-                let is_home = self.records.get(at).is_some_and(|key| *key == theirs[0]);
-                let at = match null {
-                    Some(null) if null == b * ABSORBED_AT_ONCE + i => self.null_group() as usize,
-                    _ if is_home => at,
-                    _ => self.probe(theirs[0] as i64) as usize,
-                };
-                let mine = &mut self.records[at + 1..at + width];
-                mine[0] |= flags;
-                combine(mine, &theirs[1..]);
+            let records = self.records.as_slice();
+            for ((base, is_home), theirs) in bases.iter_mut().zip(&mut is_home).zip(block.chunks_exact(other.width)) {
+                *base = base.wrapping_sub(1);
+                *is_home = records.get(*base as usize).is_some_and(|key| *key == theirs[0]);
             }
+            for (i, theirs) in block.chunks_exact(other.width).enumerate() {
+                let base = match null {
+                    Some(null) if null == b * ABSORBED_AT_ONCE + i => self.null_group(),
+                    _ if is_home[i] => bases[i],
+                    _ => self.probe(theirs[0] as i64),
+                };
+                let at = base as usize;
+                combine(base, &mut self.records[at + 1..at + width], &theirs[1..]);
+            }
+        }
+    }
+
+    /// Calls `combine` as [`Self::absorb`] does, for groups whose bases here are known.
+    #[inline]
+    pub(crate) fn combine(&mut self, bases: &[u32], other: &Self, mut combine: impl FnMut(&mut [u64], &[u64])) {
+        for (base, theirs) in bases.iter().zip(other.records.chunks_exact(other.width)) {
+            let at = *base as usize;
+            combine(&mut self.records[at + 1..at + self.width], &theirs[1..]);
         }
     }
 
@@ -290,8 +336,9 @@ mod tests {
                 }
             }
             let counts = |table: &RecordTable| -> HashMap<Option<i64>, u64> {
-                let null = table.null_base().map(|base| base as usize / table.width());
-                let (keys, counts) = (table.column(None, 0), table.column(None, HEADER_WORDS));
+                let all = Selection::Groups(0..table.len());
+                let null = table.null_in(&all);
+                let (keys, counts) = (table.column(&all, 0), table.column(&all, HEADER_WORDS));
                 let pairs = keys.into_iter().zip(counts).enumerate();
                 pairs.map(|(i, (key, count))| ((Some(i) != null).then_some(key as i64), count)).collect()
             };
@@ -301,11 +348,22 @@ mod tests {
             let mut sum = RecordTable::new(vec![0]);
             sum.find_or_add(&[-3, 50, 7], 0, &mut bases);
             for _ in 0..2 {
-                sum.absorb(&table, CHANGED, |mine, theirs| mine[1] += theirs[1]);
+                sum.absorb(&table, |_, mine, theirs| {
+                    mine[0] |= CHANGED;
+                    mine[1] += theirs[1];
+                });
             }
             let mut doubled = counts(&sum);
             doubled.retain(|_, count| *count > 0);
             prop_assert_eq!(doubled, oracle.into_iter().map(|(key, count)| (key, 2 * count)).collect::<HashMap<_, _>>());
+            prop_assert_eq!(sum.take_changed().len(), table.len());
+            // And back again, by the bases that were found.
+            let mut bases = Vec::new();
+            sum.absorb(&table, |base, _, _| bases.push(base));
+            for _ in 0..2 {
+                sum.combine(&bases, &table, |mine, theirs| mine[1] -= theirs[1]);
+            }
+            prop_assert!(counts(&sum).values().all(|count| *count == 0));
             prop_assert_eq!(table.take_changed().len(), table.len());
             prop_assert!(table.take_changed().is_empty());
         }
@@ -321,6 +379,6 @@ mod tests {
         }
         assert_eq!(table.len(), keys.len());
         table.find_or_add(&keys, 0, &mut bases);
-        assert!(bases.iter().enumerate().all(|(i, base)| *base as usize == i * table.width()));
+        assert!(bases.iter().enumerate().all(|(i, base)| *base as usize == i * table.width));
     }
 }

@@ -9,6 +9,9 @@ use qanat_proto::error::Result;
 use super::calls::{Calls, Inputs, States};
 use super::general::GeneralTable;
 use super::integer::{IntegerPlan, IntegerTable};
+use super::running::Running;
+use super::shared::Shared;
+use super::sliding::Sliding;
 
 /// Makes the tables of a node: all of one kind.
 pub(crate) struct TableFactory {
@@ -44,6 +47,14 @@ impl TableFactory {
     #[cfg(test)]
     pub(crate) fn has_fast_path(&self) -> bool {
         self.integer.is_some()
+    }
+
+    /// How overlapping windows share slices.
+    pub(crate) fn shared(&self) -> Shared {
+        match &self.integer {
+            Some(plan) if plan.is_reversible() => Shared::Running(Running::new(plan)),
+            _ => Shared::Sliding(Sliding::new()),
+        }
     }
 
     pub(crate) fn table(&self) -> Result<SliceTable> {
@@ -123,14 +134,6 @@ impl SliceTable {
             Self::Integer(table) => table.take_states(),
             Self::General(table) => table.take_states(),
         }
-    }
-
-    pub(crate) fn finish(self) -> Result<Results> {
-        let (keys, values, rows) = match self {
-            Self::Integer(table) => table.results()?,
-            Self::General(table) => table.finish()?,
-        };
-        Ok(Results { keys, values, rows })
     }
 
     /// Number of groups, or an upper bound of it.

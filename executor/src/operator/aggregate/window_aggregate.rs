@@ -33,11 +33,14 @@ use super::super::state_rows::StateRows;
 use super::super::window_rows::PROCESSING_GRACE_MS;
 use super::super::{Operator, OperatorContext, Output};
 use super::calls::{Calls, Inputs, States};
+use super::emission::{Emission, Groups};
 use super::layout::{Layout, PartitionColumn, Run, SLICE_TABLE, regroup, runs};
-use super::slice_table::{SliceTable, TableFactory};
-use super::sliding::Sliding;
+use super::shared::Shared;
+use super::slice_table::{Results, SliceTable, TableFactory};
 use qanat_proto::physical::Phase;
 
+/// Batches of a fired window that one call puts out.
+const BATCHES_AT_ONCE: usize = 4;
 /// Groups that a partial phase holds before it sends them on.
 const PARTIAL_GROUPS_MAX: usize = 1 << 20;
 /// Rows after which a partial phase asks whether it still pays.
@@ -55,7 +58,7 @@ pub struct WindowAggregate {
     layout: Layout,
     partition: Vec<PartitionColumn>,
     slices: BTreeMap<Window, SliceTable>,
-    sliding: Sliding,
+    shared: Shared,
     /// `i64::MIN`: none yet.
     watermark: i64,
     processing_time: i64,
@@ -63,6 +66,8 @@ pub struct WindowAggregate {
     closed: Option<i64>,
     /// What is still to be fired.
     due: Option<Due>,
+    /// What is being put out.
+    emission: Option<Emission>,
     state_rows: StateRows,
     emitter: Emitter,
     thinning: Thinning,
@@ -118,18 +123,20 @@ impl WindowAggregate {
             Phase::Partial => Emitter::new(Arc::clone(&layout.partial), context.batch_rows),
             Phase::Final | Phase::Whole => Emitter::new(Arc::clone(&context.output), context.batch_rows),
         };
+        let factory = TableFactory::new(calls, &types, phase != Phase::Partial);
         Ok(Self {
             node: node.clone(),
             phase,
             windows,
-            factory: TableFactory::new(calls, &types, phase != Phase::Partial),
+            shared: factory.shared(),
+            factory,
             partition,
             slices: BTreeMap::new(),
-            sliding: Sliding::new(),
             watermark: i64::MIN,
             processing_time: i64::MIN,
             closed: None,
             due: None,
+            emission: None,
             state_rows: StateRows::new(layout.table_fields(), context.key_groups),
             layout,
             emitter,
@@ -143,6 +150,7 @@ impl WindowAggregate {
     #[cfg(test)]
     pub(crate) fn general_only(mut self) -> Self {
         self.factory.disable_fast_path();
+        self.shared = self.factory.shared();
         self
     }
 
@@ -201,8 +209,8 @@ impl WindowAggregate {
 
     /// Rows are added to this slice.
     fn touch(&mut self, slice: Window) {
-        if self.sliding.holds(slice.end) {
-            self.sliding.forget();
+        if self.shared.holds(slice.end) {
+            self.shared.forget();
         }
     }
 
@@ -312,48 +320,55 @@ impl WindowAggregate {
     }
 
     /// Fires the next window that is due; false if there is none.
-    fn fire(&mut self, due: &mut Due, out: &mut Output) -> Result<bool> {
+    fn fire(&mut self, due: &mut Due) -> Result<bool> {
+        let Some(first) = self.slices.first_key_value().map(|(slice, _)| *slice) else { return Ok(false) };
         let Some(windows) = self.windows else {
-            let Some(entry) = self.slices.first_entry().filter(|entry| is_closed(entry.key().end, due.grace, due.to))
-            else {
+            if !is_closed(first.end, due.grace, due.to) {
                 return Ok(false);
-            };
-            let (window, table) = entry.remove_entry();
-            self.drop_until(window.end);
-            self.emit(window, table, out)?;
+            }
+            self.fire_alone(first)?;
             return Ok(true);
         };
-        if self.slices.is_empty() || !windows.has_fired(due.next, due.to) {
+        due.next = due.next.max(first.end);
+        if !windows.has_fired(due.next, due.to) {
             return Ok(false);
         }
         let window = windows.windows_of_slice(due.next).next();
         let window = window.ok_or_else(|| Error::internal("a slice belongs to no window"))?;
         if windows.windows_per_slice() == 1 {
-            if let Some(table) = self.slices.remove(&window) {
-                self.drop_until(due.next);
-                self.emit(window, table, out)?;
-            }
+            self.fire_alone(window)?;
         } else {
-            self.fire_shared(&windows, window, out)?;
+            match self.shared.window(window, &mut self.slices, &self.factory)? {
+                Some(groups) => self.emission = Some(Emission::new(window, groups)),
+                None => self.drop_behind(window)?,
+            }
         }
-        let next = due.next + windows.slice_length();
-        due.next = self.slices.keys().next().map_or(next, |first| first.end.max(next));
+        due.next += windows.slice_length();
         Ok(true)
     }
 
-    /// Fires a window whose slices may be needed again, and drops those that are not.
-    fn fire_shared(&mut self, windows: &Windows, window: Window, out: &mut Output) -> Result<()> {
-        let whole = self.sliding.window(window, &mut self.slices, &self.factory)?;
+    /// Fires a window that is a slice of its own.
+    fn fire_alone(&mut self, window: Window) -> Result<()> {
+        if let Some(table) = self.slices.remove(&window) {
+            self.drop_until(window.end);
+            self.emission = Some(Emission::new(window, Groups::of(table)?));
+        }
+        Ok(())
+    }
+
+    /// Drops slices that no window behind this one needs.
+    fn drop_behind(&mut self, window: Window) -> Result<()> {
+        let Some(windows) = self.windows else { return Ok(()) };
+        let mut gone = Vec::new();
         while let Some(entry) = self.slices.first_entry()
             && windows.last_window_end(entry.key().start) <= window.end
         {
-            let (gone, _) = entry.remove_entry();
-            self.drop_until(gone.end);
+            gone.push(entry.remove_entry());
         }
-        match whole {
-            Some(whole) => self.emit(window, whole, out),
-            None => Ok(()),
+        if let Some((last, _)) = gone.last() {
+            self.drop_until(last.end);
         }
+        self.shared.leave(&gone)
     }
 
     /// A partial phase sends what the final one holds back.
@@ -368,8 +383,21 @@ impl WindowAggregate {
         self.closed = Some(self.closed.map_or(end, |closed| closed.max(end)));
     }
 
-    fn emit(&mut self, window: Window, table: SliceTable, out: &mut Output) -> Result<()> {
-        let results = table.finish()?;
+    /// Puts out a few batches of the window that has fired; false if there is none.
+    fn emit(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(mut emission) = self.emission.take() else { return Ok(false) };
+        for _ in 0..BATCHES_AT_ONCE {
+            let Some(results) = emission.next(self.emitter.batch_rows, &self.shared, &self.factory.calls)? else {
+                self.drop_behind(emission.window)?;
+                return Ok(true);
+            };
+            self.emit_results(emission.window, results, out)?;
+        }
+        self.emission = Some(emission);
+        Ok(true)
+    }
+
+    fn emit_results(&mut self, window: Window, results: Results, out: &mut Output) -> Result<()> {
         let mut columns: Vec<ArrayRef> = results.keys;
         columns.extend(results.values);
         for column in &self.node.window_columns {
@@ -496,8 +524,11 @@ impl Operator for WindowAggregate {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        if self.emit(out)? {
+            return Ok(true);
+        }
         let Some(mut due) = self.due.take() else { return Ok(false) };
-        let has_fired = self.fire(&mut due, out)?;
+        let has_fired = self.fire(&mut due)?;
         self.due = has_fired.then_some(due);
         Ok(has_fired)
     }
@@ -569,7 +600,8 @@ impl Operator for WindowAggregate {
     }
 
     fn state_bytes(&self) -> usize {
-        self.slices.values().map(SliceTable::bytes).sum::<usize>() + self.sliding.bytes()
+        let emitted = self.emission.as_ref().map_or(0, Emission::bytes);
+        self.slices.values().map(SliceTable::bytes).sum::<usize>() + self.shared.bytes() + emitted
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

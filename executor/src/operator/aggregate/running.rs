@@ -1,0 +1,199 @@
+//! The groups of the newest window, kept up to date: slices that enter it are added, slices that leave it
+//! are taken away again.
+//!
+//! For aggregates that can be taken back without loss: counts, and sums of integers, which wrap. A slice
+//! then costs two passes over its groups, however many windows share it.
+//!
+//! ```text
+//! record:  key | slices with the group | accumulators … | slices with a value, by nullable call …
+//! ```
+//! The last words tell a sum that is NULL from one that is 0, and a group that is gone from one that
+//! counts nothing; slices need not carry more for it than they do anyway.
+//!
+//! It is derived from the slices and never saved. What must never happen: a row added to a slice that is
+//! merged already; the owner calls [`Running::forget`] then.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use qanat_executor_core::window::Window;
+use qanat_proto::error::{Error, Result};
+
+use super::calls::Calls;
+use super::integer::{IntegerPlan, IntegerTable};
+use super::record_table::{HEADER_WORDS, RecordTable, Selection};
+use super::slice_table::{Results, SliceTable};
+
+/// A table with fewer groups is not made anew, however many of them are gone.
+const DEAD_GROUPS_MIN: usize = 1 << 14;
+
+/// Word of a record that counts the slices which have the group.
+const SLICES: usize = 1;
+
+pub(crate) struct Running {
+    plan: Arc<IntegerPlan>,
+    records: RecordTable,
+    /// Of the slices that are merged, in order.
+    slices: VecDeque<Merged>,
+    /// Groups that no slice has.
+    dead: usize,
+    /// Groups of slices that lack a value, over all nullable calls.
+    lacking: u64,
+    /// End of the last slice that is merged.
+    until: i64,
+}
+
+/// A slice that is merged.
+struct Merged {
+    slice: Window,
+    /// The record of each of its groups, in their order.
+    bases: Vec<u32>,
+}
+
+impl Running {
+    pub(crate) fn new(plan: &Arc<IntegerPlan>) -> Self {
+        let mut initial = plan.initial().to_vec();
+        initial.resize(initial.len() + plan.nullable().len(), 0);
+        Self {
+            plan: Arc::clone(plan),
+            records: RecordTable::new(initial),
+            slices: VecDeque::new(),
+            dead: 0,
+            lacking: 0,
+            until: i64::MIN,
+        }
+    }
+
+    /// Whether rows of this slice would come too late.
+    pub(crate) fn holds(&self, slice_end: i64) -> bool {
+        slice_end <= self.until
+    }
+
+    pub(crate) fn forget(&mut self) {
+        *self = Self::new(&self.plan);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let bases: usize = self.slices.iter().map(|merged| merged.bases.capacity() * size_of::<u32>()).sum();
+        self.records.bytes() + bases
+    }
+
+    /// Groups held, those that are gone included.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Makes this the groups of `window`, whose `slices` are those that have rows. Windows come in the
+    /// order of their ends.
+    pub(crate) fn advance(&mut self, window: Window, slices: &BTreeMap<Window, SliceTable>) -> Result<()> {
+        if self.dead > DEAD_GROUPS_MIN && self.dead > self.records.len() / 2 {
+            self.forget();
+        }
+        let until = self.until.max(window.start);
+        for (slice, table) in slices {
+            if until < slice.end && slice.end <= window.end {
+                self.add(*slice, integers(table)?)?;
+            }
+        }
+        self.until = window.end;
+        Ok(())
+    }
+
+    /// Takes away slices that no window needs any more.
+    pub(crate) fn leave(&mut self, gone: &[(Window, SliceTable)]) -> Result<()> {
+        // Adding what stays is less work then.
+        if gone.len() > self.slices.len() / 2 {
+            self.forget();
+            return Ok(());
+        }
+        for (slice, table) in gone {
+            if self.slices.front().is_some_and(|merged| merged.slice == *slice)
+                && let Some(merged) = self.slices.pop_front()
+            {
+                self.take_away(&merged, integers(table)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, slice: Window, table: &IntegerTable) -> Result<()> {
+        self.plan.check_room(self.records.len() + table.len())?;
+        let words = self.plan.initial().len();
+        let nullable = self.plan.nullable();
+        let before = self.records.len();
+        let (mut revived, mut lacking) = (0, 0);
+        let mut bases = Vec::with_capacity(table.len());
+        self.records.absorb(table.records(), |base, mine, theirs| {
+            bases.push(base);
+            let (sums, values) = mine[1..].split_at_mut(words);
+            for (sum, value) in sums.iter_mut().zip(&theirs[1..]) {
+                *sum = sum.wrapping_add(*value);
+            }
+            for (count, flag) in values.iter_mut().zip(nullable) {
+                let has_value = u64::from(theirs[0] & flag != 0);
+                *count += has_value;
+                lacking += 1 - has_value;
+            }
+            revived += usize::from(mine[0] == 0);
+            mine[0] += 1;
+        });
+        self.lacking += lacking;
+        // Groups without a slice that now have one: new records among them.
+        self.dead -= revived - (self.records.len() - before);
+        self.slices.push_back(Merged { slice, bases });
+        Ok(())
+    }
+
+    fn take_away(&mut self, merged: &Merged, table: &IntegerTable) {
+        let words = self.plan.initial().len();
+        let nullable = self.plan.nullable();
+        let (mut died, mut lacking) = (0, 0);
+        self.records.combine(&merged.bases, table.records(), |mine, theirs| {
+            let (sums, values) = mine[1..].split_at_mut(words);
+            for (sum, value) in sums.iter_mut().zip(&theirs[1..]) {
+                *sum = sum.wrapping_sub(*value);
+            }
+            for (count, flag) in values.iter_mut().zip(nullable) {
+                let has_value = u64::from(theirs[0] & flag != 0);
+                *count -= has_value;
+                lacking += 1 - has_value;
+            }
+            mine[0] -= 1;
+            died += usize::from(mine[0] == 0);
+        });
+        self.lacking -= lacking;
+        self.dead += died;
+    }
+
+    /// Keys and results of those of `groups` that the window has.
+    pub(crate) fn results(&self, calls: &Calls, groups: Range<usize>) -> Result<Results> {
+        let selection = if self.dead == 0 {
+            Selection::Groups(groups)
+        } else {
+            let is_live = |base: &u32| self.records.word(*base, SLICES) > 0;
+            Selection::Bases(self.records.bases(groups).filter(is_live).collect())
+        };
+        let flags = (self.lacking > 0).then(|| self.flags(&selection));
+        self.plan.results(calls, &self.records, &selection, flags.as_deref())
+    }
+
+    /// What the flags of these groups would be in a table of the window.
+    fn flags(&self, selection: &Selection) -> Vec<u64> {
+        let mut flags = vec![0; selection.len()];
+        let first = HEADER_WORDS + self.plan.initial().len();
+        for (offset, flag) in (first..).zip(self.plan.nullable()) {
+            for (flags, slices) in flags.iter_mut().zip(self.records.column(selection, offset)) {
+                *flags |= if slices > 0 { *flag } else { 0 };
+            }
+        }
+        flags
+    }
+}
+
+fn integers(table: &SliceTable) -> Result<&IntegerTable> {
+    match table {
+        SliceTable::Integer(table) => Ok(table),
+        SliceTable::General(_) => Err(Error::internal("a slice of another kind in a running window")),
+    }
+}
