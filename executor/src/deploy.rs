@@ -180,12 +180,13 @@ impl GenerationParts<'_> {
             let state = deployment.restore.operators.iter().find(|state| state.operator == operator.id);
             let (saved, restored) =
                 lookup::restore(&self.config.checkpoints, node, state, deployment.restore.key_groups)?;
+            let is_restored = restored.is_some();
             let version = match restored {
                 Some(version) => version,
                 None => lookup::Version { number: 1, rows: lookup::read(self.config, node)? },
             };
             let refresh = node.refresh_ms.map(|_| Arc::<lookup::Refresh>::default());
-            lookups.insert(operator.id, Lookup { version, saved, refresh });
+            lookups.insert(operator.id, Lookup { version, is_restored, saved, refresh });
         }
         Ok(lookups)
     }
@@ -311,6 +312,8 @@ impl Wiring {
 /// A lookup table as a generation starts with it.
 struct Lookup {
     version: lookup::Version,
+    /// Whether the version is that of the restore point, and so is in `saved`.
+    is_restored: bool,
     saved: Table,
     refresh: Option<Arc<lookup::Refresh>>,
 }
@@ -515,7 +518,7 @@ impl BuildContext<'_> {
         };
         let mut operator = operator::build(logical, physical.phase, &raw_input, context)?;
         if let Some(lookup) = self.lookups.get(&physical.id) {
-            operator.load(lookup.version.number, lookup.version.rows.clone())?;
+            operator.load(lookup.version.number, lookup.version.rows.clone(), lookup.is_restored)?;
             // All subtasks hold the same table; the owner of key group 0 saves it.
             let files = (range.start == 0).then(|| Arc::new(TableFiles::of(lookup.saved.clone())));
             return Ok((operator, files, i64::MIN));

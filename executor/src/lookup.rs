@@ -113,10 +113,14 @@ pub struct Refresh(Mutex<Handover>);
 
 #[derive(Default)]
 struct Handover {
-    /// The highest epoch that any subtask has begun to seal.
+    /// The highest epoch that any subtask has begun to seal. All have sealed the one before: there is one
+    /// unclaimed epoch at a time (P4).
     sealing: Epoch,
-    /// A version and the first epoch at whose barrier it is taken.
-    next: Option<(Epoch, Version)>,
+    /// The version that takes effect at the barrier of `sealing` at the latest, for subtasks that are still
+    /// to come to it.
+    current: Option<Version>,
+    /// The version for the barrier after.
+    next: Option<Version>,
 }
 
 impl Refresh {
@@ -126,16 +130,20 @@ impl Refresh {
 
     /// Offers a version. It takes effect at the first barrier that no subtask has begun to seal.
     pub fn offer(&self, version: Version) {
-        let mut handover = self.lock();
-        handover.next = Some((handover.sealing.next(), version));
+        self.lock().next = Some(version);
     }
 
-    /// The version to take at the barrier of `epoch`, if it is newer than `held`.
+    /// The version to take at the barrier of `epoch`, if it is newer than `held`. Whatever is offered
+    /// between two subtasks of one barrier, both take the same.
     pub fn take(&self, epoch: Epoch, held: u64) -> Option<Version> {
         let mut handover = self.lock();
-        handover.sealing = handover.sealing.max(epoch);
-        let (from, version) = handover.next.as_ref()?;
-        (*from <= epoch && version.number > held).then(|| version.clone())
+        if epoch > handover.sealing {
+            handover.sealing = epoch;
+            if let Some(next) = handover.next.take() {
+                handover.current = Some(next);
+            }
+        }
+        handover.current.as_ref().filter(|version| version.number > held).cloned()
     }
 }
 
@@ -161,4 +169,36 @@ pub fn refresh_until_stopped(
         due = clock.monotonic() + interval;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: u64) -> Version {
+        Version { number, rows: Vec::new() }
+    }
+
+    fn taken(refresh: &Refresh, epoch: u64, held: u64) -> Option<u64> {
+        refresh.take(Epoch(epoch), held).map(|version| version.number)
+    }
+
+    #[test]
+    fn all_subtasks_take_the_same_version_at_a_barrier() {
+        let refresh = Refresh::default();
+        assert_eq!(taken(&refresh, 4, 1), None);
+        refresh.offer(version(2));
+        assert_eq!(taken(&refresh, 5, 1), Some(2));
+        // Offered between two subtasks of one barrier: it waits for the next.
+        refresh.offer(version(3));
+        assert_eq!(taken(&refresh, 5, 1), Some(2));
+        refresh.offer(version(4));
+        assert_eq!(taken(&refresh, 6, 2), Some(4));
+        assert_eq!(taken(&refresh, 6, 2), Some(4));
+        assert_eq!(taken(&refresh, 7, 4), None);
+        // Offered when a first subtask has sealed the epoch without a new version.
+        refresh.offer(version(5));
+        assert_eq!(taken(&refresh, 7, 4), None);
+        assert_eq!(taken(&refresh, 8, 4), Some(5));
+    }
 }

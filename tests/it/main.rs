@@ -5,6 +5,7 @@
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
+//! - `resume`: what a run may count on after kills, at another parallelism, with another script.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -17,6 +18,7 @@ mod follow;
 mod hostile;
 mod process;
 mod property;
+mod resume;
 mod rng;
 mod sink;
 mod slt;

@@ -60,6 +60,12 @@ pub const SOURCE_OPTIONS: &[OptionSpec] = &[
         Some("none"),
         "`time`: files follow each other in time, in the order of their names.",
     ),
+    option(
+        "lookup.full-cache.periodic-reload.interval",
+        OptionKind::Duration,
+        None,
+        "As the table of a lookup join: read it again at this interval. Without it the table is read once.",
+    ),
 ];
 
 /// All options: of the format's tables too, except those of the format itself.

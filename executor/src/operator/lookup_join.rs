@@ -242,7 +242,7 @@ impl Operator for LookupJoin {
         Ok(left > 0)
     }
 
-    fn load(&mut self, version: u64, rows: Vec<RecordBatch>) -> Result<()> {
+    fn load(&mut self, version: u64, rows: Vec<RecordBatch>, is_saved: bool) -> Result<()> {
         let loaded = rows;
         let rows = self.right_rows(&loaded)?;
         if u32::try_from(rows.num_rows()).is_err() {
@@ -252,7 +252,7 @@ impl Operator for LookupJoin {
         let keys = key_columns(&rows, self.node.on.iter().map(|on| on.1)).map_err(error)?;
         let nulls = any_null(&keys);
         let keys = self.keys_of(&keys).map_err(error)?;
-        if self.saves {
+        if self.saves && !is_saved {
             self.unsaved = Some((version, loaded));
         }
         self.table = Some(Table::new(version, rows, keys, |row| nulls.as_ref().is_some_and(|n| n.is_null(row))));

@@ -111,9 +111,11 @@ pub trait Operator: Send {
     }
 
     /// Takes the rows of a lookup table, in the schema that `LookupJoinNode::projection` gives, in place
-    /// of those of an earlier version. Called before the first `process` and then at barriers only.
-    fn load(&mut self, version: u64, rows: Vec<RecordBatch>) -> Result<()> {
-        let _ = (version, rows);
+    /// of those of an earlier version. Called before the first `process` and then at barriers only. Rows
+    /// that come from the restore point are saved already: a second copy in the state would be a second
+    /// partner for every row (I1).
+    fn load(&mut self, version: u64, rows: Vec<RecordBatch>, is_saved: bool) -> Result<()> {
+        let _ = (version, rows, is_saved);
         Err(qanat_proto::error::Error::internal("an operator without a lookup table was given one"))
     }
 

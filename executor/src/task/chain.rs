@@ -273,7 +273,7 @@ impl Chain {
                     counts.add(&operator.take_counts());
                     let held = operator.lookup_version().unwrap_or(0);
                     if let Some(version) = node.refresh.as_ref().and_then(|refresh| refresh.take(barrier, held)) {
-                        operator.load(version.number, version.rows)?;
+                        operator.load(version.number, version.rows, false)?;
                     }
                     if let Some(files) = &node.files {
                         snapshots.push((node.id, files.clone(), operator.snapshot()?));

@@ -23,8 +23,8 @@ use super::source::{Layout, declared, projected, scan_columns};
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
 
-/// How often a looked-up table is loaded anew.
-const REFRESH_OPTION: &str = "lookup.cache.refresh-interval";
+/// How often a looked-up table is loaded anew, as Flink calls it.
+const REFRESH_OPTION: &str = "lookup.full-cache.periodic-reload.interval";
 
 /// Which side of a join is the table.
 #[derive(Clone, Copy, Debug)]

@@ -179,7 +179,7 @@ mod lookup {
             let mut join = LookupJoin::new(&node, &context).expect("builds");
             let mut out = Output::default();
             prop_assert!(join.process(0, rows(&l, &left), &mut out).is_err(), "no table yet");
-            join.load(1, vec![rows(&r, &right[..right.len() / 2]), rows(&r, &right[right.len() / 2..])]).expect("loads");
+            join.load(1, vec![rows(&r, &right[..right.len() / 2]), rows(&r, &right[right.len() / 2..])], false).expect("loads");
             join.process(0, rows(&l, &left), &mut out).expect("processes");
             finish(&mut join, &mut out);
             let show = |row: &Row| format!("{}|{}", row.0.map_or_else(|| "-".to_owned(), |k| k.to_string()), row.1);

@@ -1,0 +1,110 @@
+//! Jobs that go on: what a run may count on after kills, at another parallelism, with another script.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::folder::Folder;
+use crate::process::{Invocation, Outcome};
+use crate::sink;
+
+fn run(folder: &Folder, parallelism: u32, failpoint: Option<&str>) -> Outcome {
+    let settings = [("execution.checkpointing.interval".to_owned(), "10 ms".to_owned())];
+    Invocation::job(folder.path(), "q.sql", parallelism, &settings).failpoint(failpoint).run().unwrap()
+}
+
+#[track_caller]
+fn dies(folder: &Folder, parallelism: u32, failpoint: &str) {
+    let outcome = run(folder, parallelism, Some(failpoint));
+    assert!(outcome.aborted, "{failpoint}: {}", outcome.describe());
+}
+
+#[track_caller]
+fn finishes(folder: &Folder, parallelism: u32) -> serde_json::Value {
+    let outcome = run(folder, parallelism, None);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    outcome.json().unwrap()
+}
+
+const LOOKUP: &str = "CREATE TABLE g (id BIGINT, p AS PROCTIME()) WITH ('connector' = 'datagen', 'number-of-rows' = '6000', 'rows-per-second' = '6000',
+  'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '5999');
+CREATE TABLE d (k BIGINT, v BIGINT) WITH ('connector' = 'filesystem', 'path' = 'd.csv', 'format' = 'csv'REFRESH);
+CREATE TABLE o (id BIGINT, v BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+INSERT INTO o SELECT g.id, d.v FROM g LEFT JOIN d FOR SYSTEM_TIME AS OF g.p ON g.id % 20 = d.k;
+";
+
+/// Twenty keys, of every third version five.
+fn write_version(folder: &Folder, version: u64) {
+    let keys = if version % 3 == 0 { 5 } else { 20 };
+    let rows: String = (0..keys).map(|key| format!("{key},{version}\n")).collect();
+    folder.write("d.next", format!("k,v\n{rows}"));
+    std::fs::rename(folder.path().join("d.next"), folder.path().join("d.csv")).unwrap();
+}
+
+/// The table is part of the checkpoint: restored again and again, it neither changes nor grows.
+#[test]
+fn a_lookup_table_stays_what_it_was_through_many_restores() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let folder = Folder::new("lookup-restored");
+    folder.write("q.sql", LOOKUP.replace("REFRESH", ""));
+    write_version(&folder, 1);
+    for parallelism in [2, 1, 3, 2] {
+        dies(&folder, parallelism, "committed.applied:3");
+        write_version(&folder, 2);
+    }
+    finishes(&folder, 2);
+    let rows = sink::committed(&folder.path().join("out")).unwrap();
+    let ids: BTreeSet<_> = rows.iter().map(|row| row[0].clone()).collect();
+    assert_eq!((rows.len(), ids.len()), (6_000, 6_000), "rows, and different ones");
+    assert!(rows.iter().all(|row| row[1].as_deref() == Some("1")), "the version changed");
+}
+
+/// A table that is read again takes effect at a barrier: all rows of an epoch are joined with one version,
+/// whatever dies, and later epochs never with an older one.
+#[test]
+fn every_epoch_is_joined_with_one_version_of_a_refreshed_table() {
+    let folder = Folder::new("lookup-refreshed");
+    folder.write("q.sql", LOOKUP.replace("REFRESH", ", 'lookup.full-cache.periodic-reload.interval' = '5 ms'"));
+    write_version(&folder, 1);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut version = 1;
+            while !is_done.load(Ordering::Acquire) {
+                version += 1;
+                write_version(&folder, version);
+                std::thread::yield_now();
+            }
+        });
+        if cfg!(debug_assertions) {
+            for (parallelism, failpoint) in [(3, "commit.done:4"), (2, "claim.applied:3"), (1, "state.stored:3")] {
+                let outcome = run(&folder, parallelism, Some(failpoint));
+                if !outcome.aborted {
+                    is_done.store(true, Ordering::Release);
+                    panic!("{failpoint}: {}", outcome.describe());
+                }
+            }
+        }
+        let outcome = run(&folder, 3, None);
+        is_done.store(true, Ordering::Release);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    });
+    let out = folder.path().join("out");
+    assert_eq!(sink::committed(&out).unwrap().len(), 6_000);
+    let mut versions: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    for name in sink::visible(&out) {
+        let epoch = name.split("-e").nth(1).and_then(|rest| rest.split('-').next()).unwrap().parse().unwrap();
+        for line in std::fs::read_to_string(out.join(&name)).unwrap().lines().skip(1) {
+            let (id, version) = line.split_once(',').unwrap();
+            let Ok(version) = version.parse::<u64>() else { continue };
+            assert!(version % 3 != 0 || id.parse::<u64>().unwrap() % 20 < 5, "{line}: a row of an older version");
+            versions.entry(epoch).or_default().insert(version);
+        }
+    }
+    assert!(versions.values().all(|of_epoch| of_epoch.len() == 1), "{versions:?}");
+    let in_order: Vec<u64> = versions.values().flatten().copied().collect();
+    assert!(in_order.is_sorted(), "{in_order:?}");
+    assert!(in_order.first() < in_order.last(), "it was never read again: {in_order:?}");
+}
+
