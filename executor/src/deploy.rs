@@ -37,7 +37,7 @@ use crate::task::router::{Outlet, Route, Router};
 use crate::task::side::{SideLanes, SideTables};
 use crate::task::source::{SourceControl, SourceTask, SourceTime};
 use crate::task::source_lane::{SourceLane, split_owner};
-use crate::task::subtask::{Input, SubtaskTask};
+use crate::task::subtask::{Input, Opening, SubtaskTask};
 
 /// Lanes that read the splits of one unbounded source subtask, at most.
 const UNBOUNDED_LANES_MAX: usize = 16;
@@ -407,9 +407,19 @@ impl BuildContext<'_> {
             }
             received.push(edge_count(edge));
         }
-        let watermark = self.restored_watermark(root, range).unwrap_or(i64::MIN);
+        // What every subtask hears from all senders was the same in all of them, and holds for any range of
+        // key groups. What stands behind one sender each says nothing about another parallelism.
+        let is_keyed = wiring.incoming(root, index).all(|(edge, _)| match edge.routing {
+            Routing::Hash { .. } | Routing::PartialKeys | Routing::Single => true,
+            Routing::Forward | Routing::Chained | Routing::Limited { .. } => false,
+        });
+        let opening = match self.restored_watermark(root, range) {
+            Some(watermark) if is_keyed => Opening::At(watermark),
+            None if is_keyed => Opening::At(i64::MIN),
+            _ => Opening::Ask,
+        };
         let clock = self.parts.config.env.clock.clone();
-        Ok(Box::new(SubtaskTask::new(chain, inputs, received, restored, watermark, clock)))
+        Ok(Box::new(SubtaskTask::new(chain, inputs, received, restored, opening, clock)))
     }
 
     fn operator(&self, id: OperatorId) -> Result<&PhysicalOperator> {

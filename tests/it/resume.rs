@@ -1,11 +1,13 @@
 //! Jobs that go on: what a run may count on after kills, at another parallelism, with another script.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::folder::Folder;
 use crate::process::{Invocation, Outcome};
 use crate::sink;
+use crate::timestamp;
 
 fn run(folder: &Folder, parallelism: u32, failpoint: Option<&str>) -> Outcome {
     let settings = [("execution.checkpointing.interval".to_owned(), "10 ms".to_owned())];
@@ -106,5 +108,34 @@ fn every_epoch_is_joined_with_one_version_of_a_refreshed_table() {
     let in_order: Vec<u64> = versions.values().flatten().copied().collect();
     assert!(in_order.is_sorted(), "{in_order:?}");
     assert!(in_order.first() < in_order.last(), "it was never read again: {in_order:?}");
+}
+
+/// One file in order is one split: at no parallelism is a row of it late. A sink with a parallelism of its
+/// own, and a union, make tasks behind a part of the senders: what such a task knew is no other's.
+#[test]
+fn rows_in_time_are_not_late_at_another_parallelism() {
+    const ROWS: i64 = 20_000;
+    const SINK: &str = "CREATE TABLE t (id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
+CREATE TABLE o (s TIMESTAMP(3), n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+CREATE TABLE p (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'copy', 'format' = 'csv', 'sink.parallelism' = '2');
+INSERT INTO p SELECT id FROM t;
+INSERT INTO o SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
+";
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let rows: String = (0..ROWS).map(|n| format!("{n},{}\n", timestamp::format(1_357_000_000_000 + n * 10))).collect();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(format!("id,ts\n{rows}").as_bytes()).unwrap();
+    let file = encoder.finish().unwrap();
+    // The name decides which subtask reads it.
+    for name in ["a", "b", "c", "d"] {
+        let folder = Folder::new("rescaled-in-time");
+        folder.write(&format!("in/{name}.csv.gz"), &file);
+        folder.write("q.sql", SINK);
+        dies(&folder, 2, "commit.done:1");
+        let receipt = finishes(&folder, 3);
+        assert_eq!((&receipt["late"], &receipt["sources"]["t"]), (&0.into(), &ROWS.into()), "{name}: {receipt}");
+    }
 }
 

@@ -42,19 +42,34 @@ pub struct SubtaskTask {
     waking: Vec<usize>,
     /// The chain has not heard of the watermark at the restore point.
     is_new: bool,
+    /// Its consumers have not yet said how far they are.
+    is_asking: bool,
     failed: bool,
 }
 
+/// The watermark that a subtask opens with after a restore (P13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The one its operator had (`i64::MIN`: none).
+    At(i64),
+    /// The one its consumers have kept: as a source, it keeps no state, and what it had was its own splits'.
+    Ask,
+}
+
 impl SubtaskTask {
-    /// `restored` is the epoch of the restore point, `watermark` the operator's there (`i64::MIN`: none).
+    /// `restored` is the epoch of the restore point.
     pub fn new(
         chain: Chain,
         inputs: Vec<Input>,
         received: Vec<EdgeCount>,
         restored: Epoch,
-        watermark: i64,
+        opening: Opening,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let watermark = match opening {
+            Opening::At(watermark) => watermark,
+            Opening::Ask => UNKNOWN,
+        };
         let aligner = BarrierAligner::new(inputs.len(), restored);
         let combiner = Combiner::new(inputs.len(), watermark);
         Self {
@@ -69,15 +84,20 @@ impl SubtaskTask {
             marker: None,
             waking: Vec::new(),
             is_new: true,
+            is_asking: opening == Opening::Ask && restored > Epoch(0),
             failed: false,
         }
     }
 
     fn work(&mut self) -> Result<Step> {
         let end = self.clock.monotonic() + QUANTUM;
-        if std::mem::take(&mut self.is_new) && self.combiner.watermark() > UNKNOWN {
-            // Operators without state of their own judge rows too.
-            self.chain.watermark(self.combiner.watermark())?;
+        if std::mem::take(&mut self.is_new) {
+            if self.is_asking {
+                self.chain.begin_wake()?;
+            } else if self.combiner.watermark() > UNKNOWN {
+                // Operators without state of their own judge rows too.
+                self.chain.watermark(self.combiner.watermark())?;
+            }
         }
         loop {
             match self.chain.run()? {
@@ -215,10 +235,11 @@ impl SubtaskTask {
 
     /// The handshake, hop by hop: consumers answer first, then this subtask answers its inputs.
     fn finish_wake(&mut self) -> Result<bool> {
-        if self.waking.is_empty() {
+        if self.waking.is_empty() && !self.is_asking {
             return Ok(true);
         }
         let Some(adopted) = self.chain.adopted() else { return Ok(false) };
+        self.is_asking = false;
         self.chain.watermark(adopted)?;
         for index in std::mem::take(&mut self.waking) {
             if let Some(input) = self.inputs.get(index) {
