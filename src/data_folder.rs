@@ -3,7 +3,8 @@
 //! ```text
 //! <data>/.lock            held while a process owns the folder
 //! <data>/topics/          the embedded log's topics
-//! <data>/jobs/<name>/     commands/ (the command log), checkpoints/ (manifests and state)
+//! <data>/jobs/<name>/     commands/ (the command log), checkpoints/ (manifests and state),
+//!                         .receipt-seen (what the last run showed)
 //! ```
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qanat_coordinator::command_log::CommandLog;
-use qanat_coordinator_core::State;
+use qanat_coordinator_core::{Command, JobStatus, State};
 use qanat_proto::error::nearest;
 use qanat_proto::ids::Epoch;
 use qanat_proto::names::Name;
@@ -22,6 +23,7 @@ use qanat_storage::log::{GroupCommit, Topics};
 use qanat_storage::object::Objects;
 
 use crate::history::{self, JobHistory};
+use crate::receipt_seen;
 
 /// An owned data folder.
 pub(crate) struct DataFolder {
@@ -49,6 +51,7 @@ impl DataFolder {
 
 /// The durable part of a job (or of the jobs of one script).
 pub(crate) struct JobFolder {
+    pub(crate) path: PathBuf,
     pub(crate) log: CommandLog,
     pub(crate) state: State,
     pub(crate) checkpoints: Arc<CheckpointStore>,
@@ -67,6 +70,14 @@ impl JobFolder {
             // A refused command is part of history and changes nothing.
             let _ = state.apply(command);
         }
+        for job in receipt_seen::read(env, path)? {
+            if state.job(job).is_some_and(|job| job.status == JobStatus::Finished && !job.acknowledged) {
+                let command = Command::Acknowledge { job };
+                log.append(&command)?;
+                let _ = state.apply(&command);
+            }
+        }
+        receipt_seen::remove(env, path)?;
         let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
         // A manifest is written when the claim before it is durable. A log that knows less has lost its end:
         // to go on from there would write again what is committed.
@@ -80,7 +91,7 @@ impl JobFolder {
                     .hint("bring it back from a copy; or give the job a new folder with --name or --state"));
             }
         }
-        Ok(Self { log, state, checkpoints })
+        Ok(Self { path: path.to_owned(), log, state, checkpoints })
     }
 }
 

@@ -11,6 +11,7 @@ mod embedded;
 mod history;
 mod output;
 mod progress;
+mod receipt_seen;
 mod script;
 
 fn main() -> ExitCode {

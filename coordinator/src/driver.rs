@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use qanat_coordinator_core::Refusal;
 use qanat_coordinator_core::apply::Applied;
-use qanat_coordinator_core::command::Command;
+use qanat_coordinator_core::command::{Command, Outcome};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::state::{Claimed, Job, JobStatus, State};
 use qanat_proto::control::{FromExecutor, ToExecutor};
@@ -70,7 +70,6 @@ pub enum JobEvent {
 enum Request {
     Submit { job: Box<NewJob>, reply: Sender<Result<()>> },
     Run { job: JobId, parallelism: u32, settings: Box<JobSettings>, reply: Sender<Result<()>> },
-    Acknowledge { job: JobId, reply: Sender<Result<()>> },
     Stop { job: JobId },
     Subscribe { job: JobId, events: Sender<JobEvent> },
     State { reply: Sender<State> },
@@ -151,14 +150,6 @@ impl Coordinator {
     /// E0309 for a job that does not exist; E0501 for one that has ended for good.
     pub fn run(&self, job: JobId, parallelism: u32, settings: JobSettings) -> Result<()> {
         self.ask(|reply| Request::Run { job, parallelism, settings: Box::new(settings), reply })?
-    }
-
-    /// Records that the receipt of a finished job was seen.
-    ///
-    /// # Errors
-    /// If the command cannot be made durable.
-    pub fn acknowledge(&self, job: JobId) -> Result<()> {
-        self.ask(|reply| Request::Acknowledge { job, reply })?
     }
 
     /// Asks for a stop with a last checkpoint.
@@ -250,10 +241,6 @@ impl Leader {
                 let result = self.run_job(job, parallelism, *settings);
                 let _ = reply.send(result);
             }
-            Request::Acknowledge { job, reply } => {
-                let result = self.propose(&Command::Acknowledge { job }).map(|_| ());
-                let _ = reply.send(result);
-            }
             Request::Stop { job } => self.step(job, Input::Stop),
             Request::Subscribe { job, events } => self.subscribers.entry(job).or_default().push(events),
             Request::State { reply } => {
@@ -264,6 +251,17 @@ impl Leader {
     }
 
     fn create(&mut self, command: &Command) -> Result<()> {
+        if let Command::CreateJob { name, .. } = command {
+            // One that never ran has nothing to lose, and would keep the name for ever.
+            let is_unborn = |(id, job): &(&JobId, &Job)| {
+                job.name == *name && job.status == JobStatus::Created && !self.drivers.contains_key(id)
+            };
+            let unborn: Vec<JobId> = self.state.jobs.iter().filter(is_unborn).map(|(id, _)| *id).collect();
+            for job in unborn {
+                let error = Error::new(Code::ForeignState, "another script took its name before it ran");
+                let _ = self.propose(&Command::Close { job, outcome: Outcome::Failed(error) })?;
+            }
+        }
         match self.propose(command)? {
             Ok(_) => Ok(()),
             Err(refusal) => Err(Error::new(Code::Usage, format!("the job was refused: {refusal}"))),

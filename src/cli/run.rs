@@ -19,6 +19,7 @@ use qanat_proto::receipt::{Receipt, Totals};
 use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
+use qanat_storage::env::failpoint::failpoint;
 use serde::Serialize;
 
 use crate::attach::{Attached, Handler, LiveJob, Request, Response};
@@ -27,6 +28,7 @@ use crate::data_folder::{DataFolder, JobFolder};
 use crate::embedded::Embedded;
 use crate::output::{self, Format};
 use crate::progress::Progress;
+use crate::receipt_seen::ReceiptSeen;
 use crate::script;
 
 /// How often the retention of topics is applied.
@@ -88,15 +90,24 @@ impl Run {
         let parallelism = self.parallelism(&planned.settings)?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
+        let state_folder = folder.path.clone();
         let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let started = env.clock.monotonic();
         let embedded = Arc::new(Embedded::start(&data, folder, base, workers)?);
         let several = planned.jobs.len() > 1;
+        let mut names = Vec::new();
+        for index in 0..planned.jobs.len() {
+            names.push(if several { Name::new(&format!("{name}-{}", index + 1))? } else { name.clone() });
+        }
+        check_leftovers(&embedded, &name, &names)?;
+        // All of them before the first one runs: a script that cannot start writes nothing.
+        let mut prepared = Vec::new();
+        for (name, job) in names.into_iter().zip(&planned.jobs) {
+            prepared.push((prepare(&env, &embedded, &name, &job.graph, &planned.settings)?, name));
+        }
         let mut jobs = Vec::new();
-        for (index, job) in planned.jobs.iter().enumerate() {
-            let name = if several { Name::new(&format!("{name}-{}", index + 1))? } else { name.clone() };
-            let id = prepare(&env, &embedded, &name, &job.graph, &planned.settings)?;
+        for (id, name) in prepared {
             let events = embedded.coordinator.subscribe(id);
             // A finished job whose receipt nobody saw only shows it.
             let state = embedded.coordinator.state()?;
@@ -120,15 +131,17 @@ impl Run {
             job.last = embedded.last_manifest(job.id).ok().flatten();
         }
         let elapsed = env.clock.monotonic().saturating_sub(started);
+        let finished = jobs.iter().filter(|job| job.ended == Some(JobStatus::Finished)).map(|job| job.id);
+        let seen = ReceiptSeen::prepare(&env, &state_folder, finished);
+        // The failure of a job is told first, and a receipt in any case.
         finish(&jobs, elapsed, format)?;
+        let seen = seen?;
         drop(attached);
-        for job in jobs.iter().filter(|job| job.ended == Some(JobStatus::Finished)) {
-            embedded.coordinator.acknowledge(job.id)?;
-        }
+        failpoint("receipt.shown");
         // From here on the next run starts anew, so a kill here would look like one that lost the job:
         // the process ends at once, and threads and locks end with it.
-        std::mem::forget((embedded, data));
-        Ok(())
+        seen.leave(&env);
+        std::process::exit(0);
     }
 
     fn job_name(&self) -> Result<Name> {
@@ -190,16 +203,8 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
         tracing::info!(job = %id, "resuming");
         return Ok(**id);
     }
-    // A script that failed before it wrote anything leaves nothing behind to go on from.
-    let leaves_nothing = |job: &Job| match job.status {
-        JobStatus::Failed { .. } => !job.has_output,
-        JobStatus::Finished => true,
-        JobStatus::Created | JobStatus::Running | JobStatus::Restarting | JobStatus::Stopped => false,
-    };
     if resumable.iter().any(|(_, job)| !leaves_nothing(job)) {
-        return Err(Error::new(Code::ForeignState, format!("job `{name}` was started from another script"))
-            .at(Place::Named(name.to_string()))
-            .hint("run the script it was started from, or give this one another --name or --state"));
+        return Err(foreign(name.as_str()));
     }
     let id = JobId(env.entropy.u128());
     let mut sources = Vec::new();
@@ -233,6 +238,38 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
     };
     embedded.coordinator.submit(NewJob { script_digest: digest, epoch_zero })?;
     Ok(id)
+}
+
+/// Whether nothing is lost if a job is never run again: it failed before it wrote anything, did not even
+/// begin, or is done.
+fn leaves_nothing(job: &Job) -> bool {
+    match job.status {
+        JobStatus::Failed { .. } => !job.has_output,
+        JobStatus::Created | JobStatus::Finished => true,
+        JobStatus::Running | JobStatus::Restarting | JobStatus::Stopped => false,
+    }
+}
+
+fn foreign(name: &str) -> Error {
+    Error::new(Code::ForeignState, format!("job `{name}` was started from another script"))
+        .at(Place::Named(name.to_owned()))
+        .hint("run the script it was started from, or give this one another --name or --state")
+}
+
+/// Refuses a script that was edited so that it has more or fewer jobs while one of before is not done: that
+/// one would never end, and its rows would be written again under another name.
+fn check_leftovers(embedded: &Embedded, script: &Name, names: &[Name]) -> Result<()> {
+    let is_of_script = |name: &str| match name.strip_prefix(script.as_str()) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())),
+        None => false,
+    };
+    let state = embedded.coordinator.state()?;
+    let leftover = state.jobs.values().find(|job| {
+        let is_planned = names.iter().any(|name| name.as_str() == job.name);
+        is_of_script(&job.name) && !is_planned && !leaves_nothing(job)
+    });
+    leftover.map_or(Ok(()), |job| Err(foreign(&job.name)))
 }
 
 /// Opens every sink once, so that a folder without permission is an error now and not a restart loop.

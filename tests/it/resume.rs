@@ -139,3 +139,69 @@ INSERT INTO o SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE t, DESCRIPTO
     }
 }
 
+/// A receipt is shown, then the job is done: a kill in between shows it again and runs nothing twice.
+#[test]
+fn a_kill_behind_the_receipt_repeats_the_receipt_and_not_the_run() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let folder = Folder::new("receipt");
+    folder.write("in/a.csv", "id\n1\n2\n");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+         INSERT INTO o SELECT id FROM t;",
+    );
+    let mut killed = run(&folder, 1, Some("receipt.shown"));
+    assert!(killed.aborted, "{}", killed.describe());
+    for _ in 0..2 {
+        let first = killed.json().unwrap();
+        killed = run(&folder, 1, Some("receipt.shown"));
+        let again = killed.json().unwrap();
+        assert_eq!((&again["job"], &again["sinks"]), (&first["job"], &first["sinks"]));
+    }
+    finishes(&folder, 1);
+    assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 2);
+    // Seen to the end: now it starts anew, and appends.
+    finishes(&folder, 1);
+    assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 4);
+}
+
+/// A script that gets a second job while its first is not done would leave that one behind under its old
+/// name, and write its rows again under a new one.
+#[test]
+fn a_script_with_another_number_of_jobs_waits_for_those_of_before() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let folder = Folder::new("jobs");
+    let one = "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '20000',
+                 'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '1999');
+               CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+               INSERT INTO o SELECT id FROM t;";
+    let two = format!(
+        "{one}\nCREATE TABLE u (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
+         CREATE TABLE p (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'other', 'format' = 'csv');
+         INSERT INTO p SELECT id FROM u;"
+    );
+    folder.write("q.sql", one);
+    dies(&folder, 2, "committed.applied:2");
+    folder.write("q.sql", &two);
+    folder.write("in/a.csv", "id\n1\n");
+    let refused = run(&folder, 2, None);
+    assert_eq!(refused.error().unwrap()["code"], "E0302", "{}", refused.describe());
+    folder.write("q.sql", one);
+    finishes(&folder, 2);
+    assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 2_000);
+    // The second job cannot start: the first does not either, and nothing is left of it that is in the way.
+    std::fs::remove_dir_all(folder.path().join("in")).unwrap();
+    folder.write("q.sql", &two);
+    let refused = run(&folder, 2, None);
+    assert_eq!(refused.error().unwrap()["code"], "E0206", "{}", refused.describe());
+    folder.write("in/a.csv", "id\n1\n");
+    folder.write("q.sql", two.replace("SELECT id FROM t", "SELECT id + 1 FROM t"));
+    finishes(&folder, 2);
+    assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 4_000);
+    assert_eq!(sink::committed(&folder.path().join("other")).unwrap().len(), 1);
+}

@@ -35,6 +35,7 @@ const MOMENTS: &[&str] = &[
     "generation.open",
     "deploy.built",
     "abort.done",
+    "receipt.shown",
 ];
 
 /// How one run of a script goes.

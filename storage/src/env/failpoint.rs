@@ -55,4 +55,5 @@ pub const FAILPOINTS: &[&str] = &[
     "generation.open",
     "deploy.built",
     "abort.done",
+    "receipt.shown",
 ];
