@@ -1,14 +1,14 @@
 //! `readmit`: late rows and dead letters written where a job can read them, each exactly once.
 //!
 //! ```text
-//! 1. stage the rows (a topic) or work out the bytes (a file)
+//! 1. stage the rows (a topic) or write a hidden file beside the one that is wanted
 //! 2. note `begun` in the topic <job>.readmitted: which entries go where
-//! 3. publish: commit the staged rows, or write the file under its free name
+//! 3. publish: commit the staged rows, or give the hidden file its free name
 //! 4. note `done`
 //! ```
-//! Publishing can be repeated: a topic remembers its handles (P12), and a file is there whole or not at
-//! all. Whatever dies in between is completed by the next call. An entry that stands in any note is never
-//! chosen again.
+//! Publishing can be repeated: a topic remembers its handles (P12), and a hidden file that is gone was
+//! published, even if somebody moved it away since. Whatever dies in between is completed by the next
+//! call. An entry that stands in any note is never chosen again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use qanat_proto::manifest::SinkChannel;
 use qanat_proto::names::{Name, Origin};
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::crash_safe;
+use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::env::{Env, OpenMode};
 use qanat_storage::log::{AppendOptions, Isolation, StagedHandle, Start, Topic, TopicSpec, Topics};
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,15 @@ pub(crate) struct Readmit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Target {
-    File { path: PathBuf, header: Option<String>, bytes: u64, crc32c: u32 },
+    File {
+        path: PathBuf,
+        /// Hidden, in the same folder. None in notes of versions that wrote the file only when it was published.
+        #[serde(default)]
+        draft: Option<PathBuf>,
+        header: Option<String>,
+        bytes: u64,
+        crc32c: u32,
+    },
     Topic(StagedHandle),
 }
 
@@ -116,18 +125,22 @@ impl Readmit {
         if !records.is_empty() {
             let batch = notes.iter().map(|note| note.batch).max().unwrap_or(0) + 1;
             let target = match (&self.into_topic, &self.into_file) {
-                (Some(topic), _) => stage(&env, &data.topics, &self.name, topic, batch, &records)?,
-                (None, Some(path)) => plan_file(&env, path, self.header.as_deref(), &records)?,
+                (Some(topic), _) => stage(&env, &data.topics, owner(&env, &notes), topic, batch, &records)?,
+                (None, Some(path)) => stage_file(&env, path, self.header.as_deref(), &records)?,
                 (None, None) => return Err(Error::new(Code::Usage, "say where to: --into-file or --into-topic")),
             };
             outcome.into = Some(match &target {
                 Target::File { path, .. } => path.display().to_string(),
                 Target::Topic(handle) => handle.topic.clone(),
             });
+            failpoint("readmit.staged");
             let note = Note { batch, is_done: false, channel, ids, target };
             memory.append(&note)?;
+            failpoint("readmit.noted");
             publish(&env, &data.topics, &note, &records)?;
+            failpoint("readmit.published");
             memory.append(&Note { is_done: true, ..note })?;
+            failpoint("readmit.done");
         }
         output::print_object(&outcome, format, || outcome.text());
         Ok(())
@@ -251,7 +264,14 @@ fn publish(env: &Env, topics: &Topics, note: &Note, records: &[Record]) -> Resul
         Target::Topic(handle) => {
             topics.topic(&Name::new(&handle.topic)?)?.commit(std::slice::from_ref(handle)).map(drop)
         }
-        Target::File { path, header, bytes, crc32c } => {
+        Target::File { path, draft: Some(draft), .. } => match env.disk.rename_no_replace(draft, path) {
+            Ok(()) => sync_folder(env, path),
+            // An earlier call got so far.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => sync_folder(env, path),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(taken_name(path)),
+            Err(e) => Err(Error::io(format!("publish `{}`", path.display()), &e)),
+        },
+        Target::File { path, draft: None, header, bytes, crc32c } => {
             if let Some(found) = read(env, path)? {
                 // An earlier call got so far, or somebody else took the name.
                 return if (found.len() as u64, crc32c::crc32c(&found)) == (*bytes, *crc32c) {
@@ -296,24 +316,45 @@ fn lines(header: Option<&str>, records: &[Record]) -> Vec<u8> {
     bytes
 }
 
-/// A file that is not there yet.
-fn plan_file(env: &Env, path: &Path, header: Option<&str>, records: &[Record]) -> Result<Target> {
+/// A name that is free, and the content beside it under a hidden one.
+fn stage_file(env: &Env, path: &Path, header: Option<&str>, records: &[Record]) -> Result<Target> {
     let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
     let path = base.join(path);
     if read(env, &path)?.is_some() {
         return Err(taken_name(&path));
     }
+    // Random: what a call wrote that died before its note is nobody's.
+    let draft = crash_safe::folder_of(&path).join(format!(".readmit-{:032x}", env.entropy.u128()));
     let content = lines(header, records);
+    crash_safe::write_new(env, &draft, &content)?;
     let (bytes, crc32c) = (content.len() as u64, crc32c::crc32c(&content));
-    Ok(Target::File { path, header: header.map(str::to_owned), bytes, crc32c })
+    Ok(Target::File { path, draft: Some(draft), header: header.map(str::to_owned), bytes, crc32c })
+}
+
+fn sync_folder(env: &Env, path: &Path) -> Result<()> {
+    let folder = crash_safe::folder_of(path);
+    match env.disk.sync_dir(folder) {
+        Ok(()) => Ok(()),
+        // Moved away with all that was in it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(format!("sync `{}`", folder.display()), &e)),
+    }
+}
+
+/// In whose name rows are staged: not a run of a job, but an id of this memory's own. A topic remembers per
+/// id the newest batch (P12), so that a memory that was deleted and begins again at batch 1 needs another.
+fn owner(env: &Env, notes: &[Note]) -> JobId {
+    let known = notes.iter().rev().find_map(|note| match &note.target {
+        Target::Topic(handle) => Origin::parse_object(&handle.name).map(|(origin, _)| origin.token.job),
+        Target::File { .. } => None,
+    });
+    known.unwrap_or_else(|| JobId(env.entropy.u128()))
 }
 
 /// Stages the records in a topic: invisible until they are committed.
-fn stage(env: &Env, topics: &Topics, job_name: &str, topic: &str, batch: u64, records: &[Record]) -> Result<Target> {
+fn stage(env: &Env, topics: &Topics, job: JobId, topic: &str, batch: u64, records: &[Record]) -> Result<Target> {
     let topic = topics.topic(&Name::new(topic)?)?;
     let rows = rows(&topic, records)?;
-    // Not a run of a job: a name of its own, of which the topic remembers the newest batch (P12).
-    let job = JobId(xxhash_rust::xxh3::xxh3_128(format!("readmitted from {job_name}").as_bytes()));
     let subtask = SubtaskId { operator: OperatorId(0), index: 0 };
     let origin = Origin { token: Token { job, generation: Generation(0) }, epoch: Epoch(batch), subtask };
     // Random: what a call staged that died before its note is nobody's.
@@ -431,7 +472,7 @@ mod tests {
 
     #[test]
     fn entries_in_any_note_are_taken_and_open_notes_found() {
-        let target = Target::File { path: PathBuf::from("/x"), header: None, bytes: 0, crc32c: 0 };
+        let target = Target::File { path: PathBuf::from("/x"), draft: None, header: None, bytes: 0, crc32c: 0 };
         let note = |batch, is_done, channel, ids: &str| Note {
             batch,
             is_done,

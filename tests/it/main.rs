@@ -5,6 +5,7 @@
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
+//! - `readmit`: dead letters written out again, with deaths in between.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
@@ -18,6 +19,7 @@ mod follow;
 mod hostile;
 mod process;
 mod property;
+mod readmit;
 mod resume;
 mod rng;
 mod sink;

@@ -57,3 +57,6 @@ pub const FAILPOINTS: &[&str] = &[
     "abort.done",
     "receipt.shown",
 ];
+
+/// Those of `qanat late readmit` and `qanat dead-letters readmit`.
+pub const READMIT_FAILPOINTS: &[&str] = &["readmit.staged", "readmit.noted", "readmit.published", "readmit.done"];

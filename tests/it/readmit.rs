@@ -1,0 +1,104 @@
+//! `dead-letters readmit`, killed between every two steps and called again: each entry goes out once.
+
+use crate::folder::Folder;
+use crate::process::{Invocation, Outcome};
+
+/// Moments at which the command can die.
+pub(crate) const MOMENTS: &[&str] = &["readmit.staged", "readmit.noted", "readmit.published", "readmit.done"];
+const BAD: usize = 20;
+
+const SCRIPT: &str = "CREATE TABLE t (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv', 'csv.header' = 'false');
+CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+INSERT INTO o SELECT id FROM t;
+";
+
+fn qanat(folder: &Folder, arguments: &[&str], failpoint: Option<&str>) -> Outcome {
+    let mut all = vec!["-o", "json"];
+    all.extend(arguments);
+    all.extend(["--data", "data"]);
+    Invocation::new(folder.path(), all).failpoint(failpoint).run().unwrap()
+}
+
+fn job_with_dead_letters(name: &str) -> Folder {
+    let folder = Folder::new(name);
+    folder.write("in/a.csv", (0..BAD).map(|n| format!("bad{n}\n{n}\n")).collect::<String>());
+    folder.write("q.sql", SCRIPT);
+    let outcome = qanat(&folder, &["run", "q.sql"], None);
+    assert_eq!(outcome.json().unwrap()["dead_lettered"], BAD, "{}", outcome.describe());
+    folder
+}
+
+/// The two entries of each moment are read again, with a death in the middle where builds have failpoints.
+fn readmit(folder: &Folder, moment: usize, target: &[&str], between: impl Fn()) {
+    let ids = format!("{}-{}", 2 * moment, 2 * moment + 1);
+    let mut arguments = vec!["dead-letters", "readmit", "q", "--ids", &ids];
+    arguments.extend(target);
+    if cfg!(debug_assertions) {
+        let died = qanat(folder, &arguments, Some(MOMENTS[moment]));
+        assert!(died.aborted, "{}: {}", MOMENTS[moment], died.describe());
+        between();
+    }
+    for _ in 0..2 {
+        let outcome = qanat(folder, &arguments, None);
+        assert_eq!(outcome.code, Some(0), "{}: {}", MOMENTS[moment], outcome.describe());
+    }
+}
+
+#[test]
+fn each_entry_goes_into_a_file_once() {
+    let folder = job_with_dead_letters("readmit-file");
+    let moved = folder.path().join("moved");
+    std::fs::create_dir_all(&moved).unwrap();
+    for moment in 0..MOMENTS.len() {
+        let file = folder.path().join("mended.csv");
+        // Whoever sees the file may take it away, whether the command that wrote it is done or not.
+        let take = |number: usize| drop(std::fs::rename(&file, moved.join(format!("{moment}-{number}.csv"))));
+        readmit(&folder, moment, &["--into-file", "mended.csv"], || take(0));
+        take(1);
+    }
+    let outcome = qanat(&folder, &["dead-letters", "readmit", "q", "--into-file", "mended.csv"], None);
+    assert_eq!(outcome.json().unwrap()["readmitted"], BAD - 2 * MOMENTS.len(), "{}", outcome.describe());
+    let mut lines: Vec<String> = Vec::new();
+    let files = std::fs::read_dir(&moved).unwrap().flatten().map(|entry| entry.path());
+    for path in files.chain([folder.path().join("mended.csv")]) {
+        lines.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+    }
+    assert_eq!(sorted(lines), expected(1));
+}
+
+#[test]
+fn each_entry_goes_into_a_topic_once() {
+    let folder = job_with_dead_letters("readmit-topic");
+    assert_eq!(qanat(&folder, &["topics", "create", "again", "--partitions", "2"], None).code, Some(0));
+    for moment in 0..MOMENTS.len() {
+        readmit(&folder, moment, &["--into-topic", "again"], || {});
+    }
+    let all = &["dead-letters", "readmit", "q", "--into-topic", "again"];
+    let outcome = qanat(&folder, all, None);
+    assert_eq!(outcome.json().unwrap()["readmitted"], BAD - 2 * MOMENTS.len(), "{}", outcome.describe());
+    assert_eq!(sorted(topic(&folder)), expected(1));
+    // Who deletes the memory wants all of them once more.
+    assert_eq!(qanat(&folder, &["topics", "delete", "q.readmitted"], None).code, Some(0));
+    let outcome = qanat(&folder, all, None);
+    assert_eq!(outcome.json().unwrap()["readmitted"], BAD, "{}", outcome.describe());
+    assert_eq!(sorted(topic(&folder)), expected(2));
+}
+
+fn topic(folder: &Folder) -> Vec<String> {
+    let tail = qanat(folder, &["tail", "again", "--from", "earliest", "--to-latest"], None);
+    assert_eq!(tail.code, Some(0), "{}", tail.describe());
+    let text = |line: &str| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row.pointer("/row/record").or(row.get("record")).and_then(|v| v.as_str()).unwrap().to_owned()
+    };
+    tail.stdout.lines().map(text).collect()
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+fn expected(times: usize) -> Vec<String> {
+    sorted((0..BAD * times).map(|n| format!("bad{}", n % BAD)).collect())
+}
