@@ -3,6 +3,7 @@
 //! tested.
 //!
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
+//! - `audit`: planted faults, found and named.
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
 //! - `readmit`: dead letters written out again, with deaths in between.
@@ -11,6 +12,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod audit;
 mod case;
 mod compare;
 mod csv;

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::committed::{CommitRecord, CommittedFile, read_record, record_paths};
 use super::reread::{file_checksum, read_rows};
+use crate::encode::EncodeSpec;
 
 /// What is wrong with one file or record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -193,6 +194,10 @@ fn check_file(
             file.bytes, file.crc32c
         );
         audit.find(Fault::ChangedBytes, &file.path, record, message);
+        // The readers of these formats follow offsets inside the file, and may panic on wrong ones.
+        if matches!(record.encoding, EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_)) {
+            return Ok(());
+        }
     }
     let mut hasher = RowHasher::default();
     let mut sum = RowSum::default();
