@@ -1,7 +1,7 @@
 //! The data folder: topics and jobs of one process.
 //!
 //! ```text
-//! <data>/.lock            held while a process owns the folder
+//! <data>/.lock            held while a process owns the folder; job folders have one too
 //! <data>/topics/          the embedded log's topics
 //! <data>/jobs/<name>/     commands/ (the command log), checkpoints/ (manifests and state),
 //!                         .receipt-seen (what the last run showed)
@@ -55,15 +55,17 @@ pub(crate) struct JobFolder {
     pub(crate) log: CommandLog,
     pub(crate) state: State,
     pub(crate) checkpoints: Arc<CheckpointStore>,
+    /// Of its own: with `--state` two data folders may lead to one job folder.
+    pub(crate) lock: Arc<dyn File>,
 }
 
 impl JobFolder {
     /// Opens or creates the folder and reads the command log.
     ///
     /// # Errors
-    /// E0304 for a damaged log, E0307 for one of another version.
+    /// E0303 if another process owns the folder; E0304 for a damaged log, E0307 for one of another version.
     pub(crate) fn open(env: &Env, path: &Path) -> Result<Self> {
-        make_dir(env, path)?;
+        let lock = lock(env, path)?;
         let (log, commands) = CommandLog::open(env, &path.join("commands"))?;
         let mut state = State::default();
         for command in &commands {
@@ -91,7 +93,7 @@ impl JobFolder {
                     .hint("bring it back from a copy; or give the job a new folder with --name or --state"));
             }
         }
-        Ok(Self { path: path.to_owned(), log, state, checkpoints })
+        Ok(Self { path: path.to_owned(), log, state, checkpoints, lock })
     }
 }
 
@@ -226,9 +228,9 @@ fn lock(env: &Env, folder: &Path) -> Result<Arc<dyn File>> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-            Err(Error::new(Code::DataFolderLocked, "another process owns this data folder")
+            Err(Error::new(Code::DataFolderLocked, "another process owns this folder")
                 .at(Place::Named(folder.display().to_string()))
-                .hint("stop it, or use another folder with --data"))
+                .hint("stop it, or use another folder with --data and --state"))
         }
         Err(e) => Err(failed(e)),
     }

@@ -19,6 +19,7 @@ use qanat_proto::control::ToExecutor;
 use qanat_proto::ids::{JobId, StartId};
 use qanat_proto::manifest::{Manifest, SinkChannel};
 use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::env::File;
 use qanat_storage::log::Topics;
 
 use crate::data_folder::{DataFolder, JobFolder};
@@ -30,6 +31,7 @@ pub(crate) struct Embedded {
     pub(crate) opener: Arc<dyn Opener>,
     topics: Arc<Topics>,
     checkpoints: Arc<CheckpointStore>,
+    _lock: Arc<dyn File>,
 }
 
 struct InProcess(Arc<Node>);
@@ -46,7 +48,7 @@ impl Embedded {
         let env = data.env.clone();
         let context = Context { env: env.clone(), topics: data.topics.clone(), base };
         let opener: Arc<dyn Opener> = Arc::new(Registry::new(context));
-        let (topics, checkpoints) = (data.topics.clone(), job.checkpoints.clone());
+        let (topics, checkpoints, lock) = (data.topics.clone(), job.checkpoints.clone(), job.lock);
         let config = NodeConfig {
             env: env.clone(),
             opener: opener.clone(),
@@ -71,7 +73,7 @@ impl Embedded {
             link: Box::new(InProcess(node.clone())),
             inbox,
         })?;
-        Ok(Self { coordinator, node, opener, topics: data.topics.clone(), checkpoints })
+        Ok(Self { coordinator, node, opener, topics: data.topics.clone(), checkpoints, _lock: lock })
     }
 
     /// Applies the retention of topics. What a restorable manifest still needs is held first (P15).

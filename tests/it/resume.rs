@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::folder::Folder;
 use crate::process::{Invocation, Outcome};
@@ -204,4 +206,34 @@ fn a_script_with_another_number_of_jobs_waits_for_those_of_before() {
     finishes(&folder, 2);
     assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 4_000);
     assert_eq!(sink::committed(&folder.path().join("other")).unwrap().len(), 1);
+}
+
+/// A job's state has one owner, whatever data folder it is used with.
+#[test]
+fn a_state_folder_has_one_owner() {
+    let folder = Folder::new("state");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100');
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+         INSERT INTO o SELECT id FROM t;",
+    );
+    let mut first = Command::new(env!("CARGO_BIN_EXE_qanat"))
+        .args(["run", "q.sql", "--data", "data", "--state", "state"])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while sink::visible(&folder.path().join("out")).is_empty() {
+        assert!(begun.elapsed().as_secs() < 60 && first.try_wait().unwrap().is_none(), "no row within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let arguments = ["-o", "json", "run", "q.sql", "--data", "other", "--state", "state"];
+    let second = Invocation::new(folder.path(), arguments).run();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let second = second.unwrap();
+    assert_eq!(second.error().unwrap()["code"], "E0303", "{}", second.describe());
 }
