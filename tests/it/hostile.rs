@@ -294,3 +294,32 @@ fn folders_without_permission() {
     std::fs::remove_dir_all(folder.path().join("data")).unwrap();
     completes(&folder, 1);
 }
+
+/// Its reader follows offsets inside the file: a wrong one is an error of the file and no panic.
+#[test]
+fn a_damaged_arrow_file_is_an_error() {
+    let folder = Folder::new("arrow");
+    folder.write("in/a.csv", "id,v\n1,2\n3,4\n");
+    let to_arrow = copy("in", "").replace("'path' = 'out', 'format' = 'csv'", "'path' = 'made', 'format' = 'arrow'");
+    folder.write("q.sql", to_arrow);
+    assert_eq!(run(&folder).code, Some(0));
+    let made = folder.path().join("made");
+    let whole = std::fs::read(made.join(sink::visible(&made).pop_first().unwrap())).unwrap();
+    folder.write("q.sql", copy("damaged", "").replace("'damaged', 'format' = 'csv'", "'damaged', 'format' = 'arrow'"));
+    let mut refused = 0;
+    for at in (101..whole.len()).step_by(whole.len() / 16) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        folder.write("damaged/a.arrow", &bytes);
+        let _ = std::fs::remove_dir_all(folder.path().join("data"));
+        let outcome = run(&folder);
+        assert!(!outcome.stderr.contains("panicked"), "byte {at}: {}", outcome.describe());
+        if outcome.code != Some(0) {
+            let code = outcome.error().map(|error| error["code"].clone());
+            let is_named = code.as_ref().is_some_and(|code| code == "E0208" || code == "E0209");
+            assert!(is_named, "byte {at}: {}", outcome.describe());
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}

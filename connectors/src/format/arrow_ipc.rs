@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::columnar::{Layout, corrupt};
+use super::guard::guarded;
 use super::reader::{Chunk, DecodeRequest, FormatReader, Read};
 use super::stream::{Compression, DiskReader, FileInput};
 use crate::contract::StopFlag;
@@ -44,8 +45,12 @@ pub(super) fn open(input: &FileInput, position: Position, request: DecodeRequest
     let batch = usize::try_from(position.batch).unwrap_or(usize::MAX);
     let (batches, layout): (Batches, Layout) = if is_file {
         let file = || Ok::<_, qanat_proto::Error>(BufReader::new(DiskReader::new(input.open()?)));
-        let layout = Layout::new(&FileReader::try_new(file()?, None).map_err(damaged)?.schema(), &request)?;
-        let mut reader = FileReader::try_new(file()?, Some(layout.read.clone())).map_err(damaged)?;
+        let open = |columns| {
+            let file = file()?;
+            guarded(|| FileReader::try_new(file, columns)).and_then(|opened| opened).map_err(damaged)
+        };
+        let layout = Layout::new(&open(None)?.schema(), &request)?;
+        let mut reader = open(Some(layout.read.clone()))?;
         if batch < reader.num_batches() {
             reader.set_index(batch).map_err(damaged)?;
             (Box::new(reader), layout)
@@ -96,9 +101,10 @@ impl FormatReader for ArrowReader {
             }
             let batch = match self.current.take() {
                 Some(batch) => batch,
-                None => match self.batches.next() {
-                    None => return Ok(Read::End),
-                    Some(batch) => batch.map_err(|e| corrupt(&self.input, &e))?,
+                None => match guarded(|| self.batches.next().transpose()).and_then(|next| next) {
+                    Ok(None) => return Ok(Read::End),
+                    Ok(Some(batch)) => batch,
+                    Err(e) => return Err(corrupt(&self.input, &e)),
                 },
             };
             let skip = usize::try_from(self.position.skip).unwrap_or(usize::MAX).min(batch.num_rows());

@@ -9,6 +9,7 @@ mod cast;
 mod columnar;
 pub mod csv;
 pub mod decode;
+mod guard;
 pub mod json;
 pub mod parquet;
 pub mod reader;
