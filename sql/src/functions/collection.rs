@@ -1,10 +1,15 @@
-//! Arrays and maps: `CARDINALITY`, `ELEMENT`.
+//! Arrays and maps: `CARDINALITY`, `ELEMENT`, `MAP_UNION`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, StructArray, UInt32Array};
-use arrow::compute::take;
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, Int32Type};
+use arrow::row::{Row, RowConverter, SortField};
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 
@@ -15,6 +20,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     vec![
         Function::new("cardinality", &[Kind::Any], integer_type, cardinality).coerce(collection_type).build(),
         Function::new("map_from_entries", &[Kind::Any], entries_type, map_from_entries).coerce(collection_type).build(),
+        Function::new("map_union", &[Kind::Any], first_type, map_union).variadic().coerce(map_types).build(),
         Function::new("element", &[Kind::Any], element_type, element).coerce(collection_type).build(),
     ]
 }
@@ -71,6 +77,89 @@ fn map_from_entries(args: &Args) -> Result<ArrayRef> {
     let entries = StructArray::try_new(fields.clone(), rows.columns().to_vec(), None)?;
     let map =
         MapArray::try_new(Arc::clone(&entries_field), list.offsets().clone(), entries, list.nulls().cloned(), false)?;
+    Ok(Arc::new(map))
+}
+
+/// All maps as the one type that holds their keys and values.
+fn map_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    let mut common: Option<(DataType, DataType)> = None;
+    for data_type in types.iter().filter(|data_type| **data_type != DataType::Null) {
+        let DataType::Map(entries, _) = data_type else {
+            return wrong(format!("MAP_UNION takes maps, not {}", sql_name(data_type)));
+        };
+        let DataType::Struct(fields) = entries.data_type() else { return wrong("a map without entries") };
+        let [key, value] = fields.as_ref() else { return wrong("a map without entries") };
+        let found = (key.data_type().clone(), value.data_type().clone());
+        common = Some(match common {
+            None => found,
+            Some((key, value)) => match (type_union(&key, &found.0), type_union(&value, &found.1)) {
+                (Some(key), Some(value)) => (key, value),
+                _ => {
+                    let (first, other) = (sql_name(&map_of(key, value)), sql_name(data_type));
+                    return wrong(format!("MAP_UNION takes maps of one type, not {first} and {other}"));
+                }
+            },
+        });
+    }
+    let (key, value) = common.unwrap_or((DataType::Utf8, DataType::Utf8));
+    Ok(vec![map_of(key, value); types.len()])
+}
+
+fn type_union(left: &DataType, right: &DataType) -> Option<DataType> {
+    if left == right {
+        return Some(left.clone());
+    }
+    datafusion_expr::type_coercion::binary::type_union_resolution(&[left.clone(), right.clone()])
+}
+
+fn first_type(types: &[DataType]) -> Result<DataType> {
+    types.first().cloned().map_or_else(|| wrong("MAP_UNION takes a map"), Ok)
+}
+
+/// The entries of all maps; of a key that several have, the value of the last. NULL if any map is.
+fn map_union(args: &Args) -> Result<ArrayRef> {
+    let arrays = (0..args.len()).map(|index| args.full(index)).collect::<Result<Vec<_>>>()?;
+    let maps: Vec<&MapArray> = arrays.iter().map(|array| array.as_map()).collect();
+    let Some(DataType::Map(field, is_sorted)) = maps.first().map(|map| map.data_type().clone()) else {
+        return wrong("MAP_UNION takes a map");
+    };
+    let keys: Vec<&dyn Array> = maps.iter().map(|map| map.keys().as_ref()).collect();
+    let values: Vec<&dyn Array> = maps.iter().map(|map| map.values().as_ref()).collect();
+    let key_type = keys.first().map(|keys| keys.data_type().clone()).unwrap_or(DataType::Null);
+    let converter = RowConverter::new(vec![SortField::new(key_type)])?;
+    let texts = maps.iter().map(|map| converter.convert_columns(&[Arc::clone(map.keys())]));
+    let texts = texts.collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut picked: Vec<(usize, usize)> = Vec::new();
+    let mut lengths = Vec::with_capacity(args.rows);
+    let mut nulls = NullBufferBuilder::new(args.rows);
+    for row in 0..args.rows {
+        let is_null = maps.iter().any(|map| map.is_null(row));
+        nulls.append(!is_null);
+        let first = picked.len();
+        if !is_null {
+            let mut places: HashMap<Row<'_>, usize> = HashMap::new();
+            for (index, (map, texts)) in maps.iter().zip(&texts).enumerate() {
+                let offsets = map.value_offsets();
+                let (Some(start), Some(end)) = (offsets.get(row), offsets.get(row + 1)) else {
+                    return failed("a map is cut short");
+                };
+                for entry in usize::try_from(*start).unwrap_or(0)..usize::try_from(*end).unwrap_or(0) {
+                    match places.entry(texts.row(entry)) {
+                        Entry::Occupied(place) => picked[*place.get()] = (index, entry),
+                        Entry::Vacant(place) => {
+                            place.insert(picked.len());
+                            picked.push((index, entry));
+                        }
+                    }
+                }
+            }
+        }
+        lengths.push(picked.len() - first);
+    }
+    let DataType::Struct(fields) = field.data_type() else { return wrong("a map without entries") };
+    let entries =
+        StructArray::try_new(fields.clone(), vec![interleave(&keys, &picked)?, interleave(&values, &picked)?], None)?;
+    let map = MapArray::try_new(field, OffsetBuffer::from_lengths(lengths), entries, nulls.finish(), is_sorted)?;
     Ok(Arc::new(map))
 }
 

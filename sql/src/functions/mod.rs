@@ -25,6 +25,7 @@ mod json;
 mod json_access;
 mod math;
 mod pattern;
+mod printf;
 mod text;
 mod time;
 mod url;
@@ -55,6 +56,7 @@ const AGGREGATE_ALIASES: &[(&str, &str)] = &[
     ("listagg", "string_agg"),
     ("variance", "var_samp"),
     ("every", "bool_and"),
+    ("percentile", "percentile_cont"),
 ];
 
 /// DataFusion's functions that have no place in a job that may run twice or elsewhere.
@@ -89,6 +91,7 @@ impl Functions {
             time::functions(),
             text::functions(),
             pattern::functions(),
+            printf::functions(),
             url::functions(),
             json::functions(),
             json_access::functions(),
