@@ -51,6 +51,9 @@ impl CsvOptions {
             // `auto` is for reading; a file that is written gets a header unless it is refused.
             header: options.text("csv.header").is_none_or(|text| !text.eq_ignore_ascii_case("false")),
         };
+        if found.quote.is_none() && options.is_set("csv.quote-character") {
+            return Err(options.bad("csv.quote-character", "quotes are disabled by `csv.disable-quote-character`"));
+        }
         let is_line_end = |c: char| matches!(c, '\n' | '\r');
         let clash = Some(found.delimiter) == found.quote || Some(found.delimiter) == found.escape;
         if clash || is_line_end(found.delimiter) {
@@ -140,14 +143,14 @@ impl CsvEncoder {
     }
 
     /// The null literal. An empty one would leave a line of a single column blank, and readers skip blank
-    /// lines: there a pair of quotes stands for it, where no text can be meant.
-    fn push_null(&mut self, is_lone: bool, is_text: bool) -> Result<()> {
+    /// lines: there a pair of quotes stands for it, where no empty value can be meant.
+    fn push_null(&mut self, is_lone: bool, can_be_empty: bool) -> Result<()> {
         self.buffer.extend_from_slice(&self.null_literal);
         if !is_lone || !self.null_literal.is_empty() {
             return Ok(());
         }
         match self.quote {
-            Some(quote) if !is_text => {
+            Some(quote) if !can_be_empty => {
                 self.buffer.extend_from_slice(&[quote, quote]);
                 Ok(())
             }
@@ -173,15 +176,18 @@ impl Encoder for CsvEncoder {
                     self.buffer.push(self.delimiter);
                 }
                 if column.is_null(row) {
-                    self.push_null(is_lone, column.is_text())?;
+                    self.push_null(is_lone, column.can_be_empty())?;
                 } else if let Some(text) = column.text(row) {
                     self.push_text(text.as_bytes())?;
                 } else {
                     let start = self.buffer.len();
                     column.write(row, &mut self.buffer)?;
-                    // A number collides with delimiter or literal only under odd options.
+                    // A number collides with delimiter or literal only under odd options; only BYTES can be empty.
                     let cell = &self.buffer[start..];
-                    if cell == self.null_literal || cell.iter().any(|b| self.special[usize::from(*b)]) {
+                    if cell.is_empty()
+                        || cell == self.null_literal
+                        || cell.iter().any(|b| self.special[usize::from(*b)])
+                    {
                         let text = self.buffer.split_off(start);
                         self.push_text(&text)?;
                     }

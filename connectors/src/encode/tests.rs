@@ -101,6 +101,7 @@ fn flat(rows: &[Cells]) -> Vec<(&'static str, ArrayRef)> {
         ("text", column::<StringArray, _>(rows, |r| r.text.clone())),
         ("large text", column::<LargeStringArray, _>(rows, |r| r.text.clone())),
         ("view", column::<StringViewArray, _>(rows, |r| r.text.clone())),
+        ("bytes", column::<BinaryArray, _>(rows, |r| r.binary.clone())),
         ("flag", column::<BooleanArray, _>(rows, |r| r.flag)),
         ("day", column::<Date32Array, _>(rows, |r| r.day)),
         ("seconds", column::<TimestampSecondArray, _>(rows, time(1))),

@@ -95,8 +95,9 @@ impl<'a> ColumnText<'a> {
         self.array.is_null(row)
     }
 
-    pub fn is_text(&self) -> bool {
-        matches!(self.kind, Kind::Utf8(_) | Kind::LargeUtf8(_) | Kind::Utf8View(_))
+    /// Whether the text of a value can be empty.
+    pub fn can_be_empty(&self) -> bool {
+        matches!(self.kind, Kind::Utf8(_) | Kind::LargeUtf8(_) | Kind::Utf8View(_) | Kind::Binary(_))
     }
 
     /// The text itself, if the column holds text: the only values that may need quoting.

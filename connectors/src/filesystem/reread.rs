@@ -76,6 +76,7 @@ pub fn read_rows(
             let texts = inside.fields().iter().map(binary::as_text).collect::<Vec<_>>();
             let reader = arrow::json::ReaderBuilder::new(Arc::new(Schema::new(texts)))
                 .with_batch_size(BATCH_ROWS)
+                .with_coerce_primitive(true)
                 .build(decompressed(DiskReader::new(file), *compression)?);
             let mut give = |rows: RecordBatch| {
                 let columns = rows.columns().iter().zip(inside.fields());
@@ -196,9 +197,10 @@ fn read_csv(
             return Err(damaged(&format!("a line has {} cells, not {width}", record.len())));
         }
         for ((builder, (cell, is_quoted)), field) in rows.columns.iter_mut().zip(&record).zip(schema.fields()) {
-            // A lone null among texts cannot be written; among others it is a pair of quotes.
+            // A lone null among texts or bytes cannot be written; among others it is a pair of quotes.
+            let can_be_empty = field.data_type().is_string() || matches!(field.data_type(), DataType::Binary);
             let is_null = (!is_quoted && cell == options.null_literal.as_bytes())
-                || (*is_quoted && cell.is_empty() && !field.data_type().is_string());
+                || (*is_quoted && cell.is_empty() && !can_be_empty);
             if is_null {
                 builder.append_null();
             } else {
@@ -218,7 +220,7 @@ impl CsvRows {
         self.rows = 0;
         let cast = |(builder, field): (&mut StringBuilder, &Arc<Field>)| {
             let texts: ArrayRef = Arc::new(builder.finish());
-            if binary::has_bytes(field.data_type()) {
+            if binary::is_read_here(field.data_type()) {
                 return binary::from_text(&texts, field.data_type(), false).map_err(|e| damaged(&e));
             }
             cast_strictly(&texts, field.data_type())

@@ -41,7 +41,7 @@ pub struct JsonDecoder {
     schema: SchemaRef,
     /// What the arrow crate decodes: zones are offsets there.
     decoded: SchemaRef,
-    /// As it decodes it: with texts for BYTES.
+    /// As it decodes it: with texts for BYTES and decimals. A number or boolean is a text too, as in Flink.
     read: SchemaRef,
     /// Lines found that are not blank, without their ends.
     lines: Vec<(usize, usize)>,
@@ -81,6 +81,7 @@ impl JsonDecoder {
     fn decoder(&self, records: usize) -> Result<Decoder, String> {
         ReaderBuilder::new(Arc::clone(&self.read))
             .with_batch_size(records.max(1))
+            .with_coerce_primitive(true)
             .with_ignore_type_conflicts(self.request.policy == Policy::Null)
             .build_decoder()
             .map_err(|e| e.to_string())

@@ -8,6 +8,7 @@ pub(crate) mod binary;
 mod cast;
 mod columnar;
 pub mod csv;
+pub(crate) mod decimal;
 pub mod decode;
 mod guard;
 pub mod json;
@@ -52,6 +53,12 @@ pub const CSV: &[OptionSpec] = &[
     option("csv.allow-comments", OptionKind::Boolean, Some("false"), "Lines that begin with `#` are skipped."),
     option("csv.ignore-parse-errors", OptionKind::Boolean, Some("false"), "Short for `dead-letter.policy` = `null`."),
     option("csv.null-literal", OptionKind::Text, None, "Unquoted text that stands for NULL, for example `NA`."),
+    option(
+        "csv.write-bigdecimal-in-scientific-notation",
+        OptionKind::Choice(&["false"]),
+        Some("false"),
+        "Decimals are written with all their digits, which every reader takes.",
+    ),
     option("csv.array-element-delimiter", OptionKind::Character, Some(";"), "The character between array elements."),
     option(
         "csv.header",
@@ -80,6 +87,31 @@ pub const JSON: &[OptionSpec] = &[
         OptionKind::Boolean,
         Some("false"),
         "Whether a record without a declared column is bad; if not, the column is NULL.",
+    ),
+    option(
+        "json.encode.decimal-as-plain-number",
+        OptionKind::Choice(&["true"]),
+        Some("true"),
+        "Decimals are written with all their digits, never as `1E+3`.",
+    ),
+    option(
+        "json.map-null-key.mode",
+        OptionKind::Choice(&["FAIL", "DROP", "LITERAL"]),
+        Some("FAIL"),
+        "Taken and not needed: no map has a NULL key.",
+    ),
+    option("json.map-null-key.literal", OptionKind::Text, Some("null"), "Taken and not needed: no map has a NULL key."),
+    option(
+        "json.zero-timestamp.behavior",
+        OptionKind::Choice(&["FAIL"]),
+        Some("FAIL"),
+        "A timestamp of zeros is no timestamp; `dead-letter.policy` = `null` makes it NULL.",
+    ),
+    option(
+        "json.decode.json-parser.enabled",
+        OptionKind::Boolean,
+        Some("true"),
+        "Taken and not needed: there is one parser.",
     ),
     option(
         "json.encode.ignore-null-fields",

@@ -11,7 +11,7 @@ use arrow::array::{
     StringViewBuilder,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::kernels::cast_utils::{Parser, parse_decimal};
+use arrow::compute::kernels::cast_utils::{self, Parser};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type,
     Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
@@ -20,6 +20,7 @@ use arrow::datatypes::{
 };
 use qanat_proto::error::{Code, Error, Result};
 
+use super::super::decimal::parse_decimal;
 use super::super::reader::type_name;
 use super::super::time::{parse_date, parse_time, parse_timestamp};
 use super::tokens::Tokenizer;
@@ -198,10 +199,10 @@ pub(super) fn parse(
         T::Timestamp(TimeUnit::Microsecond, _) => timestamps!(TimestampMicrosecondType, TimeUnit::Microsecond),
         T::Timestamp(TimeUnit::Nanosecond, _) => timestamps!(TimestampNanosecondType, TimeUnit::Nanosecond),
         T::Decimal128(precision, scale) => {
-            numbers!(Decimal128Type, |t| parse_decimal::<Decimal128Type>(t, *precision, *scale).ok())
+            numbers!(Decimal128Type, |t| parse_decimal(t, *precision, *scale))
         }
         T::Decimal256(precision, scale) => {
-            numbers!(Decimal256Type, |t| parse_decimal::<Decimal256Type>(t, *precision, *scale).ok())
+            numbers!(Decimal256Type, |t| cast_utils::parse_decimal::<Decimal256Type>(t, *precision, *scale).ok())
         }
         T::Boolean => booleans(texts, failures),
         T::Binary => binary(texts, failures),

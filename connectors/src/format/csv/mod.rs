@@ -55,6 +55,9 @@ impl CsvOptions {
             header: Header::of(options.text("csv.header").unwrap_or("auto")),
             multiline: is("csv.multiline"),
         };
+        if is("csv.disable-quote-character") && options.is_set("csv.quote-character") {
+            return Err(options.bad("csv.quote-character", "quotes are disabled by `csv.disable-quote-character`"));
+        }
         if matches!(read.delimiter, b'\n' | b'\r') {
             return Err(options.bad("csv.field-delimiter", "a line break cannot stand between fields"));
         }
