@@ -187,6 +187,7 @@ impl Case {
             metadata: Vec::new(),
             batch_rows: limits::BATCH_ROWS,
             bounded: true,
+            filter: None,
         };
         let source = registry.source(&table, request)?;
         for split in source.discover()? {

@@ -11,10 +11,13 @@ use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
+use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, SplitId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_storage::env::Env;
 use serde_json::Value;
+
+use crate::predicate::PushedFilter;
 
 /// What a connector needs from the process it runs in.
 #[derive(Clone)]
@@ -60,6 +63,9 @@ pub struct ReadRequest {
     pub batch_rows: usize,
     /// Wall clock for `ingest-time` comes from `Env::clock`.
     pub bounded: bool,
+    /// Over the source's columns. Rows that it does not let pass may be left out: the plan still filters, and
+    /// what is left out is counted in `records` and given to the watermark as `hidden`.
+    pub filter: Option<PushedFilter>,
 }
 
 /// Reads one split in order.
@@ -89,6 +95,9 @@ pub struct SourceBatch {
     pub records: u64,
     /// Raw bytes consumed (after decompression), for progress.
     pub bytes: u64,
+    /// Of a table with a watermark: rows that the pushed filter left out, which still move the watermark.
+    /// The columns are those of `rows`; those that the watermark does not read are NULL.
+    pub hidden: Option<RecordBatch>,
 }
 
 /// A record that could not be decoded or processed.
@@ -156,5 +165,5 @@ pub trait SinkWriter: Send {
 /// Opens tables. Implemented by the registry in `lib.rs`.
 pub trait Opener: Send + Sync {
     fn source(&self, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>>;
-    fn sink(&self, table: &TableDescriptor, overwrite: bool, rows: SchemaRef) -> Result<Arc<dyn Sink>>;
+    fn sink(&self, node: &SinkNode, rows: SchemaRef) -> Result<Arc<dyn Sink>>;
 }

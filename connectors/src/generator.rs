@@ -189,6 +189,7 @@ impl SplitReader for GeneratorReader {
             dead_letters: Vec::new(),
             position: json!(Position { row: self.next }),
             records: count,
+            hidden: None,
         }))
     }
 }

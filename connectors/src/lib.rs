@@ -6,6 +6,7 @@ pub mod encode;
 pub mod format;
 mod generator;
 pub mod options;
+pub mod predicate;
 pub mod registry;
 
 pub mod blackhole;

@@ -8,6 +8,7 @@ use qanat_proto::connector::{
     ConnectorCatalog, ConnectorDescriptor, FormatDescriptor, Role, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
+use qanat_proto::graph::SinkNode;
 
 use crate::contract::{Context, Opener, ReadRequest, Sink, Source};
 
@@ -18,20 +19,20 @@ pub trait Connector: Sync {
     /// Checks every option and column for a role, with no IO. The role is one the descriptor has.
     fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits>;
 
+    /// Whether its source looks at [`ReadRequest::filter`].
+    fn uses_filters(&self, table: &TableDescriptor) -> bool {
+        let _ = table;
+        false
+    }
+
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {
         let _ = (context, request);
         Err(wrong_role(table, Role::Source))
     }
 
-    fn sink(
-        &self,
-        context: &Context,
-        table: &TableDescriptor,
-        overwrite: bool,
-        rows: SchemaRef,
-    ) -> Result<Arc<dyn Sink>> {
-        let _ = (context, overwrite, rows);
-        Err(wrong_role(table, Role::Sink))
+    fn sink(&self, context: &Context, node: &SinkNode, rows: SchemaRef) -> Result<Arc<dyn Sink>> {
+        let _ = (context, rows);
+        Err(wrong_role(&node.table, Role::Sink))
     }
 }
 
@@ -65,6 +66,10 @@ impl ConnectorCatalog for Catalog {
     fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits> {
         find(table, role)?.check(table, role)
     }
+
+    fn uses_filters(&self, table: &TableDescriptor) -> bool {
+        find(table, Role::Source).is_ok_and(|connector| connector.uses_filters(table))
+    }
 }
 
 /// Opens tables within one process.
@@ -91,6 +96,10 @@ impl ConnectorCatalog for Registry {
     fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits> {
         Catalog.check(table, role)
     }
+
+    fn uses_filters(&self, table: &TableDescriptor) -> bool {
+        Catalog.uses_filters(table)
+    }
 }
 
 impl Opener for Registry {
@@ -98,8 +107,8 @@ impl Opener for Registry {
         find(table, Role::Source)?.source(&self.context, table, request)
     }
 
-    fn sink(&self, table: &TableDescriptor, overwrite: bool, rows: SchemaRef) -> Result<Arc<dyn Sink>> {
-        find(table, Role::Sink)?.sink(&self.context, table, overwrite, rows)
+    fn sink(&self, node: &SinkNode, rows: SchemaRef) -> Result<Arc<dyn Sink>> {
+        find(&node.table, Role::Sink)?.sink(&self.context, node, rows)
     }
 }
 

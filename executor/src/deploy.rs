@@ -28,6 +28,7 @@ use crate::memory::JobMemory;
 use crate::metrics::{JobMetrics, SourceMetrics};
 use crate::node::{CommitTargets, LaneThreads, NodeConfig, Reporter};
 use crate::operator::{self, BoxedOperator, OperatorContext};
+use crate::pushdown::pushed_filter;
 use crate::task::alignment::{Alignment, AlignmentGroup};
 use crate::task::chain::{Chain, ChainContext, Node, Stage};
 use crate::task::channel::Channel;
@@ -107,7 +108,7 @@ impl GenerationParts<'_> {
         let memory = Arc::new(JobMemory::new(deployment.settings.memory_bytes));
         let mut tables = BTreeMap::new();
         for (operator, sink) in deployment.graph.sinks() {
-            let opened = self.config.opener.sink(&sink.table, sink.overwrite, operator.output.clone())?;
+            let opened = self.config.opener.sink(sink, operator.output.clone())?;
             tables.insert(operator.id, opened);
         }
         let source_metrics: BTreeMap<OperatorId, Arc<SourceMetrics>> =
@@ -224,7 +225,7 @@ impl GenerationParts<'_> {
     }
 
     fn open_source(&self, node: &SourceNode) -> Result<Arc<dyn Source>> {
-        self.config.opener.source(&node.table, read_request(node))
+        self.config.opener.source(&node.table, read_request(node)?)
     }
 
     /// Output schema of every physical operator.
@@ -254,14 +255,18 @@ fn aggregate_node(operator: &LogicalOperator) -> Result<&WindowAggregateNode> {
 }
 
 /// What a source node asks its connector for.
-pub fn read_request(node: &SourceNode) -> ReadRequest {
+///
+/// # Errors
+/// If an expression of the node cannot be read.
+pub fn read_request(node: &SourceNode) -> Result<ReadRequest> {
     let metadata = node.metadata.iter().filter_map(|index| node.table.metadata.get(*index));
-    ReadRequest {
+    Ok(ReadRequest {
         projection: node.projection.clone(),
         metadata: metadata.map(|column| (column.name.clone(), column.kind)).collect(),
         batch_rows: limits::BATCH_ROWS,
         bounded: node.bounded,
-    }
+        filter: pushed_filter(node)?,
+    })
 }
 
 fn logical<'a>(deployment: &'a Deployment, operator: &PhysicalOperator) -> Result<&'a LogicalOperator> {

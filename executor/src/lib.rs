@@ -7,4 +7,5 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod operator;
+mod pushdown;
 pub mod task;

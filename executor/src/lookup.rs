@@ -45,6 +45,7 @@ fn read_rows(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBat
         metadata: Vec::new(),
         batch_rows: limits::BATCH_ROWS,
         bounded: true,
+        filter: None,
     };
     let source = config.opener.source(&node.table, request)?;
     let stop = StopFlag::default();

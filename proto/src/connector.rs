@@ -169,6 +169,12 @@ pub trait ConnectorCatalog: Send + Sync {
     /// One error with a code and a hint: unknown or missing option (with the nearest name), bad value,
     /// a role the connector does not have, a column type the format cannot carry.
     fn check(&self, table: &TableDescriptor, role: Role) -> Result<TableTraits>;
+
+    /// Whether the table's source can leave out what a filter does not want.
+    fn uses_filters(&self, table: &TableDescriptor) -> bool {
+        let _ = table;
+        false
+    }
 }
 
 impl dyn ConnectorCatalog + '_ {

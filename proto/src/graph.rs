@@ -95,7 +95,8 @@ pub struct SourceNode {
     pub projection: Vec<usize>,
     /// Indexes into `table.metadata`: the metadata columns that are stamped.
     pub metadata: Vec<usize>,
-    /// Rows for which this is not true may be skipped early; the plan still filters.
+    /// Rows for which this is not true may be left out, where that changes neither watermarks nor dead letters;
+    /// the plan still filters.
     pub pushed_filter: Option<EncodedExpr>,
     pub watermark: Option<WatermarkNode>,
     /// Whether the read ends.
@@ -331,11 +332,24 @@ pub struct SinkNode {
     pub table: TableDescriptor,
     /// `INSERT OVERWRITE`.
     pub overwrite: bool,
+    /// The one partition that `INSERT … PARTITION (k = literal)` writes to, if it names every partition
+    /// column: values as texts, NULL as none. An overwrite empties it, rows or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition: Vec<(String, Option<String>)>,
 }
 
 impl JobGraph {
     pub fn operator(&self, id: OperatorId) -> Option<&Operator> {
         self.operators.iter().find(|o| o.id == id)
+    }
+
+    /// The subtasks that its widest sink asks for (`sink.parallelism`).
+    pub fn sink_parallelism(&self) -> u32 {
+        let limits = self.edges.iter().map(|edge| match edge.partitioning {
+            Partitioning::Limited { subtasks } => subtasks,
+            _ => 0,
+        });
+        limits.max().unwrap_or(0)
     }
 
     /// Edges into `id`, ordered by port.

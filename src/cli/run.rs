@@ -113,6 +113,7 @@ impl Run {
             let state = embedded.coordinator.state()?;
             let ended = state.job(id).map(|job| job.status.clone()).filter(|s| *s == JobStatus::Finished);
             if ended.is_none() {
+                let parallelism = Self::widened(parallelism, &job.graph, &planned.settings)?;
                 embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
             }
             jobs.push(Running { id, name, events, last: None, ended });
@@ -157,7 +158,7 @@ impl Run {
 
     fn parallelism(&self, settings: &JobSettings) -> Result<u32> {
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let most = u32::from(settings.key_groups).min(qanat_proto::limits::PARALLELISM_MAX);
+        let most = parallelism_max(settings);
         let asked = match self.parallelism {
             Some(parallelism) => parallelism,
             None if settings.parallelism > 0 => settings.parallelism,
@@ -169,6 +170,23 @@ impl Run {
         }
         Ok(asked)
     }
+
+    /// A table that asks for more writers than the job has subtasks gets them: the job is as wide as it.
+    fn widened(parallelism: u32, graph: &JobGraph, settings: &JobSettings) -> Result<u32> {
+        let wanted = graph.sink_parallelism();
+        let most = parallelism_max(settings);
+        if wanted > most {
+            let message =
+                format!("`sink.parallelism` = `{wanted}` is more than the {most} subtasks that a job can have");
+            return Err(Error::new(Code::BadOption, message)
+                .hint("lower it, or raise `pipeline.max-parallelism`: a subtask needs a key group"));
+        }
+        Ok(parallelism.max(wanted))
+    }
+}
+
+fn parallelism_max(settings: &JobSettings) -> u32 {
+    u32::from(settings.key_groups).min(qanat_proto::limits::PARALLELISM_MAX)
 }
 
 /// Answers other commands that attach to this process.
@@ -209,7 +227,7 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
     let id = JobId(env.entropy.u128());
     let mut sources = Vec::new();
     for (operator, node) in graph.sources() {
-        let source = embedded.opener.source(&node.table, read_request(node))?;
+        let source = embedded.opener.source(&node.table, read_request(node)?)?;
         let at = || Place::Named(node.table.name.clone());
         sources.push(SourceState {
             operator: operator.id,
@@ -277,7 +295,7 @@ fn check_sinks(opener: &dyn Opener, graph: &JobGraph) -> Result<()> {
     for operator in &graph.operators {
         if let OperatorKind::Sink(node) = &operator.kind {
             let at = || Place::Named(node.table.name.clone());
-            opener.sink(&node.table, node.overwrite, operator.output.clone()).map_err(|e| e.or_at(at))?;
+            opener.sink(node, operator.output.clone()).map_err(|e| e.or_at(at))?;
         }
     }
     Ok(())

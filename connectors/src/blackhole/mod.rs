@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
+use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
 
@@ -38,13 +39,7 @@ impl Connector for Blackhole {
         Ok(TableTraits { bounded: false, replayable: false, delivery: Delivery::None })
     }
 
-    fn sink(
-        &self,
-        _context: &Context,
-        _table: &TableDescriptor,
-        _overwrite: bool,
-        _rows: SchemaRef,
-    ) -> Result<Arc<dyn Sink>> {
+    fn sink(&self, _context: &Context, _node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(BlackholeSink))
     }
 }

@@ -64,6 +64,12 @@ const OPTIONS: &[OptionSpec] = &[
         Some("100"),
         "Characters of a random string, bytes of random bytes, elements of an array or map (3 if not given).",
     ),
+    option(
+        "fields.*.var-len",
+        OptionKind::Choice(&["false"]),
+        Some("false"),
+        "Texts, bytes and collections all have the length that `length` says.",
+    ),
     option("fields.*.null-rate", OptionKind::Number, Some("0"), "The share of NULLs, from 0 to 1."),
     option(
         "fields.*.max-past",
@@ -201,7 +207,7 @@ mod tests {
     }
 
     fn request(columns: usize, bounded: bool) -> ReadRequest {
-        ReadRequest { projection: (0..columns).collect(), metadata: Vec::new(), batch_rows: 7, bounded }
+        ReadRequest { projection: (0..columns).collect(), metadata: Vec::new(), batch_rows: 7, bounded, filter: None }
     }
 
     fn all(source: &Arc<dyn Source>) -> Vec<RecordBatch> {

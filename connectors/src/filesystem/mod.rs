@@ -19,6 +19,7 @@ use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::Result;
+use qanat_proto::graph::SinkNode;
 
 pub(crate) use self::output::Output;
 use self::source::FilesystemSource;
@@ -53,6 +54,25 @@ pub const SOURCE_OPTIONS: &[OptionSpec] = &[
         OptionKind::Duration,
         None,
         "Follow the path: look for new and grown files at this interval. Without it the path is read once.",
+    ),
+    option(
+        "source.path.regex-pattern",
+        OptionKind::Text,
+        None,
+        "Only files whose whole absolute path matches this regular expression are read.",
+    ),
+    option(
+        "source.report-statistics",
+        OptionKind::Choice(&["ALL", "NONE"]),
+        Some("ALL"),
+        "Taken and not needed: plans do not depend on statistics.",
+    ),
+    option(
+        "partition.default-name",
+        OptionKind::Choice(&["__HIVE_DEFAULT_PARTITION__"]),
+        Some("__HIVE_DEFAULT_PARTITION__"),
+        "The folder of a NULL: the name that Hive, Spark and DuckDB read as NULL. `__DEFAULT_PARTITION__` is read \
+         as NULL too.",
     ),
     option(
         "scan.split-order",
@@ -104,7 +124,10 @@ impl Connector for Filesystem {
             Role::Sink => {
                 sink::check(table)?;
             }
-            Role::Source | Role::Lookup => FormatOptions::of(&options)?.check_columns(table)?,
+            Role::Source | Role::Lookup => {
+                FormatOptions::of(&options)?.check_columns(table)?;
+                source::path_pattern(&options)?;
+            }
         }
         Ok(TableTraits {
             bounded: !options.is_set("source.monitor-interval"),
@@ -113,19 +136,18 @@ impl Connector for Filesystem {
         })
     }
 
+    /// Only Parquet keeps statistics.
+    fn uses_filters(&self, table: &TableDescriptor) -> bool {
+        table.option("format").is_some_and(|format| format.eq_ignore_ascii_case("parquet"))
+    }
+
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {
         let format = format::of_table(table, format::NAMES)?;
         let options = Options::check(table, &[&OPTIONS, format.options])?;
         Ok(Arc::new(FilesystemSource::new(&context.env, &context.base, table, &options, request)?))
     }
 
-    fn sink(
-        &self,
-        context: &Context,
-        table: &TableDescriptor,
-        overwrite: bool,
-        _rows: SchemaRef,
-    ) -> Result<Arc<dyn Sink>> {
-        Ok(sink::FileSink::open(context.env.clone(), &context.base, table, overwrite)?)
+    fn sink(&self, context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
+        Ok(sink::FileSink::open_node(context.env.clone(), &context.base, node)?)
     }
 }

@@ -15,6 +15,7 @@ use qanat_proto::error::{Error, Result};
 use super::partition::PartitionValues;
 use crate::contract::ReadRequest;
 use crate::format::reader::Chunk;
+use crate::predicate::Binding;
 
 /// Where each output column comes from.
 #[derive(Clone)]
@@ -105,25 +106,53 @@ impl Output {
         self.columns.iter().any(|c| matches!(c, Column::Metadata(MetadataKind::Offset)))
     }
 
+    /// Where an output column is found, once the file is known.
+    pub(super) fn binding(&self, column: usize) -> Binding {
+        match self.columns.get(column) {
+            Some(Column::File { decoded, .. }) => Binding::Column(*decoded),
+            Some(Column::Constant(value)) => Binding::Constant(Arc::clone(value)),
+            Some(Column::Partition(_) | Column::Metadata(_)) | None => Binding::Unknown,
+        }
+    }
+
     /// The rows of a chunk whose first record is number `first_row` of its origin.
     pub(crate) fn rows(&self, chunk: &Chunk, first_row: u64, now_ms: i64) -> Result<RecordBatch> {
-        let count = chunk.rows.num_rows();
+        let arrays = self.arrays(chunk, &chunk.rows, first_row, now_ms)?;
+        batch(&self.schema, arrays, chunk.rows.num_rows())
+    }
+
+    /// The records of a chunk that only the watermark reads.
+    pub(crate) fn hidden(&self, chunk: &Chunk, first_row: u64, now_ms: i64) -> Result<Option<RecordBatch>> {
+        let Some(hidden) = &chunk.hidden else { return Ok(None) };
+        let arrays = self.arrays(chunk, hidden, first_row, now_ms)?;
+        // What is not read is NULL, whatever the table declares.
+        let fields = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        batch(&schema, arrays, hidden.num_rows()).map(Some)
+    }
+
+    fn arrays(&self, chunk: &Chunk, decoded_rows: &RecordBatch, first_row: u64, now_ms: i64) -> Result<Vec<ArrayRef>> {
+        let count = decoded_rows.num_rows();
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (column, field) in self.columns.iter().zip(self.schema.fields()) {
             arrays.push(match column {
-                Column::File { decoded, .. } => Arc::clone(chunk.rows.column(*decoded)),
+                Column::File { decoded, .. } => Arc::clone(decoded_rows.column(*decoded)),
                 Column::Constant(value) => repeat(value, count)?,
-                Column::Metadata(MetadataKind::Offset) => Arc::new(offsets(chunk, first_row)),
+                Column::Metadata(MetadataKind::Offset) => Arc::new(offsets(chunk, first_row, count)),
                 Column::Metadata(MetadataKind::IngestTime) => {
                     Arc::new(TimestampMillisecondArray::from_value(now_ms, count))
                 }
                 Column::Metadata(_) | Column::Partition(_) => new_null_array(field.data_type(), count),
             });
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
-            .map_err(|e| Error::internal(format!("could not put a source's columns together: {e}")))
+        Ok(arrays)
     }
+}
+
+fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+        .map_err(|e| Error::internal(format!("could not put a source's columns together: {e}")))
 }
 
 fn repeat(value: &ArrayRef, count: usize) -> Result<ArrayRef> {
@@ -134,9 +163,9 @@ fn repeat(value: &ArrayRef, count: usize) -> Result<ArrayRef> {
     take(value, &indexes, None).map_err(|e| Error::internal(format!("could not repeat a value: {e}")))
 }
 
-/// Numbers of the good records.
-fn offsets(chunk: &Chunk, first_row: u64) -> Int64Array {
+/// Numbers of the good records; a chunk of hidden ones has no rows.
+fn offsets(chunk: &Chunk, first_row: u64, count: usize) -> Int64Array {
     let mut bad = chunk.bad.iter().map(|b| b.record as u64).peekable();
-    let rows = (0..chunk.records).filter(|record| bad.next_if_eq(record).is_none());
+    let rows = (0..chunk.records).filter(|record| bad.next_if_eq(record).is_none()).take(count);
     rows.map(|record| i64::try_from(first_row + record).unwrap_or(i64::MAX)).collect::<Vec<_>>().into()
 }

@@ -1,7 +1,7 @@
 //! Reads files: lists them, cuts them into splits, opens splits at positions.
 //!
 //! A split is a file, or a byte range or a run of row groups of a large one. Its id is the file's path
-//! below the table's path, with the range. What must never happen: a record in two splits, a record in
+//! below the table's path, with number and range of the part. What must never happen: a record in two splits, a record in
 //! none, or half a line.
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::SplitId;
 use qanat_proto::limits::{FILE_SPLIT_BYTES, SPLITS_MAX};
 use qanat_storage::env::Env;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,6 +32,8 @@ pub struct FilesystemSource {
     env: Env,
     request: ReadRequest,
     location: Location,
+    /// Files whose path it does not match are left out.
+    pattern: Option<Regex>,
     format: FormatOptions,
     policy: Policy,
     compression: String,
@@ -86,6 +89,7 @@ impl FilesystemSource {
         Ok(Self {
             env: env.clone(),
             location,
+            pattern: path_pattern(options)?,
             policy: Policy::of(options, format.name()),
             format,
             compression: options.text("compression").unwrap_or("auto").to_owned(),
@@ -126,6 +130,7 @@ impl FilesystemSource {
             batch_rows: self.request.batch_rows,
             policy: self.policy,
             origin: origin.to_owned(),
+            filter: None,
         }
     }
 
@@ -147,8 +152,9 @@ impl FilesystemSource {
             splits.push(Split { id: SplitId(file.relative.clone()), detail: json!(whole), start });
             return Ok(());
         }
-        for (from, to) in parts {
-            let id = SplitId(format!("{}#{from}-{to}", file.relative));
+        for (part, (from, to)) in parts.into_iter().enumerate() {
+            // The number of the part goes first: whoever spreads splits gives neighbours to neighbours.
+            let id = SplitId(format!("{}#{part}:{from}-{to}", file.relative));
             let detail = Detail { part: Some((from, to)), ..whole.clone() };
             splits.push(Split { id, detail: json!(detail), start: self.format.start(Some(from)) });
         }
@@ -175,6 +181,17 @@ impl FilesystemSource {
     }
 }
 
+/// `source.path.regex-pattern`, which a whole path must match, as in Flink.
+///
+/// # Errors
+/// E0203 for what is no regular expression.
+pub(super) fn path_pattern(options: &Options<'_>) -> Result<Option<Regex>> {
+    const KEY: &str = "source.path.regex-pattern";
+    let Some(text) = options.text(KEY) else { return Ok(None) };
+    let pattern = Regex::new(&format!("^(?:{text})$"));
+    pattern.map(Some).map_err(|e| options.bad(KEY, format!("`{text}` is no regular expression: {e}")))
+}
+
 /// A followed file that is not there any more.
 struct Gone;
 
@@ -194,7 +211,11 @@ impl Source for FilesystemSource {
             return Ok(splits.clone());
         }
         let mut splits = Vec::new();
-        for file in self.location.list(self.env.disk.as_ref(), self.monitor.is_some())? {
+        let is_wanted = |file: &FoundFile| {
+            self.pattern.as_ref().is_none_or(|pattern| file.path.to_str().is_some_and(|path| pattern.is_match(path)))
+        };
+        let files = self.location.list(self.env.disk.as_ref(), self.monitor.is_some())?;
+        for file in files.into_iter().filter(is_wanted) {
             self.splits_of(&file, &mut splits)?;
             if splits.len() > SPLITS_MAX {
                 let message = format!("`{}` has more than {SPLITS_MAX} splits", self.location.text);
@@ -219,7 +240,12 @@ impl Source for FilesystemSource {
             return Ok(Box::new(Gone));
         }
         let file = self.check_unchanged(&input, split, &detail, position)?;
-        let request = self.decode_request(&input.origin);
+        let partitions = PartitionValues::of(&detail.path, &self.partitioned_by, &self.physical).map_err(|e| {
+            e.or_at(|| Place::Origin { origin: input.origin.clone(), offset: None, unit: String::new() })
+        })?;
+        let output = self.output.with_constants(&partitions, &input.origin, file.modified_ms)?;
+        let mut request = self.decode_request(&input.origin);
+        request.filter = self.request.filter.as_ref().map(|filter| filter.bind(&|column| output.binding(column)));
         let text = TextSplit { part: detail.part, position: position.clone() };
         if input.compression == Compression::None
             && let Some(byte) = position.get("byte").and_then(Value::as_u64)
@@ -232,12 +258,9 @@ impl Source for FilesystemSource {
             Some((from, _)) if from > 0 => FirstRow::unknown(self.format.clone(), input.clone(), from, &request),
             _ => FirstRow::Known(0),
         };
-        let partitions = PartitionValues::of(&detail.path, &self.partitioned_by, &self.physical).map_err(|e| {
-            e.or_at(|| Place::Origin { origin: input.origin.clone(), offset: None, unit: String::new() })
-        })?;
         Ok(Box::new(FileSplitReader::new(
             reader,
-            self.output.with_constants(&partitions, &input.origin, file.modified_ms)?,
+            output,
             input.origin.clone(),
             first_row,
             self.policy,

@@ -15,6 +15,7 @@ use super::FilesystemSource;
 use crate::contract::{DeadLetter, ReadOutcome, ReadRequest, Source, StopFlag};
 use crate::format;
 use crate::options::Options;
+use crate::predicate::{Comparison, Predicate, PushedFilter};
 use crate::suite::source::{dead_letters_of, drain, prove, rows_of};
 
 /// A folder that goes away with the test.
@@ -65,6 +66,7 @@ fn case(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> Case {
             metadata: Vec::new(),
             batch_rows: 3,
             bounded: !pairs.contains_key("source.monitor-interval"),
+            filter: None,
         },
         table: TableDescriptor {
             name: "t".to_owned(),
@@ -547,6 +549,65 @@ fn parquet_and_arrow_by_name_and_type_from_any_position() {
     assert_eq!((read.map(|r| r.num_rows()), dead.len()), (Some(252), 748), "values that do not fit are dead letters");
     let wrong = case(&[("text", INT)], &[("path", "x.arrow"), ("format", "arrow")]);
     assert_eq!(wrong.error(&folder).code(), Code::HeaderMismatch);
+}
+
+#[test]
+fn row_groups_that_no_row_passes_are_counted_and_not_decoded() {
+    let folder = Folder::new();
+    folder.write("x.parquet", parquet_bytes(&columnar_rows()));
+    let columns = [
+        ("text", STRING),
+        ("n", DataType::Int32),
+        ("time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))),
+    ];
+    let compare = |comparison, value: i32| Predicate::Compare {
+        column: 1,
+        comparison,
+        value: Arc::new(arrow::array::Int32Array::from(vec![value])),
+    };
+    // The eleven groups of 90 rows begin at 0, 90, …; every seventh value is NULL.
+    let between = Predicate::And(vec![compare(Comparison::GreaterOrEqual, 200), compare(Comparison::Less, 360)]);
+    for (predicate, kept) in [
+        (between.clone(), 180..360),
+        (Predicate::Not(Box::new(between)), 0..1000),
+        (compare(Comparison::Equal, 905), 900..990),
+        (compare(Comparison::Equal, 5000), 0..0),
+        (Predicate::IsNull { column: 1 }, 0..1000),
+    ] {
+        for watermark in [None, Some(vec![2])] {
+            let case = case(&columns, &[("path", "x.parquet"), ("format", "parquet")]).with(|c| {
+                c.request.batch_rows = 64;
+                c.request.metadata = vec![("o".to_owned(), MetadataKind::Offset)];
+                c.request.filter = Some(PushedFilter { predicate: predicate.clone(), watermark: watermark.clone() });
+            });
+            let source = case.source(&folder);
+            prove(&source);
+            let split = source.discover().expect("splits").remove(0);
+            let drained = drain(source.as_ref(), &split, &split.start);
+            let records: u64 = drained.batches.iter().map(|batch| batch.records).sum();
+            assert_eq!(records, 1000, "{predicate:?}");
+            let offsets: Vec<i64> = longs(&rows_of(&drained.batches), 3);
+            assert_eq!(offsets, kept.clone().map(i64::from).collect::<Vec<_>>(), "{predicate:?}");
+            let hidden: Vec<&RecordBatch> = drained.batches.iter().filter_map(|batch| batch.hidden.as_ref()).collect();
+            let times: Vec<i64> = hidden
+                .iter()
+                .flat_map(|rows| {
+                    rows.column(2).as_primitive::<arrow::datatypes::TimestampMillisecondType>().values().to_vec()
+                })
+                .collect();
+            let skipped = (0..1000).filter(|row| !kept.contains(row)).map(|row| i64::from(row) * 1_000_500 / 1000);
+            let expected = if watermark.is_some() { skipped.collect() } else { Vec::new() };
+            assert_eq!(times, expected, "{predicate:?}");
+            assert!(hidden.iter().all(|rows| rows.column(0).null_count() == rows.num_rows()));
+        }
+    }
+    // A value that does not fit is a dead letter, whether the filter wants its row or not.
+    let narrow = case(&[("n", DataType::Int8)], &[("path", "x.parquet"), ("format", "parquet")]).with(|c| {
+        let value = Arc::new(arrow::array::Int8Array::from(vec![100]));
+        let predicate = Predicate::Compare { column: 0, comparison: Comparison::Less, value };
+        c.request.filter = Some(PushedFilter { predicate, watermark: None });
+    });
+    assert_eq!(narrow.read(&folder).1.len(), 748);
 }
 
 mod random_json {

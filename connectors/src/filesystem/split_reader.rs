@@ -43,7 +43,8 @@ pub(crate) enum FirstRow {
 
 impl FirstRow {
     pub(crate) fn unknown(format: FormatOptions, input: FileInput, from: u64, request: &DecodeRequest) -> Self {
-        let request = DecodeRequest { projection: Vec::new(), policy: Policy::DeadLetter, ..request.clone() };
+        let request =
+            DecodeRequest { projection: Vec::new(), policy: Policy::DeadLetter, filter: None, ..request.clone() };
         Self::Unknown { format: Box::new(format), input: Box::new(input), from, request: Box::new(request) }
     }
 
@@ -140,7 +141,9 @@ impl SplitReader for FileSplitReader {
             0
         };
         let first = base + chunk.first;
-        let rows = self.output.rows(&chunk, first, self.clock.now_ms())?;
+        let now_ms = self.clock.now_ms();
+        let rows = self.output.rows(&chunk, first, now_ms)?;
+        let hidden = self.output.hidden(&chunk, first, now_ms)?;
         let dead_letters = self.dead_letters(std::mem::take(&mut chunk.bad), first)?;
         if let (Some(identity), Some(position)) = (&self.identity, chunk.position.as_object_mut()) {
             position.insert(IDENTITY.to_owned(), identity.clone());
@@ -151,6 +154,7 @@ impl SplitReader for FileSplitReader {
             position: chunk.position,
             records: chunk.records,
             bytes: chunk.bytes,
+            hidden,
         }))
     }
 }

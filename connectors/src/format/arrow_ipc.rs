@@ -124,6 +124,7 @@ impl FormatReader for ArrowReader {
             }
             let (rows, bad) = self.layout.rows(&slice).map_err(|e| e.or_at(|| self.input.place()))?;
             return Ok(Read::Chunk(Chunk {
+                hidden: None,
                 rows,
                 first,
                 records: count as u64,

@@ -61,6 +61,11 @@ impl Layout {
         Ok(Self { read, from, output: request.output(), policy: request.policy })
     }
 
+    /// For each projected column, the index of the file's column.
+    pub(super) fn file_columns(&self) -> impl Iterator<Item = usize> {
+        self.from.iter().filter_map(|from| self.read.get(*from).copied())
+    }
+
     /// The projected columns of a batch that holds the columns of `read`. Rows with values that do not
     /// fit are bad.
     pub(super) fn rows(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<BadRecord>)> {

@@ -1,5 +1,7 @@
 //! What the decoders of all formats share: how a reader is asked, and what it answers.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use qanat_proto::error::Result;
@@ -8,6 +10,7 @@ use serde_json::Value;
 
 use crate::contract::StopFlag;
 use crate::options::Options;
+use crate::predicate::PushedFilter;
 
 /// Reads one split of one file. Positions are those of the format.
 pub trait FormatReader: Send {
@@ -35,6 +38,9 @@ pub struct Chunk {
     pub bytes: u64,
     /// Resuming here gives exactly the records after this chunk.
     pub position: Value,
+    /// Records that the filter does not want, for the watermark: of the projected columns only those that it
+    /// reads are filled. `rows` is empty then.
+    pub hidden: Option<RecordBatch>,
 }
 
 /// A record that could not be decoded.
@@ -100,13 +106,15 @@ pub struct DecodeRequest {
     pub policy: Policy,
     /// For messages.
     pub origin: String,
+    /// Over the projected columns. Records that it does not let pass need not be decoded.
+    pub filter: Option<PushedFilter>,
 }
 
 impl DecodeRequest {
     /// The schema of the rows that the reader gives.
     pub fn output(&self) -> SchemaRef {
         let fields: Vec<_> = self.projection.iter().filter_map(|i| self.columns.fields().get(*i).cloned()).collect();
-        std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
+        Arc::new(arrow::datatypes::Schema::new(fields))
     }
 }
 

@@ -227,6 +227,7 @@ impl TextReader {
         self.pass(scan.bytes);
         self.position.row += scan.records as u64;
         Ok(Read::Chunk(Chunk {
+            hidden: None,
             rows: decoded.rows,
             first,
             records: scan.records as u64,
@@ -257,6 +258,7 @@ impl TextReader {
                 self.position.row += 1;
                 let rows = self.decoder.decode(&mut [])?.rows;
                 return Ok(Some(Read::Chunk(Chunk {
+                    hidden: None,
                     rows,
                     first,
                     records: 1,

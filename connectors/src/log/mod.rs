@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::graph::SinkNode;
 use qanat_storage::log::TopicSpec;
 
 use crate::contract::{Context, ReadRequest, Sink, Source};
@@ -58,16 +59,11 @@ impl Connector for Log {
         Ok(Arc::new(source::LogSource::open(context, table, request)?))
     }
 
-    fn sink(
-        &self,
-        context: &Context,
-        table: &TableDescriptor,
-        overwrite: bool,
-        _rows: SchemaRef,
-    ) -> Result<Arc<dyn Sink>> {
+    fn sink(&self, context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
+        let table = &node.table;
         let options = LogOptions::of_table(table)?;
         let place = || Place::Named(table.name.clone());
-        if overwrite {
+        if node.overwrite {
             return Err(Error::new(Code::BadRole, "INSERT OVERWRITE into a topic: what is appended stays")
                 .at(place())
                 .hint("insert into a new topic"));

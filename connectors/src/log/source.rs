@@ -289,6 +289,7 @@ impl SplitReader for PartitionReader {
             records: count as u64,
             // A slice shares its frame's buffers: its share of them is what was read for it.
             bytes: (rows.get_array_memory_size() * count / rows.num_rows().max(1)) as u64,
+            hidden: None,
         }))
     }
 }

@@ -12,6 +12,7 @@ use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error};
+use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::names::Name;
@@ -65,7 +66,7 @@ fn context(env: &Env) -> Context {
 }
 
 fn sink(context: &Context, table: &TableDescriptor) -> Result<Arc<dyn Sink>, Error> {
-    Log.sink(context, table, false, schema())
+    Log.sink(context, &node(table.clone(), false), schema())
 }
 
 fn all_rows(context: &Context) -> Vec<RecordBatch> {
@@ -192,12 +193,17 @@ fn a_power_failure_at_any_point_is_survived() {
     }
 }
 
+fn node(table: TableDescriptor, overwrite: bool) -> SinkNode {
+    SinkNode { table, overwrite, partition: Vec::new() }
+}
+
 fn request(metadata: &[(&str, MetadataKind)], batch_rows: usize) -> ReadRequest {
     ReadRequest {
         projection: vec![0, 1],
         metadata: metadata.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
         batch_rows,
         bounded: false,
+        filter: None,
     }
 }
 
@@ -302,7 +308,7 @@ fn what_does_not_fit_is_refused() {
     let error = Log.source(&context, &other, request(&[], 8)).err().expect("refused");
     assert_eq!((error.code(), error.hint_text()), (Code::UnknownColumn, Some("did you mean `id`?")));
     assert_eq!(sink(&context, &other).err().expect("refused").code(), Code::SinkSchema);
-    assert_eq!(Log.sink(&context, &table(&[]), true, schema()).err().expect("refused").code(), Code::BadRole);
+    assert_eq!(Log.sink(&context, &node(table(&[]), true), schema()).err().expect("refused").code(), Code::BadRole);
     assert_eq!(
         super::LogOptions::of_table(&table(&[("key.fields", "carier")])).expect_err("refused").hint_text(),
         Some("did you mean `carrier`?")

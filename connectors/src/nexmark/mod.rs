@@ -279,7 +279,13 @@ mod tests {
     }
 
     fn request(columns: usize) -> ReadRequest {
-        ReadRequest { projection: (0..columns).collect(), metadata: Vec::new(), batch_rows: 100, bounded: true }
+        ReadRequest {
+            projection: (0..columns).collect(),
+            metadata: Vec::new(),
+            batch_rows: 100,
+            bounded: true,
+            filter: None,
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::graph::SinkNode;
 
 use crate::contract::{Context, Sink};
 use crate::options::Options;
@@ -100,15 +101,10 @@ impl Connector for Print {
         Ok(TableTraits { bounded: false, replayable: false, delivery: Delivery::AtLeastOnce })
     }
 
-    fn sink(
-        &self,
-        context: &Context,
-        table: &TableDescriptor,
-        overwrite: bool,
-        _rows: SchemaRef,
-    ) -> Result<Arc<dyn Sink>> {
+    fn sink(&self, context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
+        let table = &node.table;
         let options = Options::check(table, &[OPTIONS])?;
-        if overwrite {
+        if node.overwrite {
             return Err(Error::new(
                 Code::BadRole,
                 "INSERT OVERWRITE into a `print` table: what is printed stays printed",

@@ -85,6 +85,7 @@ impl StdinSource {
             batch_rows: request.batch_rows,
             policy,
             origin: NAME.to_owned(),
+            filter: None,
         };
         Ok(Self { format, policy, output, decode, clock, input })
     }
@@ -189,7 +190,8 @@ mod tests {
             partitioned_by: Vec::new(),
         };
         assert!(!Stdin.check(&table, Role::Source).expect("good").replayable);
-        let request = ReadRequest { projection: vec![0], metadata: Vec::new(), batch_rows: 10, bounded: true };
+        let request =
+            ReadRequest { projection: vec![0], metadata: Vec::new(), batch_rows: 10, bounded: true, filter: None };
         let script = || Script([Some("a\n1\n2"), None, Some("3\nx\n"), None, Some("4")].into());
         let open: OpenInput = Box::new(move || Box::new(script()));
         let source = StdinSource::new(Env::real().clock, &table, request, open).expect("opens");

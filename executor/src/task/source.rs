@@ -356,7 +356,10 @@ impl SourceTask {
             self.chain.side().undecoded(epoch, &self.table, &batch.dead_letters)?;
         }
         let watermark = match &self.time.expr {
-            Some(expr) => batch_watermark(expr.as_ref(), &batch.rows)?,
+            Some(expr) => {
+                let hidden = batch.hidden.as_ref().map(|hidden| batch_watermark(expr.as_ref(), hidden));
+                batch_watermark(expr.as_ref(), &batch.rows)?.max(hidden.transpose()?.flatten())
+            }
             None => None,
         };
         if self.chain.next_timer().is_some() {

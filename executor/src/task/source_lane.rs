@@ -101,7 +101,7 @@ impl SourceLane {
             let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
                 ReadOutcome::Batch(batch) => {
                     current.pending = false;
-                    let held = batch_bytes(&batch.rows);
+                    let held = batch_bytes(&batch.rows) + batch.hidden.as_ref().map_or(0, batch_bytes);
                     self.memory.grow(held);
                     Some(LaneItem::Batch { split: current.id.clone(), batch, held })
                 }
@@ -184,13 +184,14 @@ fn at_split(error: qanat_proto::Error, split: &SplitId) -> qanat_proto::Error {
     error.or_at(|| Place::Origin { origin: split.0.clone(), offset: None, unit: "split".to_owned() })
 }
 
-/// The subtask that reads a split: a pure function of its id and the parallelism. Ranges of one file
-/// (`path#k`) go to neighbours, so that a large file is read by all.
+/// The subtask that reads a split: a pure function of its id and the parallelism. Parts of one file
+/// (`path#3:from-to`) go to neighbours, so that a large file is read by all.
 pub fn split_owner(id: &SplitId, parallelism: u32) -> u32 {
-    let (path, ordinal) = match id.0.rsplit_once('#') {
-        Some((path, ordinal)) if ordinal.bytes().all(|b| b.is_ascii_digit()) => (path, ordinal.parse().unwrap_or(0)),
-        _ => (id.0.as_str(), 0_u64),
-    };
+    let part = id.0.rsplit_once('#').and_then(|(path, part)| {
+        let (ordinal, _) = part.split_once(':')?;
+        Some((path, ordinal.parse::<u64>().ok()?))
+    });
+    let (path, ordinal) = part.unwrap_or((id.0.as_str(), 0));
     let hash = xxhash_rust::xxh3::xxh3_64(path.as_bytes());
     u32::try_from(hash.wrapping_add(ordinal) % u64::from(parallelism.max(1))).unwrap_or(0)
 }
@@ -200,8 +201,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_one_file_are_spread_evenly() {
-        let owners: Vec<_> = (0..8).map(|k| split_owner(&SplitId(format!("a/b.csv#{k}")), 4)).collect();
+    fn parts_of_one_file_are_spread_evenly() {
+        let owners: Vec<_> =
+            (0..8).map(|k| split_owner(&SplitId(format!("a/b.csv#{k}:{}-{}", k * 100, (k + 1) * 100)), 4)).collect();
         for owner in 0..4 {
             assert_eq!(owners.iter().filter(|o| **o == owner).count(), 2);
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::Array;
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::array_value_to_string;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::connector::TableDescriptor;
@@ -40,11 +42,22 @@ impl Lowering<'_> {
             relation.columns = self.fit(&relation.scope()?, std::mem::take(&mut relation.columns), target)?;
         }
         let relation = self.materialise_sink(relation)?;
-        let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite };
+        let partition = static_partition(target)?;
+        let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite, partition };
         let name = format!("Sink({})", target.table.name);
         // The connector has checked the number.
         let subtasks = target.table.option("sink.parallelism").and_then(|text| text.trim().parse().ok());
-        let ports = vec![Port::limited(&relation.inputs, subtasks)];
+        let shuffles = target
+            .table
+            .option("sink.shuffle-by-partition.enable")
+            .is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
+        let by = |name: &String| relation.base.index_of(name).ok();
+        let partition_columns: Vec<usize> = target.table.partitioned_by.iter().filter_map(by).collect();
+        let ports = if shuffles && !partition_columns.is_empty() {
+            vec![Port::hash(&relation.inputs, partition_columns)]
+        } else {
+            vec![Port::limited(&relation.inputs, subtasks)]
+        };
         self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)
     }
 
@@ -114,6 +127,22 @@ impl Lowering<'_> {
         }
         Ok(fitted)
     }
+}
+
+/// The partition that the constants name, if they name a whole one.
+fn static_partition(target: &SinkTarget<'_>) -> Result<Vec<(String, Option<String>)>> {
+    let table = target.table;
+    let mut partition = Vec::with_capacity(table.partitioned_by.len());
+    for name in &table.partitioned_by {
+        let constant = target.constants.iter().find(|(constant, _)| constant == name);
+        let (Some((_, Expr::Literal(value, _))), Ok(field)) = (constant, table.physical.field_with_name(name)) else {
+            return Ok(Vec::new());
+        };
+        let value = value.cast_to(field.data_type()).and_then(|value| value.to_array()).map_err(|e| internal(&e))?;
+        let text = array_value_to_string(&value, 0).map_err(|e| internal(&e.into()))?;
+        partition.push((name.clone(), (!value.is_null(0)).then_some(text)));
+    }
+    Ok(partition)
 }
 
 /// The column as the sink's type.

@@ -103,14 +103,14 @@ impl Lowering<'_> {
         Layout::new(bound, &read)
     }
 
-    /// Rows that no scan wants may be skipped: what all scans filter, joined by OR.
+    /// Rows that no scan wants may be left out: what all scans filter, joined by OR. Whoever leaves rows out
+    /// still lets them move the watermark.
     fn pushed_filter(
         &self,
         bound: &StreamTable,
         schema: &SchemaRef,
     ) -> Result<Option<qanat_proto::graph::EncodedExpr>> {
-        // A skipped row would not move the watermark: with one, every row must be seen.
-        if bound.table.watermark.is_some() {
+        if !self.connectors.uses_filters(&bound.table.descriptor) {
             return Ok(None);
         }
         let Some(table_use) = self.uses.get(&bound.table.descriptor.name) else { return Ok(None) };
@@ -123,7 +123,7 @@ impl Lowering<'_> {
         }
         let schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
         match disjunction(distinct) {
-            Some(filter) if !filter.is_volatile() => encode(&filter, &schema).map(Some),
+            Some(filter) if is_plain(&filter) => encode(&filter, &schema).map(Some),
             _ => Ok(None),
         }
     }
@@ -198,6 +198,25 @@ impl Lowering<'_> {
             &LogicalPlan::Extension(datafusion_expr::Extension { node: Arc::new(table.clone()) }),
         ))
     }
+}
+
+/// Whether a filter is made of conditions over columns and literals alone. Others could fail on a row, which
+/// must be seen then.
+fn is_plain(filter: &Expr) -> bool {
+    let plain = |expr: &Expr| match expr {
+        Expr::BinaryExpr(binary) => binary.op.supports_propagation() || binary.op.is_logic_operator(),
+        Expr::Column(_)
+        | Expr::Literal(..)
+        | Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::InList(_)
+        | Expr::Between(_)
+        | Expr::Like(_) => true,
+        Expr::Cast(cast) => matches!(cast.expr.as_ref(), Expr::Column(_)),
+        _ => false,
+    };
+    !filter.exists(|expr| Ok(!plain(expr))).unwrap_or(true)
 }
 
 const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";

@@ -121,7 +121,7 @@ fn removals(
     let mut all = sink.overwritten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let overwritten = match all.entry((permit.token.job, scope.operator)) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(Overwritten::load(&table.env, records)?),
+        Entry::Vacant(new) => new.insert(Overwritten::load(&table.env, records, table.emptied.clone())?),
     };
     overwritten.add(permit.epoch, listed, files.iter().map(|publication| publication.file.path.as_str()));
     Ok(overwritten.removals(permit.epoch))

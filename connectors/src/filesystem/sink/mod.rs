@@ -36,6 +36,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::names::Origin;
@@ -80,6 +81,8 @@ pub(crate) struct FileTable {
     spec: EncodeSpec,
     options: SinkOptions,
     overwrite: bool,
+    /// The folder of the one partition that an overwrite names, which is emptied whether it gets rows or not.
+    emptied: Option<String>,
 }
 
 /// What a handle of this sink carries in `detail`.
@@ -110,9 +113,20 @@ impl FileSink {
     /// # Errors
     /// The codes of [`check`].
     pub fn open(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Arc<Self>> {
-        let table = Arc::new(FileTable::of(env, base, table, overwrite)?);
+        Self::open_node(env, base, &SinkNode { table: table.clone(), overwrite, partition: Vec::new() })
+    }
+
+    /// The same for a whole node.
+    ///
+    /// # Errors
+    /// The codes of [`check`].
+    pub fn open_node(env: Env, base: &Path, node: &SinkNode) -> Result<Arc<Self>> {
+        let mut table = FileTable::of(env, base, &node.table, node.overwrite)?;
+        if node.overwrite && !node.partition.is_empty() {
+            table.emptied = Some(partition::folder_of(&node.table, &node.partition)?);
+        }
         Ok(Arc::new(Self {
-            table,
+            table: Arc::new(table),
             recorded: Mutex::default(),
             pending: Mutex::default(),
             overwritten: Mutex::default(),
@@ -146,6 +160,7 @@ impl FileTable {
             spec,
             options,
             overwrite,
+            emptied: None,
         })
     }
 

@@ -19,10 +19,35 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         "A file is closed and the next one begun when it has this size. Every epoch closes its files anyway.",
     ),
     option(
+        "sink.rolling-policy.rollover-interval",
+        OptionKind::Duration,
+        Some("30 min"),
+        "A file is closed, and the next one begun, with the first row that comes when it has been open for so long.",
+    ),
+    option(
+        "sink.rolling-policy.check-interval",
+        OptionKind::Duration,
+        Some("1 min"),
+        "Taken and not needed: the age of a file is looked at with each batch of rows.",
+    ),
+    option(
+        "auto-compaction",
+        OptionKind::Choice(&["false"]),
+        Some("false"),
+        "Files are not joined after they are written: use a larger `execution.checkpointing.interval` or a smaller \
+         `sink.parallelism`.",
+    ),
+    option(
+        "sink.shuffle-by-partition.enable",
+        OptionKind::Boolean,
+        Some("false"),
+        "Whether the rows of a partition are all written by one subtask: fewer files.",
+    ),
+    option(
         "sink.parallelism",
         OptionKind::Integer { min: 1, max: 256 },
         None,
-        "Subtasks that write, at most. Without it, as many as the job has.",
+        "Subtasks that write, at most. Without it, as many as the job has; more than the job has makes the job wider.",
     ),
     option(
         "sink.partition-commit.trigger",
@@ -44,6 +69,12 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         "How a partition is announced. Only `success-file` is supported: an empty file in its folder.",
     ),
     option(
+        "sink.partition-commit.watermark-time-zone",
+        OptionKind::Choice(&["UTC"]),
+        Some("UTC"),
+        "The times of partitions are UTC, as the watermark is.",
+    ),
+    option(
         "sink.partition-commit.success-file.name",
         OptionKind::Text,
         Some("_SUCCESS"),
@@ -54,6 +85,12 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         OptionKind::Choice(&["default"]),
         Some("default"),
         "How the time of a partition is found: from its values.",
+    ),
+    option(
+        "partition.time-extractor.timestamp-formatter",
+        OptionKind::Choice(&["yyyy-MM-dd HH:mm:ss"]),
+        Some("yyyy-MM-dd HH:mm:ss"),
+        "How the time that the pattern makes is written; a date alone is its midnight.",
     ),
     option(
         "partition.time-extractor.timestamp-pattern",
@@ -69,6 +106,8 @@ pub struct SinkOptions {
     /// As written.
     pub path: String,
     pub file_bytes: u64,
+    /// How long a file is written to, at most.
+    pub file_ms: u64,
     /// How partitions are announced, if asked for.
     pub partition_commit: Option<PartitionCommit>,
 }
@@ -93,6 +132,9 @@ pub enum Trigger {
 /// `sink.rolling-policy.file-size` when nothing is said: Flink's default, and a good size for readers.
 const FILE_BYTES_DEFAULT: u64 = 128 << 20;
 
+/// `sink.rolling-policy.rollover-interval` when nothing is said: Flink's default.
+const FILE_MS_DEFAULT: u64 = 30 * 60 * 1000;
+
 impl SinkOptions {
     /// # Errors
     /// E0203 or E0204 for a bad or missing value; E0102 for what is not supported yet.
@@ -111,7 +153,23 @@ impl SinkOptions {
             })?,
         };
         let partition_commit = partition_commit(table).map_err(|e| e.or_at(place))?;
-        Ok(Self { path: path.to_owned(), file_bytes, partition_commit })
+        const SHUFFLE: &str = "sink.shuffle-by-partition.enable";
+        let shuffle = table.option(SHUFFLE).filter(|text| text.trim().eq_ignore_ascii_case("true"));
+        if let Some(text) = shuffle.filter(|_| table.option("sink.parallelism").is_some()) {
+            let error = bad_option(SHUFFLE, text, "`true` only without `sink.parallelism`");
+            return Err(error.at(place()));
+        }
+        if let Some(text) = shuffle.filter(|_| table.partitioned_by.is_empty()) {
+            return Err(bad_option(SHUFFLE, text, "`true` only if the table is PARTITIONED BY some column").at(place()));
+        }
+        const INTERVAL: &str = "sink.rolling-policy.rollover-interval";
+        let file_ms = match table.option(INTERVAL) {
+            None => FILE_MS_DEFAULT,
+            Some(text) => parse_duration_ms(text)
+                .filter(|ms| *ms > 0)
+                .ok_or_else(|| bad_option(INTERVAL, text, "a duration such as `10 min`").at(place()))?,
+        };
+        Ok(Self { path: path.to_owned(), file_bytes, file_ms, partition_commit })
     }
 }
 

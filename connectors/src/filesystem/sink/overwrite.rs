@@ -29,12 +29,14 @@ pub(super) struct Overwritten {
     listed: Vec<Removal>,
     /// The first epoch that wrote to a partition.
     first: BTreeMap<String, Epoch>,
+    /// The partition that goes with the first epoch of all.
+    emptied: Option<String>,
 }
 
 impl Overwritten {
     /// From the records of earlier epochs.
-    pub(super) fn load(env: &Env, records: &Path) -> Result<Self> {
-        let mut overwritten = Self::default();
+    pub(super) fn load(env: &Env, records: &Path, emptied: Option<String>) -> Result<Self> {
+        let mut overwritten = Self { emptied, ..Self::default() };
         let entries = match env.disk.list(records) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(overwritten),
@@ -52,8 +54,10 @@ impl Overwritten {
         if !listed.is_empty() {
             self.listed = listed.to_vec();
         }
-        for file in files {
-            let first = self.first.entry(partition_of(file).to_owned()).or_insert(epoch);
+        // The list comes with the first epoch.
+        let emptied = self.emptied.clone().filter(|_| !listed.is_empty());
+        for partition in files.map(|file| partition_of(file).to_owned()).chain(emptied) {
+            let first = self.first.entry(partition).or_insert(epoch);
             *first = (*first).min(epoch);
         }
     }

@@ -11,6 +11,7 @@ use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
 
 use crate::encode::text::ColumnText;
+use crate::format::csv::parse_one;
 
 /// The folder value of a null.
 pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -40,6 +41,26 @@ pub(super) fn columns_of(table: &TableDescriptor) -> Result<Vec<usize>> {
         Ok(index)
     };
     table.partitioned_by.iter().map(column).collect()
+}
+
+/// The folder of the partition with these values, in the order of `PARTITIONED BY`.
+pub(super) fn folder_of(table: &TableDescriptor, values: &[(String, Option<String>)]) -> Result<String> {
+    let mut arrays = Vec::with_capacity(values.len());
+    for (name, text) in values {
+        let field = table.physical.field_with_name(name).map_err(|e| Error::internal(e.to_string()))?;
+        let array = parse_one(text.as_deref(), field.data_type()).ok_or_else(|| {
+            let text = text.as_deref().unwrap_or("NULL");
+            Error::new(Code::Encode, format!("`{text}` is no value of partition column `{name}`"))
+                .at(Place::Named(table.name.clone()))
+        })?;
+        arrays.push((name.clone(), array));
+    }
+    let names: Vec<String> = values.iter().map(|(name, _)| name.clone()).collect();
+    let columns: Vec<usize> = (0..arrays.len()).collect();
+    let row = RecordBatch::try_from_iter_with_nullable(arrays.into_iter().map(|(name, array)| (name, array, true)))
+        .map_err(|e| Error::internal(e.to_string()))?;
+    let group = split(&row, &columns, &names)?.into_iter().next();
+    group.map(|group| group.folder).ok_or_else(|| Error::internal("one row gives no folder"))
 }
 
 fn is_supported(data_type: &DataType) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -53,6 +54,8 @@ struct OpenFile {
     encoder: Box<dyn Encoder>,
     sum: RowSum,
     last_used: u64,
+    /// By the monotonic clock.
+    opened: Duration,
 }
 
 impl FileWriter {
@@ -112,7 +115,10 @@ impl FileWriter {
         file.encoder.write(&rows)?;
         file.sum.add(sum);
         file.last_used = self.clock;
-        if file.encoder.bytes() >= self.table.options.file_bytes {
+        let age = self.table.env.clock.monotonic().saturating_sub(file.opened);
+        if file.encoder.bytes() >= self.table.options.file_bytes
+            || age >= Duration::from_millis(self.table.options.file_ms)
+        {
             self.seal(&group.folder)?;
         }
         Ok(())
@@ -127,8 +133,9 @@ impl FileWriter {
             .disk
             .open(&path, OpenMode::CreateNew)
             .map_err(|e| Error::io(format!("create {}", path.display()), &e))?;
+        let opened = self.table.env.clock.monotonic();
         let encoder = self.table.spec.encoder(&self.file_schema, Box::new(StagedFile::new(file.clone())))?;
-        Ok(OpenFile { object, file, encoder, sum: RowSum::default(), last_used: self.clock })
+        Ok(OpenFile { object, file, encoder, sum: RowSum::default(), last_used: self.clock, opened })
     }
 
     /// Ends the open file of a folder and makes its bytes durable. Its name is made durable by `prepare`.

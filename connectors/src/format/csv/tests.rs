@@ -57,6 +57,7 @@ fn read(text: &[u8], columns: usize, piece: usize, batch_rows: usize) -> (Record
         batch_rows,
         policy: Policy::DeadLetter,
         origin: "test".to_owned(),
+        filter: None,
     };
     let stream = Box::new(Pieces { bytes: text.to_vec(), at: 0, piece });
     let decoder = Box::new(CsvDecoder::new(options(), request));
@@ -166,6 +167,7 @@ proptest! {
             batch_rows: 1024,
             policy: Policy::DeadLetter,
             origin: "test".to_owned(),
+            filter: None,
         };
         let stream = Box::new(Pieces { bytes: text.into_bytes(), at: 0, piece: 100 });
         let decoder = Box::new(CsvDecoder::new(options(), request));

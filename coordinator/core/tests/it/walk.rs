@@ -51,7 +51,7 @@ fn graph() -> JobGraph {
     JobGraph {
         operators: vec![
             operator(SOURCE, OperatorKind::Source(source)),
-            operator(SINK, OperatorKind::Sink(SinkNode { table, overwrite: false })),
+            operator(SINK, OperatorKind::Sink(SinkNode { table, overwrite: false, partition: Vec::new() })),
         ],
         edges: vec![Edge { from: SOURCE, to: SINK, port: 0, partitioning: Partitioning::Forward }],
     }
