@@ -23,6 +23,7 @@ mod document;
 mod frame;
 mod group;
 mod index;
+mod index_cache;
 mod partition;
 mod payload;
 mod reader;
@@ -42,8 +43,11 @@ mod writer;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::env::Env;
+
 pub use frame::{EventTime, WriterStamp};
 pub use group::{GroupCommit, Pending};
+pub use index_cache::IndexCache;
 pub use partition::{LogOptions, Partition};
 pub use reader::{LogBatch, LogFrame, LogReader};
 pub use retention::Retention;
@@ -54,6 +58,16 @@ pub use topic::{
 };
 pub use topics::Topics;
 pub use writer::{Appended, OwnerToken};
+
+/// What everything in one folder of topics is opened with.
+#[derive(Clone)]
+struct Setup {
+    env: Env,
+    options: LogOptions,
+    commit: GroupCommit,
+    access: partition::Access,
+    indexes: IndexCache,
+}
 
 /// Locks, also after a panic elsewhere: what the locks here guard is changed in single steps, and the
 /// one exception, the writer, refuses to go on by itself ([`writer::Writer::poison`]).

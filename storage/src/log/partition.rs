@@ -3,7 +3,7 @@
 //! Opening is recovery: the chain of segments is checked, the last one is synced, scanned and cut to
 //! its last whole run. Readers see only what was acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
@@ -18,12 +18,13 @@ use super::codec::long;
 use super::frame::{END_MARK_BYTES, FrameKind, end_mark};
 use super::group::{GroupCommit, Request};
 use super::index::SparseIndex;
+use super::index_cache::IndexCache;
 use super::replay::ReplayTable;
 use super::scan::{index_sealed, scan_on, scan_segment, walk_headers};
 use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged, parse_sequence};
 
 use super::writer::{Active, OwnerToken, Writer};
-use super::{lock, takeover};
+use super::{Setup, lock, takeover};
 use crate::crash_safe;
 use crate::env::{Env, OpenMode};
 
@@ -53,6 +54,7 @@ pub struct Partition {
     pub(super) env: Env,
     pub(super) options: LogOptions,
     pub(super) commit: GroupCommit,
+    pub(super) indexes: IndexCache,
     /// None: opened for reading only.
     pub(super) writer: Mutex<Option<Writer>>,
     pub(super) shared: Mutex<Shared>,
@@ -87,15 +89,8 @@ pub(super) enum Access {
 
 impl Partition {
     /// Opens and, with [`Access::Write`], recovers a partition whose folder exists.
-    pub(super) fn open(
-        topic: Name,
-        index: u32,
-        folder: PathBuf,
-        env: Env,
-        options: LogOptions,
-        commit: GroupCommit,
-        access: Access,
-    ) -> Result<Arc<Self>> {
+    pub(super) fn open(topic: Name, index: u32, folder: PathBuf, setup: Setup) -> Result<Arc<Self>> {
+        let Setup { env, options, commit, access, indexes } = setup;
         let partition = Self {
             topic,
             index,
@@ -103,6 +98,7 @@ impl Partition {
             env,
             options,
             commit,
+            indexes,
             writer: Mutex::new(None),
             shared: Mutex::new(Shared::default()),
             arrived: Condvar::new(),
@@ -333,6 +329,16 @@ impl Partition {
         shared.segments.iter().map(|segment| segment.sealed.get().unwrap_or(&shared.end).position).sum()
     }
 
+    /// Offset at which each segment begins, oldest first. Several may begin at one: all but the last of
+    /// them are empty.
+    pub fn segment_offsets(&self) -> Vec<u64> {
+        lock(&self.shared).segments.iter().map(|segment| segment.header.base_offset).collect()
+    }
+
+    pub(super) fn segment_ids(&self) -> BTreeSet<u64> {
+        lock(&self.shared).segments.iter().map(|segment| segment.header.id).collect()
+    }
+
     /// Number of segment files.
     pub fn segments(&self) -> usize {
         lock(&self.shared).segments.len()
@@ -400,10 +406,17 @@ impl Partition {
     pub(super) fn with_index<T>(&self, segment: &Segment, look: impl FnOnce(&SparseIndex) -> T) -> Result<T> {
         let mut slot = lock(&segment.index);
         if slot.is_none() {
-            let file = segment.file(self.env.disk.as_ref())?;
             let extent = self.extent(segment);
-            let built = index_sealed(file.as_ref(), &segment.path, &segment.header, segment.header_length, extent)?;
-            *slot = Some(built);
+            let is_sealed = segment.sealed.get().is_some();
+            *slot = is_sealed.then(|| self.indexes.get(self, segment, extent)).flatten();
+            if slot.is_none() {
+                let file = segment.file(self.env.disk.as_ref())?;
+                let built = index_sealed(file.as_ref(), &segment.path, &segment.header, segment.header_length, extent)?;
+                if is_sealed {
+                    self.indexes.put(self, segment, extent, &built);
+                }
+                *slot = Some(built);
+            }
         }
         slot.as_ref().map(look).ok_or_else(|| Error::internal("a segment without an index"))
     }

@@ -84,6 +84,15 @@ impl ReplayTable {
         }
     }
 
+    /// The highest epoch of a job, or of one of its operators, of which something was committed.
+    pub(super) fn newest(&self, job: JobId, operator: Option<OperatorId>) -> Option<Epoch> {
+        let of_job = self.0.iter().filter(|((known, _), _)| *known == job);
+        of_job
+            .filter(|((_, by), _)| operator.is_none_or(|operator| operator == *by))
+            .map(|(_, known)| known.epoch)
+            .max()
+    }
+
     /// Drops everything known of a job. Returns whether there was anything.
     pub(super) fn forget(&mut self, job: JobId) -> bool {
         let before = self.0.len();
@@ -136,6 +145,9 @@ mod tests {
         assert!(!table.is_done(&stamp(2, 4), "anything"));
         table.remember(&stamp(1, 6), "c");
         assert!(table.is_done(&stamp(1, 5), "b"));
+        assert_eq!(table.newest(JobId(1), None), Some(Epoch(6)));
+        assert_eq!(table.newest(JobId(1), Some(OperatorId(1))), None);
+        assert_eq!(table.newest(JobId(2), None), None);
         assert_eq!(ReplayTable::from_json(&table.to_json()), Ok(table.clone()));
         assert!(table.forget(JobId(1)));
         assert!(!table.is_done(&stamp(1, 4), "a"));

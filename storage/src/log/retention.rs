@@ -48,15 +48,31 @@ impl Partition {
     /// # Errors
     /// E0214 or E0305 if the disk fails; what went until then is gone, in order.
     pub fn retain(&self, retention: &Retention) -> Result<usize> {
+        let now_ms = self.env.clock.now_ms();
+        self.remove_while(|shared| doomed(shared, retention, now_ms))
+    }
+
+    /// Removes the segments that end at or before `offset`, whoever holds them. Returns how many went.
+    ///
+    /// # Errors
+    /// As [`Partition::retain`].
+    pub fn remove_before(&self, offset: u64) -> Result<usize> {
+        self.remove_while(|shared| {
+            let oldest = shared.segments.front()?;
+            // Never the last: that one is not sealed.
+            oldest.sealed.get().is_some_and(|end| end.offset <= offset).then(|| Arc::clone(oldest))
+        })
+    }
+
+    fn remove_while(&self, next: impl Fn(&Shared) -> Option<Arc<Segment>>) -> Result<usize> {
         // The writer's lock keeps takeover and other retention out.
         let writer = lock(&self.writer);
         if writer.is_none() {
             return Err(self.read_only());
         }
-        let now_ms = self.env.clock.now_ms();
         let mut removed = 0;
         loop {
-            let Some(segment) = doomed(&lock(&self.shared), retention, now_ms) else { return Ok(removed) };
+            let Some(segment) = next(&lock(&self.shared)) else { return Ok(removed) };
             let disk = self.env.disk.as_ref();
             let marker = seal_path(&self.folder, segment.header.sequence);
             if disk.exists(&marker).unwrap_or(false) {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::ids::{Generation, JobId, OperatorId};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
 use qanat_proto::names::Origin;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,15 @@ impl Topic {
             remove_if_there(self.env().disk.as_ref(), &path)?;
         }
         Ok(committed)
+    }
+
+    /// The highest epoch of `job`, or of one of its operators, of which anything was committed here (P12).
+    pub fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
+        let mut newest = None;
+        for partition in self.open_all()? {
+            newest = newest.max(partition.newest_commit(job, operator)?);
+        }
+        Ok(newest)
     }
 
     /// Removes what generations of `job` below `below` staged and `keep` does not name (P6). With
@@ -339,6 +348,13 @@ impl Partition {
         Ok(self.load(super::partition::Access::Read)?.replay.is_done(&key.stamp(), &key.name))
     }
 
+    fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
+        if let Some(writer) = super::lock(&self.writer).as_ref() {
+            return Ok(writer.replay.newest(job, operator));
+        }
+        Ok(self.load(super::partition::Access::Read)?.replay.newest(job, operator))
+    }
+
     /// Removes staged files whose rows are in the partition: a commit was killed before it could.
     pub(super) fn sweep_staged(&self) -> Result<()> {
         let disk = self.env.disk.as_ref();
@@ -389,6 +405,7 @@ fn prepare_commit(
         checksum: staged.checksum,
         key: Some(key.clone()),
         owner,
+        begins_segment: false,
         schema,
     };
     Ok(Some(append))

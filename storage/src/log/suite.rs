@@ -17,7 +17,8 @@ use super::*;
 use crate::env::Env;
 use crate::suite::Scratch;
 
-const PLAIN: AppendOptions = AppendOptions { event_time: None, writer: WriterStamp::NONE, owner: None };
+const PLAIN: AppendOptions =
+    AppendOptions { event_time: None, writer: WriterStamp::NONE, owner: None, begins_segment: false };
 
 fn everywhere(test: impl Fn(&Env, &Path)) {
     let sim = Env::sim(1);

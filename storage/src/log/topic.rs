@@ -12,13 +12,13 @@ use qanat_proto::names::Name;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{EventTime, WriterStamp};
-use super::group::{GroupCommit, Pending};
-use super::partition::{Access, LogOptions, Partition};
+use super::group::Pending;
+use super::partition::{Access, Partition};
 use super::payload::TopicSchema;
 use super::reader::{LogBatch, LogReader};
 use super::retention::Retention;
 use super::writer::{Append, Appended, OwnerToken, Work};
-use super::{document, lock};
+use super::{Setup, document, lock};
 use crate::crash_safe;
 use crate::env::Env;
 
@@ -51,11 +51,13 @@ pub struct AppendOptions {
     pub writer: WriterStamp,
     /// E0306 if the partition has another owner by now. None: whoever owns it here.
     pub owner: Option<OwnerToken>,
+    /// The rows begin a segment, so that what lies before them can be removed ([`Partition::remove_before`]).
+    pub begins_segment: bool,
 }
 
 impl Default for AppendOptions {
     fn default() -> Self {
-        Self { event_time: None, writer: WriterStamp::NONE, owner: None }
+        Self { event_time: None, writer: WriterStamp::NONE, owner: None, begins_segment: false }
     }
 }
 
@@ -101,10 +103,7 @@ pub struct Topic {
     name: Name,
     spec: TopicSpec,
     folder: PathBuf,
-    env: Env,
-    options: LogOptions,
-    commit: GroupCommit,
-    access: Access,
+    setup: Setup,
     schema: Mutex<Option<TopicSchema>>,
     partitions: Vec<OnceLock<Arc<Partition>>>,
     /// Held while a partition is recovered, so that it happens once.
@@ -113,29 +112,10 @@ pub struct Topic {
 
 impl Topic {
     /// Opens a topic whose folder and description exist. Partitions are recovered when first used.
-    pub(super) fn open(
-        name: Name,
-        spec: TopicSpec,
-        folder: PathBuf,
-        env: Env,
-        options: LogOptions,
-        commit: GroupCommit,
-        access: Access,
-    ) -> Result<Self> {
-        let schema = read_schema(&env, &folder)?;
+    pub(super) fn open(name: Name, spec: TopicSpec, folder: PathBuf, setup: Setup) -> Result<Self> {
+        let schema = read_schema(&setup.env, &folder)?;
         let partitions = (0..spec.partitions).map(|_| OnceLock::new()).collect();
-        Ok(Self {
-            name,
-            spec,
-            folder,
-            env,
-            options,
-            commit,
-            access,
-            schema: Mutex::new(schema),
-            partitions,
-            opening: Mutex::new(()),
-        })
+        Ok(Self { name, spec, folder, setup, schema: Mutex::new(schema), partitions, opening: Mutex::new(()) })
     }
 
     pub fn name(&self) -> &Name {
@@ -161,7 +141,7 @@ impl Topic {
     }
 
     pub(super) fn env(&self) -> &Env {
-        &self.env
+        &self.setup.env
     }
 
     /// The schema of its rows; None until the first append.
@@ -182,16 +162,9 @@ impl Topic {
         if let Some(partition) = slot.get() {
             return Ok(Arc::clone(partition));
         }
-        let opened = Partition::open(
-            self.name.clone(),
-            index,
-            self.partition_folder(index),
-            self.env.clone(),
-            self.options,
-            self.commit.clone(),
-            self.access,
-        )?;
-        if self.access == Access::Write {
+        let folder = self.partition_folder(index);
+        let opened = Partition::open(self.name.clone(), index, folder, self.setup.clone())?;
+        if self.setup.access == Access::Write {
             opened.sweep_staged()?;
         }
         Ok(Arc::clone(slot.get_or_init(|| opened)))
@@ -251,11 +224,11 @@ impl Topic {
         let plain: Schema = Schema::new(schema.fields().clone());
         let recorded = TopicSchema::new(&plain)?;
         let path = self.folder.join(SCHEMA_FILE);
-        match crash_safe::write_new(&self.env, &path, &document::wrap(&recorded.message)) {
+        match crash_safe::write_new(&self.setup.env, &path, &document::wrap(&recorded.message)) {
             Ok(()) => Ok(recorded),
             // Another process was first: its schema is the topic's.
             Err(crash_safe::Error::Exists(_)) => {
-                read_schema(&self.env, &self.folder)?.ok_or_else(|| Error::internal("a schema came and went"))
+                read_schema(&self.setup.env, &self.folder)?.ok_or_else(|| Error::internal("a schema came and went"))
             }
             Err(e) => Err(e.into()),
         }
@@ -279,7 +252,7 @@ impl Topic {
         }
         let schema = self.ensure_schema(rows.schema_ref())?;
         let run = schema.encode(rows, options.event_time, &options.writer, "")?;
-        let append = Append::memory(run, schema, options.owner);
+        let append = Append::memory(run, schema, options);
         Ok(partition.commit.submit(&partition, Work::Append(append)))
     }
 

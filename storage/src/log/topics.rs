@@ -8,21 +8,19 @@ use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::names::Name;
 
 use super::group::GroupCommit;
+use super::index_cache::IndexCache;
 use super::partition::{Access, LogOptions};
 use super::staging::STAGED_FOLDER;
 use super::topic::{PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
-use super::{document, lock};
+use super::{Setup, document, lock};
 use crate::crash_safe;
 use crate::env::Env;
 
 /// All topics of a data folder. Cheap to share behind an `Arc`; opening the data folder (and its lock)
 /// is the caller's business.
 pub struct Topics {
-    env: Env,
     folder: PathBuf,
-    options: LogOptions,
-    commit: GroupCommit,
-    access: Access,
+    setup: Setup,
     open: Mutex<BTreeMap<Name, Arc<Topic>>>,
 }
 
@@ -35,14 +33,23 @@ impl Topics {
     pub fn open_with(env: Env, folder: impl Into<PathBuf>, commit: GroupCommit, options: LogOptions) -> Result<Self> {
         let folder = folder.into();
         crash_safe::create_folder(env.disk.as_ref(), &folder)?;
-        Ok(Self { env, folder, options, commit, access: Access::Write, open: Mutex::default() })
+        let setup = Setup { env, options, commit, access: Access::Write, indexes: IndexCache::none() };
+        Ok(Self { folder, setup, open: Mutex::default() })
+    }
+
+    /// Keeps the indexes of sealed segments there.
+    #[must_use]
+    pub fn with_indexes(mut self, indexes: IndexCache) -> Self {
+        self.setup.indexes = indexes;
+        self
     }
 
     /// Opens the folder for looking only: nothing is created, recovered or removed. Shows what was
     /// whole when each partition was first used.
     pub fn open_read_only(env: Env, folder: impl Into<PathBuf>) -> Self {
-        let (folder, options) = (folder.into(), LogOptions::default());
-        Self { env, folder, options, commit: GroupCommit::inline(), access: Access::Read, open: Mutex::default() }
+        let (options, commit) = (LogOptions::default(), GroupCommit::inline());
+        let setup = Setup { env, options, commit, access: Access::Read, indexes: IndexCache::none() };
+        Self { folder: folder.into(), setup, open: Mutex::default() }
     }
 
     /// Creates a topic. A crash leaves all of it or none.
@@ -50,7 +57,7 @@ impl Topics {
     /// # Errors
     /// E0501 if it exists, or its number of partitions is out of range.
     pub fn create(&self, name: &Name, spec: TopicSpec) -> Result<Arc<Topic>> {
-        if self.access == Access::Read {
+        if self.setup.access == Access::Read {
             return Err(Error::new(Code::Usage, "the topics are open for reading only"));
         }
         if spec.partitions == 0 || spec.partitions > PARTITIONS_MAX {
@@ -60,23 +67,23 @@ impl Topics {
             ));
         }
         let mut open = lock(&self.open);
-        let disk = self.env.disk.as_ref();
+        let disk = self.setup.env.disk.as_ref();
         let folder = self.folder.join(name.as_str());
         let exists = || Error::new(Code::Usage, format!("topic `{name}` exists already"));
         if self.describes_topic(&folder)? {
             return Err(exists());
         }
         // What a crash or a half-finished delete left under this name is nobody's.
-        remove_contents(&self.env, &folder)?;
+        remove_contents(&self.setup.env, &folder)?;
         for index in 0..spec.partitions {
             crash_safe::create_folder(disk, &partition_folder(&folder, index).join(STAGED_FOLDER))?;
         }
-        crash_safe::write_new(&self.env, &folder.join(TOPIC_FILE), &document::to_bytes(&spec)).map_err(
-            |e| match e {
+        crash_safe::write_new(&self.setup.env, &folder.join(TOPIC_FILE), &document::to_bytes(&spec)).map_err(|e| {
+            match e {
                 crash_safe::Error::Exists(_) => exists(),
                 e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
-            },
-        )?;
+            }
+        })?;
         let topic = Arc::new(self.open_topic(name, spec, folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(topic)
@@ -119,7 +126,12 @@ impl Topics {
             return Ok(Some(Arc::clone(topic)));
         }
         let folder = self.folder.join(name.as_str());
-        let Some(spec) = document::read(self.env.disk.as_ref(), &folder.join(TOPIC_FILE))? else { return Ok(None) };
+        let Some(spec) = document::read(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))? else {
+            return Ok(None);
+        };
+        if self.setup.access == Access::Write {
+            crash_safe::sweep(self.setup.env.disk.as_ref(), &folder)?;
+        }
         let topic = Arc::new(self.open_topic(name, spec, folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(Some(topic))
@@ -127,7 +139,7 @@ impl Topics {
 
     /// Names of all topics, sorted.
     pub fn list(&self) -> Result<Vec<Name>> {
-        let entries = match self.env.disk.list(&self.folder) {
+        let entries = match self.setup.env.disk.list(&self.folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(Error::io(format!("list {}", self.folder.display()), &e)),
@@ -151,7 +163,7 @@ impl Topics {
 
     /// Deletes a topic and its rows. Whoever still appends to it fails with E0308.
     pub fn delete(&self, name: &Name) -> Result<()> {
-        if self.access == Access::Read {
+        if self.setup.access == Access::Read {
             return Err(Error::new(Code::Usage, "the topics are open for reading only"));
         }
         let topic = self.topic(name)?;
@@ -164,9 +176,9 @@ impl Topics {
         }
         let folder = self.folder.join(name.as_str());
         // Without its description the folder is no topic any more, whatever happens next.
-        crash_safe::remove(self.env.disk.as_ref(), &folder.join(TOPIC_FILE))?;
+        crash_safe::remove(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))?;
         open.remove(name);
-        remove_contents(&self.env, &folder)
+        remove_contents(&self.setup.env, &folder)
     }
 
     /// Applies every topic's own retention. Returns how many segments went.
@@ -181,16 +193,16 @@ impl Topics {
 
     /// The writer of this folder's disk.
     pub fn group_commit(&self) -> &GroupCommit {
-        &self.commit
+        &self.setup.commit
     }
 
     fn describes_topic(&self, folder: &Path) -> Result<bool> {
         let path = folder.join(TOPIC_FILE);
-        self.env.disk.exists(&path).map_err(|e| Error::io(format!("read {}", path.display()), &e))
+        self.setup.env.disk.exists(&path).map_err(|e| Error::io(format!("read {}", path.display()), &e))
     }
 
     fn open_topic(&self, name: &Name, spec: TopicSpec, folder: PathBuf) -> Result<Topic> {
-        Topic::open(name.clone(), spec, folder, self.env.clone(), self.options, self.commit.clone(), self.access)
+        Topic::open(name.clone(), spec, folder, self.setup.clone())
     }
 }
 

@@ -25,6 +25,7 @@ use super::partition::Partition;
 use super::payload::{EncodedRun, TopicSchema};
 use super::replay::{ReplayKey, ReplayTable};
 use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, damaged, seal_path, segment_path};
+use super::topic::AppendOptions;
 use crate::crash_safe;
 use crate::env::{File, OpenMode};
 
@@ -65,6 +66,7 @@ pub(super) struct Append {
     pub key: Option<ReplayKey>,
     /// Refused if the partition has another owner by now. None: whoever owns it here.
     pub owner: Option<OwnerToken>,
+    pub begins_segment: bool,
     pub schema: TopicSchema,
 }
 
@@ -95,7 +97,7 @@ impl Work {
 }
 
 impl Append {
-    pub(super) fn memory(run: EncodedRun, schema: TopicSchema, owner: Option<OwnerToken>) -> Self {
+    pub(super) fn memory(run: EncodedRun, schema: TopicSchema, options: &AppendOptions) -> Self {
         Self {
             count: run.rows,
             bytes: run.bytes,
@@ -103,7 +105,8 @@ impl Append {
             checksum: run.checksum,
             rows: Rows::Memory(run.frames),
             key: None,
-            owner,
+            owner: options.owner,
+            begins_segment: options.begins_segment,
             schema,
         }
     }
@@ -115,6 +118,14 @@ pub(super) struct Active {
     pub file: Arc<dyn File>,
     /// Length of the file: everything in it past the data reads as zero.
     pub allocated: u64,
+}
+
+/// What a run asks of the segment it goes into.
+struct Needs<'a> {
+    bytes: u64,
+    /// None: it has no rows.
+    schema: Option<&'a TopicSchema>,
+    begins_segment: bool,
 }
 
 pub(super) struct Writer {
@@ -199,7 +210,8 @@ impl Writer {
         {
             return Ok(Appended { offsets: self.next.offset..self.next.offset, was_done: true });
         }
-        self.make_room(partition, append.bytes, Some(&append.schema), waiting)?;
+        let needs = Needs { bytes: append.bytes, schema: Some(&append.schema), begins_segment: append.begins_segment };
+        self.make_room(partition, &needs, waiting)?;
         let from = self.next.offset;
         let run = Run { id: from, index: 0, frames: append.frames, bytes: append.bytes, checksum: append.checksum };
         match append.rows {
@@ -237,27 +249,24 @@ impl Writer {
         let mut frame = vec![0; header_length("")];
         let writer = WriterStamp { job, ..WriterStamp::NONE };
         finish_frame(&mut frame, FrameKind::Forget, 0, None, &writer, "");
-        self.make_room(partition, long(frame.len()), None, waiting)?;
+        let needs = Needs { bytes: long(frame.len()), schema: None, begins_segment: false };
+        self.make_room(partition, &needs, waiting)?;
         let run = Run { id: self.next.offset, index: 0, frames: 1, bytes: long(frame.len()), checksum: 0 };
         self.gather(partition, frame, run)?;
         self.replay.forget(job);
         Ok(Appended { was_done: false, ..nothing })
     }
 
-    /// Makes sure that a run of `bytes` fits the growing segment: it never crosses into the next.
-    fn make_room(
-        &mut self,
-        partition: &Partition,
-        bytes: u64,
-        schema: Option<&TopicSchema>,
-        waiting: &mut Waiting,
-    ) -> Result<()> {
+    /// Makes sure that a run fits the growing segment: it never crosses into the next.
+    fn make_room(&mut self, partition: &Partition, needs: &Needs<'_>, waiting: &mut Waiting) -> Result<()> {
+        let Needs { bytes, schema, begins_segment } = *needs;
         let must_roll = match &self.active {
             None => true,
             Some(active) => {
                 let is_empty = self.next.position == active.segment.header_length;
                 let is_full = self.next.position.saturating_add(bytes) > partition.options.segment_bytes;
-                (is_full && !is_empty) || (active.segment.header.schema.is_empty() && schema.is_some())
+                ((is_full || begins_segment) && !is_empty)
+                    || (active.segment.header.schema.is_empty() && schema.is_some())
             }
         };
         if must_roll {
@@ -422,7 +431,13 @@ impl Writer {
         let end = Extent { position: segment.header_length, offset: self.end.offset };
         let allocated = segment.header_length;
         let segment = Arc::new(segment);
-        partition.add_segment(Arc::clone(&segment), self.end, end);
+        let sealed = self.end;
+        partition.add_segment(Arc::clone(&segment), sealed, end);
+        if let Some(active) = &self.active
+            && let Some(index) = super::lock(&active.segment.index).as_ref()
+        {
+            partition.indexes.put(partition, &active.segment, sealed, index);
+        }
         self.active = Some(Active { segment, file, allocated });
         self.owner = owner;
         self.end = end;

@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod flip;
+mod kept_index;
 mod model;
 mod threads;
 
@@ -15,8 +16,8 @@ use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::names::{Name, Origin};
 
 use super::{GroupCommit, LogOptions, Start, Topic, Topics};
-use crate::env::Env;
 use crate::env::sim::{CrashState, SimEnv};
+use crate::env::{Disk, Env, OpenMode};
 
 /// Segments of a few frames and little preallocation, so that small logs reach every corner.
 pub(super) const SMALL: LogOptions = LogOptions { segment_bytes: 8 << 10, allocate_bytes: 1 << 10 };
