@@ -37,6 +37,12 @@ impl SessionRule {
     pub fn is_closed(&self, end: i64, watermark: i64) -> bool {
         watermark == i64::MAX || end.saturating_add(self.lateness) < watermark
     }
+
+    /// The watermark behind the operator. A session that ends at the watermark is still open, and a window
+    /// with that end is not, so what follows must not see the watermark before the session is out.
+    pub fn held_back(&self, watermark: i64) -> i64 {
+        if watermark == i64::MAX { watermark } else { watermark.saturating_sub(1) }
+    }
 }
 
 /// Where a row went.
@@ -178,6 +184,18 @@ mod tests {
         assert_eq!(set.close(&rule, 11), [window(0, 10)]);
         assert_eq!(set.insert(10, &rule, 11), Placement::Late, "it would touch a session that fired");
         assert_eq!(set.next_end(), Some(31));
+    }
+
+    #[test]
+    fn no_session_is_late_for_what_follows() {
+        for lateness in [0, 3] {
+            let rule = SessionRule::new(10, lateness).expect("valid");
+            for watermark in [i64::MIN, -1, 0, 9, 10, 11, 13, 14, i64::MAX] {
+                let open = !rule.is_closed(10, watermark);
+                let late = crate::window::is_closed(10, lateness, rule.held_back(watermark));
+                assert_ne!(open, late, "at {watermark} with {lateness}");
+            }
+        }
     }
 
     proptest! {

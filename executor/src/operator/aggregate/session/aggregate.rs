@@ -196,8 +196,7 @@ impl Operator for SessionAggregate {
     }
 
     fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
-        self.keyed.on_watermark(watermark);
-        Ok(watermark)
+        Ok(self.keyed.on_watermark(watermark))
     }
 
     fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {

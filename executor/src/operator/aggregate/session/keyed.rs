@@ -117,14 +117,15 @@ impl KeyedSessions {
         Ok(Placed { in_time, kept, sessions })
     }
 
-    pub(super) fn on_watermark(&mut self, watermark: i64) {
-        if watermark <= self.watermark {
-            return;
+    /// Returns the watermark behind the operator.
+    pub(super) fn on_watermark(&mut self, watermark: i64) -> i64 {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            if self.domain == TimeDomain::Event || watermark == i64::MAX {
+                self.closing.extend(self.book.close(watermark));
+            }
         }
-        self.watermark = watermark;
-        if self.domain == TimeDomain::Event || watermark == i64::MAX {
-            self.closing.extend(self.book.close(watermark));
-        }
+        self.book.rule.held_back(watermark)
     }
 
     pub(super) fn on_processing_time(&mut self, now_ms: i64) {

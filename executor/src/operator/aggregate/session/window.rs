@@ -144,8 +144,7 @@ impl Operator for SessionWindow {
     }
 
     fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
-        self.keyed.on_watermark(watermark);
-        Ok(watermark)
+        Ok(self.keyed.on_watermark(watermark))
     }
 
     fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
