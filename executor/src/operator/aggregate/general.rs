@@ -250,12 +250,14 @@ impl HotGroups {
         total: usize,
     ) -> Result<(), DataFusionError> {
         if calls.depend_on_order {
-            // What came first must be merged first.
+            // What came first must be merged first. In one batch: accumulators take it that of `total` groups
+            // those that are new occur in the batch, and would hold the others for groups with a value.
             let newer = self.take_accumulated(calls)?;
-            let all: Vec<usize> = (0..total).collect();
+            let all: Vec<usize> = groups.iter().copied().chain(0..total).collect();
+            let both = older.iter().zip(&newer).map(|(older, newer)| concat(&[older.as_ref(), newer.as_ref()]));
+            let both = both.collect::<Result<Vec<_>, _>>()?;
             for (call, accumulator) in calls.calls.iter().zip(&mut self.accumulators) {
-                accumulator.merge_batch(&older[call.states.clone()], groups, total)?;
-                accumulator.merge_batch(&newer[call.states.clone()], &all, total)?;
+                accumulator.merge_batch(&both[call.states.clone()], &all, total)?;
             }
             return Ok(());
         }
