@@ -57,6 +57,8 @@ pub struct WindowAggregate {
     factory: TableFactory,
     layout: Layout,
     partition: Vec<PartitionColumn>,
+    /// By slice; in processing time by window. There slices cannot be shared: which of its windows have
+    /// fired is told by the clock of a process, not by a watermark, and is not known after a restart.
     slices: BTreeMap<Window, SliceTable>,
     shared: Shared,
     /// `i64::MIN`: none yet.
@@ -196,6 +198,13 @@ impl WindowAggregate {
 
     fn update(&mut self, runs: &[Run], inputs: &Inputs) -> Result<()> {
         for run in runs {
+            if let (Some(windows), TimeDomain::Processing) = (self.windows, self.domain()) {
+                // Rows of one batch have one time.
+                for window in windows.windows_of_slice(run.slice.end) {
+                    table_of(&mut self.slices, &self.factory, window)?.update(inputs)?;
+                }
+                continue;
+            }
             self.touch(run.slice);
             let table = table_of(&mut self.slices, &self.factory, run.slice)?;
             if run.rows == inputs.rows {
@@ -322,7 +331,7 @@ impl WindowAggregate {
     /// Fires the next window that is due; false if there is none.
     fn fire(&mut self, due: &mut Due) -> Result<bool> {
         let Some(first) = self.slices.first_key_value().map(|(slice, _)| *slice) else { return Ok(false) };
-        let Some(windows) = self.windows else {
+        let Some(windows) = self.windows.filter(|_| self.domain() == TimeDomain::Event) else {
             if !is_closed(first.end, due.grace, due.to) {
                 return Ok(false);
             }
@@ -539,7 +548,7 @@ impl Operator for WindowAggregate {
         }
         let Some(first) = self.slices.keys().next() else { return Some(i64::MAX) };
         Some(match &self.windows {
-            Some(windows) => first.end.max(windows.slice_end(self.processing_time)),
+            Some(_) => first.end,
             None => first.end.saturating_add(PROCESSING_GRACE_MS),
         })
     }

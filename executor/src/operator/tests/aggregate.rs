@@ -16,8 +16,8 @@ use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::harness::{
-    Event, batch, context, encoded, events, finish, floats, integers, lines, run, schema, shown, sorted, steps, times,
-    timestamp,
+    Event, Store, batch, context, encoded, events, finish, floats, integers, lines, run, schema, shown, sorted, steps,
+    times, timestamp,
 };
 use crate::operator::aggregate::window_aggregate::WindowAggregate;
 use crate::operator::{BoxedOperator, Operator, Output, partial_schema};
@@ -436,4 +436,37 @@ fn windows_given_by_columns_are_kept_apart() {
     let expected = vec![format!("2|{}|{}", shown(10), shown(20)), format!("5|{}|{}", shown(0), shown(20))];
     assert_eq!(sorted(lines(&found.rows)), expected);
     assert_eq!(found.dead.iter().map(|rows| rows.num_rows()).sum::<usize>(), 1);
+}
+
+#[test]
+fn windows_of_the_clock_fire_once_across_a_restart() {
+    let mut node = node(WindowShape::Hop { size: 20, slide: 10, offset: 0 }, vec![0], 0, Firing::Complete, false);
+    node.window = WindowSource::Function {
+        shape: WindowShape::Hop { size: 20, slide: 10, offset: 0 },
+        domain: TimeDomain::Processing,
+        time_column: 4,
+    };
+    let (mut out, mut store) = (Output::default(), Store::default());
+    let one = (Some(1), None, Some(5), None);
+    let mut operator = make(&node, Variant::Whole, (1, 0));
+    operator.on_processing_time(5, &mut out).expect("moves");
+    operator.process(0, rows(&[(0, one), (0, one)]), &mut out).expect("processes");
+    // The row is in [-10, 10), which fires, and in [0, 20), which does not.
+    operator.on_processing_time(12, &mut out).expect("moves");
+    finish(operator.as_mut(), &mut out);
+    let deltas = operator.snapshot().expect("snapshots");
+    store.apply(&operator, deltas);
+    let mut operator = make(&node, Variant::Whole, (1, 0));
+    store.restore(&mut operator, (1, 0), None);
+    operator.on_processing_time(15, &mut out).expect("moves");
+    finish(operator.as_mut(), &mut out);
+    operator.process(0, rows(&[(0, one)]), &mut out).expect("processes");
+    operator.on_watermark(i64::MAX, &mut out).expect("fires");
+    finish(operator.as_mut(), &mut out);
+    let ends = [(10, 2), (20, 3), (30, 1)];
+    let text = lines(&out.batches);
+    assert_eq!(text.len(), ends.len(), "{text:?}");
+    for (line, (end, rows)) in text.iter().zip(ends) {
+        assert!(line.starts_with(&format!("1|{rows}|")) && line.ends_with(&shown(end - 1)), "{line}");
+    }
 }
