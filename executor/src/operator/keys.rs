@@ -12,8 +12,16 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 /// A key column in the one form in which equal keys are equal bytes: dictionaries unpacked, −0.0 as
 /// 0.0, every NaN as the same NaN. NULL stays NULL.
 pub(crate) fn normalized_key(column: &ArrayRef) -> Result<ArrayRef, DataFusionError> {
-    Ok(match column.data_type() {
-        DataType::Dictionary(_, value) => normalized_key(&cast(column, value)?)?,
+    match column.data_type() {
+        DataType::Dictionary(_, value) => normalized_key(&cast(column, value)?),
+        _ => Ok(normalized_float(column)),
+    }
+}
+
+/// A column of values that are sorted or told apart: −0.0 as 0.0, every NaN as the same NaN. The type
+/// stays.
+pub(crate) fn normalized_float(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
         DataType::Float64 => {
             let odd = |v: f64| v.is_nan() || v == 0.0;
             normalized::<Float64Type>(column, odd, |v| if v.is_nan() { f64::NAN } else { v + 0.0 })
@@ -23,7 +31,7 @@ pub(crate) fn normalized_key(column: &ArrayRef) -> Result<ArrayRef, DataFusionEr
             normalized::<Float32Type>(column, odd, |v| if v.is_nan() { f32::NAN } else { v + 0.0 })
         }
         _ => Arc::clone(column),
-    })
+    }
 }
 
 fn normalized<T: ArrowPrimitiveType>(

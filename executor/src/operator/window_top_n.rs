@@ -22,7 +22,7 @@ use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{Expression, evaluate_or_bury, evaluation_error, internal, values};
-use super::keys::{KeyIndex, normalized_key};
+use super::keys::{KeyIndex, normalized_float, normalized_key};
 use super::state_rows::StateRows;
 use super::window_rows::{Due, WindowClock, split_by_window};
 use super::{Operator, OperatorContext, Output};
@@ -203,7 +203,8 @@ impl Ranking {
     /// The first rows of each partition, as many as the limit says, and where those of each partition end;
     /// in their order if `ordered`. What is beyond the limit is selected away, not sorted.
     fn first(&self, rows: &RecordBatch, ordered: bool) -> Result<(Vec<u32>, Vec<usize>), DataFusionError> {
-        let columns = self.order.iter().map(|(e, _)| values(e, rows)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.order.iter().map(|(e, _)| Ok(normalized_float(&values(e, rows)?)));
+        let columns = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
         let fields = columns.iter().zip(&self.order);
         let fields = fields.map(|(c, (_, o))| SortField::new_with_options(c.data_type().clone(), *o)).collect();
         // Without an ORDER BY the order is that of arrival.

@@ -17,8 +17,10 @@ use qanat_proto::graph::AggregateCall;
 use qanat_sql::expr;
 
 use super::super::evaluate::{Expression, evaluation_error, mask, values};
-use super::super::keys::normalized_key;
+use super::super::keys::{normalized_float, normalized_key};
+use super::extreme;
 use super::per_group::PerGroup;
+use super::percentile::{self, Percentile};
 
 /// One aggregate call. Column numbers index [`Inputs::columns`].
 pub(crate) struct Call {
@@ -34,6 +36,8 @@ pub(crate) struct Call {
     pub(crate) filter: Option<usize>,
     /// Which of all state columns are its own.
     pub(crate) states: Range<usize>,
+    /// Of `PERCENTILE_CONT`: what [`Percentile`] interpolates at.
+    fraction: Option<f64>,
     /// Sort columns for a function that takes only sorted input: column and options.
     sorted_by: Vec<(usize, arrow::compute::SortOptions)>,
 }
@@ -42,7 +46,7 @@ pub(crate) struct Call {
 pub(crate) struct Calls {
     pub(crate) calls: Vec<Call>,
     key_columns: Vec<usize>,
-    expressions: Vec<(Expression, bool)>,
+    expressions: Vec<(Expression, Role)>,
     /// Types of the key columns after [`normalized_key`].
     pub(crate) key_types: Vec<DataType>,
     /// Fields of all state columns, in call order.
@@ -51,6 +55,16 @@ pub(crate) struct Calls {
     pub(crate) depend_on_order: bool,
     /// Name of the operator, for errors.
     name: String,
+}
+
+/// What an expression is evaluated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Value,
+    /// Values that are compared with each other: floats that are equal are the same.
+    Compared,
+    /// BOOLEAN without NULLs.
+    Filter,
 }
 
 /// What a batch gives to accumulate: key columns, then one column per distinct expression.
@@ -98,14 +112,18 @@ impl Calls {
         if counts_rows {
             args.push(Arc::new(Literal::new(ScalarValue::Int64(Some(1)))));
         }
-        let order = call
-            .order_by
-            .iter()
-            .map(|key| {
-                let options = arrow::compute::SortOptions { descending: key.descending, nulls_first: key.nulls_first };
-                Ok(PhysicalSortExpr { expr: expr::physical(&key.expr, input)?, options })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut order: Vec<PhysicalSortExpr> = Vec::new();
+        for key in &call.order_by {
+            let options = arrow::compute::SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+            let expr = expr::physical(&key.expr, input)?;
+            // What sorts by an expression already is not sorted further by it; states would have it twice.
+            if order.iter().all(|known| !known.expr.eq(&expr)) {
+                order.push(PhysicalSortExpr { expr, options });
+            }
+        }
+        let is_percentile = call.function == "percentile_cont" && !call.distinct;
+        let is_descending = call.order_by.first().is_some_and(|key| key.descending);
+        let fraction = if is_percentile { percentile::fraction_of(&args, is_descending) } else { None };
         let aggregate = AggregateExprBuilder::new(expr::aggregate(&call.function)?, args.clone())
             .schema(Arc::clone(input))
             .alias(&call.name)
@@ -120,17 +138,18 @@ impl Calls {
 
         let needs_sorted = aggregate.order_sensitivity() == AggregateOrderSensitivity::HardRequirement
             && aggregate.fun().name() == "nth_value";
-        let mut arguments: Vec<usize> = args.into_iter().map(|arg| self.slot(arg, false)).collect();
+        let role = if call.distinct { Role::Compared } else { Role::Value };
+        let mut arguments: Vec<usize> = args.into_iter().map(|arg| self.slot(arg, role)).collect();
         let mut sorted_by = Vec::new();
         for key in aggregate.order_bys() {
-            let slot = self.slot(Arc::clone(&key.expr), false);
+            let slot = self.slot(Arc::clone(&key.expr), Role::Compared);
             arguments.push(slot);
             if needs_sorted {
                 sorted_by.push((slot, key.options));
             }
         }
         let filter = match &call.filter {
-            Some(filter) => Some(expr::physical(filter, input)?).map(|filter| self.slot(filter, true)),
+            Some(filter) => Some(expr::physical(filter, input)?).map(|filter| self.slot(filter, Role::Filter)),
             None => None,
         };
         self.depend_on_order |= matches!(
@@ -144,6 +163,7 @@ impl Calls {
             aggregate: Arc::new(aggregate),
             arguments,
             filter,
+            fraction,
             states: first_state..self.state_fields.len(),
             sorted_by,
         });
@@ -151,10 +171,10 @@ impl Calls {
     }
 
     /// Column of an expression; equal expressions share one.
-    fn slot(&mut self, expression: Expression, is_filter: bool) -> usize {
-        let known = self.expressions.iter().position(|(e, f)| *f == is_filter && e.eq(&expression));
+    fn slot(&mut self, expression: Expression, role: Role) -> usize {
+        let known = self.expressions.iter().position(|(e, r)| *r == role && e.eq(&expression));
         let position = known.unwrap_or_else(|| {
-            self.expressions.push((expression, is_filter));
+            self.expressions.push((expression, role));
             self.expressions.len() - 1
         });
         self.key_columns.len() + position
@@ -170,8 +190,12 @@ impl Calls {
         for key in &self.key_columns {
             columns.push(normalized_key(rows.column(*key))?);
         }
-        for (expression, is_filter) in &self.expressions {
-            columns.push(if *is_filter { Arc::new(mask(expression, rows)?) } else { values(expression, rows)? });
+        for (expression, role) in &self.expressions {
+            columns.push(match role {
+                Role::Value => values(expression, rows)?,
+                Role::Compared => normalized_float(&values(expression, rows)?),
+                Role::Filter => Arc::new(mask(expression, rows)?),
+            });
         }
         Ok(Inputs { columns, rows: rows.num_rows() })
     }
@@ -193,8 +217,16 @@ impl Calls {
 
 impl Call {
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+        let field = self.aggregate.field();
+        if let Some(accumulator) = extreme::accumulator(&self.function, field.data_type()) {
+            return Ok(accumulator);
+        }
         if self.aggregate.groups_accumulator_supported() {
-            return self.aggregate.create_groups_accumulator();
+            let accumulator = self.aggregate.create_groups_accumulator()?;
+            return Ok(match self.fraction {
+                Some(fraction) => Box::new(Percentile::new(accumulator, fraction, field.data_type().clone())),
+                None => accumulator,
+            });
         }
         let aggregate = Arc::clone(&self.aggregate);
         Ok(Box::new(PerGroup::new(move || aggregate.create_accumulator())))

@@ -3,7 +3,6 @@
 //! States and results are the same columns that DataFusion's accumulators give, so the two kinds of
 //! table are exchangeable.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use qanat_proto::error::{Code, Error, Result};
 
 use super::super::evaluate::internal;
 use super::calls::{Call, Calls, Inputs, States};
+use super::extreme;
 use super::record_table::{CHANGED, HEADER_WORDS, RecordTable, Selection, groups_max};
 use super::slice_table::Results;
 
@@ -177,7 +177,7 @@ impl Kind {
             Self::CountRows | Self::Count | Self::SumInteger | Self::SumFloat => &[0],
             Self::MinInteger => &[MAX],
             Self::MaxInteger => &[MIN],
-            Self::MinFloat => &[0x7FF0_0000_0000_0000],
+            Self::MinFloat => &[0x7FF8_0000_0000_0000],
             Self::MaxFloat => &[0xFFF0_0000_0000_0000],
             Self::AverageFloat => &[0, 0],
         }
@@ -477,15 +477,14 @@ fn max_integer(max: &mut u64, value: i64) {
     *max = (*max as i64).max(value) as u64;
 }
 
-/// As DataFusion's `min`: a value that does not compare (NaN) replaces what was there.
 fn min_float(min: &mut u64, value: f64) {
-    if matches!(value.partial_cmp(&f64::from_bits(*min)), Some(Ordering::Less) | None) {
+    if extreme::is_less(value, f64::from_bits(*min)) {
         *min = value.to_bits();
     }
 }
 
 fn max_float(max: &mut u64, value: f64) {
-    if matches!(value.partial_cmp(&f64::from_bits(*max)), Some(Ordering::Greater) | None) {
+    if extreme::is_less(f64::from_bits(*max), value) {
         *max = value.to_bits();
     }
 }

@@ -8,14 +8,17 @@
 //!   `record_table`.
 //! - `shared`: windows that share slices: `running`, where a slice can be taken away again, and `sliding`.
 //! - `emission`: a window that is being put out.
+//! - `extreme`, `percentile`: `MIN` and `MAX` of floats, and `PERCENTILE_CONT`, where DataFusion's own will not do.
 //! - `layout`: columns of partial rows and of state rows.
 
 pub(crate) mod calls;
 mod emission;
+mod extreme;
 mod general;
 mod integer;
 pub(crate) mod layout;
 pub(crate) mod per_group;
+mod percentile;
 mod record_table;
 mod running;
 pub mod session;
