@@ -9,8 +9,8 @@ use std::cell::Cell;
 use super::failure::carry;
 use super::{data_type, interval, json_call, window_call};
 use datafusion_sql::sqlparser::ast::{
-    Array, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, UnaryOperator, Value,
+    Array, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, UnaryOperator, Value,
 };
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
@@ -168,6 +168,13 @@ fn is_json(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>
 fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     let word = match &parser.peek_token_ref().token {
         Token::Word(word) if word.quote_style.is_none() => word.clone(),
+        // A number with an exponent is a DOUBLE; the planner would make a decimal of it.
+        Token::Number(number, _) if number.contains(['e', 'E']) => {
+            let expr = Box::new(text(number));
+            parser.advance_token();
+            let data_type = DataType::Double(ExactNumberInfo::None);
+            return Some(Ok(Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None }));
+        }
         _ => return None,
     };
     let start = parser.peek_token_ref().span.start;

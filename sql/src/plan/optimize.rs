@@ -39,6 +39,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
     let plan = rules::aggregate_types::rewrite(plan).map_err(convert)?;
     let plan = rules::division::rewrite(plan).map_err(convert)?;
+    let plan = rules::floats::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
@@ -71,6 +72,7 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
     let mut coercion = TypeCoercionRewriter::new(schema);
     let expr = rules::division::expression(expr, schema)?.data;
+    let expr = rules::floats::expression(expr, schema)?.data;
     let expr = expr.rewrite(&mut coercion)?.data;
     let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
     ExprSimplifier::new(context).simplify(expr)

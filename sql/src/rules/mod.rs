@@ -5,6 +5,7 @@
 pub(crate) mod aggregate_types;
 pub(crate) mod casts;
 pub(crate) mod division;
+pub(crate) mod floats;
 pub(crate) mod implicit_cast;
 pub(crate) mod lateral;
 pub(crate) mod literals;

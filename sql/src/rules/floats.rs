@@ -1,0 +1,134 @@
+//! Beside a float, an exact number is a DOUBLE: in comparisons, and where several values have one type.
+//!
+//! DataFusion would take the float for a `DECIMAL(30, 15)`, in which many a float has no place: neither a
+//! NaN nor 1e16. `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
+
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_expr::expr::{Between, Case, InList};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::utils::merge_schema;
+use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+
+/// Functions whose arguments have one type.
+const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
+
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let inputs = node.inputs();
+        let schema = if inputs.is_empty() { node.schema().as_ref().clone() } else { merge_schema(&inputs) };
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let typed = expression(expr, &schema)?;
+            Ok(if typed.transformed { typed.update_data(|expr| name.restore(expr)) } else { typed })
+        })?;
+        let node = node.transform_data(|node| match node {
+            LogicalPlan::Join(mut join) => {
+                let mut changed = false;
+                for (left, right) in &mut join.on {
+                    changed |= even([left, right], &schema);
+                }
+                Ok(Transformed::new_transformed(LogicalPlan::Join(join), changed))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
+    })
+    .map(|plan| plan.data)
+}
+
+/// The same for one expression over `schema`.
+pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|mut expr| {
+        if let Some(plain) = as_equality(&expr, schema) {
+            expr = plain;
+            one_type(&mut expr, schema);
+            return Ok(Transformed::yes(expr));
+        }
+        let changed = one_type(&mut expr, schema);
+        Ok(Transformed::new_transformed(expr, changed))
+    })
+}
+
+/// Casts what of an expression must have one type; whether anything had to be cast.
+fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => even([left.as_mut(), right], schema),
+        Expr::Between(Between { expr, low, high, .. }) => even([expr.as_mut(), low, high], schema),
+        Expr::InList(InList { expr, list, .. }) => even(std::iter::once(expr.as_mut()).chain(list), schema),
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            let mut changed = false;
+            if let Some(base) = expr {
+                let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+                changed |= even(std::iter::once(base.as_mut()).chain(whens), schema);
+            }
+            let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            even(thens.chain(else_expr.as_deref_mut()), schema) || changed
+        }
+        Expr::ScalarFunction(function) if OF_ONE_TYPE.contains(&function.name()) => even(&mut function.args, schema),
+        _ => false,
+    }
+}
+
+fn compares(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
+}
+
+/// Makes DOUBLEs of the decimals if any of `exprs` is a float.
+fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let typed: Vec<_> = exprs.into_iter().map(|expr| (expr.get_type(schema).ok(), expr)).collect();
+    if !typed.iter().any(|(data_type, _)| data_type.as_ref().is_some_and(is_float)) {
+        return false;
+    }
+    let mut changed = false;
+    for (data_type, expr) in typed {
+        if data_type.is_some_and(|t| matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..))) {
+            *expr = Expr::Cast(Cast::new(Box::new(std::mem::take(expr)), DataType::Float64));
+            changed = true;
+        }
+    }
+    changed
+}
+
+fn is_float(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float32 | DataType::Float64)
+}
+
+/// `CASE x WHEN a` and `NULLIF(x, a)` of a float column as `CASE WHEN x = a`.
+fn as_equality(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let is_float_column =
+        |expr: &Expr| matches!(expr, Expr::Column(_)) && expr.get_type(schema).is_ok_and(|t| is_float(&t));
+    match expr {
+        Expr::Case(Case { expr: Some(base), when_then_expr, else_expr }) if is_float_column(base) => {
+            let whens = when_then_expr.iter().map(|(when, then)| (equality(base, when, schema), then.clone()));
+            Some(Expr::Case(Case::new(None, whens.collect(), else_expr.clone())))
+        }
+        Expr::ScalarFunction(function) if function.name() == "nullif" => match function.args.as_slice() {
+            [value, other] if is_float_column(value) => {
+                let null = Expr::Literal(ScalarValue::Null, None);
+                let whens = vec![(equality(value, other, schema), Box::new(null))];
+                Some(Expr::Case(Case::new(None, whens, Some(Box::new(value.clone())))))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn equality(left: &Expr, right: &Expr, schema: &DFSchema) -> Box<Expr> {
+    let mut equality = left.clone().eq(right.clone());
+    one_type(&mut equality, schema);
+    Box::new(equality)
+}
