@@ -71,12 +71,28 @@ fn name_columns(body: &mut SetExpr) {
     }
 }
 
-/// What the planner would call the column: its text without casts, a column without its table.
+/// What the planner would call the column: its text without casts, a column without its table, an
+/// aggregate that goes by another name without what stands around its arguments.
 fn name_of(expr: &Expr) -> String {
     match bare(expr) {
         Expr::CompoundIdentifier(parts) => parts.last().map(ToString::to_string).unwrap_or_default(),
+        Expr::Function(mut function) if is_alias(&function) => {
+            function.filter = None;
+            function.within_group.clear();
+            if let FunctionArguments::List(list) = &mut function.args {
+                list.clauses.clear();
+                list.duplicate_treatment = None;
+            }
+            function.to_string()
+        }
         other => other.to_string(),
     }
+}
+
+/// Whether it is an aggregate under a name that is not its first.
+fn is_alias(function: &Function) -> bool {
+    let called = function.name.to_string().to_ascii_lowercase();
+    crate::functions::registry().aggregate(&called).is_some_and(|known| known.name() != called)
 }
 
 /// The text of an expression without its casts.
