@@ -108,7 +108,10 @@ impl Lowering<'_> {
                 out.time = TimeAttribute::None;
             }
         }
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        let mut joined =
+            Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns };
+        joined.forget_rowtime();
+        Ok(joined)
     }
 
     /// One side of a join as operators: exactly its columns and then computed keys, under names that the

@@ -116,6 +116,7 @@ impl Lowering<'_> {
             other => Expr::Cast(datafusion_expr::Cast::new(Box::new(column(&name)), other.clone())),
         };
         relation.columns.push(Output { expr, field: Arc::clone(logical), time: TimeAttribute::None });
+        relation.forget_rowtime();
         let rank = PendingRank { spec, window: window_columns, partition_by, order_by, name };
         Ok(Relation { pending: Pending::Rank(rank), ..relation })
     }

@@ -218,6 +218,14 @@ impl Relation {
             && (0..self.columns.len()).all(|position| self.base_index(position).is_some())
     }
 
+    /// For what holds rows until their window closes: the event times of these rows are behind the watermark
+    /// then, and only `window_time` is not.
+    pub(crate) fn forget_rowtime(&mut self) {
+        for output in self.columns.iter_mut().filter(|output| matches!(output.time, TimeAttribute::Rowtime)) {
+            output.time = TimeAttribute::None;
+        }
+    }
+
     pub(crate) fn times(&self) -> Vec<TimeAttribute> {
         self.columns.iter().map(|output| output.time).collect()
     }

@@ -146,7 +146,8 @@ impl Lowering<'_> {
                 let error = Error::new(Code::TimeAttribute, format!("`{}` is no time attribute", table.time.name))
                     .hint(format!(
                         "declare `WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND` in the table, or a processing-time \
-                         column `p AS PROCTIME()`; an expression over a time attribute is none",
+                         column `p AS PROCTIME()`; an expression over a time attribute is none, and behind a session, a Top-N or \
+                         a join of windows only `window_time` is one",
                         table.time.name
                     ));
                 return Err(placed(error, place_of([&time])));
@@ -187,6 +188,10 @@ impl Lowering<'_> {
         };
         let spec = WindowSpec { shape: table.shape, domain };
         let names = window_names(&relation.base);
+        let mut relation = relation;
+        if matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. }) {
+            relation.forget_rowtime();
+        }
         let mut columns = relation.columns;
         let times = [TimeAttribute::WindowStart(spec), TimeAttribute::WindowEnd(spec), TimeAttribute::WindowTime(spec)];
         for (name, time) in names.iter().zip(times) {

@@ -127,7 +127,7 @@ fn window_not_grouped() {
 fn window_over_plain_column() {
     expect![[r#"
         E0109 `expires` is no time attribute at 2:87
-        hint: declare `WATERMARK FOR expires AS expires - INTERVAL '5' SECOND` in the table, or a processing-time column `p AS PROCTIME()`; an expression over a time attribute is none
+        hint: declare `WATERMARK FOR expires AS expires - INTERVAL '5' SECOND` in the table, or a processing-time column `p AS PROCTIME()`; an expression over a time attribute is none, and behind a session, a Top-N or a join of windows only `window_time` is one
     "#]].assert_eq(&refusal(
         r#"SELECT window_start, window_end, COUNT(*) FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(expires), INTERVAL '1' HOUR)) GROUP BY window_start, window_end"#,
     ));
@@ -338,5 +338,15 @@ fn recursive() {
     "#]]
     .assert_eq(&refusal(
         r#"WITH RECURSIVE r AS (SELECT id FROM auction UNION ALL SELECT id + 1 FROM r) SELECT * FROM r"#,
+    ));
+}
+
+#[test]
+fn event_time_of_rows_that_were_held() {
+    expect![[r#"
+        E0109 `time_hour` is no time attribute at 2:164
+        hint: declare `WATERMARK FOR time_hour AS time_hour - INTERVAL '5' SECOND` in the table, or a processing-time column `p AS PROCTIME()`; an expression over a time attribute is none, and behind a session, a Top-N or a join of windows only `window_time` is one
+    "#]].assert_eq(&refusal(
+        r#"SELECT * FROM TABLE(TUMBLE((SELECT time_hour, origin FROM TABLE(SESSION(TABLE flights PARTITION BY origin, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))), DESCRIPTOR(time_hour), INTERVAL '1' HOUR))"#,
     ));
 }
