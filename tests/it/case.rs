@@ -7,7 +7,8 @@
 //! --| 1,2.50
 //! --! expect out                  the folder of a file sink; its committed rows follow, in any order
 //! --| 1 | 2.5 | NULL | ''         cells are parted by ` | `; '' is the empty text
-//! --! late none                   rows put aside as late over the whole case (a number, or `none`)
+//! --! late 1                      rows put aside as late over the whole case (a number, or `none`); which they are
+//! --| {"v": 8}                    may follow: for each of them some of its columns
 //! --! dead-letters 2              records put aside as undecodable
 //! --! arrays unordered            elements of arrays may come in any order
 //! --! parallelism 2               of the straight run (1 if not given)
@@ -24,6 +25,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::compare::{Row, Rules};
 
 /// One file of `tests/slt`.
@@ -35,6 +38,8 @@ pub(crate) struct Case {
     pub(crate) inputs: Vec<(String, Vec<String>)>,
     pub(crate) expected: Vec<(String, Vec<Row>)>,
     pub(crate) late: Option<u64>,
+    /// What is said of the late rows; empty if nothing is.
+    pub(crate) late_rows: Vec<Value>,
     pub(crate) dead_letters: Option<u64>,
     pub(crate) rules: Rules,
     pub(crate) parallelism: u32,
@@ -56,6 +61,7 @@ enum Block {
     None,
     Input,
     Expected,
+    Late,
 }
 
 impl Case {
@@ -84,7 +90,10 @@ impl Case {
                         case.expected.push((table.to_owned(), Vec::new()));
                         block = Block::Expected;
                     }
-                    ("late", count) => case.late = Some(number(count)?),
+                    ("late", count) => {
+                        case.late = Some(number(count)?);
+                        block = Block::Late;
+                    }
                     ("dead-letters", count) => case.dead_letters = Some(number(count)?),
                     ("arrays", "unordered") => case.rules.unordered_arrays = true,
                     ("parallelism", count) => case.parallelism = count.parse().map_err(|_| "not a parallelism")?,
@@ -115,7 +124,8 @@ impl Case {
                 match block {
                     Block::Input => case.inputs.last_mut().ok_or("no input")?.1.push(row.to_owned()),
                     Block::Expected => case.expected.last_mut().ok_or("no table")?.1.push(cells(row)),
-                    Block::None => return fail("rows without `input` or `expect`"),
+                    Block::Late => case.late_rows.push(serde_json::from_str(row).map_err(|e| e.to_string())?),
+                    Block::None => return fail("rows without `input`, `expect` or `late`"),
                 }
             } else {
                 block = Block::None;

@@ -119,6 +119,7 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
     let mut check = || -> Result<(), String> {
         let sinks: Vec<String> = case.expected.iter().map(|(sink, _)| sink.clone()).collect();
         let (mut late, mut dead) = (0, 0);
+        let mut late_rows = Vec::new();
         for index in 0..case.scripts.len() {
             let mut attempts = way.attempts(&mut rng, case.parallelism);
             if case.late.is_some_and(|late| late > 0) {
@@ -128,6 +129,7 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
             told.push(format!("{attempts:?}"));
             let receipt = ways::run(folder.path(), &format!("step{index}.sql"), &attempts, &case.settings, &sinks)?;
             late += total(&receipt, "late");
+            late_rows.extend(listed(&folder, &format!("step{index}"), total(&receipt, "late"))?);
             dead += total(&receipt, "dead_lettered");
         }
         for (sink, expected) in &case.expected {
@@ -135,6 +137,7 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
             compare::difference(expected, &rows, case.rules).map_err(|e| format!("`{sink}`: {e}"))?;
         }
         count("late rows", case.late.unwrap_or(0), late)?;
+        compare_late(&case.late_rows, late_rows)?;
         count("dead letters", case.dead_letters.unwrap_or(0), dead)
     };
     check().map_err(|failure| {
@@ -148,6 +151,28 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
             case.name,
         )
     })
+}
+
+/// The rows in the late table of a job that counted `late` of them.
+fn listed(folder: &Folder, job: &str, late: u64) -> Result<Vec<Value>, String> {
+    if late == 0 {
+        return Ok(Vec::new());
+    }
+    let listed = Invocation::new(folder.path(), ["-o", "json", "late", "list", job, "--data", "data"]).run()?.json()?;
+    Ok(listed.as_array().into_iter().flatten().map(|line| line["row"].clone()).collect())
+}
+
+/// Each expected row is one of the late rows, in the columns that it names.
+fn compare_late(expected: &[Value], mut found: Vec<Value>) -> Result<(), String> {
+    for row in expected {
+        let columns = row.as_object().ok_or_else(|| format!("a late row is an object, not {row}"))?;
+        let fits = |late: &Value| columns.iter().all(|(name, value)| late.get(name) == Some(value));
+        match found.iter().position(fits) {
+            Some(place) => found.swap_remove(place),
+            None => return Err(format!("{row} is not among the late rows {found:?}")),
+        };
+    }
+    Ok(())
 }
 
 /// A total of a receipt; a script of several jobs has a receipt for each.
