@@ -104,16 +104,16 @@ impl Run {
         // All of them before the first one runs: a script that cannot start writes nothing.
         let mut prepared = Vec::new();
         for (name, job) in names.into_iter().zip(&planned.jobs) {
-            prepared.push((prepare(&env, &embedded, &name, &job.graph, &planned.settings)?, name));
+            let parallelism = Self::widened(parallelism, &job.graph, &planned.settings)?;
+            prepared.push((prepare(&env, &embedded, &name, &job.graph, &planned.settings)?, name, parallelism));
         }
         let mut jobs = Vec::new();
-        for (id, name) in prepared {
+        for (id, name, parallelism) in prepared {
             let events = embedded.coordinator.subscribe(id);
             // A finished job whose receipt nobody saw only shows it.
             let state = embedded.coordinator.state()?;
             let ended = state.job(id).map(|job| job.status.clone()).filter(|s| *s == JobStatus::Finished);
             if ended.is_none() {
-                let parallelism = Self::widened(parallelism, &job.graph, &planned.settings)?;
                 embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
             }
             jobs.push(Running { id, name, events, last: None, ended });
