@@ -57,6 +57,15 @@ struct Run {
     groups: Vec<u32>,
     /// Rows that a later run has replaced.
     replaced: usize,
+    /// Of `states`, counted once.
+    bytes: usize,
+}
+
+impl Run {
+    fn new(states: States, groups: Vec<u32>) -> Self {
+        let bytes = states.bytes();
+        Self { states, groups, replaced: 0, bytes }
+    }
 }
 
 impl GeneralTable {
@@ -305,7 +314,7 @@ impl Settled {
             }
             *position = (run, row as u32);
         }
-        self.runs.push(Run { states, groups: groups.iter().map(|g| *g as u32).collect(), replaced: 0 });
+        self.runs.push(Run::new(states, groups.iter().map(|g| *g as u32).collect()));
     }
 
     /// (run, row) of groups.
@@ -370,12 +379,12 @@ impl Settled {
         for (row, group) in groups.iter().enumerate() {
             self.positions[*group as usize] = (0, row as u32);
         }
-        self.runs = vec![Run { states, groups, replaced: 0 }];
+        self.runs = vec![Run::new(states, groups)];
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        let runs: usize = self.runs.iter().map(|run| run.states.bytes() + run.groups.capacity() * 4).sum();
+        let runs: usize = self.runs.iter().map(|run| run.bytes + run.groups.capacity() * 4).sum();
         runs + self.index.bytes() + self.positions.capacity() * size_of::<(u32, u32)>()
     }
 }
@@ -407,7 +416,25 @@ impl States {
         })
     }
 
+    /// What a restore cuts out of one file shares its buffers: of them only the own part counts.
     pub(crate) fn bytes(&self) -> usize {
-        self.keys.iter().chain(&self.states).map(|c| c.get_array_memory_size()).sum()
+        let own = |c: &ArrayRef| c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size());
+        self.keys.iter().chain(&self.states).map(own).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn slices_of_one_state_count_their_own_part() {
+        let keys = StringArray::from_iter_values((0..10_000).map(|n| format!("key {n}")));
+        let states = Int64Array::from_iter_values(0..10_000);
+        let whole = States { keys: vec![Arc::new(keys)], states: vec![Arc::new(states)], rows: 10_000 };
+        let parts: usize = (0..1_000).map(|part| whole.slice(part * 10, 10).bytes()).sum();
+        assert!(parts < 2 * whole.bytes(), "{parts} for {}", whole.bytes());
     }
 }
