@@ -568,12 +568,13 @@ fn row_groups_that_no_row_passes_are_counted_and_not_decoded() {
     // The eleven groups of 90 rows begin at 0, 90, …; every seventh value is NULL.
     let between = Predicate::And(vec![compare(Comparison::GreaterOrEqual, 200), compare(Comparison::Less, 360)]);
     for (predicate, kept) in [
-        (between.clone(), 180..360),
-        (Predicate::Not(Box::new(between)), 0..1000),
-        (compare(Comparison::Equal, 905), 900..990),
-        (compare(Comparison::Equal, 5000), 0..0),
-        (Predicate::IsNull { column: 1 }, 0..1000),
+        (between.clone(), vec![(180, 360)]),
+        (Predicate::Not(Box::new(between)), vec![(0, 270), (360, 1000)]),
+        (compare(Comparison::Equal, 905), vec![(900, 990)]),
+        (compare(Comparison::Equal, 5000), vec![]),
+        (Predicate::IsNull { column: 1 }, vec![(0, 1000)]),
     ] {
+        let is_kept = |row: &i64| kept.iter().any(|(from, to)| (*from..*to).contains(row));
         for watermark in [None, Some(vec![2])] {
             let case = case(&columns, &[("path", "x.parquet"), ("format", "parquet")]).with(|c| {
                 c.request.batch_rows = 64;
@@ -587,7 +588,7 @@ fn row_groups_that_no_row_passes_are_counted_and_not_decoded() {
             let records: u64 = drained.batches.iter().map(|batch| batch.records).sum();
             assert_eq!(records, 1000, "{predicate:?}");
             let offsets: Vec<i64> = longs(&rows_of(&drained.batches), 3);
-            assert_eq!(offsets, kept.clone().map(i64::from).collect::<Vec<_>>(), "{predicate:?}");
+            assert_eq!(offsets, (0..1000).filter(is_kept).collect::<Vec<_>>(), "{predicate:?}");
             let hidden: Vec<&RecordBatch> = drained.batches.iter().filter_map(|batch| batch.hidden.as_ref()).collect();
             let times: Vec<i64> = hidden
                 .iter()
@@ -595,7 +596,7 @@ fn row_groups_that_no_row_passes_are_counted_and_not_decoded() {
                     rows.column(2).as_primitive::<arrow::datatypes::TimestampMillisecondType>().values().to_vec()
                 })
                 .collect();
-            let skipped = (0..1000).filter(|row| !kept.contains(row)).map(|row| i64::from(row) * 1_000_500 / 1000);
+            let skipped = (0..1000).filter(|row| !is_kept(row)).map(|row| row * 1_000_500 / 1000);
             let expected = if watermark.is_some() { skipped.collect() } else { Vec::new() };
             assert_eq!(times, expected, "{predicate:?}");
             assert!(hidden.iter().all(|rows| rows.column(0).null_count() == rows.num_rows()));
