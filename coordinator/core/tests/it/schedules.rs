@@ -1,0 +1,387 @@
+//! Schedules of `docs/protocol.md` that a driver meets: what it sends, when, and what it does not listen to.
+
+use qanat_coordinator_core::checkpoint::EpochReports;
+use qanat_coordinator_core::command::{Command, Outcome};
+use qanat_coordinator_core::job::Input;
+use qanat_coordinator_core::state::JobStatus;
+use qanat_proto::Code;
+use qanat_proto::control::{
+    CoordinatorMessage, EdgeCount, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
+};
+use qanat_proto::graph::Partitioning;
+use qanat_proto::ids::{Epoch, Generation, KeyGroupRange, OperatorId, SubtaskId, Token};
+use qanat_proto::physical::PhysicalGraph;
+use qanat_proto::receipt::{OperatorCounts, RowHash, RowSum, Totals};
+
+use crate::world::{JOB, SINK, SOURCE, START, World, epoch_zero, graph};
+
+const INTERVAL_MS: u64 = qanat_proto::limits::EPOCH_INTERVAL_MS_DEFAULT;
+const TIMEOUT_MS: u64 = qanat_proto::limits::EPOCH_TIMEOUT_MS_DEFAULT;
+
+fn token(generation: u64) -> Token {
+    Token { job: JOB, generation: Generation(generation) }
+}
+
+/// The kind of a message, with the epoch it is for.
+fn kind(message: &ToExecutor) -> (&'static str, u64) {
+    match &message.message {
+        ExecutorMessage::Deploy(deployment) => ("deploy", deployment.restore.epoch.0),
+        ExecutorMessage::Start => ("start", 0),
+        ExecutorMessage::Trigger { epoch } => ("trigger", epoch.0),
+        ExecutorMessage::Commit(permit) => ("commit", permit.epoch.0),
+        ExecutorMessage::AbortLower { .. } => ("abort", 0),
+        ExecutorMessage::Stop => ("stop", 0),
+    }
+}
+
+impl World {
+    /// Lets everything that is under way arrive.
+    fn settle(&mut self) {
+        while !self.to_executor.is_empty() || !self.to_coordinator.is_empty() {
+            self.execute();
+            self.deliver(0, false);
+        }
+        self.check();
+    }
+
+    /// A first generation that reads.
+    fn running() -> Self {
+        let mut world = Self::new();
+        world.settle();
+        assert!(world.executor.as_ref().is_some_and(|executor| executor.started));
+        world
+    }
+
+    fn sent(&self) -> Vec<(&'static str, u64)> {
+        self.to_executor.iter().map(kind).collect()
+    }
+
+    fn count(&self, matches: impl Fn(&Command) -> bool) -> usize {
+        self.log.iter().filter(|command| matches(command)).count()
+    }
+
+    fn claims(&self) -> usize {
+        self.count(|command| matches!(command, Command::Claim { .. }))
+    }
+
+    fn failures(&self) -> usize {
+        self.count(|command| matches!(command, Command::RecordFailure { .. }))
+    }
+}
+
+/// P1: what was read twice into a sink that already held it makes an edge that does not balance.
+#[test]
+fn p1_no_epoch_is_claimed_whose_edges_or_operators_do_not_balance() {
+    let mut base = epoch_zero();
+    base.graph = graph();
+    base.graph.edges[0].partitioning = Partitioning::Single;
+    let physical = PhysicalGraph::expand(&base.graph, 2);
+    let sum = |rows| RowSum { rows, hash: RowHash(u128::from(rows) * 17) };
+    let edge = |rows| vec![EdgeCount { from: SOURCE, to: SINK, port: 0, sum: sum(rows) }];
+    let part = |operator: OperatorId, index, rows, sent, received| OperatorReport {
+        subtask: SubtaskId { operator, index },
+        key_groups: KeyGroupRange { start: 0, end: 4 },
+        watermark: None,
+        counts: OperatorCounts { rows_in: rows, rows_out: rows, ..OperatorCounts::default() },
+        splits: vec![],
+        split_receipts: vec![],
+        tables: vec![],
+        prepared: vec![],
+        sent,
+        received,
+        ended: false,
+    };
+    let assemble = |received: Vec<EdgeCount>, kept: u64| {
+        let mut reports = EpochReports::new(Epoch(1), &physical, 2);
+        let mut last = part(SINK, 0, 7, vec![], received);
+        last.counts.rows_out = kept;
+        let parts = vec![
+            part(SOURCE, 0, 4, edge(4), vec![]),
+            part(SOURCE, 1, 3, edge(3), vec![]),
+            last,
+            part(SINK, 1, 0, vec![], vec![]),
+        ];
+        reports.add(SubtaskReport { parts });
+        assert!(reports.is_complete());
+        reports.assemble(token(1), &base, &physical, &Totals::default(), 0).map(|manifest| manifest.receipt)
+    };
+    let mut sums = sum(4);
+    sums.add(sum(3));
+    let exact = |sum| vec![EdgeCount { from: SOURCE, to: SINK, port: 0, sum }];
+    let receipt = assemble(exact(sums), 7).expect("it balances");
+    assert_eq!((receipt.edges[0].sent, receipt.edges[0].received), (sums, sums));
+    let another_row = RowSum { hash: RowHash(1), ..sums };
+    for (received, kept, what) in [
+        (edge(8), 7, "a row too many"),
+        (vec![], 7, "all lost"),
+        (exact(another_row), 7, "as many, but others"),
+        (exact(sums), 6, "a sink that loses a row"),
+    ] {
+        assert_eq!(assemble(received, kept).expect_err(what).code(), Code::Imbalance, "{what}");
+    }
+}
+
+/// P2: reports, acknowledgements and failures of an older generation say nothing about this one.
+#[test]
+fn p2_messages_of_an_older_generation_are_not_heard() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    let late = world.to_coordinator.clone();
+    assert!(matches!(late[..], [FromExecutor { message: CoordinatorMessage::Prepared { .. }, .. }]));
+    world.fail();
+    world.deliver(1, false);
+    world.to_coordinator.clear();
+    world.advance(INTERVAL_MS);
+    world.settle();
+    assert_eq!(world.state.jobs[&JOB].generation, Generation(2));
+    world.advance(INTERVAL_MS);
+    assert_eq!(world.sent(), [("trigger", 1)]);
+    let failed = CoordinatorMessage::Failed { subtask: None, error: qanat_proto::Error::internal("old news") };
+    let committed = CoordinatorMessage::Committed { epoch: Epoch(1), manifest_key: "m1-1-1".into() };
+    for message in [late[0].message.clone(), failed, committed, CoordinatorMessage::Aborted] {
+        world.step(Input::FromExecutor(FromExecutor { start: START, token: token(1), message }));
+    }
+    assert_eq!((world.claims(), world.failures()), (0, 1));
+    world.settle();
+    assert_eq!(world.claims(), 1, "the new generation's own report is claimed");
+    assert_eq!(world.state.jobs[&JOB].claims[&Epoch(1)].generation, Generation(2));
+}
+
+/// P4: while an epoch is not claimed, no other is opened, however long it takes.
+#[test]
+fn p4_one_unclaimed_epoch_is_in_flight() {
+    let mut world = World::running();
+    world.read(5);
+    for _ in 0..10 {
+        world.advance(INTERVAL_MS);
+    }
+    assert_eq!(world.sent(), [("trigger", 1)]);
+    world.execute();
+    // The report is repeated, and so is the trigger: one claim.
+    let report = world.to_coordinator[0].clone();
+    world.deliver(0, true);
+    world.step(Input::FromExecutor(report));
+    assert_eq!(world.claims(), 1);
+    world.to_executor.push_front(ToExecutor {
+        start: START,
+        token: token(1),
+        message: ExecutorMessage::Trigger { epoch: Epoch(1) },
+    });
+    world.settle();
+    assert_eq!(world.claims(), 1);
+    assert_eq!(world.visible.len(), 1);
+}
+
+/// P4: the barrier of the next epoch may flow while a commit is pending; its claim waits.
+#[test]
+fn p4_a_claim_waits_for_the_commit_before() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!((world.claims(), world.sent()), (1, vec![("commit", 1)]));
+    let commit = world.to_executor.pop_front().expect("a permit");
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!(world.claims(), 1, "epoch 2 is prepared, and epoch 1 is not committed");
+    world.to_executor.push_back(commit);
+    world.settle();
+    assert_eq!(world.claims(), 2);
+}
+
+/// P5: a claim whose commit was cut short is replayed under the new token before any new record flows.
+#[test]
+fn p5_a_commit_is_replayed_before_new_records_flow() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!(world.claims(), 1);
+    // Everything dies but the log.
+    world.executor = None;
+    world.to_executor.clear();
+    world.to_coordinator.clear();
+    world.restart_coordinator();
+    let mut order = Vec::new();
+    let committed = |world: &World| world.state.jobs[&JOB].claims[&Epoch(1)].committed;
+    while let Some(next) = world.to_executor.front() {
+        assert_eq!(next.token, token(2));
+        order.push((kind(next), committed(&world)));
+        if let ExecutorMessage::Commit(permit) = &next.message {
+            assert_eq!(permit.token, token(2), "the replay has the new token");
+            assert_eq!(permit.handles, world.state.jobs[&JOB].claims[&Epoch(1)].handles, "and the claim's handles");
+        }
+        world.execute();
+        world.deliver(0, false);
+    }
+    assert_eq!(
+        order,
+        [(("deploy", 1), false), (("commit", 1), false), (("abort", 0), true), (("start", 0), true)],
+        "and whether the commit was recorded"
+    );
+}
+
+/// P6: an abort names what the restored manifest names, so that a claimed file is never taken away.
+#[test]
+fn p6_an_abort_keeps_what_the_restored_manifest_names() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.settle();
+    world.read(5);
+    world.fail();
+    world.deliver(0, false);
+    world.advance(INTERVAL_MS);
+    let mut kept = None;
+    while let Some(next) = world.to_executor.front() {
+        if let ExecutorMessage::AbortLower { keep } = &next.message {
+            kept = Some(keep.clone());
+        }
+        world.execute();
+        world.deliver(0, false);
+    }
+    assert_eq!(kept.expect("an abort"), world.state.jobs[&JOB].claims[&Epoch(1)].handles);
+}
+
+/// P7: a stop that was applied first refuses the claim that was in flight, and nothing of it shows.
+#[test]
+fn p7_a_claim_in_flight_does_not_pass_a_close() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.propose(Command::Close { job: JOB, outcome: Outcome::Stopped });
+    world.deliver(0, false);
+    world.settle();
+    assert_eq!(world.visible.len(), 0);
+    assert_eq!(world.state.jobs[&JOB].status, JobStatus::Stopped);
+    assert_eq!(world.state.jobs[&JOB].claims.len(), 1);
+}
+
+/// P7: the stop is in the log before its trigger, and after the savepoint nothing is triggered, by nobody.
+#[test]
+fn p7_a_savepoint_is_the_last_epoch_whoever_leads() {
+    let mut world = World::running();
+    world.read(5);
+    world.step(Input::Stop);
+    assert!(matches!(world.log.last(), Some(Command::StopWithSavepoint { .. })));
+    assert_eq!(world.sent(), [("trigger", 1)], "at once, not when the interval is over");
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!(world.claims(), 1);
+    world.executor = None;
+    world.to_executor.clear();
+    world.to_coordinator.clear();
+    world.restart_coordinator();
+    while !world.to_executor.is_empty() || !world.to_coordinator.is_empty() {
+        assert!(!world.sent().iter().any(|(kind, _)| matches!(*kind, "trigger" | "start")), "{:?}", world.sent());
+        world.execute();
+        world.deliver(0, false);
+        world.advance(INTERVAL_MS);
+    }
+    assert_eq!((world.claims(), &world.state.jobs[&JOB].status), (1, &JobStatus::Stopped));
+    assert_eq!(world.visible.len(), 1, "and its commit is not given up");
+}
+
+/// P8: a commit of ninety seconds does not make the epoch behind it time out; one that is late of itself does.
+#[test]
+fn p8_an_epoch_is_not_timed_out_by_the_commit_before() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    let commit = world.to_executor.pop_front().expect("a permit");
+    world.advance(INTERVAL_MS);
+    assert_eq!(world.sent(), [("trigger", 2)]);
+    let trigger = world.to_executor.pop_front().expect("a trigger");
+    world.advance(90_000);
+    assert_eq!(world.failures(), 0, "a commit is never timed out");
+    world.to_executor.push_back(commit);
+    world.settle();
+    world.advance(TIMEOUT_MS - 1);
+    assert_eq!(world.failures(), 0, "the time counts from the commit");
+    world.advance(2);
+    assert_eq!(world.failures(), 1, "and then it is over");
+    assert_eq!(world.state.jobs[&JOB].last_failure.as_ref().map(|(e, _)| e.code()), Some(Code::EpochTimeout));
+    // Its barrier arrives at last, in a generation that is no more.
+    world.to_executor.push_back(trigger);
+    world.settle();
+    assert_eq!(world.claims(), 1);
+}
+
+/// P8: a claimed epoch is never aborted: its replay goes on for as long as it takes, and says so.
+#[test]
+fn p8_a_replay_never_gives_up() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    world.executor = None;
+    world.to_executor.clear();
+    world.to_coordinator.clear();
+    world.restart_coordinator();
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!(world.sent(), [("commit", 1)]);
+    for _ in 0..20 {
+        world.advance(TIMEOUT_MS);
+    }
+    assert_eq!((world.failures(), world.sent()), (0, vec![("commit", 1)]));
+    world.settle();
+    assert!(world.state.jobs[&JOB].claims[&Epoch(1)].committed);
+}
+
+/// P9: a job that was never claimed restores the start that was fixed at its submit, whatever is true now.
+#[test]
+fn p9_a_restart_before_the_first_claim_begins_at_the_recorded_start() {
+    let mut world = World::running();
+    world.read(5);
+    world.fail();
+    world.deliver(0, false);
+    world.advance(INTERVAL_MS);
+    let Some(ToExecutor { message: ExecutorMessage::Deploy(deployment), .. }) = world.to_executor.back() else {
+        panic!("a deploy")
+    };
+    assert_eq!((deployment.restore.epoch, &deployment.restore.sources), (Epoch(0), &epoch_zero().sources));
+    assert_eq!(world.state.jobs[&JOB].restore_point, Epoch(0));
+}
+
+/// P14: retiring begins when there are enough, and never names the last claim or the restore point.
+#[test]
+fn p14_a_driver_retires_only_what_is_superseded() {
+    let mut world = World::running();
+    for round in 0..30 {
+        world.read(1);
+        world.advance(INTERVAL_MS);
+        world.settle();
+        if round % 7 == 6 {
+            world.fail();
+            world.deliver(0, false);
+            world.advance(INTERVAL_MS);
+            world.settle();
+        }
+    }
+    assert_eq!(world.failures(), 4);
+    let mut state = qanat_coordinator_core::State::default();
+    let mut retired = 0;
+    for command in &world.log {
+        if let Command::Retire { epochs, .. } = command {
+            let job = &state.jobs[&JOB];
+            let last = job.last_claim().map(|(epoch, _)| epoch);
+            assert!(!epochs.contains(&last.expect("epoch 0 at least")));
+            assert!(job.has_claimed || !epochs.contains(&job.restore_point));
+            retired += epochs.len();
+        }
+        let applied = state.apply(command);
+        assert!(!matches!(command, Command::Retire { .. }) || applied.is_ok(), "{command:?}: {applied:?}");
+    }
+    assert!(retired >= 8, "{retired}");
+}

@@ -1,0 +1,332 @@
+//! A driver, a store of commands and an executor in one thread: what walks and schedules are played on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use arrow_schema::Schema;
+use qanat_coordinator_core::apply::Applied;
+use qanat_coordinator_core::command::Command;
+use qanat_coordinator_core::job::{Input, JobDriver, Output};
+use qanat_coordinator_core::state::State;
+use qanat_proto::connector::TableDescriptor;
+use qanat_proto::control::{
+    CoordinatorMessage, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
+};
+use qanat_proto::graph::{Edge, JobGraph, Operator, OperatorKind, Partitioning, SinkNode, SourceNode};
+use qanat_proto::ids::{Epoch, Generation, JobId, KeyGroupRange, OperatorId, SplitId, StartId, SubtaskId, Token};
+use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, PreparedHandle, SinkChannel, SourceState, SplitState};
+use qanat_proto::names::Origin;
+use qanat_proto::receipt::{OperatorCounts, Receipt, RowHash, RowSum, SplitReceipt, Totals};
+use qanat_proto::settings::JobSettings;
+use qanat_proto::{Code, Error};
+
+pub(crate) const JOB: JobId = JobId(9);
+pub(crate) const START: StartId = StartId(1);
+pub(crate) const SOURCE: OperatorId = OperatorId(1);
+pub(crate) const SINK: OperatorId = OperatorId(2);
+/// Records of the source.
+pub(crate) const TOTAL: u64 = 40;
+
+pub(crate) fn graph() -> JobGraph {
+    let table = TableDescriptor {
+        name: "t".into(),
+        connector: "test".into(),
+        options: BTreeMap::new(),
+        physical: Schema::empty().into(),
+        metadata: vec![],
+        primary_key: vec![],
+        partitioned_by: vec![],
+    };
+    let source = SourceNode {
+        table: table.clone(),
+        projection: vec![],
+        metadata: vec![],
+        pushed_filter: None,
+        watermark: None,
+        bounded: true,
+    };
+    let operator = |id, kind| Operator { id, name: "op".into(), kind, output: Schema::empty().into() };
+    JobGraph {
+        operators: vec![
+            operator(SOURCE, OperatorKind::Source(source)),
+            operator(SINK, OperatorKind::Sink(SinkNode { table, overwrite: false, partition: Vec::new() })),
+        ],
+        edges: vec![Edge { from: SOURCE, to: SINK, port: 0, partitioning: Partitioning::Forward }],
+    }
+}
+
+pub(crate) fn epoch_zero() -> Manifest {
+    let split = SplitState {
+        id: SplitId("s".into()),
+        detail: serde_json::Value::Null,
+        position: 0.into(),
+        rows: 0,
+        watermark: None,
+        idle: false,
+        finished: false,
+    };
+    Manifest {
+        version: MANIFEST_VERSION,
+        job: JOB,
+        job_name: "job".into(),
+        generation: Generation(0),
+        epoch: Epoch(0),
+        created_ms: 0,
+        graph: graph(),
+        settings: JobSettings::default(),
+        parallelism: 1,
+        key_groups: 4,
+        sources: vec![SourceState { operator: SOURCE, splits: vec![split] }],
+        operators: vec![],
+        prepared: vec![],
+        is_final: false,
+        savepoint: None,
+        receipt: Receipt::default(),
+        totals: Totals::default(),
+    }
+}
+
+/// The executor's side: one subtask that reads records 0.. and a sink that stages and publishes.
+pub(crate) struct Executor {
+    pub(crate) token: Token,
+    pub(crate) position: u64,
+    pub(crate) from: u64,
+    pub(crate) started: bool,
+    pub(crate) sealed: Epoch,
+}
+
+pub(crate) struct World {
+    pub(crate) state: State,
+    /// The durable command log; a crash of the coordinator replays it.
+    pub(crate) log: Vec<Command>,
+    pub(crate) driver: JobDriver,
+    pub(crate) executor: Option<Executor>,
+    pub(crate) to_executor: VecDeque<ToExecutor>,
+    pub(crate) to_coordinator: Vec<FromExecutor>,
+    pub(crate) manifests: BTreeMap<String, Manifest>,
+    /// Staged and visible records by handle name.
+    pub(crate) staged: BTreeMap<String, Vec<u64>>,
+    pub(crate) visible: BTreeMap<String, Vec<u64>>,
+    /// Names of all handles that were ever claimed.
+    pub(crate) claimed: BTreeSet<String>,
+    pub(crate) attempt: u64,
+    pub(crate) now: u64,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let mut world = Self {
+            state: State::default(),
+            log: Vec::new(),
+            driver: JobDriver::new(JOB, 1, JobSettings::default()),
+            executor: None,
+            to_executor: VecDeque::new(),
+            to_coordinator: Vec::new(),
+            manifests: BTreeMap::from([("m0".to_owned(), epoch_zero())]),
+            staged: BTreeMap::new(),
+            visible: BTreeMap::new(),
+            claimed: BTreeSet::new(),
+            attempt: 0,
+            now: 0,
+        };
+        world.propose(Command::CreateJob {
+            job: JOB,
+            name: "job".into(),
+            script_digest: String::new(),
+            manifest_key: "m0".into(),
+            checksum: String::new(),
+        });
+        world.step(Input::Executors(vec![START]));
+        world
+    }
+
+    pub(crate) fn propose(&mut self, command: Command) -> Input {
+        self.log.push(command.clone());
+        let result = self.state.apply(&command);
+        if let Ok(Applied::Permit(permit)) = &result {
+            self.claimed.extend(permit.handles.iter().map(|handle| handle.name.clone()));
+        }
+        Input::Applied(command, result)
+    }
+
+    pub(crate) fn step(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for output in self.driver.step(&self.state, self.now, 0, input) {
+                match output {
+                    Output::Propose(command) => {
+                        let applied = self.propose(command);
+                        inputs.push_back(applied);
+                    }
+                    Output::Send(message) => self.to_executor.push_back(message),
+                    Output::ReadManifest { key, .. } => {
+                        inputs.push_back(Input::ManifestRead(Box::new(self.manifests[&key].clone())));
+                    }
+                    Output::WriteManifest { epoch, manifest } => {
+                        self.attempt += 1;
+                        let key = format!("m{}-{epoch}-{}", manifest.generation, self.attempt);
+                        self.manifests.insert(key.clone(), (*manifest).clone());
+                        inputs.push_back(Input::ManifestWritten { epoch, manifest, key, checksum: String::new() });
+                    }
+                    Output::Collect => {
+                        let retired = self.state.jobs[&JOB].retired.keys().copied().collect();
+                        inputs.push_back(Input::Collected(retired));
+                    }
+                    Output::Progress(_) | Output::CommitSlow(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The coordinator dies and starts again from its log.
+    pub(crate) fn restart_coordinator(&mut self) {
+        let mut state = State::default();
+        for command in &self.log {
+            let _ = state.apply(command);
+        }
+        assert_eq!(state.digest(), self.state.digest(), "I6");
+        self.driver = JobDriver::new(JOB, 1, JobSettings::default());
+        self.step(Input::Executors(vec![START]));
+    }
+
+    pub(crate) fn report(&mut self, token: Token, message: CoordinatorMessage) {
+        self.to_coordinator.push(FromExecutor { start: START, token, message });
+    }
+
+    /// The executor takes its next message.
+    pub(crate) fn execute(&mut self) {
+        let Some(ToExecutor { token, message, .. }) = self.to_executor.pop_front() else { return };
+        if let ExecutorMessage::Deploy(deployment) = &message {
+            if self.executor.as_ref().is_none_or(|e| e.token < token) {
+                let split = &deployment.restore.sources[0].splits[0];
+                let position = split.position.as_u64().expect("a number");
+                let sealed = deployment.restore.epoch;
+                self.executor = Some(Executor { token, position, from: position, started: false, sealed });
+                self.report(token, CoordinatorMessage::Deployed);
+            }
+            return;
+        }
+        // P2: a message of another token is refused.
+        if self.executor.as_ref().is_none_or(|e| e.token != token) {
+            return;
+        }
+        match message {
+            ExecutorMessage::Start => {
+                self.executor.iter_mut().for_each(|e| e.started = true);
+            }
+            ExecutorMessage::Trigger { epoch } => self.seal(token, epoch),
+            ExecutorMessage::Commit(permit) => {
+                for handle in &permit.handles {
+                    if let Some(rows) = self.staged.remove(&handle.name) {
+                        self.visible.insert(handle.name.clone(), rows);
+                    }
+                    assert!(self.visible.contains_key(&handle.name), "a permit's handle is staged or visible");
+                }
+                let (epoch, manifest_key) = (permit.epoch, permit.manifest_key);
+                self.report(token, CoordinatorMessage::Committed { epoch, manifest_key });
+            }
+            ExecutorMessage::AbortLower { keep } => {
+                let keep: BTreeSet<_> = keep.iter().map(|handle| handle.name.as_str()).collect();
+                self.staged.retain(|name, _| {
+                    let (origin, _) = Origin::parse_object(name).expect("our own names");
+                    origin.token.generation >= token.generation || keep.contains(name.as_str())
+                });
+                self.report(token, CoordinatorMessage::Aborted);
+            }
+            ExecutorMessage::Stop => self.executor = None,
+            ExecutorMessage::Deploy(_) => {}
+        }
+    }
+
+    pub(crate) fn read(&mut self, records: u64) {
+        if let Some(executor) = self.executor.as_mut().filter(|e| e.started) {
+            executor.position = (executor.position + records).min(TOTAL);
+        }
+    }
+
+    pub(crate) fn seal(&mut self, token: Token, epoch: Epoch) {
+        let Some(executor) = self.executor.as_mut().filter(|e| e.started && e.sealed < epoch) else { return };
+        executor.sealed = epoch;
+        let rows: Vec<u64> = (executor.from..executor.position).collect();
+        let ended = executor.position == TOTAL;
+        let (from, to) = (executor.from, executor.position);
+        executor.from = executor.position;
+        let sum = RowSum { rows: rows.len() as u64, hash: RowHash::default() };
+        let subtask = SubtaskId { operator: SINK, index: 0 };
+        let name = Origin { token, epoch, subtask }.object(0);
+        let mut prepared = Vec::new();
+        if !rows.is_empty() {
+            self.staged.insert(name.clone(), rows);
+            prepared.push(PreparedHandle {
+                subtask,
+                channel: SinkChannel::Table,
+                name,
+                sum,
+                detail: serde_json::Value::Null,
+            });
+        }
+        let counts = OperatorCounts { rows_in: sum.rows, rows_out: sum.rows, ..OperatorCounts::default() };
+        let receipts =
+            vec![SplitReceipt { id: SplitId("s".into()), from: from.into(), to: to.into(), rows: to - from }];
+        let part = |operator, splits: Vec<SplitState>, prepared: Vec<PreparedHandle>| OperatorReport {
+            subtask: SubtaskId { operator, index: 0 },
+            key_groups: KeyGroupRange { start: 0, end: 4 },
+            watermark: None,
+            counts: counts.clone(),
+            splits,
+            split_receipts: receipts.clone(),
+            tables: vec![],
+            prepared,
+            sent: vec![],
+            received: vec![],
+            ended,
+        };
+        let split = SplitState {
+            id: SplitId("s".into()),
+            detail: serde_json::Value::Null,
+            position: to.into(),
+            rows: to,
+            watermark: None,
+            idle: false,
+            finished: ended,
+        };
+        let report = SubtaskReport { parts: vec![part(SOURCE, vec![split], vec![]), part(SINK, vec![], prepared)] };
+        self.report(token, CoordinatorMessage::Prepared { epoch, report: Box::new(report) });
+    }
+
+    pub(crate) fn deliver(&mut self, which: usize, repeat: bool) {
+        if self.to_coordinator.is_empty() {
+            return;
+        }
+        let which = which % self.to_coordinator.len();
+        let message = self.to_coordinator[which].clone();
+        if !repeat {
+            self.to_coordinator.remove(which);
+        }
+        self.step(Input::FromExecutor(message));
+    }
+
+    pub(crate) fn fail(&mut self) {
+        let Some(token) = self.executor.take().map(|e| e.token) else { return };
+        // Each failure at another place: only a repeat at one place fails the job.
+        self.attempt += 1;
+        let error = Error::new(Code::Io, "planted").at(qanat_proto::Place::Named(self.attempt.to_string()));
+        self.report(token, CoordinatorMessage::Failed { subtask: None, error });
+    }
+
+    /// I2: everything visible is claimed, and nothing is there twice.
+    pub(crate) fn check(&self) {
+        let claimed = &self.claimed;
+        let mut seen = BTreeSet::new();
+        for (name, rows) in &self.visible {
+            assert!(claimed.contains(name), "{name} is visible and was never claimed");
+            for row in rows {
+                assert!(seen.insert(*row), "record {row} is visible twice");
+            }
+        }
+    }
+
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.now += ms;
+        self.step(Input::Tick);
+    }
+}
