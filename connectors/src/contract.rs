@@ -12,7 +12,7 @@ use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
-use qanat_proto::ids::{Epoch, SplitId, SubtaskId, Token};
+use qanat_proto::ids::{Epoch, JobId, SplitId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_storage::env::Env;
 use serde_json::Value;
@@ -139,6 +139,11 @@ pub trait Sink: Send + Sync {
 
     /// Removes what generations of this job *below* `token` staged and `keep` does not name (P6).
     fn abort_lower(&self, operator: CommitScope, token: Token, keep: &[PreparedHandle]) -> Result<()>;
+
+    /// The highest epoch of `job` of which this sink has proof that it was committed. An epoch is committed
+    /// only after its claim is durable, so whoever knows of fewer claims has lost some. None: there was no
+    /// commit, or the sink keeps no record of them.
+    fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>>;
 }
 
 /// Which sink of a job a commit is for.

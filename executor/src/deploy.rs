@@ -132,6 +132,7 @@ impl GenerationParts<'_> {
             side: self.side.clone(),
             metrics,
         };
+        generation.sinks().refuse_lost_claims(self.reporter.token().job, deployment.restore.epoch)?;
         if deployment.replay_only {
             return Ok(generation);
         }

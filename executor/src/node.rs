@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use qanat_connectors::contract::{CommitScope, Opener};
+use qanat_connectors::contract::{CommitScope, Opener, Sink};
 use qanat_proto::control::{CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, ToExecutor};
-use qanat_proto::ids::{JobId, StartId, SubtaskId, Token};
-use qanat_proto::manifest::PreparedHandle;
-use qanat_proto::{Error, Result};
+use qanat_proto::ids::{Epoch, JobId, OperatorId, StartId, SubtaskId, Token};
+use qanat_proto::manifest::{PreparedHandle, SinkChannel};
+use qanat_proto::{Code, Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
@@ -118,7 +118,15 @@ impl Node {
         let pool = Arc::new(Pool::new(config.workers, config.env.clock.clone())?);
         let (inbox, messages) = unbounded();
         let metrics: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
-        let worker = Worker { start, config, pool, outbox, metrics: metrics.clone(), generations: BTreeMap::new() };
+        let worker = Worker {
+            start,
+            config,
+            pool,
+            outbox,
+            metrics: metrics.clone(),
+            generations: BTreeMap::new(),
+            deployed: BTreeMap::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || worker.run(&messages))
@@ -154,6 +162,8 @@ struct Worker {
     outbox: Sender<FromExecutor>,
     metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
     generations: BTreeMap<JobId, Running>,
+    /// The newest generation of each job that was ever deployed here: none is deployed twice (P1).
+    deployed: BTreeMap<JobId, Token>,
 }
 
 struct Running {
@@ -200,13 +210,13 @@ impl Worker {
     }
 
     fn deploy(&mut self, token: Token, deployment: &Deployment) {
-        if let Some(running) = self.generations.get(&token.job) {
-            if running.reporter.token() >= token {
-                return;
-            }
-            if let Some(running) = self.generations.remove(&token.job) {
-                running.end();
-            }
+        // A repeat that comes after the stop would read again into a sink that holds the same rows.
+        if self.deployed.get(&token.job).is_some_and(|newest| *newest >= token) {
+            return;
+        }
+        self.deployed.insert(token.job, token);
+        if let Some(running) = self.generations.remove(&token.job) {
+            running.end();
         }
         let reporter = Reporter::new(self.start, token, self.outbox.clone());
         match self.build(&reporter, deployment) {
@@ -344,7 +354,7 @@ fn commit_until_done(
 /// Everything a permit may name.
 pub struct CommitTargets {
     /// Sinks of sink operators.
-    pub tables: BTreeMap<qanat_proto::ids::OperatorId, Arc<dyn qanat_connectors::contract::Sink>>,
+    pub tables: BTreeMap<OperatorId, Arc<dyn Sink>>,
     pub side: SideTables,
 }
 
@@ -369,16 +379,38 @@ impl CommitTargets {
     }
 
     fn abort_lower(&self, token: Token, keep: &[PreparedHandle]) -> Result<()> {
-        use qanat_proto::manifest::SinkChannel;
-        for (operator, sink) in &self.tables {
-            sink.abort_lower(CommitScope { operator: *operator, channel: SinkChannel::Table }, token, keep)?;
-        }
-        for (channel, sink) in
-            [(SinkChannel::Late, &self.side.late), (SinkChannel::DeadLetters, &self.side.dead_letters)]
-        {
-            // All side rows of a job share one table per channel, whatever operator staged them.
-            sink.abort_lower(CommitScope { operator: qanat_proto::ids::OperatorId(0), channel }, token, keep)?;
+        self.all().try_for_each(|(scope, sink)| sink.abort_lower(scope, token, keep))
+    }
+
+    /// No sink may hold an epoch that is younger than the last claim: that claim was durable before its
+    /// commit began, so whoever restores an older one has lost the end of its log. To go on would write
+    /// those epochs again.
+    ///
+    /// # Errors
+    /// E0304 if a sink does.
+    pub fn refuse_lost_claims(&self, job: JobId, restore: Epoch) -> Result<()> {
+        for (scope, sink) in self.all() {
+            if let Some(epoch) = sink.newest_commit(scope, job)?.filter(|epoch| *epoch > restore) {
+                let message = format!(
+                    "the command log of job {} ends with epoch {restore}, and a sink holds epoch {epoch}",
+                    job.short()
+                );
+                return Err(Error::new(Code::CorruptLog, message)
+                    .hint("the log has lost its end: bring it back from a copy, or fill an empty sink anew under another --name"));
+            }
         }
         Ok(())
     }
+
+    /// Every sink there is. All side rows of a job share one table per channel, whatever operator staged them.
+    fn all(&self) -> impl Iterator<Item = (CommitScope, &Arc<dyn Sink>)> {
+        let scope = |operator, channel| CommitScope { operator, channel };
+        let tables = self.tables.iter().map(move |(operator, sink)| (scope(*operator, SinkChannel::Table), sink));
+        let side = [(SinkChannel::Late, &self.side.late), (SinkChannel::DeadLetters, &self.side.dead_letters)];
+        tables.chain(side.into_iter().map(move |(channel, sink)| (scope(OperatorId(0), channel), sink)))
+    }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescripto
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
-use qanat_proto::ids::{Epoch, SubtaskId, Token};
+use qanat_proto::ids::{Epoch, JobId, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
 
 use crate::contract::{CommitScope, Context, Sink, SinkWriter};
@@ -57,6 +57,10 @@ impl Sink for BlackholeSink {
 
     fn abort_lower(&self, _operator: CommitScope, _token: Token, _keep: &[PreparedHandle]) -> Result<()> {
         Ok(())
+    }
+
+    fn newest_commit(&self, _operator: CommitScope, _job: JobId) -> Result<Option<Epoch>> {
+        Ok(None)
     }
 }
 

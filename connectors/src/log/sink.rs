@@ -13,7 +13,7 @@ use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::ids::{Epoch, SubtaskId, Token};
+use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::names::{Name, Origin};
 use qanat_proto::receipt::RowSum;
@@ -125,11 +125,24 @@ impl Sink for LogSink {
 
     fn abort_lower(&self, operator: CommitScope, token: Token, keep: &[PreparedHandle]) -> Result<()> {
         let keep: BTreeSet<String> = keep.iter().map(|handle| handle.name.clone()).collect();
-        self.topic.abort_lower(token.job, token.generation, Some(operator.operator), &keep).map(drop)
+        self.topic.abort_lower(token.job, token.generation, self.own(operator), &keep).map(drop)
+    }
+
+    fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>> {
+        self.topic.newest_commit(job, self.own(operator))
     }
 }
 
 impl LogSink {
+    /// The operator whose handles are meant. Several tasks put rows into a side table, each under an id of
+    /// its own: all that a job staged there is the side table's.
+    fn own(&self, scope: CommitScope) -> Option<OperatorId> {
+        match self.channel {
+            SinkChannel::Table => Some(scope.operator),
+            SinkChannel::Late | SinkChannel::DeadLetters => None,
+        }
+    }
+
     fn staged_of(&self, handle: &PreparedHandle) -> Result<StagedHandle> {
         let staged: StagedHandle = serde_json::from_value(handle.detail.clone()).map_err(|e| {
             Error::new(Code::UnknownVersion, format!("handle {} is not one of a log sink: {e}", handle.name))

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::ids::{Epoch, SubtaskId, Token};
+use qanat_proto::ids::{Epoch, JobId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::names::{Name, Origin};
 use qanat_proto::receipt::RowSum;
@@ -122,6 +122,11 @@ impl Sink for PrintSink {
             }
         }
         Ok(())
+    }
+
+    fn newest_commit(&self, _operator: CommitScope, _job: JobId) -> Result<Option<Epoch>> {
+        // What was printed is gone.
+        Ok(None)
     }
 }
 

@@ -119,3 +119,32 @@ impl Subject for Side {
 fn they_are_written_by_a_sink_like_any_other() {
     run(&Side { topics: topics() });
 }
+
+/// Several tasks stage side rows, each under an id of its own; the executor aborts and asks for all of them.
+#[test]
+fn rows_of_every_task_are_swept_and_counted() {
+    let topics = topics();
+    let token = |generation| Token { job: JOB, generation: Generation(generation) };
+    let all = CommitScope { operator: OperatorId(0), channel: SinkChannel::Late };
+    let sink = sink(&topics, "hourly", SinkChannel::Late).expect("a sink");
+    let mut staged = Vec::new();
+    for operator in [3, 4] {
+        let subtask = SubtaskId { operator: OperatorId(operator), index: 0 };
+        for generation in [1, 2] {
+            let mut writer = sink.writer(subtask, token(generation)).expect("a writer");
+            writer.write(Epoch(1), &late_rows(origin(1), &late_batch(), 1, 0).expect("rows")).expect("writes");
+            staged.extend(writer.prepare(Epoch(1)).expect("prepares"));
+        }
+    }
+    let topic = topics.topic(&topic_name("hourly", SinkChannel::Late).expect("a name")).expect("a topic");
+    let count = || topic.staged_rows(0).expect("looks").len();
+    assert_eq!(count(), 4);
+    sink.abort_lower(all, token(2), &staged[..1]).expect("aborts");
+    assert_eq!(count(), 3, "what the manifest names stays, what it does not name goes");
+    assert_eq!(sink.newest_commit(all, JOB).expect("looks"), None);
+    let handles = vec![staged.remove(0)];
+    let permit = CommitPermit { token: token(2), epoch: Epoch(1), manifest_key: "m".to_owned(), handles };
+    let scope = CommitScope { operator: OperatorId(3), channel: SinkChannel::Late };
+    sink.commit(scope, &permit, &permit.handles).expect("commits");
+    assert_eq!(sink.newest_commit(all, JOB).expect("looks"), Some(Epoch(1)));
+}

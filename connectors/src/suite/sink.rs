@@ -43,6 +43,7 @@ pub(crate) fn run(subject: &dyn Subject) {
     suite.aborts_touch_lower_generations_alone();
     suite.a_permit_is_for_its_handles();
     suite.a_zombie_is_not_heard();
+    suite.commits_leave_proof();
 }
 
 struct Suite<'a> {
@@ -208,5 +209,27 @@ impl Suite<'_> {
         zombie.commit(Self::scope(&first), &permit, &first).expect("done already");
         zombie.abort_lower(Self::scope(&first), self.token(1), &[]).expect("aborts nothing");
         self.check("a zombie changes nothing that a reader sees (I4)");
+    }
+
+    fn commits_leave_proof(&mut self) {
+        self.next_job();
+        let sink = self.subject.open();
+        let first = self.prepare(sink.as_ref(), 1, 1, 10);
+        let scope = Self::scope(&first);
+        let newest = |subject: &dyn Subject, job| subject.open().newest_commit(scope, job).expect("looks");
+        assert_eq!(newest(self.subject, self.job), None, "what is prepared proves nothing");
+        self.commit(sink.as_ref(), 1, 1, &first);
+        self.expect(&first);
+        let second = self.prepare(sink.as_ref(), 1, 2, 11);
+        self.commit(sink.as_ref(), 1, 2, &second);
+        self.expect(&second);
+        let lost = self.prepare(sink.as_ref(), 1, 3, 12);
+        self.commit(sink.as_ref(), 2, 2, &second);
+        let proof = Some(Epoch(2));
+        assert_eq!(newest(self.subject, self.job), proof, "a lost claim is noticed");
+        assert_eq!(newest(self.subject, JobId(self.job.0 + 1)), None, "a job speaks for itself");
+        sink.abort_lower(scope, self.token(2), &[]).expect("aborts");
+        drop(lost);
+        assert_eq!(newest(self.subject, self.job), proof, "an abort takes no proof away");
     }
 }

@@ -21,7 +21,7 @@ use std::path::{Component, Path, PathBuf};
 
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::ids::{Epoch, Generation};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::names::Origin;
 use qanat_storage::env::{Entropy, OpenMode};
@@ -96,6 +96,10 @@ pub(super) fn commit(
             record.previous = previous_epoch(sink, scope, permit)?;
             write_record(table, permit, &records, &record_path, &mut record)?;
         }
+    }
+    if record.generation < permit.token.generation {
+        // A replay, perhaps by the last generation of the job: nobody else will sweep what the first try left.
+        sweep_drafts(table, &records, permit.token)?;
     }
     announce(sink, scope, permit, &files, watermark)?;
     let mut recorded = sink.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -266,12 +270,20 @@ fn previous_epoch(sink: &FileSink, scope: CommitScope, permit: &CommitPermit) ->
     if let Some(epoch) = known.filter(|epoch| *epoch < permit.epoch) {
         return Ok(Some(epoch));
     }
-    let records = sink.table.records_folder(permit.token.job, scope.operator);
-    match sink.table.env.disk.list(&records) {
-        Ok(entries) => {
-            Ok(entries.iter().filter_map(|e| record_epoch(&e.path)).filter(|epoch| *epoch < permit.epoch).max())
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+    let recorded = recorded_epochs(&sink.table, permit.token.job, scope.operator)?;
+    Ok(recorded.into_iter().filter(|epoch| *epoch < permit.epoch).max())
+}
+
+/// The newest epoch with a commit record: proof of its claim.
+pub(super) fn newest_record(table: &FileTable, job: JobId, operator: OperatorId) -> Result<Option<Epoch>> {
+    Ok(recorded_epochs(table, job, operator)?.into_iter().max())
+}
+
+fn recorded_epochs(table: &FileTable, job: JobId, operator: OperatorId) -> Result<Vec<Epoch>> {
+    let records = table.records_folder(job, operator);
+    match table.env.disk.list(&records) {
+        Ok(entries) => Ok(entries.iter().filter_map(|e| record_epoch(&e.path)).collect()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(Error::io(format!("list {}", records.display()), &e)),
     }
 }
@@ -355,8 +367,16 @@ pub(crate) fn record_epoch(path: &Path) -> Option<Epoch> {
     if is_number { digits.parse().ok().map(Epoch) } else { None }
 }
 
+/// Removes the records that lower generations of the same job and operator wrote aside and did not link (P6):
+/// `records` is theirs alone.
+pub(super) fn sweep_drafts(table: &FileTable, records: &Path, token: Token) -> Result<()> {
+    folder::remove_where(&table.env, records, |name| {
+        temporary_generation(name).is_some_and(|generation| generation < token.generation)
+    })
+}
+
 /// The generation in the name of a record that was never linked, `.<epoch>-g<generation>-<random>.tmp`.
-pub(super) fn temporary_generation(name: &str) -> Option<Generation> {
+fn temporary_generation(name: &str) -> Option<Generation> {
     let stem = name.strip_prefix('.')?.strip_suffix(".tmp")?;
     stem.split('-').nth(1)?.strip_prefix('g')?.parse().ok().map(Generation)
 }

@@ -233,9 +233,10 @@ impl Sink for FileSink {
         };
         folder::remove_where(&table.env, &table.staged_folder(), |name| is_lower(name) && !is_kept(name))?;
         // A commit that died between writing its record and linking it leaves a hidden file.
-        let records = table.records_folder(token.job, operator.operator);
-        folder::remove_where(&table.env, &records, |name| {
-            commit::temporary_generation(name).is_some_and(|generation| generation < token.generation)
-        })
+        commit::sweep_drafts(table, &table.records_folder(token.job, operator.operator), token)
+    }
+
+    fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>> {
+        commit::newest_record(&self.table, job, operator.operator)
     }
 }

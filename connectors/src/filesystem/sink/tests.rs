@@ -297,6 +297,11 @@ fn recover(env: &Env, table: &TableDescriptor, handles: &[Vec<PreparedHandle>], 
     if claimed > 0 {
         keep = handles[claimed as usize - 1].clone();
         commit(&sink, 2, claimed, &keep).expect("the replay commits");
+        // A job may end with this replay: nobody sweeps after it.
+        let records = Path::new(ROOT).join("_commits").join(JOB.to_string()).join(SCOPE.operator.to_string());
+        let names = env.disk.list(&records).expect("lists").into_iter().map(|entry| entry.path);
+        let drafts: Vec<_> = names.filter(|path| path.extension().is_none_or(|kind| kind != "json")).collect();
+        assert!(drafts.is_empty(), "{drafts:?}");
     }
     sink.abort_lower(SCOPE, token(2), &keep).expect("aborts");
     // The rest is computed again.
