@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/.lock            held while a process owns the folder; job folders have one too
 //! <data>/topics/          the embedded log's topics
+//! <data>/index/           indexes of their segments: made anew when deleted
 //! <data>/jobs/<name>/     commands/ (the command log), checkpoints/ (manifests and state),
 //!                         .receipt-seen (what the last run showed)
 //! ```
@@ -14,12 +15,12 @@ use std::sync::Arc;
 use qanat_coordinator::command_log::CommandLog;
 use qanat_coordinator_core::{Command, JobStatus, State};
 use qanat_proto::error::nearest;
-use qanat_proto::ids::Epoch;
+use qanat_proto::ids::{Epoch, Generation};
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::{Env, File, OpenMode};
-use qanat_storage::log::{GroupCommit, Topics};
+use qanat_storage::log::{GroupCommit, IndexCache, Topics};
 use qanat_storage::object::Objects;
 
 use crate::history::{self, JobHistory};
@@ -40,7 +41,8 @@ impl DataFolder {
     /// E0303 if another process owns the folder.
     pub(crate) fn open(env: &Env, root: &Path) -> Result<Self> {
         let lock = lock(env, root)?;
-        let topics = Arc::new(Topics::open(env.clone(), topics_of(root), GroupCommit::spawn()?)?);
+        let topics = Topics::open(env.clone(), topics_of(root), GroupCommit::spawn()?)?;
+        let topics = Arc::new(topics.with_indexes(IndexCache::in_folder(env, root.join("index"))));
         Ok(Self { env: env.clone(), root: root.to_owned(), topics, _lock: lock })
     }
 
@@ -66,11 +68,25 @@ impl JobFolder {
     /// E0303 if another process owns the folder; E0304 for a damaged log, E0307 for one of another version.
     pub(crate) fn open(env: &Env, path: &Path) -> Result<Self> {
         let lock = lock(env, path)?;
-        let (log, commands) = CommandLog::open(env, &path.join("commands"))?;
-        let mut state = State::default();
-        for command in &commands {
-            // A refused command is part of history and changes nothing.
-            let _ = state.apply(command);
+        let (log, mut state) = CommandLog::open(env, &path.join("commands"))?;
+        let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
+        // A manifest is written when its generation is open and the claim before it is durable. A log that
+        // knows less has lost its end: to go on from there would write again what is committed. That it lost
+        // no more than its last claim shows in the sinks, which the executor asks.
+        for key in checkpoints.all_manifests()? {
+            let job = state.job(key.job);
+            let last = job.and_then(|job| job.last_claim()).map_or(Epoch(0), |(epoch, _)| epoch);
+            let generation = job.map_or(Generation(0), |job| job.generation);
+            let is_known = job.is_some() || key.epoch == Epoch(0);
+            if !is_known || key.epoch > last.next() || key.generation > generation {
+                let message = format!(
+                    "the command log ends with epoch {last} of generation {generation}, checkpoints go on to epoch {} of generation {}",
+                    key.epoch, key.generation
+                );
+                return Err(Error::new(Code::CorruptLog, message)
+                    .at(Place::Named(path.join("commands").display().to_string()))
+                    .hint("bring it back from a copy; or give the job a new folder with --name or --state"));
+            }
         }
         for job in receipt_seen::read(env, path)? {
             if state.job(job).is_some_and(|job| job.status == JobStatus::Finished && !job.acknowledged) {
@@ -80,19 +96,6 @@ impl JobFolder {
             }
         }
         receipt_seen::remove(env, path)?;
-        let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
-        // A manifest is written when the claim before it is durable. A log that knows less has lost its end:
-        // to go on from there would write again what is committed.
-        for key in checkpoints.all_manifests()? {
-            let last = state.job(key.job).and_then(|job| job.last_claim()).map_or(Epoch(0), |(epoch, _)| epoch);
-            let is_known = state.job(key.job).is_some() || key.epoch == Epoch(0);
-            if !is_known || key.epoch > last.next() {
-                let message = format!("the command log ends with epoch {last}, checkpoints go on to {}", key.epoch);
-                return Err(Error::new(Code::CorruptLog, message)
-                    .at(Place::Named(path.join("commands").display().to_string()))
-                    .hint("bring it back from a copy; or give the job a new folder with --name or --state"));
-            }
-        }
         Ok(Self { path: path.to_owned(), log, state, checkpoints, lock })
     }
 }
@@ -208,9 +211,10 @@ fn look(env: &Env, folder: &Path) -> Result<Vec<JobHistory>> {
     loop {
         tries += 1;
         match CommandLog::look(env, &folder.join("commands")) {
-            Ok(commands) => return Ok(history::replay(&commands.unwrap_or_default())),
-            // A look at bytes that are being written may see them half; real damage stays.
-            Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound) => {}
+            Ok(entries) => return history::replay(entries.unwrap_or_default()),
+            // A look at bytes that are being written or removed may see them half; real damage stays.
+            Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound | Code::OffsetGone) => {
+            }
             Err(e) => return Err(e),
         }
     }

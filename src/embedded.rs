@@ -11,6 +11,7 @@ use qanat_connectors::contract::{Context, Opener};
 use qanat_connectors::log::hold::hold_positions;
 use qanat_connectors::side;
 use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink};
+use qanat_coordinator_core::state::JobStatus;
 use qanat_executor::metrics::JobMetrics;
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_executor::task::side::SideTables;
@@ -80,6 +81,10 @@ impl Embedded {
     pub(crate) fn retain_topics(&self) -> Result<()> {
         let state = self.coordinator.state()?;
         for (id, job) in &state.jobs {
+            // A finished job reads nothing again.
+            if job.status == JobStatus::Finished {
+                continue;
+            }
             let mut manifests = Vec::with_capacity(job.claims.len());
             for claim in job.claims.values() {
                 manifests.push(self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?);

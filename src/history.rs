@@ -1,14 +1,17 @@
 //! The history of jobs, as the command log tells it: every run, every epoch with its receipt.
 //!
-//! The state that the log ends in forgets what is not needed any more; people and `audit` want all of it.
+//! The state that the log ends in forgets what is not needed any more; people and `audit` want all of it. What
+//! the log itself has let go of is known in sums only.
 
 use std::collections::BTreeMap;
 
-use qanat_coordinator_core::state::Job;
+use qanat_coordinator::command_log::{Entry, RunSummary};
+use qanat_coordinator_core::state::{Claimed, Job};
 use qanat_coordinator_core::{Command, State};
 use qanat_proto::ids::{Epoch, Generation, JobId};
 use qanat_proto::manifest::PreparedHandle;
-use qanat_proto::receipt::Receipt;
+use qanat_proto::receipt::{Receipt, Totals};
+use qanat_proto::{Code, Error, Result};
 use serde::Serialize;
 
 /// One run of a job.
@@ -20,22 +23,26 @@ pub(crate) struct JobHistory {
     pub(crate) changed_ms: i64,
     /// Its state at the end of the log.
     pub(crate) job: Job,
-    /// All claims ever accepted, epoch 0 included.
+    /// All accepted claims that are known, epoch 0 included.
     pub(crate) epochs: BTreeMap<Epoch, EpochHistory>,
+    /// Epochs up to this one have no receipts any more, only their sums. 0: all have.
+    pub(crate) cut: Epoch,
+    pub(crate) sums_to_cut: Totals,
     pub(crate) parallelism: BTreeMap<Generation, u32>,
 }
 
 /// One claimed epoch.
 pub(crate) struct EpochHistory {
     pub(crate) generation: Generation,
-    pub(crate) claimed_ms: i64,
+    /// None once the log has let go of the claim.
+    pub(crate) claimed_ms: Option<i64>,
     pub(crate) committed_ms: Option<i64>,
     pub(crate) status: EpochStatus,
     pub(crate) manifest_key: String,
     pub(crate) checksum: String,
     pub(crate) handles: Vec<PreparedHandle>,
     pub(crate) is_final: bool,
-    /// None for epoch 0.
+    /// None for epoch 0 and up to [`JobHistory::cut`].
     pub(crate) receipt: Option<Receipt>,
 }
 
@@ -67,24 +74,45 @@ impl JobHistory {
     }
 }
 
-/// Applies the commands of a log, each with the time of its append in ms, and keeps what was accepted.
-/// Runs in the order they were started.
-pub(crate) fn replay(commands: &[(i64, Command)]) -> Vec<JobHistory> {
+/// Applies the rows of a log, each with the time of its append in ms, and keeps what was accepted. Runs in
+/// the order they were started.
+///
+/// # Errors
+/// E0304 if a snapshot is not what the commands before it lead to.
+pub(crate) fn replay(entries: Vec<(i64, Entry)>) -> Result<Vec<JobHistory>> {
     let mut state = State::default();
     let mut order: Vec<JobId> = Vec::new();
     let mut started: BTreeMap<JobId, Draft> = BTreeMap::new();
-    for (at, command) in commands {
+    for (index, (at, entry)) in entries.into_iter().enumerate() {
+        let command = match entry {
+            Entry::Snapshot(snapshot) if index == 0 => {
+                state = snapshot.state;
+                for run in snapshot.runs {
+                    if let Some(job) = state.job(run.job) {
+                        order.push(run.job);
+                        started.insert(run.job, Draft::of_snapshot(job, run));
+                    }
+                }
+                continue;
+            }
+            Entry::Snapshot(snapshot) if snapshot.state == state => continue,
+            Entry::Snapshot(_) => {
+                let message = "the command log holds a snapshot that its commands do not lead to";
+                return Err(Error::new(Code::CorruptLog, message).hint("bring the log back from a copy"));
+            }
+            Entry::Command(command) => command,
+        };
         // A refused command is part of the log and changed nothing.
-        if state.apply(command).is_err() {
+        if state.apply(&command).is_err() {
             continue;
         }
-        if let Command::CreateJob { job, manifest_key, checksum, .. } = command {
+        if let Command::CreateJob { job, manifest_key, checksum, .. } = &command {
             order.push(*job);
-            started.insert(*job, Draft::new(*at, manifest_key, checksum));
+            started.insert(*job, Draft::new(at, manifest_key, checksum));
         }
-        if let Some(draft) = started.get_mut(&job_of(command)) {
-            draft.changed_ms = *at;
-            draft.take(*at, command);
+        if let Some(draft) = started.get_mut(&command.job()) {
+            draft.changed_ms = at;
+            draft.take(at, &command);
         }
     }
     let finish = |id: JobId| {
@@ -96,10 +124,12 @@ pub(crate) fn replay(commands: &[(i64, Command)]) -> Vec<JobHistory> {
             changed_ms: draft.changed_ms,
             job,
             epochs: draft.epochs,
+            cut: draft.cut,
+            sums_to_cut: draft.sums_to_cut,
             parallelism: draft.parallelism,
         })
     };
-    order.into_iter().filter_map(finish).collect()
+    Ok(order.into_iter().filter_map(finish).collect())
 }
 
 /// A history while the log is read.
@@ -107,6 +137,8 @@ struct Draft {
     created_ms: i64,
     changed_ms: i64,
     epochs: BTreeMap<Epoch, EpochHistory>,
+    cut: Epoch,
+    sums_to_cut: Totals,
     parallelism: BTreeMap<Generation, u32>,
 }
 
@@ -114,7 +146,7 @@ impl Draft {
     fn new(at: i64, manifest_key: &str, checksum: &str) -> Self {
         let epoch_zero = EpochHistory {
             generation: Generation(0),
-            claimed_ms: at,
+            claimed_ms: Some(at),
             committed_ms: Some(at),
             status: EpochStatus::Committed,
             manifest_key: manifest_key.to_owned(),
@@ -124,7 +156,46 @@ impl Draft {
             receipt: None,
         };
         let epochs = BTreeMap::from([(Epoch(0), epoch_zero)]);
-        Self { created_ms: at, changed_ms: at, epochs, parallelism: BTreeMap::new() }
+        Self {
+            created_ms: at,
+            changed_ms: at,
+            epochs,
+            cut: Epoch(0),
+            sums_to_cut: Totals::default(),
+            parallelism: BTreeMap::new(),
+        }
+    }
+
+    /// What a snapshot still knows of a run.
+    fn of_snapshot(job: &Job, run: RunSummary) -> Self {
+        let known = |claims: &BTreeMap<Epoch, Claimed>, retired: bool| -> BTreeMap<Epoch, EpochHistory> {
+            let history = |claim: &Claimed| EpochHistory {
+                generation: claim.generation,
+                claimed_ms: None,
+                committed_ms: None,
+                status: match (retired, claim.committed) {
+                    (true, _) => EpochStatus::Retired,
+                    (false, true) => EpochStatus::Committed,
+                    (false, false) => EpochStatus::Claimed,
+                },
+                manifest_key: claim.manifest_key.clone(),
+                checksum: claim.checksum.clone(),
+                handles: claim.handles.clone(),
+                is_final: claim.is_final,
+                receipt: None,
+            };
+            claims.iter().map(|(epoch, claim)| (*epoch, history(claim))).collect()
+        };
+        let mut epochs = known(&job.retired, true);
+        epochs.extend(known(&job.claims, false));
+        Self {
+            created_ms: run.created_ms,
+            changed_ms: run.changed_ms,
+            cut: job.last_claim().map_or(Epoch(0), |(epoch, _)| epoch),
+            sums_to_cut: run.totals,
+            epochs,
+            parallelism: BTreeMap::from([(job.generation, job.parallelism)]),
+        }
     }
 
     fn take(&mut self, at: i64, command: &Command) {
@@ -135,7 +206,7 @@ impl Draft {
             Command::Claim { token, epoch, manifest_key, checksum, handles, is_final, receipt } => {
                 let claim = EpochHistory {
                     generation: token.generation,
-                    claimed_ms: at,
+                    claimed_ms: Some(at),
                     committed_ms: None,
                     status: EpochStatus::Claimed,
                     manifest_key: manifest_key.clone(),
@@ -168,22 +239,6 @@ impl Draft {
             | Command::Resume { .. }
             | Command::Acknowledge { .. }
             | Command::Collected { .. } => {}
-        }
-    }
-}
-
-fn job_of(command: &Command) -> JobId {
-    match command {
-        Command::CreateJob { job, .. }
-        | Command::OpenGeneration { job, .. }
-        | Command::StopWithSavepoint { job }
-        | Command::Close { job, .. }
-        | Command::Resume { job }
-        | Command::Acknowledge { job }
-        | Command::Retire { job, .. }
-        | Command::Collected { job, .. } => *job,
-        Command::Claim { token, .. } | Command::Committed { token, .. } | Command::RecordFailure { token, .. } => {
-            token.job
         }
     }
 }
@@ -240,16 +295,16 @@ mod tests {
             claim(token, 2),
             Command::Retire { job, epochs: vec![Epoch(0), Epoch(1)] },
         ];
-        let timed: Vec<_> = (100..).zip(commands).collect();
-        let histories = replay(&timed);
+        let timed: Vec<_> = (100..).zip(commands.into_iter().map(Entry::Command)).collect();
+        let histories = replay(timed).expect("a sound log");
         let [history] = histories.as_slice() else { panic!("one job") };
         let seen: Vec<_> = history.epochs.iter().map(|(e, h)| (e.0, h.status, h.claimed_ms, h.committed_ms)).collect();
         assert_eq!(
             seen,
             [
-                (0, EpochStatus::Retired, 100, Some(100)),
-                (1, EpochStatus::Retired, 103, Some(104)),
-                (2, EpochStatus::Claimed, 106, None),
+                (0, EpochStatus::Retired, Some(100), Some(100)),
+                (1, EpochStatus::Retired, Some(103), Some(104)),
+                (2, EpochStatus::Claimed, Some(106), None),
             ]
         );
         assert_eq!(history.parallelism, BTreeMap::from([(Generation(1), 3)]));

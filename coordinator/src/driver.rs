@@ -304,6 +304,13 @@ impl Leader {
             _ => false,
         };
         let applied = self.state.apply(command);
+        if applied.is_ok() {
+            self.log.accepted(command);
+        }
+        if let Err(error) = self.log.compact(&self.state) {
+            // Everything that was decided is in the log all the same.
+            tracing::warn!(%error, "could not compact the command log");
+        }
         match command {
             Command::Claim { .. } => failpoint("claim.applied"),
             Command::Committed { .. } => failpoint("committed.applied"),

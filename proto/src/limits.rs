@@ -43,6 +43,10 @@ pub const LOG_FRAME_BYTES_MAX: usize = 64 << 20;
 pub const LOG_SEGMENT_BYTES: u64 = 128 << 20;
 /// Appends that wait for the writer thread of a disk.
 pub const LOG_QUEUE_LENGTH: usize = 1_024;
+/// Commands after which the command log gets a snapshot: what a start reads at most, a few dozen milliseconds.
+pub const SNAPSHOT_AFTER_BYTES: u64 = 4 << 20;
+/// Size of the command log above which receipts of old epochs go: some 50,000 epochs, read in a second or two.
+pub const COMMAND_LOG_BYTES: u64 = 256 << 20;
 /// Claimed checkpoints that are kept beside savepoints.
 pub const CHECKPOINTS_KEPT_DEFAULT: usize = 3;
 /// State files of one table before they are merged, beside the epochs that follow.

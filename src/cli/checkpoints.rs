@@ -47,7 +47,8 @@ struct Line {
     generation: u64,
     status: EpochStatus,
     is_final: bool,
-    claimed: String,
+    /// None for an epoch whose receipt is not kept any more.
+    claimed: Option<String>,
     /// Time from claim to commit.
     commit_ms: Option<i64>,
     /// Records read and rows written in this epoch.
@@ -96,8 +97,8 @@ fn line(view: &DataView, found: &FoundJob, epoch: Epoch, history: &EpochHistory)
         generation: history.generation.0,
         status: history.status,
         is_final: history.is_final,
-        claimed: output::time(history.claimed_ms),
-        commit_ms: history.committed_ms.map(|at| at - history.claimed_ms),
+        claimed: history.claimed_ms.map(output::time),
+        commit_ms: history.committed_ms.zip(history.claimed_ms).map(|(committed, claimed)| committed - claimed),
         read,
         written,
         state_files: manifest.as_ref().map(|manifest| state_files(manifest).0),
@@ -112,7 +113,7 @@ fn row(line: &Line) -> Vec<String> {
         line.epoch.to_string(),
         line.generation.to_string(),
         status,
-        line.claimed.clone(),
+        line.claimed.clone().unwrap_or_else(|| "-".to_owned()),
         line.read.to_string(),
         line.written.to_string(),
         line.state_bytes.map_or_else(|| "-".to_owned(), output::bytes),

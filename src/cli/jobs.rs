@@ -115,7 +115,7 @@ impl JobLine {
 
 /// Sums of the receipts of all epochs.
 fn totals(history: &JobHistory) -> Totals {
-    let mut totals = Totals::default();
+    let mut totals = history.sums_to_cut.clone();
     history.epochs.values().filter_map(|epoch| epoch.receipt.as_ref()).for_each(|receipt| totals.add(receipt));
     totals
 }

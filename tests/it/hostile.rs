@@ -148,6 +148,41 @@ fn damaged_state_is_an_error_and_never_another_answer() {
     completes_windows(&folder, &outcome.describe());
 }
 
+/// A command log that has lost nothing but its last claim looks like one that a crash has torn. The sinks know
+/// better: what they show was claimed.
+#[test]
+fn a_log_that_lost_its_last_claim_is_refused() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let files = copy("in", "");
+    let topic = files.replace("'filesystem', 'path' = 'out', 'format' = 'csv'", "'log', 'topic' = 'o'");
+    for script in [files, topic] {
+        let folder = Folder::new("lost-claim");
+        folder.write("in/a.csv", numbers());
+        folder.write("q.sql", &script);
+        let killed = Invocation::job(folder.path(), "q.sql", 2, &[]).failpoint(Some("commit.done:3")).run().unwrap();
+        assert!(killed.aborted, "{}", killed.describe());
+        let log = folder.path().join("data/jobs/q/commands/commands/p00000/0000000000000000.log");
+        let whole = std::fs::read(&log).unwrap();
+        let claim = rfind(&whole, br#""command":"claim""#);
+        let mut cut = whole.clone();
+        cut[rfind(&whole[..claim], b"QFRM")..].fill(0);
+        std::fs::write(&log, &cut).unwrap();
+        let error = fails(&run(&folder), "E0304");
+        assert!(error["message"].as_str().unwrap().contains("a sink holds epoch 3"), "{error}");
+        std::fs::write(&log, &whole).unwrap();
+        let outcome = run(&folder);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+        let audit = Invocation::new(folder.path(), ["-o", "json", "audit", "q", "--data", "data"]).run().unwrap();
+        assert_eq!(audit.code, Some(0), "{}", audit.describe());
+    }
+}
+
+fn rfind(bytes: &[u8], wanted: &[u8]) -> usize {
+    bytes.windows(wanted.len()).rposition(|window| window == wanted).expect("it stands there")
+}
+
 const WINDOWED: &str = "SET 'execution.checkpointing.interval' = '5 ms';
 CREATE TABLE t (id BIGINT, k STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
 CREATE TABLE o (s TIMESTAMP(3), k STRING, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');

@@ -55,6 +55,23 @@ pub enum Command {
     Collected { job: JobId, epochs: Vec<Epoch> },
 }
 
+impl Command {
+    /// The job it is about.
+    pub fn job(&self) -> JobId {
+        match self {
+            Self::CreateJob { job, .. }
+            | Self::OpenGeneration { job, .. }
+            | Self::StopWithSavepoint { job }
+            | Self::Close { job, .. }
+            | Self::Resume { job }
+            | Self::Retire { job, .. }
+            | Self::Acknowledge { job }
+            | Self::Collected { job, .. } => *job,
+            Self::Claim { token, .. } | Self::Committed { token, .. } | Self::RecordFailure { token, .. } => token.job,
+        }
+    }
+}
+
 /// What a closing job becomes once its last claim is committed (P7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -16,6 +16,7 @@ use super::report::{Check, Difference, EpochLine, Report, SinkLine, Sums, Verdic
 pub(super) fn check(evidence: &Evidence) -> Report {
     let mut audit = Audit { evidence, differences: Vec::new(), unproved: Vec::new() };
     audit.epochs();
+    audit.sums_to_cut();
     audit.splits_and_manifests();
     evidence.epochs.iter().for_each(|claim| audit.flow(claim));
     let sinks = evidence.sinks.iter().map(|sink| audit.sink(sink)).collect();
@@ -35,12 +36,17 @@ impl Audit<'_> {
     }
 
     fn last(&self) -> Epoch {
-        self.evidence.epochs.last().map_or(Epoch(0), |claim| claim.epoch)
+        self.evidence.epochs.last().map_or(self.evidence.cut.epoch, |claim| claim.epoch)
+    }
+
+    /// Whether an epoch's receipt is not kept any more.
+    fn is_cut(&self, epoch: Epoch) -> bool {
+        epoch <= self.evidence.cut.epoch
     }
 
     /// Whether every effect of an epoch must be there. The commit of the newest claim may be under way.
     fn is_due(&self, epoch: Epoch) -> bool {
-        self.evidence.epochs.iter().any(|claim| claim.epoch == epoch && claim.committed)
+        self.is_cut(epoch) || self.evidence.epochs.iter().any(|claim| claim.epoch == epoch && claim.committed)
     }
 
     /// Whether effects of an epoch may be there already: what a running job claimed after the command log
@@ -50,7 +56,7 @@ impl Audit<'_> {
     }
 
     fn epochs(&mut self) {
-        let mut expected = Epoch(1);
+        let mut expected = self.evidence.cut.epoch.next();
         for claim in &self.evidence.epochs {
             if claim.epoch != expected {
                 let message = format!("epoch {} follows epoch {}", claim.epoch, expected.0.saturating_sub(1));
@@ -76,12 +82,63 @@ impl Audit<'_> {
         }
     }
 
+    /// Epochs whose receipts are gone: what the sinks hold of all of them is what was claimed of all of them.
+    fn sums_to_cut(&mut self) {
+        let evidence = self.evidence;
+        let cut = &evidence.cut;
+        if cut.epoch == Epoch(0) {
+            return;
+        }
+        let epoch = cut.epoch;
+        self.unproved.push(format!("epochs 1 to {epoch} one by one: their receipts are gone, their sums are checked"));
+        for (found, manifest) in &evidence.manifests {
+            if let ManifestEvidence::Damaged { object, message } = manifest
+                && self.is_cut(*found)
+            {
+                self.find(*found, Check::Checkpoint, object, message.clone());
+            }
+        }
+        if !cut.committed {
+            return;
+        }
+        for (table, claimed) in &cut.sums.sinks {
+            let of_table = || evidence.sinks.iter().filter(move |sink| sink.table == *table);
+            if !of_table().all(|sink| matches!(sink.medium, Medium::Folder(_) | Medium::Topic(_))) {
+                continue;
+            }
+            let mut found = RowSum::default();
+            let to_cut = of_table().flat_map(|sink| &sink.found).filter(|(found, _)| self.is_cut(**found));
+            to_cut.for_each(|(_, epoch)| found.add(epoch.sum));
+            let gone = of_table().filter_map(|sink| sink.cut).max();
+            let place = format!("{table}, epochs 1 to {epoch}");
+            self.compare(Check::Sinks, epoch, place, *claimed, found, gone.map(|_| epoch));
+        }
+        for table in &evidence.side_tables {
+            let claimed = match table.channel {
+                SinkChannel::Late => cut.sums.late,
+                SinkChannel::DeadLetters | SinkChannel::Table => cut.sums.dead_lettered,
+            };
+            let to_cut = table.found.iter().filter(|((_, found), _)| self.is_cut(*found));
+            let found: u64 = to_cut.map(|(_, sum)| sum.rows).sum();
+            // Of side rows only the number is kept.
+            let rows = |rows| RowSum { rows, ..RowSum::default() };
+            let place = format!("topic {}, epochs 1 to {epoch}", table.topic);
+            self.compare(Check::SideTables, epoch, place, rows(claimed), rows(found), table.cut.map(|_| epoch));
+        }
+    }
+
     /// The chain of source positions, and what manifests say of it.
     fn splits_and_manifests(&mut self) {
-        let mut at: BTreeMap<(OperatorId, SplitId), (serde_json::Value, u64)> =
-            self.evidence.start.iter().map(|(key, position)| (key.clone(), (position.clone(), 0))).collect();
-        let mut totals = Totals::default();
-        self.manifest(Epoch(0), None, &at, &totals);
+        // Positions, and the records read so far where that is known.
+        let mut at: BTreeMap<(OperatorId, SplitId), (serde_json::Value, Option<u64>)> = BTreeMap::new();
+        let starts_at_zero = self.evidence.cut.epoch == Epoch(0);
+        if starts_at_zero {
+            at.extend(self.evidence.start.iter().map(|(key, position)| (key.clone(), (position.clone(), Some(0)))));
+        }
+        let mut totals = self.evidence.cut.sums.clone();
+        if starts_at_zero {
+            self.manifest(Epoch(0), None, &at, &totals);
+        }
         for claim in &self.evidence.epochs {
             for source in &claim.receipt.sources {
                 let mut seen = BTreeSet::new();
@@ -101,9 +158,9 @@ impl Audit<'_> {
                             *rows
                         }
                         // Discovered since, or epoch 0 is not kept any more.
-                        None => 0,
+                        None => starts_at_zero.then_some(0),
                     };
-                    at.insert(key, (split.to.clone(), rows + split.rows));
+                    at.insert(key, (split.to.clone(), rows.map(|rows| rows + split.rows)));
                 }
                 let read: u64 = source.splits.iter().map(|split| split.rows).sum();
                 let taken = operator(&claim.receipt, source.operator).map_or(0, |o| o.counts.rows_in);
@@ -121,7 +178,7 @@ impl Audit<'_> {
         &mut self,
         epoch: Epoch,
         receipt: Option<&Receipt>,
-        at: &BTreeMap<(OperatorId, SplitId), (serde_json::Value, u64)>,
+        at: &BTreeMap<(OperatorId, SplitId), (serde_json::Value, Option<u64>)>,
         expected: &Totals,
     ) {
         let evidence = self.evidence;
@@ -144,9 +201,10 @@ impl Audit<'_> {
                     for split in &source.splits {
                         let Some((position, rows)) = at.get(&(source.operator, split.id.clone())) else { continue };
                         // A split that gave nothing yet has no receipt: its place may have been made exact.
-                        if (position, *rows) != (&split.position, split.rows) && *rows > 0 {
+                        let read = rows.unwrap_or(split.rows);
+                        if (position, read) != (&split.position, split.rows) && read > 0 {
                             let message = format!(
-                                "split {} stands at {} after {} records; the receipts end at {position} after {rows}",
+                                "split {} stands at {} after {} records; the receipts end at {position} after {read}",
                                 split.id, split.position, split.rows
                             );
                             self.find(epoch, Check::Checkpoint, &place, message);
@@ -244,7 +302,8 @@ impl Audit<'_> {
         };
         let found = matches!(sink.medium, Medium::Folder(_) | Medium::Topic(_)).then(|| {
             let mut sum = RowSum::default();
-            sink.found.iter().filter(|(epoch, _)| **epoch <= self.last()).for_each(|(_, found)| sum.add(found.sum));
+            let judged = sink.found.iter().filter(|(epoch, _)| **epoch <= self.last() && !self.is_cut(**epoch));
+            judged.for_each(|(_, found)| sum.add(found.sum));
             sum
         });
         SinkLine { table: sink.table.clone(), medium: medium.to_owned(), place, claimed, objects, found }
@@ -362,7 +421,7 @@ impl Audit<'_> {
             self.compare(Check::SideTables, key.1, format!("topic {}", table.topic), *sum, found, table.cut);
         }
         for ((operator, epoch), sum) in table.found.iter().filter(|(key, _)| !expected.contains_key(key)) {
-            if *epoch <= self.last() || !self.may_be(*epoch) {
+            if !self.is_cut(*epoch) && (*epoch <= self.last() || !self.may_be(*epoch)) {
                 let message = format!("{} of operator {operator} that no receipt knows", sum_text(*sum));
                 self.find(*epoch, Check::SideTables, format!("topic {}", table.topic), message);
             }

@@ -19,12 +19,23 @@ pub(super) struct Evidence {
     pub(super) graph: Option<JobGraph>,
     /// Start positions of the splits, while epoch 0 is kept.
     pub(super) start: BTreeMap<(OperatorId, SplitId), serde_json::Value>,
-    /// Claimed epochs from 1 on, ascending.
+    pub(super) cut: Cut,
+    /// Claimed epochs after the cut, from 1 on if there is none, ascending.
     pub(super) epochs: Vec<ClaimedEpoch>,
     /// The manifests that may still be restored, by epoch.
     pub(super) manifests: BTreeMap<Epoch, ManifestEvidence>,
     pub(super) sinks: Vec<SinkEvidence>,
     pub(super) side_tables: Vec<SideEvidence>,
+}
+
+/// Epochs whose receipts the command log has let go of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cut {
+    /// The last of them; 0 if there is none.
+    pub(super) epoch: Epoch,
+    /// Whether the commit of that one is recorded.
+    pub(super) committed: bool,
+    pub(super) sums: Totals,
 }
 
 /// One claim, as the command log has it.

@@ -17,7 +17,8 @@ use qanat_proto::{Error, Result};
 use qanat_storage::log::{Isolation, Start, Topics};
 
 use super::evidence::{
-    ClaimedEpoch, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, SideEvidence, SinkEvidence, SinkFault,
+    ClaimedEpoch, Cut, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, SideEvidence, SinkEvidence,
+    SinkFault,
 };
 use crate::data_folder::{DataView, FoundJob};
 use crate::history::{EpochHistory, EpochStatus};
@@ -34,6 +35,11 @@ pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<E
         name: history.name.clone(),
         status: history.job.status.name(),
         has_ended: history.job.status.is_ended(),
+        cut: Cut {
+            epoch: history.cut,
+            committed: history.epochs.get(&history.cut).is_none_or(|claim| claim.status != EpochStatus::Claimed),
+            sums: history.sums_to_cut.clone(),
+        },
         ..Evidence::default()
     };
     if let Some((_, Some(first))) = manifests.get(&Epoch(0)) {
@@ -129,7 +135,8 @@ fn damaged(object: &str, error: &Error) -> ManifestEvidence {
 /// Whether a running job gave an epoch up since its log was read.
 fn was_retired(view: &DataView, found: &FoundJob, epoch: Epoch) -> Result<bool> {
     let now = view.job(&found.history.name, Some(&found.history.id.to_string()))?;
-    Ok(now.history.epochs.get(&epoch).is_some_and(|claim| claim.status == EpochStatus::Retired))
+    // An epoch that the log has let go of was retired before.
+    Ok(now.history.epochs.get(&epoch).is_none_or(|claim| claim.status == EpochStatus::Retired))
 }
 
 fn sinks(view: &DataView, topics: &Topics, graph: &JobGraph, job: JobId, base: &Path) -> Result<Vec<SinkEvidence>> {
