@@ -365,6 +365,12 @@ fn each_failure_has_its_code() {
     );
     let error = code(&[("a", INT), ("b", INT)], &[("path", "b.csv"), ("format", "csv")]);
     assert_eq!(error.code(), Code::HeaderMismatch, "a header of other names is no data");
+    folder.write("twice.csv", "a,b,b\n1,2,3\n").write("case.csv", "a,B,b\n1,2,3\n");
+    let error = code(&[("a", INT), ("b", INT)], &[("path", "twice.csv"), ("format", "csv")]);
+    assert_eq!(error.code(), Code::HeaderMismatch);
+    assert!(error.message().contains("has column `b` twice"), "{error}");
+    let (rows, _) = case(&[("a", INT), ("b", INT)], &[("path", "case.csv"), ("format", "csv")]).read(&folder);
+    assert_eq!(ints(&rows, 1), [Some(3)], "the exact name wins");
     assert_eq!(code(&[("a", INT)], &[("path", "none.csv"), ("format", "csv")]).code(), Code::PathNotFound);
     assert_eq!(code(&[("a", INT)], &[("path", "*.tsv"), ("format", "csv")]).code(), Code::PathNotFound);
     assert_eq!(code(&[("a", INT)], &[("path", "a.csv"), ("format", "cvs")]).code(), Code::BadRole);
@@ -388,6 +394,58 @@ fn an_over_long_record_is_cut_and_the_rest_is_read() {
     assert_eq!(dead.iter().map(|d| (d.offset, d.raw.len())).collect::<Vec<_>>(), [(1, 1 << 20)]);
     let again = drain(source.as_ref(), &split, &drained.batches[1].position);
     assert_eq!(ints(&rows_of(&again.batches), 0), [Some(3)]);
+}
+
+/// A first line without an end is looked for a header, but not for ever and not again with every read.
+#[test]
+fn an_over_long_first_line_is_no_header() {
+    let folder = Folder::new();
+    let mut text = vec![b'7'; qanat_proto::limits::RECORD_BYTES_MAX + (3 << 20)];
+    text.extend_from_slice(b"\n3\n");
+    folder.write("long.csv", &text);
+    let options = [("path", "long.csv"), ("format", "csv")];
+    let source = case(&[("a", INT)], &options).source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let drained = drain(source.as_ref(), &split, &split.start);
+    assert_eq!(ints(&rows_of(&drained.batches), 0), [Some(3)]);
+    assert_eq!(dead_letters_of(&drained.batches).len(), 1);
+    let error = case(&[("a", INT)], &[("csv.header", "true"), options[0], options[1]]).error(&folder);
+    assert_eq!(error.code(), Code::RecordTooLarge);
+}
+
+#[test]
+fn json_that_nests_too_deep_is_a_bad_record() {
+    let folder = Folder::new();
+    let deep = |levels: usize| format!("{{\"a\":{}{}}}\n", "[".repeat(levels), "]".repeat(levels));
+    let mut text = "{\"a\":1}\n".to_owned();
+    text.push_str(&deep(100_000));
+    text.push_str(&format!("{{\"a\":2,\"x\":\"{}\"}}\n", "[".repeat(5_000)));
+    text.push_str(&deep(900));
+    text.push_str("{\"a\":3}\n");
+    folder.write("x.json", text);
+    let (rows, dead) = case(&[("a", INT)], &[("path", "x.json"), ("format", "json")]).read(&folder);
+    assert_eq!(ints(&rows, 0), [Some(1), Some(2), Some(3)]);
+    assert_eq!(dead.iter().map(|d| d.offset).collect::<Vec<_>>(), [1, 3]);
+    assert!(dead[0].reason.contains("nested deeper"), "{}", dead[0].reason);
+}
+
+#[test]
+fn decimals_round_half_up_in_both_text_formats() {
+    let folder = Folder::new();
+    folder.write("x.csv", "d\n1.234\n1.235\n-1.235\n999.995\n7\n");
+    folder.write("x.json", "{\"d\":1.234}\n{\"d\":\"1.235\"}\n{\"d\":-1.235}\n{\"d\":999.995}\n{\"d\":7}\n");
+    for format in ["csv", "json"] {
+        let path = format!("x.{format}");
+        let columns = [("d", DataType::Decimal128(5, 2))];
+        let read = case(&columns, &[("path", &path), ("format", format)]);
+        let (rows, dead) = read.read(&folder);
+        let values = rows.expect("rows").column(0).as_primitive::<arrow::datatypes::Decimal128Type>().clone();
+        assert_eq!(values.values(), &[123, 124, -124, 700], "{format}");
+        assert_eq!(dead.iter().map(|d| d.offset).collect::<Vec<_>>(), [3], "{format}");
+        let policy = ("dead-letter.policy", "null");
+        let (rows, dead) = case(&columns, &[("path", &path), ("format", format), policy]).read(&folder);
+        assert_eq!((rows.map(|r| r.column(0).null_count()), dead.len()), (Some(1), 0), "{format}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
-use memchr::memchr;
+use memchr::{memchr, memchr2_iter};
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
 
@@ -33,6 +33,9 @@ impl JsonOptions {
     }
 }
 
+/// Deeper values are bad records: the arrow crate's messages about a value walk it recursively.
+const NESTING_MAX: usize = 1_000;
+
 /// Decodes JSON lines into the projected columns.
 pub struct JsonDecoder {
     options: JsonOptions,
@@ -45,6 +48,8 @@ pub struct JsonDecoder {
     read: SchemaRef,
     /// Lines found that are not blank, without their ends.
     lines: Vec<(usize, usize)>,
+    /// Those that nest too deep.
+    deep: Vec<usize>,
     /// Where the next line begins, and up to where no line end was found.
     bytes: usize,
     searched: usize,
@@ -69,6 +74,7 @@ impl JsonDecoder {
             decoded,
             read,
             lines: Vec::new(),
+            deep: Vec::new(),
             bytes: 0,
             searched: 0,
             decoder: None,
@@ -108,7 +114,7 @@ impl JsonDecoder {
         let mut decoder = self.decoder.take()?;
         let batch = if self.is_refused { None } else { decoder.flush().ok()? };
         let batch = batch.filter(|batch| batch.num_rows() == self.lines.len())?;
-        let batch = self.with_bytes(batch).ok()?;
+        let batch = self.finished(batch).ok()?;
         self.decoder = Some(decoder);
         self.fed = 0;
         Some(batch)
@@ -126,12 +132,13 @@ impl JsonDecoder {
         }
         let batch = decoder.flush().map_err(|e| reason(&e))?;
         match batch {
-            Some(batch) if batch.num_rows() == records => self.with_bytes(batch).map_err(|e| reason(&e)),
+            Some(batch) if batch.num_rows() == records => self.finished(batch).map_err(|e| reason(&e)),
             _ => Err("not one JSON object per line".to_owned()),
         }
     }
 
-    fn with_bytes(&self, batch: RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+    /// BYTES and decimals made of their texts.
+    fn finished(&self, batch: RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
         if self.read == self.decoded {
             return Ok(batch);
         }
@@ -191,9 +198,13 @@ impl JsonDecoder {
         }
         let mut good = Vec::new();
         let mut bad = Vec::new();
-        let missing = if self.options.fail_on_missing_field { self.missing(bytes) } else { Vec::new() };
+        let mut refused = if self.options.fail_on_missing_field { self.missing(bytes) } else { Vec::new() };
+        let reason = format!("nested deeper than {NESTING_MAX} levels");
+        refused.extend(self.deep.iter().map(|record| (*record, reason.clone())));
+        refused.sort_by_key(|(record, _)| *record);
+        refused.dedup_by_key(|(record, _)| *record);
         let mut from = 0;
-        for (record, reason) in missing {
+        for (record, reason) in refused {
             self.isolate(bytes, from, record, &mut good, &mut bad);
             let (start, end) = self.lines.get(record).copied().unwrap_or_default();
             bad.push(BadRecord::new(record, reason, bytes.get(start..end).unwrap_or_default()));
@@ -234,6 +245,10 @@ impl RecordDecoder for JsonDecoder {
             let length = line.trim_ascii_end().len();
             if length > 0 {
                 self.is_refused |= !is_braced(line, 0, length);
+                if nests_too_deep(line) {
+                    self.is_refused = true;
+                    self.deep.push(self.lines.len());
+                }
                 self.lines.push((self.bytes, self.bytes + length));
             }
             self.bytes = next;
@@ -261,6 +276,7 @@ impl RecordDecoder for JsonDecoder {
 
     fn reset(&mut self) {
         self.lines.clear();
+        self.deep.clear();
         self.bytes = 0;
         self.searched = 0;
         if self.fed > 0 {
@@ -276,6 +292,29 @@ impl RecordDecoder for JsonDecoder {
 fn is_braced(bytes: &[u8], start: usize, end: usize) -> bool {
     let line = bytes.get(start..end).unwrap_or_default();
     line.trim_ascii_start().first() == Some(&b'{') && line.last() == Some(&b'}')
+}
+
+/// Whether the arrow crate should not see a JSON text: it would not survive what it says about it.
+pub fn nests_too_deep(text: &[u8]) -> bool {
+    // Most lines are shorter, or have fewer brackets in all.
+    if text.len() <= NESTING_MAX || memchr2_iter(b'{', b'[', text).nth(NESTING_MAX).is_none() {
+        return false;
+    }
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return true;
+        }
+    }
+    false
 }
 
 fn empty_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {

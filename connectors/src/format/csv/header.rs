@@ -2,7 +2,6 @@
 
 use memchr::memchr;
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
-use qanat_proto::limits::RECORD_BYTES_MAX;
 
 use super::super::reader::DecodeRequest;
 use super::CsvOptions;
@@ -37,11 +36,15 @@ pub(super) struct Mapping {
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A longer first record is no header: a thousand columns have names of a kilobyte each in it. Until the
+/// record is whole all of it is looked at again with every read.
+const HEADER_BYTES_MAX: usize = 1 << 20;
 
 /// Reads the head of a file. None: `head` does not hold the whole first record yet.
 ///
 /// # Errors
-/// E0209 for a header that lacks declared columns, with their nearest names; E0211 for an endless one.
+/// E0209 for a header that lacks declared columns, with their nearest names, or names one twice; E0211 for
+/// an endless one.
 pub(super) fn read(
     head: &[u8],
     at_end: bool,
@@ -57,13 +60,18 @@ pub(super) fn read(
     if options.header == Header::No {
         return Ok(Some(by_position()));
     }
-    let Some(first) = first_record(head, mark, at_end, options) else {
-        if head.len() > RECORD_BYTES_MAX {
-            let message = format!("the first line of `{}` is larger than {RECORD_BYTES_MAX} bytes", request.origin);
-            return Err(Error::new(Code::RecordTooLarge, message).at(place(request)));
+    let first = first_record(head, mark, at_end, options);
+    let length = first.as_ref().map_or(head.len(), |first| first.as_ref().map_or(0, |(_, end)| *end));
+    if length > HEADER_BYTES_MAX {
+        if options.header == Header::Auto {
+            return Ok(Some(by_position()));
         }
-        return Ok(None);
-    };
+        let message = format!("the header of `{}` is larger than {HEADER_BYTES_MAX} bytes", request.origin);
+        return Err(Error::new(Code::RecordTooLarge, message)
+            .at(place(request))
+            .hint("if the file has no header, set 'csv.header' = 'false'"));
+    }
+    let Some(first) = first else { return Ok(None) };
     let Some((names, end)) = first else {
         // Nothing but blank lines.
         return Ok(Some(by_position()));
@@ -77,6 +85,12 @@ pub(super) fn read(
     if found.iter().any(Option::is_none) {
         return Err(mismatch(&names, &found, options, request));
     }
+    if let Some(twice) = request.columns.fields().iter().find(|field| stands_twice(&names, field.name())) {
+        let message = format!("the header of `{}` has column `{}` twice", request.origin, twice.name());
+        return Err(Error::new(Code::HeaderMismatch, message)
+            .at(place(request))
+            .hint("rename one of them in the file"));
+    }
     let slots = request.projection.iter().filter_map(|column| found.get(*column).copied().flatten()).collect();
     Ok(Some(Mapping { skip: end, width: names.len(), slots }))
 }
@@ -85,6 +99,12 @@ pub(super) fn read(
 fn position(names: &[String], name: &str) -> Option<usize> {
     let exact = names.iter().position(|n| n == name);
     exact.or_else(|| names.iter().position(|n| n.eq_ignore_ascii_case(name)))
+}
+
+/// Whether a header leaves open which column is meant.
+fn stands_twice(names: &[String], name: &str) -> bool {
+    let exact = names.iter().filter(|n| *n == name).count();
+    exact > 1 || (exact == 0 && names.iter().filter(|n| n.eq_ignore_ascii_case(name)).count() > 1)
 }
 
 /// A header names at least half of the declared columns; or else it is no data: none of the fields
