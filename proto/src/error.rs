@@ -281,6 +281,11 @@ impl std::error::Error for Error {}
 
 /// The name in `names` nearest to `wrong`, if it is near enough to be what was meant.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody misspells a longer one, and the work grows with it.
+    const CHARACTERS_MAX: usize = 256;
+    if wrong.chars().nth(CHARACTERS_MAX).is_some() {
+        return None;
+    }
     let wrong = wrong.to_lowercase();
     let limit = (wrong.chars().count() / 3).max(1) + 1;
     names

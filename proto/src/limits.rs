@@ -10,6 +10,14 @@ pub const SQL_CHAIN_MAX: usize = 500;
 pub const COLUMNS_MAX: usize = 1_000;
 /// Joins in one script.
 pub const JOINS_MAX: usize = 64;
+/// Views that one statement reads, through other views too: two that use each other's double double it
+/// with each view.
+pub const VIEWS_MAX: usize = 1_000;
+/// Nodes of one query's plan: `WITH` queries multiply as views do.
+pub const PLAN_NODES_MAX: usize = 20_000;
+/// Levels of a column's type: `ARRAY<ARRAY<…`. Readers of JSON end at 128 levels, and a type makes three
+/// of each.
+pub const TYPE_DEPTH_MAX: usize = 16;
 /// Operators in one graph.
 pub const OPERATORS_MAX: usize = 1_000;
 

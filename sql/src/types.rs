@@ -18,6 +18,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, IntervalUnit, TimeUnit};
 use datafusion_sql::sqlparser::ast;
 use datafusion_sql::sqlparser::ast::{ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};
+use qanat_proto::error::nearest;
+use qanat_proto::limits::TYPE_DEPTH_MAX;
 use qanat_proto::{Code, Error, Result};
 
 /// The zone of `TIMESTAMP_LTZ`: the session's, which is UTC.
@@ -26,8 +28,38 @@ pub const SESSION_ZONE: &str = "+00:00";
 /// The Arrow type of an SQL type.
 ///
 /// # Errors
-/// E0102 for a type that is not supported, E0106 for a precision out of range. The caller adds the place.
+/// E0102 for a type that is not supported, E0106 for a precision out of range, E0107 for one that nests too
+/// deep. The caller adds the place.
 pub fn resolve_type(data_type: &ast::DataType) -> Result<DataType> {
+    let resolved = resolve(data_type)?;
+    check_depth(&resolved)?;
+    Ok(resolved)
+}
+
+/// # Errors
+/// E0107 for a type that nests deeper than `TYPE_DEPTH_MAX`.
+pub(crate) fn check_depth(data_type: &DataType) -> Result<()> {
+    if depth(data_type) <= TYPE_DEPTH_MAX {
+        return Ok(());
+    }
+    Err(Error::new(Code::SqlLimit, format!("a type nests deeper than {TYPE_DEPTH_MAX} levels"))
+        .hint("keep what lies deeper as a text and take it apart with the JSON functions"))
+}
+
+/// Levels of ARRAY, MAP and ROW.
+fn depth(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            1 + depth(field.data_type())
+        }
+        // Its entries are a row.
+        DataType::Map(entries, _) => depth(entries.data_type()),
+        DataType::Struct(fields) => 1 + fields.iter().map(|field| depth(field.data_type())).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn resolve(data_type: &ast::DataType) -> Result<DataType> {
     use ast::DataType as Sql;
     Ok(match data_type {
         Sql::Boolean | Sql::Bool => DataType::Boolean,
@@ -56,13 +88,13 @@ pub fn resolve_type(data_type: &ast::DataType) -> Result<DataType> {
             DataType::Timestamp(time_unit(precision.unwrap_or(6))?, Some(SESSION_ZONE.into()))
         }
         Sql::Array(ArrayElemTypeDef::AngleBracket(element) | ArrayElemTypeDef::SquareBracket(element, _)) => {
-            list_of(resolve_type(element)?)
+            list_of(resolve(element)?)
         }
-        Sql::Map(key, value) => map_of(resolve_type(key)?, resolve_type(value)?),
+        Sql::Map(key, value) => map_of(resolve(key)?, resolve(value)?),
         Sql::Struct(fields, _) => {
             let fields = fields.iter().enumerate().map(|(index, field)| {
                 let name = field.field_name.as_ref().map_or_else(|| format!("f{index}"), |name| name.value.clone());
-                Ok(Field::new(name, resolve_type(&field.field_type)?, true))
+                Ok(Field::new(name, resolve(&field.field_type)?, true))
             });
             DataType::Struct(fields.collect::<Result<Vec<_>>>()?.into())
         }
@@ -74,7 +106,10 @@ pub fn resolve_type(data_type: &ast::DataType) -> Result<DataType> {
                 Sql::Datetime(_) => error.hint("use TIMESTAMP"),
                 Sql::Uuid => error.hint("use STRING"),
                 Sql::Float(_) | Sql::Double(_) => error.hint("use FLOAT, DOUBLE or DECIMAL(p, s)"),
-                _ => error.hint(format!("types are {NAMES}")),
+                _ => match nearest(&other.to_string(), NAMES.split(", ").filter(|name| !name.contains(['(', '<']))) {
+                    Some(near) => error.hint(format!("did you mean {near}? types are {NAMES}")),
+                    None => error.hint(format!("types are {NAMES}")),
+                },
             });
         }
     })

@@ -50,6 +50,10 @@ pub fn encode(expr: &Expr, schema: &DFSchema) -> Result<EncodedExpr> {
             .hint("split it into several columns of a view"));
     }
     let bare = unqualified(expr)?;
+    if bare.exists(|e| Ok(matches!(e, Expr::Placeholder(_)))).unwrap_or(false) {
+        return Err(Error::new(Code::SqlUnsupported, format!("`{bare}` holds a parameter that nobody gives a value"))
+            .hint("write ${NAME} and run with `--set NAME=value`"));
+    }
     // The type is asked for its error: an expression that names a missing column must not leave the planner.
     bare.get_type(&DFSchema::try_from(Arc::clone(schema.inner())).map_err(|e| internal(&e))?).map_err(|e| {
         Error::internal(format!("expression `{bare}` does not fit its schema: {}", e.strip_backtrace()))

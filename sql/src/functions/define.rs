@@ -52,6 +52,8 @@ pub(super) struct Function {
     result: ResultType,
     coerce: Option<fn(&[DataType]) -> Result<Vec<DataType>>>,
     rewrite: Option<fn(Vec<Expr>) -> Result<Expr>>,
+    /// An argument and what its literal must be.
+    literal: Option<(usize, fn(&str) -> Result<()>)>,
     body: Body,
 }
 
@@ -68,6 +70,7 @@ impl Function {
             result,
             coerce: None,
             rewrite: None,
+            literal: None,
             body,
         }
     }
@@ -104,6 +107,12 @@ impl Function {
     /// evaluated. The body stands in where no optimizer runs.
     pub(super) fn rewrite(mut self, rule: fn(Vec<Expr>) -> Result<Expr>) -> Self {
         self.rewrite = Some(rule);
+        self
+    }
+
+    /// Holds a literal argument against `check` when the query is planned, not at its first row.
+    pub(super) fn literal(mut self, index: usize, check: fn(&str) -> Result<()>) -> Self {
+        self.literal = Some((index, check));
         self
     }
 
@@ -195,6 +204,12 @@ impl ScalarUDFImpl for Function {
     }
 
     fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if let Some((index, check)) = self.literal
+            && let Some(Expr::Literal(value, _)) = args.get(index)
+            && let Some(Some(text)) = value.try_as_str()
+        {
+            check(text).map_err(|e| DataFusionError::Plan(e.message().into_owned()))?;
+        }
         match self.rewrite {
             Some(rule) => rule(args).map(ExprSimplifyResult::Simplified),
             None => Ok(ExprSimplifyResult::Original(args)),
@@ -316,6 +331,9 @@ impl<A: ArrayAccessor> Column<A> {
     }
 }
 
+/// Bytes of one text column: beyond 2 GiB its offsets overflow.
+const COLUMN_BYTES_MAX: usize = 1 << 30;
+
 /// Builds a text column; `fill` writes a row into the buffer, or gives `None` for NULL.
 pub(super) fn build_text(
     rows: usize,
@@ -326,6 +344,9 @@ pub(super) fn build_text(
     for row in 0..rows {
         buffer.clear();
         match fill(row, &mut buffer)? {
+            Some(()) if builder.values_slice().len() + buffer.len() > COLUMN_BYTES_MAX => {
+                return failed(format!("the texts of one batch have more than {COLUMN_BYTES_MAX} bytes"));
+            }
             Some(()) => builder.append_value(&buffer),
             None => builder.append_null(),
         }

@@ -15,6 +15,7 @@ use datafusion_expr::{AggregateUDF, ScalarUDF, Volatility, WindowUDF};
 use qanat_proto::error::nearest;
 use qanat_proto::{Code, Error, Result};
 
+mod bounded;
 pub mod clock;
 mod collection;
 mod conditional;
@@ -100,6 +101,7 @@ impl Functions {
             hash::functions(),
             conditional::functions(),
             collection::functions(),
+            bounded::functions(),
         ];
         for function in ours.into_iter().flatten() {
             register_scalar(&mut scalar, Arc::new(function));

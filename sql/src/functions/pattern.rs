@@ -10,9 +10,7 @@ use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 use regex::Regex;
 
-use super::define::{
-    Args, Function, Kind, boolean_type, build_booleans, build_slices, build_text, failed, text_type, wrong,
-};
+use super::define::{Args, Function, Kind, boolean_type, build_booleans, build_slices, build_text, failed, text_type};
 
 const MONTHS: [&str; 12] = [
     "January",
@@ -287,12 +285,29 @@ fn take_name<'a>(names: &[&str], count: usize, text: &'a str) -> Option<(u32, &'
 pub(super) fn functions() -> Vec<ScalarUDF> {
     use Kind::{Integer, Text};
     vec![
-        Function::new("regexp_extract_all", &[Text, Text, Integer], texts_type, regexp_extract_all).required(2).build(),
-        Function::new("regexp_extract", &[Text, Text, Integer], text_type, regexp_extract).required(2).build(),
-        Function::new("regexp_replace", &[Text, Text, Text], text_type, regexp_replace).build(),
-        Function::new("regexp", &[Text, Text], boolean_type, regexp).alias("rlike").build(),
-        Function::new("regexp_substr", &[Text, Text], text_type, regexp_substr).build(),
+        Function::new("regexp_extract_all", &[Text, Text, Integer], texts_type, regexp_extract_all)
+            .required(2)
+            .literal(1, |pattern| compile(pattern).map(drop))
+            .build(),
+        Function::new("regexp_extract", &[Text, Text, Integer], text_type, regexp_extract)
+            .required(2)
+            .literal(1, |pattern| compile(pattern).map(drop))
+            .build(),
+        Function::new("regexp_replace", &[Text, Text, Text], text_type, regexp_replace)
+            .literal(1, |pattern| compile(pattern).map(drop))
+            .build(),
+        Function::new("regexp", &[Text, Text], boolean_type, regexp)
+            .alias("rlike")
+            .literal(1, |pattern| compile(pattern).map(drop))
+            .build(),
+        Function::new("regexp_substr", &[Text, Text], text_type, regexp_substr)
+            .literal(1, |pattern| compile(pattern).map(drop))
+            .build(),
     ]
+}
+
+fn compile(pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).or_else(|error| failed(format!("`{pattern}` is no regular expression: {error}")))
 }
 
 /// The expression of the last row.
@@ -304,9 +319,7 @@ struct RegexCache {
 impl RegexCache {
     fn get(&mut self, pattern: &str) -> Result<&Regex> {
         if !matches!(&self.last, Some((last, _)) if last == pattern) {
-            let compiled =
-                Regex::new(pattern).or_else(|error| wrong(format!("`{pattern}` is no regular expression: {error}")))?;
-            self.last = Some((pattern.to_owned(), compiled));
+            self.last = Some((pattern.to_owned(), compile(pattern)?));
         }
         match &self.last {
             Some((_, compiled)) => Ok(compiled),

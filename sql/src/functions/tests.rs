@@ -322,6 +322,26 @@ fn collections() {
     assert_eq!(call("array_contains", &[list(&[7.value(), 8.value()]), 8.value()]), "true");
 }
 
+/// One row must not take all memory: what it makes of a number has a limit.
+#[test]
+fn generators_have_a_limit() {
+    let huge = || ScalarValue::Int64(Some(i64::MAX));
+    let one = || ScalarValue::Int64(Some(1));
+    for (name, args) in [
+        ("repeat", vec![ScalarValue::from("x"), huge()]),
+        ("lpad", vec![ScalarValue::from("x"), huge()]),
+        ("range", vec![huge()]),
+        ("generate_series", vec![one(), huge()]),
+        ("generate_series", vec![ScalarValue::Int64(Some(i64::MIN)), huge()]),
+        ("array_repeat", vec![one(), huge()]),
+    ] {
+        let answer = call(name, &args);
+        assert!(answer.contains(" at most "), "{name}: {answer}");
+    }
+    assert_eq!(call("repeat", &[ScalarValue::from("ab"), ScalarValue::Int64(Some(3))]), "ababab");
+    assert_eq!(call("repeat", &[ScalarValue::from("ab"), ScalarValue::Int64(Some(-1))]), "");
+}
+
 #[test]
 fn wrong_arguments_are_explained() {
     let error = call("split_index", &["a".value()]);

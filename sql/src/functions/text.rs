@@ -33,6 +33,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         Function::new("right", &[Text, Integer], text_type, right).build(),
         Function::new("lpad", &[Text, Integer, Text], text_type, |args| pad(args, true)).required(2).build(),
         Function::new("rpad", &[Text, Integer, Text], text_type, |args| pad(args, false)).required(2).build(),
+        Function::new("repeat", &[Text, Integer], text_type, repeat).build(),
         Function::new("overlay", &[Text, Text, Integer, Integer], text_type, overlay).required(3).build(),
         Function::new("concat", &[Text], text_type, concat).variadic().coerce(concat_types).build(),
         Function::new("elt", &[Integer, Text], text_type, elt).variadic().required(2).build(),
@@ -248,6 +249,22 @@ fn pad(args: &Args, on_left: bool) -> Result<ArrayRef> {
         out.push_str(slice(text, 0, Some(length)));
         if !on_left {
             out.extend(pad.chars().cycle().take(missing));
+        }
+        Ok(Some(()))
+    })
+}
+
+/// An empty text for less than one.
+fn repeat(args: &Args) -> Result<ArrayRef> {
+    let (texts, counts) = (args.text(0)?, args.integer(1)?);
+    build_text(args.rows, |row, out| {
+        let (Some(text), Some(count)) = (texts.get(row), counts.get(row)) else { return Ok(None) };
+        let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
+        if count.saturating_mul(length) > MADE_TEXT_MAX {
+            return failed(format!("REPEAT makes at most {MADE_TEXT_MAX} bytes"));
+        }
+        if !text.is_empty() {
+            (0..count).for_each(|_| out.push_str(text));
         }
         Ok(Some(()))
     })

@@ -30,12 +30,22 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     let zoned = |_: &[DataType]| Ok(DataType::Timestamp(TimeUnit::Millisecond, Some(SESSION_ZONE.into())));
     let date = |_: &[DataType]| Ok(DataType::Date32);
     let mut functions = vec![
-        Function::new("date_format", &[Time, Text], text_type, date_format).build(),
-        Function::new("to_timestamp", &[Text, Text], timestamp, to_timestamp).required(1).build(),
+        Function::new("date_format", &[Time, Text], text_type, date_format).literal(1, check_pattern).build(),
+        Function::new("to_timestamp", &[Text, Text], timestamp, to_timestamp)
+            .required(1)
+            .literal(1, check_pattern)
+            .build(),
         Function::new("to_timestamp_ltz", &[Any, Any], zoned, to_timestamp_ltz).required(1).coerce(ltz_types).build(),
-        Function::new("to_date", &[Text, Text], date, to_date).required(1).build(),
-        Function::new("from_unixtime", &[Integer, Text], text_type, from_unixtime).required(1).build(),
-        Function::new("unix_timestamp", &[Text, Text], bigint_type, unix_timestamp).required(0).volatile().build(),
+        Function::new("to_date", &[Text, Text], date, to_date).required(1).literal(1, check_pattern).build(),
+        Function::new("from_unixtime", &[Integer, Text], text_type, from_unixtime)
+            .required(1)
+            .literal(1, check_pattern)
+            .build(),
+        Function::new("unix_timestamp", &[Text, Text], bigint_type, unix_timestamp)
+            .required(0)
+            .volatile()
+            .literal(1, check_pattern)
+            .build(),
         Function::new("timestampdiff", &[Text, Time, Time], integer_type, timestampdiff).build(),
         Function::new("timestampadd", &[Text, Integer, Time], third_type, timestampadd).build(),
         Function::new("convert_tz", &[Text, Text, Text], text_type, convert_tz).build(),
@@ -245,6 +255,10 @@ impl<'a> Times<'a> {
 
 fn second_type(types: &[DataType]) -> Result<DataType> {
     types.get(1).cloned().map_or_else(|| wrong("an argument is missing"), Ok)
+}
+
+fn check_pattern(pattern: &str) -> Result<()> {
+    DatePattern::compile(pattern).map(drop)
 }
 
 fn third_type(types: &[DataType]) -> Result<DataType> {

@@ -90,7 +90,7 @@ pub(super) fn describe(token: &Token) -> String {
 }
 
 fn plain(message: &str) -> String {
-    let message = message.trim();
+    let message = message.trim().trim_end_matches('.');
     if let Some((wanted, found)) = message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
         let found = match found {
             "EOF" => "the end of the text".to_owned(),

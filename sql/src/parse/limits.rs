@@ -85,6 +85,11 @@ pub(super) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<()> {
             if word.quote_style.is_none() && ["ARRAY", "MAP", "ROW", "STRUCT", "MULTISET"].iter().any(|w| word.value.eq_ignore_ascii_case(w)));
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => {
+                if *token == Token::LBracket {
+                    // `a[1][2]…` and `INT[][]…` are chains.
+                    last(&mut levels).other += 1;
+                    check_height(&levels, span.start)?;
+                }
                 open(&mut levels, span.start, Bracket::Round)?;
             }
             Token::Lt if is_generic => open(&mut levels, span.start, Bracket::Angle)?,

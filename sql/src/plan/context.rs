@@ -13,7 +13,7 @@ use datafusion_sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlTo
 use datafusion_sql::sqlparser::ast;
 use qanat_proto::connector::ConnectorCatalog;
 use qanat_proto::error::{Code, Error};
-use qanat_proto::limits::SQL_DEPTH_MAX;
+use qanat_proto::limits::{SQL_DEPTH_MAX, VIEWS_MAX};
 
 use super::failure::{carry, from_datafusion};
 use super::relations::Relations;
@@ -36,6 +36,8 @@ pub(crate) struct Context<'c> {
     types: Arc<dyn TypePlanner>,
     /// Views that are being planned: one that uses itself would never end.
     view_depth: Cell<usize>,
+    /// Views planned so far.
+    views: Cell<usize>,
 }
 
 impl<'c> Context<'c> {
@@ -54,6 +56,7 @@ impl<'c> Context<'c> {
             relation_planners: vec![Arc::new(Relations)],
             types: Arc::new(Types),
             view_depth: Cell::new(0),
+            views: Cell::new(0),
         }
     }
 
@@ -114,6 +117,16 @@ impl ContextProvider for Context<'_> {
                     );
                     return Err(carry(error.at(view.place.clone())));
                 }
+                let views = self.views.get() + 1;
+                if views > VIEWS_MAX {
+                    let message = format!("the views that this statement reads, read more than {VIEWS_MAX} views");
+                    return Err(carry(
+                        Error::new(Code::SqlLimit, message)
+                            .at(view.place.clone())
+                            .hint("write what is read again and again into a log topic, and read that"),
+                    ));
+                }
+                self.views.set(views);
                 self.view_depth.set(depth + 1);
                 let plan = self.query(&view.query);
                 self.view_depth.set(depth);

@@ -73,6 +73,11 @@ fn plan_error(message: &str) -> Error {
     if let Some(name) = lower.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
         return crate::functions::registry().unknown(name);
     }
+    // Ours says how the function is called; DataFusion's words around it do not.
+    if let Some((_, inner)) = text.split_once("user-defined coercion failed with: Error during planning: ") {
+        let inner = inner.split(". No function matches").next().unwrap_or(inner);
+        return Error::new(Code::UnknownFunction, sentence(inner));
+    }
     let code = if lower.contains("table") && lower.contains("not found") {
         Code::UnknownTable
     } else if lower.contains("function")
@@ -105,7 +110,19 @@ fn sql_types(text: &str) -> String {
 
 /// Lower case at the start, no full stop, one line.
 fn sentence(message: &str) -> String {
-    let text = message.trim_start_matches("Error during planning: ");
+    const WRAPPINGS: [&str; 7] = [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+    ];
+    let mut text = message;
+    while let Some(inner) = WRAPPINGS.iter().find_map(|wrapping| text.strip_prefix(wrapping)) {
+        text = inner;
+    }
     let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let line = line.trim_end_matches('.');
     let mut letters = line.chars();

@@ -6,7 +6,7 @@ use datafusion_common::{Column, DFSchema, Result, TableReference};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{ExprSchemable, Extension, LogicalPlan};
 use datafusion_sql::sqlparser::ast::{self, ObjectName, Spanned, TableAlias, TableFactor, TableVersion};
-use qanat_proto::error::{Code, Error, Place};
+use qanat_proto::error::{Code, Error, Place, nearest};
 use qanat_proto::graph::WindowShape;
 
 use super::expand::{LateralUnnest, element_fields};
@@ -38,9 +38,13 @@ impl RelationPlanner for Relations {
             TableFactor::MatchRecognize { .. } => refuse("MATCH_RECOGNIZE", &relation),
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => refuse("PIVOT", &relation),
             TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => refuse("JSON_TABLE", &relation),
-            TableFactor::Function { .. } | TableFactor::TableFunction { .. } => {
-                refuse("this table function", &relation)
+            TableFactor::Table { ref name, args: Some(_), .. } | TableFactor::Function { ref name, .. } => {
+                Err(carry(unknown_table_function(name)))
             }
+            TableFactor::TableFunction { expr: ast::Expr::Function(ref function), .. } => {
+                Err(carry(unknown_table_function(&function.name)))
+            }
+            TableFactor::TableFunction { .. } => refuse("this table function", &relation),
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
@@ -53,6 +57,16 @@ fn planned(plan: LogicalPlan, alias: Option<TableAlias>) -> Result<RelationPlann
 fn refuse(what: &str, relation: &TableFactor) -> Result<RelationPlanning> {
     let error = Error::new(Code::SqlUnsupported, format!("{what} is not supported yet"));
     Err(carry(at(error, place_of(relation.span()))))
+}
+
+fn unknown_table_function(name: &ObjectName) -> Error {
+    const KNOWN: [&str; 5] = ["TUMBLE", "HOP", "CUMULATE", "SESSION", "UNNEST"];
+    let error = Error::new(Code::UnknownFunction, format!("no table function `{name}`"));
+    let error = match nearest(&name.to_string().to_uppercase(), KNOWN) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("there are {}", KNOWN.join(", "))),
+    };
+    at(error, place_of(name.span()))
 }
 
 fn at(error: Error, place: Option<Place>) -> Error {
@@ -97,7 +111,7 @@ fn window(call: &WindowCall, context: &mut dyn RelationPlannerContext) -> Result
             _ => {
                 let error = Error::new(Code::UnknownColumn, format!("no column `{}`", ident.value));
                 let names = schema.fields().iter().map(|f| f.name().as_str());
-                let error = match qanat_proto::error::nearest(&ident.value, names) {
+                let error = match nearest(&ident.value, names) {
                     Some(near) => error.hint(format!("did you mean `{near}`?")),
                     None => error,
                 };

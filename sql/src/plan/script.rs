@@ -10,7 +10,7 @@ use qanat_proto::connector::{ConnectorCatalog, Delivery, Role, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::OperatorId;
-use qanat_proto::limits::{COLUMNS_MAX, JOINS_MAX};
+use qanat_proto::limits::{COLUMNS_MAX, JOINS_MAX, PLAN_NODES_MAX};
 use qanat_proto::settings::{JobSettings, KEYS};
 
 use super::context::Context;
@@ -20,6 +20,7 @@ use super::values;
 use crate::catalog::{BoundTable, Catalog, Entry};
 use crate::lower::{Lowering, SinkTarget, print_table};
 use crate::parse::{ExplainTarget, Insert, Located, Statement, parse_script};
+use crate::types::check_depth;
 use crate::{PlanOptions, PlannedInsert, PlannedJob, PlannedScript};
 
 /// Plans a script. The caller gives it a deep stack.
@@ -75,7 +76,7 @@ impl ScriptPlanner<'_> {
             Statement::CreateView(view) => {
                 self.catalog.create_view(view)?;
                 // Planned once here, so that a mistake is reported even if nobody reads the view.
-                Context::new(&self.catalog, self.connectors).query(&view.query).map(|_| ())
+                within_limits(&Context::new(&self.catalog, self.connectors).query(&view.query)?)
             }
             Statement::Insert(insert) => {
                 let query = self.insert(insert, located)?;
@@ -264,15 +265,25 @@ impl ScriptPlanner<'_> {
     }
 }
 
-/// Joins and columns of one query.
+/// Size, joins and columns of one query.
 fn within_limits(plan: &LogicalPlan) -> Result<()> {
-    let (mut joins, mut widest) = (0_usize, 0_usize);
+    let (mut nodes, mut joins, mut widest) = (0_usize, 0_usize, 0_usize);
+    let mut depth = Ok(());
     let visited = plan.apply_with_subqueries(|node| {
+        nodes += 1;
         joins += usize::from(matches!(node, LogicalPlan::Join(_)));
         widest = widest.max(node.schema().fields().len());
-        Ok(TreeNodeRecursion::Continue)
+        if depth.is_ok() {
+            depth = node.schema().fields().iter().try_for_each(|field| check_depth(field.data_type()));
+        }
+        Ok(if nodes > PLAN_NODES_MAX { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     debug_assert!(visited.is_ok(), "a visit that only counts does not fail");
+    if nodes > PLAN_NODES_MAX {
+        return Err(Error::new(Code::SqlLimit, format!("the plan of a query has more than {PLAN_NODES_MAX} nodes"))
+            .hint("WITH queries and views are planned each time they are read: write them into a log topic"));
+    }
+    depth?;
     if joins > JOINS_MAX {
         return Err(Error::new(Code::SqlLimit, format!("a query has {joins} joins, more than {JOINS_MAX}"))
             .hint("split it into several scripts, joined by log topics"));
