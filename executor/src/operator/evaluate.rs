@@ -64,17 +64,19 @@ pub(crate) fn evaluate_or_bury<T>(
     out: &mut Output,
     evaluate: impl Fn(&RecordBatch) -> Result<T, DataFusionError>,
 ) -> Result<Option<(RecordBatch, T)>> {
-    match evaluate(&rows) {
+    let whole = match evaluate(&rows) {
         Ok(result) => return Ok(Some((rows, result))),
-        Err(error) => {
-            let error = evaluation_error(name, &error);
-            if error.code() != Code::Evaluation {
-                return Err(error);
-            }
-        }
+        Err(error) => evaluation_error(name, &error),
+    };
+    if !matches!(whole.code(), Code::Evaluation | Code::Internal) {
+        return Err(whole);
     }
     let mut bad: BTreeMap<usize, String> = BTreeMap::new();
     find_bad(&rows, 0, rows.num_rows(), &mut bad, &|slice| evaluate(slice).map(drop));
+    if whole.code() == Code::Internal && bad.len() == rows.num_rows() {
+        // DataFusion calls a bug what a value is to blame for, too; what fails on every row is one.
+        return Err(whole);
+    }
     let good: Vec<bool> = (0..rows.num_rows()).map(|row| !bad.contains_key(&row)).collect();
     let good = BooleanArray::new(BooleanBuffer::from(good), None);
     let mut reasons: BTreeMap<String, Vec<u64>> = BTreeMap::new();
