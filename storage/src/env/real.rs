@@ -39,6 +39,10 @@ impl Disk for RealDisk {
                 options.write(true).create(true).truncate(false);
             }
         }
+        // A pipe would wait for a writer, a device may never end. What is not there is for `open` to say.
+        if mode == OpenMode::Read && fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is a pipe or a device, not a file"));
+        }
         let file = options.open(path)?;
         // Unix opens a folder for reading without complaint; the contract says a file.
         if mode == OpenMode::Read && file.metadata()?.is_dir() {
@@ -99,15 +103,22 @@ impl Disk for RealDisk {
         for found in fs::read_dir(path)? {
             let path = found?.path();
             match fs::metadata(&path) {
-                Ok(metadata) => entries.push(entry(path, &metadata)),
-                // Removed since the folder was read, or a symbolic link to nothing: not there.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Ok(metadata) if metadata.is_file() || metadata.is_dir() => entries.push(entry(path, &metadata)),
+                // Pipes, sockets and devices hold nothing.
+                Ok(_) => {}
+                // Removed since the folder was read, or a symbolic link to nothing or to itself: not there.
+                Err(e) if e.kind() == io::ErrorKind::NotFound || is_loop(&e) => {}
                 Err(e) => return Err(e),
             }
         }
         entries.sort_by(|a, b| a.path.file_name().cmp(&b.path.file_name()));
         Ok(entries)
     }
+}
+
+/// Whether symbolic links lead to each other.
+fn is_loop(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 /// Renames without replacing in one step. `None` if the file system or the kernel has no such call.
