@@ -68,7 +68,7 @@ impl JobFolder {
     /// E0303 if another process owns the folder; E0304 for a damaged log, E0307 for one of another version.
     pub(crate) fn open(env: &Env, path: &Path) -> Result<Self> {
         let lock = lock(env, path)?;
-        let (log, mut state) = CommandLog::open(env, &path.join("commands"))?;
+        let (mut log, mut state) = CommandLog::open(env, &path.join("commands"))?;
         let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
         // A manifest is written when its generation is open and the claim before it is durable. A log that
         // knows less has lost its end: to go on from there would write again what is committed. That it lost
