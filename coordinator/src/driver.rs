@@ -278,7 +278,11 @@ impl Leader {
                 let message = format!("job `{}` is {}", job.name, job.status.name());
                 return Err(Error::new(Code::Usage, message).hint("submit it anew"));
             }
-            JobStatus::Created | JobStatus::Running | JobStatus::Restarting => {}
+            JobStatus::Created | JobStatus::Running | JobStatus::Restarting => {
+                if job.stop_requested {
+                    let _ = self.propose(&Command::Resume { job: id })?;
+                }
+            }
         }
         self.drivers.insert(id, JobDriver::new(id, parallelism, settings));
         self.step(id, Input::Executors(self.executors.clone()));

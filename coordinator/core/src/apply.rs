@@ -70,6 +70,11 @@ impl State {
             Command::Close { job, outcome } => close(self.job_mut(*job)?, outcome),
             Command::Resume { job } => {
                 let job = self.job_mut(*job)?;
+                if job.stop_requested && job.closing.is_none() && !job.status.is_ended() {
+                    // The process died before the stop came about: whoever runs the job again wants it to run.
+                    job.stop_requested = false;
+                    return Ok(Applied::Done);
+                }
                 // A failed job goes on from its last claim once its cause is mended; only a finished one
                 // has nothing left to do.
                 if !matches!(job.status, JobStatus::Stopped | JobStatus::Failed { .. }) {

@@ -175,6 +175,23 @@ fn p7_the_claim_of_a_savepoint_forbids_later_claims() {
     assert!(state.apply(&claim(2, 2)).is_ok(), "epoch numbers go on");
 }
 
+/// P7: a stop lasts until its claim, and not beyond the process that asked for it.
+#[test]
+fn p7_a_stop_that_did_not_come_about_is_taken_back_by_the_next_run() {
+    let mut state = running();
+    state.apply(&Command::StopWithSavepoint { job: JOB }).expect("a stop");
+    // The process dies before the savepoint is claimed, and the job is run again.
+    state.apply(&Command::Resume { job: JOB }).expect("it runs again");
+    state.apply(&open(1)).expect("a new generation");
+    state.apply(&claim(2, 1)).expect("an epoch");
+    assert_eq!(state.job(JOB).and_then(|job| job.closing.clone()), None);
+    // Once its savepoint is claimed a stop is no longer taken back.
+    let mut state = running();
+    state.apply(&Command::StopWithSavepoint { job: JOB }).expect("a stop");
+    state.apply(&claim(1, 1)).expect("the savepoint");
+    assert_eq!(state.apply(&Command::Resume { job: JOB }), Err(Refusal::WrongStatus));
+}
+
 /// P7: after the final claim generations only replay its commit.
 #[test]
 fn p7_finished_comes_with_the_commit_of_the_final_epoch() {
