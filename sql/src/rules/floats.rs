@@ -3,11 +3,14 @@
 //! DataFusion would take the float for a `DECIMAL(30, 15)`, in which many a float has no place: neither a
 //! NaN nor 1e16. `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList};
 use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::logical_plan::{Projection, Union};
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 
@@ -16,6 +19,7 @@ const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest"
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
+        let node = node.recompute_schema()?;
         let inputs = node.inputs();
         let schema = if inputs.is_empty() { node.schema().as_ref().clone() } else { merge_schema(&inputs) };
         let names = NamePreserver::new(&node);
@@ -32,11 +36,39 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
                 }
                 Ok(Transformed::new_transformed(LogicalPlan::Join(join), changed))
             }
+            LogicalPlan::Union(union) => even_inputs(union),
             other => Ok(Transformed::no(other)),
         })?;
         if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
     })
     .map(|plan| plan.data)
+}
+
+/// Makes DOUBLEs of the decimals of a column that is a float in another input.
+fn even_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let has = |column: usize, wanted: fn(&DataType) -> bool| {
+        union.inputs.iter().any(|input| input.schema().fields().get(column).is_some_and(|f| wanted(f.data_type())))
+    };
+    let columns = 0..union.schema.fields().len();
+    let mixed: Vec<usize> = columns.filter(|column| has(*column, is_float) && has(*column, is_decimal)).collect();
+    if mixed.is_empty() {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let inputs = union.inputs.into_iter().map(|input| {
+        let exprs = input.schema().iter().enumerate().map(|(position, (qualifier, field))| {
+            let column = Expr::from((qualifier, field));
+            if mixed.contains(&position) && is_decimal(field.data_type()) {
+                let cast = Expr::Cast(Cast::new(Box::new(column), DataType::Float64));
+                cast.alias_qualified(qualifier.cloned(), field.name())
+            } else {
+                column
+            }
+        });
+        let exprs = exprs.collect();
+        Projection::try_new(exprs, input).map(|projection| Arc::new(LogicalPlan::Projection(projection)))
+    });
+    let union = Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?;
+    Ok(Transformed::yes(LogicalPlan::Union(union)))
 }
 
 /// The same for one expression over `schema`.
@@ -94,12 +126,16 @@ fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) ->
     }
     let mut changed = false;
     for (data_type, expr) in typed {
-        if data_type.is_some_and(|t| matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..))) {
+        if data_type.as_ref().is_some_and(is_decimal) {
             *expr = Expr::Cast(Cast::new(Box::new(std::mem::take(expr)), DataType::Float64));
             changed = true;
         }
     }
     changed
+}
+
+fn is_decimal(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
 }
 
 fn is_float(data_type: &DataType) -> bool {
