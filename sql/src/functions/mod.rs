@@ -63,6 +63,9 @@ const AGGREGATE_ALIASES: &[(&str, &str)] = &[
 /// DataFusion's functions that have no place in a job that may run twice or elsewhere.
 const LEFT_OUT: &[&str] = &["version", "input_file_name", "file_row_index"];
 
+/// An aggregate of grouping sets, which are refused.
+const GROUPING: &str = "grouping";
+
 /// The functions, built once.
 pub fn registry() -> &'static Functions {
     static REGISTRY: LazyLock<Functions> = LazyLock::new(Functions::build);
@@ -113,6 +116,7 @@ impl Functions {
                 aggregate.insert(name.to_lowercase(), Arc::clone(&function));
             }
         }
+        aggregate.remove(GROUPING);
         for (alias, name) in AGGREGATE_ALIASES {
             if let Some(function) = aggregate.get(*name).cloned() {
                 aggregate.insert((*alias).to_owned(), function);
@@ -198,6 +202,7 @@ impl Functions {
 const REFUSED: &[(&str, &str)] = &[
     ("current_watermark", "late rows are judged by window operators and kept in the late table"),
     ("collect", "use ARRAY_AGG"),
+    (GROUPING, "there are no grouping sets yet: write one INSERT per grouping"),
     ("json_objectagg", "collect keys and values with ARRAY_AGG"),
     ("json_arrayagg", "use ARRAY_AGG, or '[' || LISTAGG(JSON_STRING(x), ',') || ']'"),
     ("tumble_start", "use TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), …)) in FROM and its column window_start"),

@@ -286,6 +286,11 @@ impl Call {
             other => return Err(Error::internal(format!("`{other}` is no aggregate"))),
         };
         let AggregateFunction { func, params } = function;
+        if func.name() == "count" && params.distinct && params.args.len() > 1 {
+            let error = Error::new(Code::SqlUnsupported, "COUNT(DISTINCT …) of several columns is not supported yet")
+                .hint("count one value made of them, for example COUNT(DISTINCT CONCAT_WS('|', a, b))");
+            return Err(placed(error, place_of(&params.args)));
+        }
         let translate = |expr: &Expr| relation.translate(expr, schema);
         let any_row = match params.args.as_slice() {
             [] => true,

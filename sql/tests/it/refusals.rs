@@ -350,3 +350,19 @@ fn event_time_of_rows_that_were_held() {
         r#"SELECT * FROM TABLE(TUMBLE((SELECT time_hour, origin FROM TABLE(SESSION(TABLE flights PARTITION BY origin, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))), DESCRIPTOR(time_hour), INTERVAL '1' HOUR))"#,
     ));
 }
+
+#[test]
+fn aggregates_that_no_accumulator_has() {
+    expect![[r#"
+        E0102 COUNT(DISTINCT …) of several columns is not supported yet at 2:49
+        hint: count one value made of them, for example COUNT(DISTINCT CONCAT_WS('|', a, b))
+    "#]].assert_eq(&refusal(
+        r#"SELECT window_start, window_end, COUNT(DISTINCT origin, dest) FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY window_start, window_end"#,
+    ));
+    expect![[r#"
+        E0102 function `grouping` is not supported at 2:34
+        hint: there are no grouping sets yet: write one INSERT per grouping
+    "#]].assert_eq(&refusal(
+        r#"SELECT window_start, window_end, GROUPING(origin) FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, origin"#,
+    ));
+}
