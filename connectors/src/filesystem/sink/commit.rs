@@ -211,6 +211,18 @@ fn publish(
                 .create_dir_all(&target_folder)
                 .map_err(|e| Error::io(format!("create folder {}", target_folder.display()), &e))?;
         }
+        // What was cut while it waited is not what was claimed.
+        if let Ok(found) = env.disk.metadata(&staged)
+            && found.len != publication.file.bytes
+        {
+            let message = format!(
+                "staged file {} has {} bytes, and {} were claimed",
+                publication.staged, found.len, publication.file.bytes
+            );
+            return Err(Error::new(Code::SourceChanged, message)
+                .at(Place::Named(publication.file.path.clone()))
+                .hint("something outside Qanat changed it before it was published; put it back"));
+        }
         let linked = match env.disk.link(&staged, &target) {
             // A file system without hard links; the rename never replaces either.
             Err(e) if e.kind() == ErrorKind::Unsupported => env.disk.rename_no_replace(&staged, &target),
