@@ -21,6 +21,11 @@ fn main() -> ExitCode {
     let arguments = match cli::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
+            let format = output::Format::asked_for(std::env::args_os().map(|text| text.to_string_lossy().into_owned()));
+            if error.use_stderr() && format != output::Format::Table {
+                output::print_error(&usage_error(&error), format);
+                return ExitCode::from(2);
+            }
             // clap prints help to stdout and usage errors to stderr.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
@@ -35,4 +40,13 @@ fn main() -> ExitCode {
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
+}
+
+/// What clap says, as programs read errors.
+fn usage_error(error: &clap::Error) -> qanat_proto::Error {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let message = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    qanat_proto::Error::new(qanat_proto::Code::Usage, message.trim_start_matches("error: "))
+        .hint("`qanat help` and `qanat help <command>` list the commands and their options")
 }

@@ -14,13 +14,43 @@ pub(crate) enum Format {
     Yaml,
 }
 
+impl Format {
+    /// What a command line asks for that cannot be read as a whole.
+    pub(crate) fn asked_for(arguments: impl Iterator<Item = String>) -> Self {
+        let mut format = Self::Table;
+        let mut is_next = false;
+        for argument in arguments {
+            let value = match argument.as_str() {
+                value if is_next => Some(value),
+                value => value.strip_prefix("--output=").or_else(|| value.strip_prefix("-o")),
+            };
+            is_next = !is_next && matches!(argument.as_str(), "-o" | "--output");
+            match value {
+                Some("json") => format = Self::Json,
+                Some("yaml") => format = Self::Yaml,
+                _ => {}
+            }
+        }
+        format
+    }
+}
+
 /// Prints an error where people and programs find it: on stderr, the code first.
 pub(crate) fn print_error(error: &Error, format: Format) {
     let mut stderr = std::io::stderr().lock();
-    if format == Format::Json {
-        let text = serde_json::to_string(&serde_json::json!({ "error": error })).unwrap_or_default();
-        let _ = writeln!(stderr, "{text}");
-        return;
+    let object = || serde_json::json!({ "error": error });
+    match format {
+        Format::Table => {}
+        Format::Json => {
+            let _ = writeln!(stderr, "{}", object());
+            return;
+        }
+        Format::Yaml => {
+            let mut text = String::new();
+            yaml(&object(), 0, &mut text);
+            let _ = write!(stderr, "{text}");
+            return;
+        }
     }
     let _ = writeln!(stderr, "error[{}]: {}", error.code(), error.message());
     if let Some(place) = error.place() {
@@ -151,6 +181,15 @@ mod tests {
         let mut text = String::new();
         yaml(&serde_json::json!({"a": 1, "b": [{"c": "x", "d": []}, 2]}), 0, &mut text);
         assert_eq!(text, "a: 1\nb:\n  - c: \"x\"\n    d: []\n  - 2\n");
+    }
+
+    #[test]
+    fn the_format_of_a_broken_command_line() {
+        let asked = |text: &str| Format::asked_for(text.split(' ').map(str::to_owned));
+        assert_eq!(asked("qanat -o json bogus"), Format::Json);
+        assert_eq!(asked("qanat run --output=yaml"), Format::Yaml);
+        assert_eq!(asked("qanat run -ojson"), Format::Json);
+        assert_eq!(asked("qanat run json"), Format::Table);
     }
 
     #[test]

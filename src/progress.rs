@@ -8,17 +8,20 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use qanat_executor::metrics::JobMetrics;
 use qanat_proto::names::Name;
+use qanat_storage::env::Env;
 
-/// One line per job: rows, rows/s, bytes, watermark, memory. Silent when stderr is no terminal.
+/// One line per job: rows, rows/s, bytes, watermark, how far it is behind the clock, memory. Silent when
+/// stderr is no terminal.
 pub(crate) struct Progress {
+    env: Env,
     enabled: bool,
     bars: BTreeMap<Name, ProgressBar>,
     group: indicatif::MultiProgress,
 }
 
 impl Progress {
-    pub(crate) fn new(enabled: bool) -> Self {
-        Self { enabled, bars: BTreeMap::new(), group: indicatif::MultiProgress::new() }
+    pub(crate) fn new(env: Env, enabled: bool) -> Self {
+        Self { env, enabled, bars: BTreeMap::new(), group: indicatif::MultiProgress::new() }
     }
 
     pub(crate) fn show(&mut self, name: &Name, metrics: &Arc<JobMetrics>) {
@@ -38,7 +41,11 @@ impl Progress {
         let bytes: u64 = metrics.sources.iter().map(|(_, source)| source.bytes()).sum();
         let watermark = metrics.sources.iter().filter_map(|(_, source)| source.watermark_ms()).min();
         bar.set_position(records);
-        let watermark = watermark.map_or_else(|| "none".to_owned(), time_text);
+        let now = self.env.clock.now_ms();
+        let watermark = watermark.map_or_else(
+            || "none".to_owned(),
+            |ms| format!("{}, lag {}", time_text(ms), lag_text(now.saturating_sub(ms))),
+        );
         bar.set_message(format!(
             "{} read, watermark {watermark}, memory {}",
             indicatif::HumanBytes(bytes),
@@ -65,4 +72,28 @@ impl Progress {
 pub(crate) fn time_text(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms)
         .map_or_else(|| ms.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// How far a watermark is behind the clock; of the end of the input, not at all.
+fn lag_text(ms: i64) -> String {
+    let ms = ms.max(0);
+    let (seconds, minutes, hours, days) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}.{} s", ms % 1_000 / 100),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lags_are_readable() {
+        let lags = [-5, 0, 1_250, 65_000, 3_600_000 + 120_000, 5 * 86_400_000 + 3_600_000, i64::MAX];
+        let texts = lags.map(lag_text);
+        assert_eq!(texts[..6], ["0.0 s", "0.0 s", "1.2 s", "1 min 5 s", "1 h 2 min", "5 d 1 h"]);
+    }
 }

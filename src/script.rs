@@ -12,22 +12,29 @@ use qanat_storage::env::{Env, OpenMode};
 /// Reads a script, bounded by the limit on SQL text.
 pub(crate) fn read(env: &Env, path: &Path) -> Result<String> {
     let limit = limits::SQL_TEXT_BYTES_MAX + 1;
-    let bytes = if path.as_os_str() == "-" {
+    let bytes = if path.as_os_str() == "-" || path.as_os_str() == "/dev/stdin" {
         let mut bytes = Vec::new();
         let read = std::io::stdin().lock().take(limit as u64).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("read standard input", &e))?;
         bytes
     } else {
         let failed = |e: std::io::Error| Error::io(format!("read script `{}`", path.display()), &e);
-        let file = env.disk.open(path, OpenMode::Read).map_err(failed)?;
+        let file = env.disk.open(path, OpenMode::Read).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidInput => {
+                failed(e).hint("`-` in place of the script's name reads standard input")
+            }
+            _ => failed(e),
+        })?;
         let length = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX).min(limit);
         let mut bytes = vec![0; length];
         file.read_exact_at(&mut bytes, 0).map_err(failed)?;
         bytes
     };
-    String::from_utf8(bytes).map_err(|e| {
+    let text = String::from_utf8(bytes).map_err(|e| {
         Error::new(Code::SqlSyntax, format!("the script is not UTF-8: byte {} is wrong", e.utf8_error().valid_up_to()))
-    })
+    })?;
+    // Editors of some systems begin a text with a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// `KEY=VALUE` pairs: dotted or known keys are settings, all are values for `${KEY}`.

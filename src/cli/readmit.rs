@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use clap::Args;
+use qanat_connectors::format::json::nests_too_deep;
 use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::SinkChannel;
@@ -401,6 +402,9 @@ fn decode(topic: &Topic, schema: &SchemaRef, records: &[Record]) -> Result<Recor
     let decoder = || arrow::json::ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).build_decoder();
     // One by one first, so that an error names its entry.
     for record in records {
+        if nests_too_deep(&record.bytes) {
+            return Err(unfit(topic, record, "it nests too deep"));
+        }
         let tried = decoder().and_then(|mut decoder| {
             decoder.decode(&record.bytes)?;
             decoder.flush()

@@ -118,7 +118,11 @@ impl Run {
             }
             jobs.push(Running { id, name, events, last: None, ended });
         }
-        let progress = Progress::new(format == Format::Table);
+        if format != Format::Table {
+            // Standard output belongs to the receipt.
+            qanat_connectors::print::set_output(Box::new(std::io::stderr()));
+        }
+        let progress = Progress::new(env.clone(), format == Format::Table);
         planned.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
         let running = jobs.iter().map(|job| (job.id, job.name.to_string())).collect();
         let attached = Attached::serve(&env, &self.data.data, handler(Arc::downgrade(&embedded), running));
@@ -314,6 +318,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
     let ticks = tick(Duration::from_millis(200));
     let sweeps = tick(RETENTION_INTERVAL);
     let mut asked = false;
+    let mut attempts = Attempts::default();
     while jobs.iter().any(|job| job.ended.is_none()) {
         let mut select = Select::new();
         let open: Vec<usize> =
@@ -345,6 +350,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
             }
         } else if ready == clock {
             let _ = ticks.try_recv();
+            attempts.tick(&progress);
             for job in jobs.iter().filter(|job| job.ended.is_none()) {
                 if let Some(metrics) = embedded.metrics(job.id) {
                     progress.show(&job.name, &metrics);
@@ -354,17 +360,60 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
             while let Ok(event) = job.events.try_recv() {
                 match event {
                     JobEvent::Committed(_) => {}
-                    JobEvent::GenerationFailed(error) => progress.note(&format!("attempt failed: {error}")),
+                    JobEvent::GenerationFailed(error) => attempts.failed(job.id, error, &progress),
                     // What is claimed stays claimed: the next run of the script goes on from there.
                     JobEvent::Stuck(error) => job.ended = Some(JobStatus::Failed { error }),
                     JobEvent::CommitSlow(error) => progress.note(&error.to_string()),
                     JobEvent::Ended(status) => job.ended = Some(status),
+                }
+                if let Some(JobStatus::Failed { error }) = &job.ended {
+                    attempts.ended(job.id, error);
                 }
             }
         }
     }
     progress.clear();
     Ok(())
+}
+
+/// Failed attempts, told while the job goes on: once for the same error again and again, and not at all if
+/// it is the one that the job ends with.
+#[derive(Default)]
+struct Attempts {
+    /// Of each job: its error, the ticks since, whether it was told.
+    last: BTreeMap<JobId, (Error, u32, bool)>,
+}
+
+impl Attempts {
+    /// A second: by then the third attempt with the same error has ended the job.
+    const TICKS: u32 = 5;
+
+    fn failed(&mut self, job: JobId, error: Error, progress: &Progress) {
+        if self.last.get(&job).is_some_and(|(last, _, _)| *last == error) {
+            return;
+        }
+        if let Some((before, _, false)) = self.last.insert(job, (error, 0, false)) {
+            tell(&before, progress);
+        }
+    }
+
+    fn tick(&mut self, progress: &Progress) {
+        for (error, ticks, is_told) in self.last.values_mut().filter(|(_, _, is_told)| !is_told) {
+            *ticks += 1;
+            if *ticks > Self::TICKS {
+                tell(error, progress);
+                *is_told = true;
+            }
+        }
+    }
+
+    fn ended(&mut self, job: JobId, error: &Error) {
+        self.last.retain(|id, (last, _, _)| *id != job || last != error);
+    }
+}
+
+fn tell(error: &Error, progress: &Progress) {
+    progress.note(&format!("attempt failed: {error}"));
 }
 
 /// One message per Ctrl-C (or SIGTERM).
@@ -434,8 +483,14 @@ fn receipt_text(receipt: &RunReceipt) -> String {
             format!("{objects} objects, hash {}", sum.hash),
         ]);
     }
-    rows.push(vec!["late".to_owned(), String::new(), receipt.totals.late.to_string(), String::new()]);
-    rows.push(vec!["dead letters".to_owned(), String::new(), receipt.totals.dead_lettered.to_string(), String::new()]);
+    let where_they_are = |count: u64, command: &str| match count {
+        0 => String::new(),
+        _ => format!("`qanat {command} list {}` shows them", receipt.name),
+    };
+    let (late, dead) = (receipt.totals.late, receipt.totals.dead_lettered);
+    rows.push(vec!["late".to_owned(), String::new(), late.to_string(), where_they_are(late, "late")]);
+    let shown = where_they_are(dead, "dead-letters");
+    rows.push(vec!["dead letters".to_owned(), String::new(), dead.to_string(), shown]);
     format!(
         "{} {} ({} epochs, {:.1} s, job {})\n{}",
         receipt.name,
