@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use crossbeam::channel::Receiver;
 use qanat_connectors::contract::{ReadRequest, SinkWriter, Source};
 use qanat_proto::connector::TableDescriptor;
-use qanat_proto::graph::JobGraph;
+use qanat_proto::graph::{JobGraph, SinkNode};
 use qanat_proto::manifest::{MANIFEST_VERSION, Manifest};
 use qanat_proto::receipt::{Receipt, Totals};
 use qanat_proto::settings::JobSettings;
@@ -26,8 +26,8 @@ impl Opener for NoTables {
         Err(Error::internal(format!("nobody reads {}", table.name)))
     }
 
-    fn sink(&self, table: &TableDescriptor, _: bool, _: SchemaRef) -> Result<Arc<dyn Sink>> {
-        Err(Error::internal(format!("nobody writes to {}", table.name)))
+    fn sink(&self, node: &SinkNode, _: SchemaRef) -> Result<Arc<dyn Sink>> {
+        Err(Error::internal(format!("nobody writes to {}", node.table.name)))
     }
 }
 
