@@ -32,7 +32,8 @@ fn names(folder: &Folder, place: &str, what: &str) {
     let outcome = audit(folder);
     let said = format!("{what}: {}", outcome.describe());
     assert_eq!(outcome.code, Some(1), "{said}");
-    assert!(outcome.stdout.contains(place), "{place} is not named; {said}");
+    let is_named = outcome.stdout.contains(place) || outcome.stderr.contains(place);
+    assert!(is_named, "{place} is not named; {said}");
     assert!(!outcome.stderr.contains("panicked"), "{said}");
 }
 

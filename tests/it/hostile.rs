@@ -170,7 +170,10 @@ fn a_log_that_lost_its_last_claim_is_refused() {
         cut[rfind(&whole[..claim], b"QFRM")..].fill(0);
         std::fs::write(&log, &cut).unwrap();
         let error = fails(&run(&folder), "E0304");
-        assert!(error["message"].as_str().unwrap().contains("a sink holds epoch"), "{error}");
+        // The manifest of the epoch behind it may have been written already, and tells as much.
+        let message = error["message"].as_str().unwrap();
+        let is_known = ["a sink holds epoch", "checkpoints go on to epoch"].iter().any(|by| message.contains(by));
+        assert!(is_known, "{error}");
         std::fs::write(&log, &whole).unwrap();
         let outcome = run(&folder);
         assert_eq!(outcome.code, Some(0), "{}", outcome.describe());

@@ -6,6 +6,7 @@
 //! - `slice_table`: the groups of one slice, behind one face: `general` for any key and any aggregate
 //!   through DataFusion's accumulators, `integer` for one integer key and plain aggregates over
 //!   `record_table`.
+//! - `slices`: the tables of all slices.
 //! - `shared`: windows that share slices: `running`, where a slice can be taken away again, and `sliding`.
 //! - `emission`: a window that is being put out.
 //! - `extreme`, `percentile`: `MIN` and `MAX` of floats, and `PERCENTILE_CONT`, where DataFusion's own will not do.
@@ -24,5 +25,6 @@ mod running;
 pub mod session;
 mod shared;
 mod slice_table;
+mod slices;
 mod sliding;
 pub mod window_aggregate;

@@ -13,7 +13,7 @@
 //! It is derived from the slices and never saved. What must never happen: a row added to a slice that is
 //! merged already; the owner calls [`Running::forget`] then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use super::calls::Calls;
 use super::integer::{IntegerPlan, IntegerTable};
 use super::record_table::{HEADER_WORDS, RecordTable, Selection};
 use super::slice_table::{Results, SliceTable};
+use super::slices::Slices;
 
 /// A table with fewer groups is not made anew, however many of them are gone.
 const DEAD_GROUPS_MIN: usize = 1 << 14;
@@ -86,14 +87,13 @@ impl Running {
 
     /// Makes this the groups of `window`, whose `slices` are those that have rows. Windows come in the
     /// order of their ends.
-    pub(crate) fn advance(&mut self, window: Window, slices: &BTreeMap<Window, SliceTable>) -> Result<()> {
+    pub(crate) fn advance(&mut self, window: Window, slices: &Slices) -> Result<()> {
         if self.dead > DEAD_GROUPS_MIN && self.dead > self.records.len() / 2 {
             self.forget();
         }
-        let until = self.until.max(window.start);
-        for (slice, table) in slices {
-            if until < slice.end && slice.end <= window.end {
-                self.add(*slice, integers(table)?)?;
+        for slice in slices.within(self.until.max(window.start), window.end) {
+            if let Some(table) = slices.get(slice) {
+                self.add(slice, integers(table)?)?;
             }
         }
         self.until = window.end;

@@ -1,13 +1,12 @@
 //! The groups of overlapping windows, made of the slices that they share.
 
-use std::collections::BTreeMap;
-
 use qanat_executor_core::window::Window;
 use qanat_proto::error::Result;
 
 use super::emission::Groups;
 use super::running::Running;
 use super::slice_table::{SliceTable, TableFactory};
+use super::slices::Slices;
 use super::sliding::Sliding;
 
 /// The cheapest way for a node's aggregates.
@@ -47,7 +46,7 @@ impl Shared {
     pub(crate) fn window(
         &mut self,
         window: Window,
-        slices: &mut BTreeMap<Window, SliceTable>,
+        slices: &mut Slices,
         factory: &TableFactory,
     ) -> Result<Option<Groups>> {
         match self {

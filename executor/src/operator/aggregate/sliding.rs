@@ -19,6 +19,7 @@ use qanat_executor_core::window::Window;
 use qanat_proto::error::Result;
 
 use super::slice_table::{SliceTable, TableFactory};
+use super::slices::Slices;
 
 /// A front may not be larger than this: beyond, each window merges its slices again.
 const FRONT_BYTES_MAX: usize = 64 << 20;
@@ -58,22 +59,22 @@ impl Sliding {
     pub(crate) fn window(
         &mut self,
         window: Window,
-        slices: &mut BTreeMap<Window, SliceTable>,
+        slices: &mut Slices,
         factory: &TableFactory,
     ) -> Result<Option<SliceTable>> {
         if window.start >= self.boundary {
             self.forget();
             if front_bytes(window, slices) > FRONT_BYTES_MAX {
                 let mut whole = None;
-                for slice in within(window.start, window.end, slices) {
-                    add(&mut whole, slice, factory)?;
+                for slice in slices.within(window.start, window.end) {
+                    slices.change(slice, factory, |table| add(&mut whole, table, factory))?;
                 }
                 return Ok(whole);
             }
             self.make_front(window, slices, factory)?;
         } else {
-            for slice in within(self.until, window.end, slices) {
-                add(&mut self.back, slice, factory)?;
+            for slice in slices.within(self.until, window.end) {
+                slices.change(slice, factory, |table| add(&mut self.back, table, factory))?;
             }
         }
         self.until = window.end;
@@ -85,32 +86,17 @@ impl Sliding {
         Ok(whole)
     }
 
-    fn make_front(
-        &mut self,
-        window: Window,
-        slices: &mut BTreeMap<Window, SliceTable>,
-        factory: &TableFactory,
-    ) -> Result<()> {
+    fn make_front(&mut self, window: Window, slices: &mut Slices, factory: &TableFactory) -> Result<()> {
         let mut behind: Option<SliceTable> = None;
-        for (slice, table) in slices.iter_mut().rev() {
-            if slice.end <= window.start {
-                break;
-            }
-            if slice.end <= window.end {
-                add(&mut behind, table, factory)?;
-                if let Some(behind) = &mut behind {
-                    self.front.insert(slice.end, behind.copy(factory)?);
-                }
+        for slice in slices.within(window.start, window.end).into_iter().rev() {
+            slices.change(slice, factory, |table| add(&mut behind, table, factory))?;
+            if let Some(behind) = &mut behind {
+                self.front.insert(slice.end, behind.copy(factory)?);
             }
         }
         self.boundary = window.end;
         Ok(())
     }
-}
-
-/// The slices with an end behind `start`, up to `end`.
-fn within(start: i64, end: i64, slices: &mut BTreeMap<Window, SliceTable>) -> impl Iterator<Item = &mut SliceTable> {
-    slices.iter_mut().filter(move |(slice, _)| start < slice.end && slice.end <= end).map(|(_, table)| table)
 }
 
 fn add(sum: &mut Option<SliceTable>, table: &mut SliceTable, factory: &TableFactory) -> Result<()> {
@@ -124,6 +110,7 @@ fn add(sum: &mut Option<SliceTable>, table: &mut SliceTable, factory: &TableFact
 }
 
 /// What a front of the window would take at most: each slice counts as often as slices stand before it.
-fn front_bytes(window: Window, slices: &mut BTreeMap<Window, SliceTable>) -> usize {
-    within(window.start, window.end, slices).enumerate().map(|(before, table)| (before + 1) * table.bytes()).sum()
+fn front_bytes(window: Window, slices: &Slices) -> usize {
+    let slices_of = slices.within(window.start, window.end);
+    slices_of.into_iter().enumerate().map(|(before, slice)| (before + 1) * slices.bytes_of(slice)).sum()
 }

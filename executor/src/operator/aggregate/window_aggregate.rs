@@ -11,7 +11,6 @@
 //! accumulated; a partial phase sends its states of a slice before the watermark that closes it, so that
 //! a final phase never meets a late one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -37,6 +36,7 @@ use super::emission::{Emission, Groups};
 use super::layout::{Layout, PartitionColumn, Run, SLICE_TABLE, regroup, runs};
 use super::shared::Shared;
 use super::slice_table::{Results, SliceTable, TableFactory};
+use super::slices::Slices;
 use qanat_proto::physical::Phase;
 
 /// Batches of a fired window that one call puts out.
@@ -59,7 +59,7 @@ pub struct WindowAggregate {
     partition: Vec<PartitionColumn>,
     /// By slice; in processing time by window. There slices cannot be shared: which of its windows have
     /// fired is told by the clock of a process, not by a watermark, and is not known after a restart.
-    slices: BTreeMap<Window, SliceTable>,
+    slices: Slices,
     shared: Shared,
     /// `i64::MIN`: none yet.
     watermark: i64,
@@ -133,7 +133,7 @@ impl WindowAggregate {
             shared: factory.shared(),
             factory,
             partition,
-            slices: BTreeMap::new(),
+            slices: Slices::default(),
             watermark: i64::MIN,
             processing_time: i64::MIN,
             closed: None,
@@ -201,17 +201,18 @@ impl WindowAggregate {
             if let (Some(windows), TimeDomain::Processing) = (self.windows, self.domain()) {
                 // Rows of one batch have one time.
                 for window in windows.windows_of_slice(run.slice.end) {
-                    table_of(&mut self.slices, &self.factory, window)?.update(inputs)?;
+                    self.slices.change(window, &self.factory, |table| table.update(inputs))?;
                 }
                 continue;
             }
             self.touch(run.slice);
-            let table = table_of(&mut self.slices, &self.factory, run.slice)?;
-            if run.rows == inputs.rows {
-                table.update(inputs)?;
-            } else {
-                table.update(&inputs.slice(run.first, run.rows))?;
-            }
+            self.slices.change(run.slice, &self.factory, |table| {
+                if run.rows == inputs.rows {
+                    table.update(inputs)
+                } else {
+                    table.update(&inputs.slice(run.first, run.rows))
+                }
+            })?;
         }
         Ok(())
     }
@@ -300,12 +301,13 @@ impl WindowAggregate {
     fn merge_runs(&mut self, runs: &[Run], states: &States) -> Result<()> {
         for run in runs {
             self.touch(run.slice);
-            let table = table_of(&mut self.slices, &self.factory, run.slice)?;
-            if run.rows == states.rows {
-                table.merge(states)?;
-            } else {
-                table.merge(&states.slice(run.first, run.rows))?;
-            }
+            self.slices.change(run.slice, &self.factory, |table| {
+                if run.rows == states.rows {
+                    table.merge(states)
+                } else {
+                    table.merge(&states.slice(run.first, run.rows))
+                }
+            })?;
         }
         Ok(())
     }
@@ -321,7 +323,7 @@ impl WindowAggregate {
     /// The windows that are due when time moves from `from` to `to`. `grace`: how long windows given by
     /// columns stay open beyond their end.
     fn close(&mut self, from: i64, to: i64, grace: i64) {
-        let next = match (&self.windows, self.slices.keys().next()) {
+        let next = match (&self.windows, self.slices.first()) {
             (Some(windows), Some(first)) if from > i64::MIN => first.end.max(windows.first_unfired(from)),
             (_, first) => first.map_or(i64::MAX, |first| first.end),
         };
@@ -330,7 +332,7 @@ impl WindowAggregate {
 
     /// Fires the next window that is due; false if there is none.
     fn fire(&mut self, due: &mut Due) -> Result<bool> {
-        let Some(first) = self.slices.first_key_value().map(|(slice, _)| *slice) else { return Ok(false) };
+        let Some(first) = self.slices.first() else { return Ok(false) };
         let Some(windows) = self.windows.filter(|_| self.domain() == TimeDomain::Event) else {
             if !is_closed(first.end, due.grace, due.to) {
                 return Ok(false);
@@ -358,7 +360,7 @@ impl WindowAggregate {
 
     /// Fires a window that is a slice of its own.
     fn fire_alone(&mut self, window: Window) -> Result<()> {
-        if let Some(table) = self.slices.remove(&window) {
+        if let Some(table) = self.slices.remove(window) {
             self.drop_until(window.end);
             self.emission = Some(Emission::new(window, Groups::of(table)?));
         }
@@ -369,10 +371,10 @@ impl WindowAggregate {
     fn drop_behind(&mut self, window: Window) -> Result<()> {
         let Some(windows) = self.windows else { return Ok(()) };
         let mut gone = Vec::new();
-        while let Some(entry) = self.slices.first_entry()
-            && windows.last_window_end(entry.key().start) <= window.end
+        while let Some(slice) = self.slices.first()
+            && windows.last_window_end(slice.start) <= window.end
         {
-            gone.push(entry.remove_entry());
+            gone.extend(self.slices.remove(slice).map(|table| (slice, table)));
         }
         if let Some((last, _)) = gone.last() {
             self.drop_until(last.end);
@@ -423,9 +425,9 @@ impl WindowAggregate {
 
     /// Sends on the states of slices for which `wanted` holds.
     fn send(&mut self, wanted: impl Fn(&Window) -> bool, out: &mut Output) -> Result<()> {
-        let slices: Vec<Window> = self.slices.keys().filter(|slice| wanted(slice)).copied().collect();
+        let slices: Vec<Window> = self.slices.all().filter(|slice| wanted(slice)).collect();
         for slice in slices {
-            let Some(mut table) = self.slices.remove(&slice) else { continue };
+            let Some(mut table) = self.slices.remove(slice) else { continue };
             for states in table.take_states()? {
                 self.send_states(slice, states, out)?;
             }
@@ -459,7 +461,7 @@ impl WindowAggregate {
     }
 
     fn groups(&self) -> usize {
-        self.slices.values().map(SliceTable::len).sum()
+        self.slices.groups()
     }
 
     fn send_all(&mut self, out: &mut Output) -> Result<()> {
@@ -546,7 +548,7 @@ impl Operator for WindowAggregate {
         if self.domain() == TimeDomain::Event {
             return None;
         }
-        let Some(first) = self.slices.keys().next() else { return Some(i64::MAX) };
+        let Some(first) = self.slices.first() else { return Some(i64::MAX) };
         Some(match &self.windows {
             Some(_) => first.end,
             None => first.end.saturating_add(PROCESSING_GRACE_MS),
@@ -569,10 +571,11 @@ impl Operator for WindowAggregate {
             return Ok(Vec::new());
         }
         let mut upserts = Vec::new();
-        for (slice, table) in &mut self.slices {
-            for states in table.take_changed()? {
-                let partition = self.layout.partition_columns(&self.partition, *slice, &states);
-                let columns = self.layout.table_columns(*slice, &states);
+        let slices: Vec<Window> = self.slices.all().collect();
+        for slice in slices {
+            for states in self.slices.change(slice, &self.factory, SliceTable::take_changed)? {
+                let partition = self.layout.partition_columns(&self.partition, slice, &states);
+                let columns = self.layout.table_columns(slice, &states);
                 upserts.push(self.state_rows.batch(&partition, columns, states.rows)?);
             }
         }
@@ -590,8 +593,8 @@ impl Operator for WindowAggregate {
             Some((runs, order)) => (runs, states.take(&order).map_err(|e| self.factory.calls.error(&e))?),
         };
         for run in &runs {
-            let table = table_of(&mut self.slices, &self.factory, run.slice)?;
-            table.restore(states.slice(run.first, run.rows))?;
+            let states = states.slice(run.first, run.rows);
+            self.slices.change(run.slice, &self.factory, |table| table.restore(states))?;
         }
         Ok(())
     }
@@ -599,9 +602,9 @@ impl Operator for WindowAggregate {
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
         self.watermark = watermark.unwrap_or(i64::MIN);
         if self.domain() == TimeDomain::Event {
-            let dead: Vec<Window> = self.slices.keys().filter(|slice| self.is_dead(**slice)).copied().collect();
+            let dead: Vec<Window> = self.slices.all().filter(|slice| self.is_dead(*slice)).collect();
             for slice in dead {
-                self.slices.remove(&slice);
+                self.slices.remove(slice);
                 self.drop_until(slice.end);
             }
         }
@@ -610,7 +613,7 @@ impl Operator for WindowAggregate {
 
     fn state_bytes(&self) -> usize {
         let emitted = self.emission.as_ref().map_or(0, Emission::bytes);
-        self.slices.values().map(SliceTable::bytes).sum::<usize>() + self.shared.bytes() + emitted
+        self.slices.bytes() + self.shared.bytes() + emitted
     }
 
     fn take_counts(&mut self) -> OperatorCounts {
@@ -639,18 +642,6 @@ fn partition_of(
         Phase::Partial => Ok(Vec::new()),
         Phase::Whole => columns.iter().map(raw).collect(),
         Phase::Final => columns.iter().map(|column| layout.partial_column(*column)).collect(),
-    }
-}
-
-fn table_of<'a>(
-    slices: &'a mut BTreeMap<Window, SliceTable>,
-    factory: &TableFactory,
-    slice: Window,
-) -> Result<&'a mut SliceTable> {
-    use std::collections::btree_map::Entry;
-    match slices.entry(slice) {
-        Entry::Occupied(entry) => Ok(entry.into_mut()),
-        Entry::Vacant(entry) => Ok(entry.insert(factory.table()?)),
     }
 }
 

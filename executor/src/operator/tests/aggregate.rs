@@ -440,7 +440,8 @@ fn windows_given_by_columns_are_kept_apart() {
 
 #[test]
 fn windows_of_the_clock_fire_once_across_a_restart() {
-    let mut node = node(WindowShape::Hop { size: 20, slide: 10, offset: 0 }, vec![0], 0, Firing::Complete, Which::Plain);
+    let mut node =
+        node(WindowShape::Hop { size: 20, slide: 10, offset: 0 }, vec![0], 0, Firing::Complete, Which::Plain);
     node.window = WindowSource::Function {
         shape: WindowShape::Hop { size: 20, slide: 10, offset: 0 },
         domain: TimeDomain::Processing,
