@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_note_comes_back_and_every_flipped_bit_is_found() {
-        let jobs = vec![JobId(7), JobId(u128::MAX)];
+        let jobs = [JobId(7), JobId(u128::MAX)];
         for jobs in [&jobs[..0], &jobs[..1], &jobs[..]] {
             let bytes = to_bytes(jobs.iter().copied());
             assert_eq!(of_bytes(&bytes).as_deref(), Some(jobs));

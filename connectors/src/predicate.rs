@@ -310,19 +310,20 @@ mod tests {
         })
     }
 
+    /// `by` if one part is, else NULL if one part is, else the opposite.
+    fn decided(parts: &[Predicate], row: &[Option<i64>; 2], by: bool) -> Option<bool> {
+        let truths: Vec<Option<bool>> = parts.iter().map(|part| truth(part, row)).collect();
+        if truths.contains(&Some(by)) {
+            return Some(by);
+        }
+        if truths.contains(&None) { None } else { Some(!by) }
+    }
+
     /// SQL's three values.
     fn truth(predicate: &Predicate, row: &[Option<i64>; 2]) -> Option<bool> {
         match predicate {
-            Predicate::And(all) => all.iter().fold(Some(true), |so_far, p| match (so_far, truth(p, row)) {
-                (Some(false), _) | (_, Some(false)) => Some(false),
-                (Some(true), Some(true)) => Some(true),
-                _ => None,
-            }),
-            Predicate::Or(any) => any.iter().fold(Some(false), |so_far, p| match (so_far, truth(p, row)) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                _ => None,
-            }),
+            Predicate::And(all) => decided(all, row, false),
+            Predicate::Or(any) => decided(any, row, true),
             Predicate::Not(inner) => truth(inner, row).map(|value| !value),
             Predicate::Compare { column, comparison, value } => {
                 use arrow::array::AsArray;

@@ -165,7 +165,7 @@ fn list_predicate(list: &InListExpr, schema: &Schema) -> Option<Predicate> {
     if list.len() > LIST_MAX {
         return Some(anything);
     }
-    let equal = |element| compare(list.expr(), Comparison::Equal, element, schema).unwrap_or(anything.clone());
+    let equal = |element| compare(list.expr(), Comparison::Equal, element, schema).unwrap_or_else(|| anything.clone());
     let any = Predicate::Or(list.list().iter().map(equal).collect());
     Some(if list.negated() { Predicate::Not(Box::new(any)) } else { any })
 }

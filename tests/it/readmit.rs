@@ -89,7 +89,7 @@ fn topic(folder: &Folder) -> Vec<String> {
     assert_eq!(tail.code, Some(0), "{}", tail.describe());
     let text = |line: &str| {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
-        row.pointer("/row/record").or(row.get("record")).and_then(|v| v.as_str()).unwrap().to_owned()
+        row.pointer("/row/record").or_else(|| row.get("record")).and_then(|v| v.as_str()).unwrap().to_owned()
     };
     tail.stdout.lines().map(text).collect()
 }

@@ -38,7 +38,7 @@ INSERT INTO o SELECT g.id, d.v FROM g LEFT JOIN d FOR SYSTEM_TIME AS OF g.p ON g
 
 /// Twenty keys, of every third version five.
 fn write_version(folder: &Folder, version: u64) {
-    let keys = if version % 3 == 0 { 5 } else { 20 };
+    let keys = if version.is_multiple_of(3) { 5 } else { 20 };
     let rows: String = (0..keys).map(|key| format!("{key},{version}\n")).collect();
     folder.write("d.next", format!("k,v\n{rows}"));
     std::fs::rename(folder.path().join("d.next"), folder.path().join("d.csv")).unwrap();
