@@ -121,27 +121,35 @@ impl IntegerPlan {
         selection: &Selection,
         flags: Option<&[u64]>,
     ) -> Result<Results> {
+        let offsets: Vec<usize> = self.steps.iter().flat_map(Step::offsets).collect();
+        let with_key: Vec<usize> = calls.key_types.iter().map(|_| 0).chain(offsets).collect();
+        let rows = if with_key.is_empty() { records.count(selection) } else { 0 };
+        let mut columns = records.columns(selection, &with_key).into_iter();
+        let rows = columns.as_slice().first().map_or(rows, Vec::len);
+        let keys = match calls.key_types.first() {
+            Some(_) => keys(calls, columns.next().unwrap_or_default(), records.null_in(selection))?,
+            None => Vec::new(),
+        };
         let mut values = Vec::with_capacity(self.steps.len());
         for (step, call) in self.steps.iter().zip(&calls.calls) {
+            let words = columns.next().unwrap_or_default();
             if step.kind == Kind::AverageFloat {
-                let counts = records.column(selection, step.offset);
-                let sums = records.column(selection, step.offset + 1);
+                let sums = columns.next().unwrap_or_default();
                 let averages: Vec<f64> =
-                    counts.into_iter().zip(sums).map(|(count, sum)| f64::from_bits(sum) / count as f64).collect();
+                    words.into_iter().zip(sums).map(|(count, sum)| f64::from_bits(sum) / count as f64).collect();
                 values.push(Arc::new(Float64Array::new(averages.into(), step.nulls(flags))) as ArrayRef);
             } else {
-                let words = records.column(selection, step.offset);
                 values.push(step.column(words, flags, call.aggregate.field().data_type())?);
             }
         }
-        Ok(Results { keys: keys(calls, records, selection)?, values, rows: selection.len() })
+        Ok(Results { keys, values, rows })
     }
 }
 
-fn keys(calls: &Calls, records: &RecordTable, selection: &Selection) -> Result<Vec<ArrayRef>> {
+/// The key column; `null`: the row of the NULL key.
+fn keys(calls: &Calls, words: Vec<u64>, null: Option<usize>) -> Result<Vec<ArrayRef>> {
     let [key_type] = calls.key_types.as_slice() else { return Ok(Vec::new()) };
-    let values: ScalarBuffer<i64> = words_as(records.column(selection, 0));
-    let null = records.null_in(selection);
+    let values: ScalarBuffer<i64> = words_as(words);
     let nulls = null.map(|null| NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| i != null)));
     Ok(vec![from_integers(Int64Array::new(values, nulls), key_type)?])
 }
@@ -335,7 +343,7 @@ impl IntegerTable {
     /// Keys and results of groups, by number.
     pub(crate) fn results(&self, groups: Range<usize>) -> Result<Results> {
         let groups = Selection::Groups(groups);
-        let flags = (!self.plan.nullable.is_empty()).then(|| self.records.column(&groups, 1));
+        let flags = if self.plan.nullable.is_empty() { None } else { self.records.columns(&groups, &[1]).pop() };
         self.plan.results(&self.calls, &self.records, &groups, flags.as_deref())
     }
 
@@ -345,19 +353,22 @@ impl IntegerTable {
 
     fn states(&self, groups: &Selection) -> Result<States> {
         let fields = &self.calls.state_fields;
-        let flags = self.records.column(groups, 1);
+        let offsets: Vec<usize> = [0, 1].into_iter().chain(self.plan.steps.iter().flat_map(Step::offsets)).collect();
+        let mut columns = self.records.columns(groups, &offsets).into_iter();
+        let (key, flags) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
         let mut states = Vec::with_capacity(fields.len());
         for step in &self.plan.steps {
-            let words = self.records.column(groups, step.offset);
+            let words = columns.next().unwrap_or_default();
             if step.kind == Kind::AverageFloat {
                 states.push(Arc::new(UInt64Array::from(words)) as ArrayRef);
-                let sums = self.records.column(groups, step.offset + 1);
+                let sums = columns.next().unwrap_or_default();
                 states.push(step.column(sums, Some(&flags), &DataType::Float64)?);
             } else {
                 states.push(step.column(words, Some(&flags), fields[step.state].data_type())?);
             }
         }
-        Ok(States { keys: keys(&self.calls, &self.records, groups)?, states, rows: groups.len() })
+        let rows = flags.len();
+        Ok(States { keys: keys(&self.calls, key, self.records.null_in(groups))?, states, rows })
     }
 
     /// Finds the record of each row, into `self.bases`.
@@ -490,6 +501,12 @@ fn max_float(max: &mut u64, value: f64) {
 }
 
 impl Step {
+    /// The words of a record that the call has.
+    fn offsets(&self) -> impl Iterator<Item = usize> + use<> {
+        let words = if self.kind == Kind::AverageFloat { 2 } else { 1 };
+        self.offset..self.offset + words
+    }
+
     /// Rows that the call takes: the filter holds and the argument is not NULL. None: all.
     fn present(&self, inputs: &Inputs) -> Option<NullBuffer> {
         let argument = &inputs.columns[self.argument];

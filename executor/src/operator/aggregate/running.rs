@@ -29,9 +29,6 @@ use super::slices::Slices;
 /// A table with fewer groups is not made anew, however many of them are gone.
 const DEAD_GROUPS_MIN: usize = 1 << 14;
 
-/// Word of a record that counts the slices which have the group.
-const SLICES: usize = 1;
-
 pub(crate) struct Running {
     plan: Arc<IntegerPlan>,
     records: RecordTable,
@@ -168,23 +165,19 @@ impl Running {
 
     /// Keys and results of those of `groups` that the window has.
     pub(crate) fn results(&self, calls: &Calls, groups: Range<usize>) -> Result<Results> {
-        let selection = if self.dead == 0 {
-            Selection::Groups(groups)
-        } else {
-            let is_live = |base: &u32| self.records.word(*base, SLICES) > 0;
-            Selection::Bases(self.records.bases(groups).filter(is_live).collect())
-        };
+        let selection = if self.dead == 0 { Selection::Groups(groups) } else { Selection::Live(groups) };
         let flags = (self.lacking > 0).then(|| self.flags(&selection));
         self.plan.results(calls, &self.records, &selection, flags.as_deref())
     }
 
     /// What the flags of these groups would be in a table of the window.
     fn flags(&self, selection: &Selection) -> Vec<u64> {
-        let mut flags = vec![0; selection.len()];
         let first = HEADER_WORDS + self.plan.initial().len();
-        for (offset, flag) in (first..).zip(self.plan.nullable()) {
-            for (flags, slices) in flags.iter_mut().zip(self.records.column(selection, offset)) {
-                *flags |= if slices > 0 { *flag } else { 0 };
+        let offsets: Vec<usize> = (first..first + self.plan.nullable().len()).collect();
+        let mut flags = vec![0; self.records.count(selection)];
+        for (column, flag) in self.records.columns(selection, &offsets).iter().zip(self.plan.nullable()) {
+            for (flags, slices) in flags.iter_mut().zip(column) {
+                *flags |= if *slices > 0 { *flag } else { 0 };
             }
         }
         flags
