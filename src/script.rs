@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use qanat_connectors::Catalog;
+use qanat_connectors::filesystem::overlap::refuse_overwritten_sources;
 use qanat_proto::{Code, Error, Result, limits, settings};
 use qanat_sql::{PlanOptions, PlannedScript};
 use qanat_storage::env::{Env, OpenMode};
@@ -53,7 +54,10 @@ pub(crate) fn options(pairs: &[String]) -> Result<PlanOptions> {
     Ok(PlanOptions { settings, variables })
 }
 
-/// Plans a script with all connectors there are.
+/// Plans a script with all connectors there are, its paths relative to the working directory.
 pub(crate) fn plan(text: &str, options: &PlanOptions) -> Result<PlannedScript> {
-    qanat_sql::plan_script(text, options, &Catalog)
+    let script = qanat_sql::plan_script(text, options, &Catalog)?;
+    let graphs = script.jobs.iter().map(|job| &job.graph);
+    refuse_overwritten_sources(&Env::real(), Path::new(""), graphs)?;
+    Ok(script)
 }

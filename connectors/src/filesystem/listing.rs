@@ -21,7 +21,7 @@ pub(super) struct Location {
     /// How users call `root`.
     root_text: String,
     /// The components behind `root` that are a pattern.
-    pattern: Vec<String>,
+    pub(super) pattern: Vec<String>,
     /// `root` is the one file.
     is_file: bool,
 }
@@ -178,7 +178,7 @@ fn file(entry: Entry, relative: String) -> FoundFile {
     FoundFile { path: entry.path, relative, len: entry.len, modified_ms: entry.modified_ms }
 }
 
-fn is_hidden(name: &str) -> bool {
+pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with(['.', '_'])
 }
 

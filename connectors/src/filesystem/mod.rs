@@ -4,6 +4,7 @@ pub mod audit;
 pub mod committed;
 mod listing;
 mod output;
+pub mod overlap;
 mod partition;
 pub mod reread;
 pub mod sink;
