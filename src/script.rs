@@ -10,6 +10,9 @@ use qanat_proto::{Code, Error, Result, limits, settings};
 use qanat_sql::{PlanOptions, PlannedScript};
 use qanat_storage::env::{Env, OpenMode};
 
+#[cfg(test)]
+mod mutations;
+
 /// Reads a script, bounded by the limit on SQL text.
 pub(crate) fn read(env: &Env, path: &Path) -> Result<String> {
     let limit = limits::SQL_TEXT_BYTES_MAX + 1;
