@@ -121,7 +121,7 @@ impl Dialect for FlinkDialect {
     }
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
-        if let Some(predicate) = is_json(parser, expr) {
+        if let Some(predicate) = is_json(parser, expr).or_else(|| is_distinct(parser, expr)) {
             return Some(predicate);
         }
         if !parser.consume_token(&Token::DoubleColon) {
@@ -165,7 +165,28 @@ fn is_json(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>
     Some(Ok(if not { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call }))
 }
 
+/// `a IS [NOT] DISTINCT FROM b`, which is a comparison: sqlparser would take `b AND c` for its right side.
+fn is_distinct(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    use datafusion_sql::sqlparser::dialect::Precedence;
+    let not = if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+        true
+    } else if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+        false
+    } else {
+        return None;
+    };
+    let left = Box::new(expr.clone());
+    let right = match parser.parse_subexpr(GenericDialect.prec_value(Precedence::Eq)) {
+        Ok(right) => Box::new(right),
+        Err(error) => return Some(Err(error)),
+    };
+    Some(Ok(if not { Expr::IsNotDistinctFrom(left, right) } else { Expr::IsDistinctFrom(left, right) }))
+}
+
 fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    if let Some(argument) = window_call::parse_partitioned_query(parser) {
+        return Some(argument);
+    }
     let word = match &parser.peek_token_ref().token {
         Token::Word(word) if word.quote_style.is_none() => word.clone(),
         // A number with an exponent is a DOUBLE; the planner would make a decimal of it.

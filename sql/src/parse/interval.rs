@@ -4,13 +4,21 @@ use datafusion_sql::sqlparser::ast::{DateTimeField, Expr, Interval, UnaryOperato
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Token;
 
-use super::failure::{carry, syntax};
+use super::failure::{carry, syntax, unsupported};
 
 /// A length of time: calendar months, and milliseconds of everything below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntervalValue {
     pub months: i64,
     pub milliseconds: i64,
+}
+
+impl IntervalValue {
+    fn times(self, factor: i64) -> Option<Self> {
+        let months = self.months.checked_mul(factor)?;
+        let milliseconds = self.milliseconds.checked_mul(factor)?;
+        is_within(months, milliseconds).then_some(Self { months, milliseconds })
+    }
 }
 
 /// Units from large to small with how many of each make one of the unit before.
@@ -90,6 +98,24 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Expr, ParserError> {
     })?;
     let value =
         if negative { IntervalValue { months: -value.months, milliseconds: -value.milliseconds } } else { value };
+    let mut value = value;
+    // `INTERVAL '1' HOUR * 3`: the planner knows no product of an interval.
+    while parser.peek_token_ref().token == Token::Mul {
+        let factor = match &parser.peek_nth_token_ref(1).token {
+            Token::Number(text, _) => number(text),
+            _ => None,
+        };
+        let at = parser.peek_token_ref().span.start;
+        let product = factor.and_then(|factor| value.times(factor)).ok_or_else(|| {
+            carry(
+                &unsupported("an interval can be multiplied only by a whole number that is written out", at)
+                    .hint("write INTERVAL '3' HOUR, or TIMESTAMPADD(HOUR, n, t) for a number that is a column"),
+            )
+        });
+        value = product?;
+        parser.advance_token();
+        parser.advance_token();
+    }
     Ok(literal(value))
 }
 
@@ -192,9 +218,13 @@ fn amount(text: &str, unit: Unit) -> Option<IntervalValue> {
         let part = number(fraction)?.checked_mul(milliseconds)?.checked_div(scale)?;
         value.milliseconds = value.milliseconds.checked_add(part)?;
     }
-    // Both limits keep every later sum of two intervals within i64.
-    let bound = i64::MAX / 4;
-    (value.months.abs() < i64::from(i32::MAX) && value.milliseconds.abs() < bound).then_some(value)
+    is_within(value.months, value.milliseconds).then_some(value)
+}
+
+/// Both limits keep every later sum of two intervals within i64.
+fn is_within(months: i64, milliseconds: i64) -> bool {
+    let (months_max, milliseconds_max) = (i32::MAX.unsigned_abs().into(), i64::MAX.unsigned_abs() / 4);
+    months.unsigned_abs() < months_max && milliseconds.unsigned_abs() < milliseconds_max
 }
 
 /// `1-2` YEAR TO MONTH, `1 02:03:04.5` DAY TO SECOND and all between.

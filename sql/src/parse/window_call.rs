@@ -96,11 +96,52 @@ pub struct WindowCall {
     pub place: Option<Place>,
 }
 
-/// Parses `t [PARTITION BY k, …]` or `(SELECT …)` behind the keyword `TABLE` in an argument.
+/// Parses `t [PARTITION BY k, …]` behind the keyword `TABLE` in an argument.
 pub(super) fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let name = parser.parse_object_name(false)?;
     let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-    let mut args = vec![Expr::CompoundIdentifier(parts)];
+    partitioned(parser, Expr::CompoundIdentifier(parts))
+}
+
+/// Parses `(SELECT …) PARTITION BY k, …` as an argument. None: something else stands here.
+pub(super) fn parse_partitioned_query(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let begins = parser.peek_token_ref().token == Token::LParen
+        && matches!(&parser.peek_nth_token_ref(1).token, Token::Word(word)
+            if matches!(word.keyword, Keyword::SELECT | Keyword::WITH));
+    if !begins || !is_partitioned(parser) {
+        return None;
+    }
+    parser.advance_token();
+    let query = parser.parse_query().and_then(|query| {
+        parser.expect_token(&Token::RParen)?;
+        partitioned(parser, Expr::Subquery(query))
+    });
+    Some(query)
+}
+
+/// Whether PARTITION stands behind what is in parentheses next.
+fn is_partitioned(parser: &mut Parser) -> bool {
+    let (mut taken, mut depth) = (0_usize, 0_usize);
+    loop {
+        let token = parser.next_token().token;
+        taken += 1;
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth > 1 => depth -= 1,
+            Token::RParen | Token::EOF => break,
+            _ => {}
+        }
+    }
+    let found = parser.peek_keyword(Keyword::PARTITION);
+    for _ in 0..taken {
+        parser.prev_token();
+    }
+    found
+}
+
+/// Parses `[PARTITION BY k, …]` behind the input of a window table function.
+fn partitioned(parser: &mut Parser, input: Expr) -> Result<Expr, ParserError> {
+    let mut args = vec![input];
     let by_at = parser.peek_token_ref().span.start;
     if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
         let parenthesised = parser.consume_token(&Token::LParen);
