@@ -89,7 +89,10 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => even([left.as_mut(), right], schema),
         Expr::Between(Between { expr, low, high, .. }) => even([expr.as_mut(), low, high], schema),
-        Expr::InList(InList { expr, list, .. }) => even(std::iter::once(expr.as_mut()).chain(list), schema),
+        Expr::InList(InList { expr, list, .. }) => {
+            let changed = even(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema);
+            both_zeros(expr, list, schema) || changed
+        }
         Expr::Case(Case { expr, when_then_expr, else_expr }) => {
             let mut changed = false;
             if let Some(base) = expr {
@@ -132,6 +135,50 @@ fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) ->
         }
     }
     changed
+}
+
+/// Makes a list with a zero hold both, since DataFusion looks for the bits of a float in a longer list.
+/// What is no literal has its −0.0 made 0.0.
+fn both_zeros(expr: &mut Expr, list: &mut Vec<Expr>, schema: &DFSchema) -> bool {
+    let type_of = |expr: &Expr| expr.get_type(schema).ok();
+    if !std::iter::once(&*expr).chain(&*list).filter_map(type_of).any(|data_type| is_float(&data_type)) {
+        return false;
+    }
+    let is_single = matches!(type_of(expr), Some(DataType::Float32));
+    let zero = |zero: f64| {
+        let single = if zero.is_sign_negative() { -0.0_f32 } else { 0.0 };
+        let value = if is_single { ScalarValue::Float32(Some(single)) } else { ScalarValue::Float64(Some(zero)) };
+        Expr::Literal(value, None)
+    };
+    if list.iter().all(|item| literal_of(item).is_some()) {
+        let has_zero = list.iter().filter_map(literal_of).any(is_zero);
+        let missing = [zero(0.0), zero(-0.0)].into_iter().filter(|zero| !list.contains(zero));
+        let missing: Vec<Expr> = if has_zero { missing.collect() } else { Vec::new() };
+        let changed = !missing.is_empty();
+        list.extend(missing);
+        return changed;
+    }
+    for item in std::iter::once(expr).chain(list) {
+        if type_of(item).is_some_and(|data_type| is_float(&data_type)) {
+            *item = std::mem::take(item) + zero(0.0);
+        }
+    }
+    true
+}
+
+/// The literal that an expression is, under its sign and casts.
+fn literal_of(expr: &Expr) -> Option<&ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value),
+        Expr::Negative(inner) => literal_of(inner),
+        Expr::Cast(cast) => literal_of(&cast.expr),
+        Expr::TryCast(cast) => literal_of(&cast.expr),
+        _ => None,
+    }
+}
+
+fn is_zero(value: &ScalarValue) -> bool {
+    value.cast_to(&DataType::Float64).is_ok_and(|value| matches!(value, ScalarValue::Float64(Some(0.0))))
 }
 
 fn is_decimal(data_type: &DataType) -> bool {
