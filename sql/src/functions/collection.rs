@@ -21,8 +21,55 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         Function::new("cardinality", &[Kind::Any], integer_type, cardinality).coerce(collection_type).build(),
         Function::new("map_from_entries", &[Kind::Any], entries_type, map_from_entries).coerce(collection_type).build(),
         Function::new("map_union", &[Kind::Any], first_type, map_union).variadic().coerce(map_types).build(),
+        Function::new(MAP_VALUE, &[Kind::Any, Kind::Any], value_type, map_value).coerce(map_and_key).build(),
         Function::new("element", &[Kind::Any], element_type, element).coerce(collection_type).build(),
     ]
+}
+
+/// `m[k]` of a map with a key that is no literal: see `rules::map_access`.
+pub(crate) const MAP_VALUE: &str = "__map_value";
+
+/// The key as the map's keys are.
+fn map_and_key(types: &[DataType]) -> Result<Vec<DataType>> {
+    let Some(map @ DataType::Map(entries, _)) = types.first() else { return wrong("a key is looked up in a map") };
+    match entries.data_type() {
+        DataType::Struct(fields) => match fields.first() {
+            Some(key) => Ok(vec![map.clone(), key.data_type().clone()]),
+            None => wrong("a map without keys"),
+        },
+        _ => wrong("a map without entries"),
+    }
+}
+
+fn value_type(types: &[DataType]) -> Result<DataType> {
+    match types.first() {
+        Some(DataType::Map(entries, _)) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                fields.get(1).map_or_else(|| wrong("a map without values"), |value| Ok(value.data_type().clone()))
+            }
+            _ => wrong("a map without entries"),
+        },
+        _ => wrong("a key is looked up in a map"),
+    }
+}
+
+/// The value of the entry with the key; NULL without one, or of a NULL map or key.
+fn map_value(args: &Args) -> Result<ArrayRef> {
+    let (maps, keys) = (args.full(0)?, args.full(1)?);
+    let map = maps.as_map();
+    let converter = RowConverter::new(vec![SortField::new(map.keys().data_type().clone())])?;
+    let entries = converter.convert_columns(&[Arc::clone(map.keys())])?;
+    let wanted = converter.convert_columns(&[Arc::clone(&keys)])?;
+    let offsets = map.value_offsets();
+    let indexes = (0..args.rows).map(|row| {
+        let (start, end) = (offsets.get(row).copied()?, offsets.get(row + 1).copied()?);
+        if map.is_null(row) || keys.is_null(row) {
+            return None;
+        }
+        let mut places = usize::try_from(start).ok()?..usize::try_from(end).ok()?;
+        places.find(|entry| entries.row(*entry) == wanted.row(row)).and_then(|entry| u32::try_from(entry).ok())
+    });
+    Ok(take(map.values(), &indexes.collect::<UInt32Array>(), None)?)
 }
 
 /// A list of any layout as List, a map as it is.

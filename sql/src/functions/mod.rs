@@ -31,6 +31,8 @@ mod text;
 mod time;
 mod url;
 
+pub(crate) use collection::MAP_VALUE;
+
 /// All functions by lower-case name.
 pub struct Functions {
     scalar: BTreeMap<String, Arc<ScalarUDF>>,

@@ -38,6 +38,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
     let plan = rules::aggregate_types::rewrite(plan).map_err(convert)?;
+    let plan = rules::map_access::rewrite(plan).map_err(convert)?;
     let plan = rules::division::rewrite(plan).map_err(convert)?;
     let plan = rules::floats::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
@@ -71,6 +72,7 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// Type coercion and simplification of one expression.
 pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
     let mut coercion = TypeCoercionRewriter::new(schema);
+    let expr = rules::map_access::expression(expr, schema)?.data;
     let expr = rules::division::expression(expr, schema)?.data;
     let expr = rules::floats::expression(expr, schema)?.data;
     let expr = expr.rewrite(&mut coercion)?.data;

@@ -9,6 +9,7 @@ pub(crate) mod floats;
 pub(crate) mod implicit_cast;
 pub(crate) mod lateral;
 pub(crate) mod literals;
+pub(crate) mod map_access;
 pub(crate) mod names;
 pub(crate) mod row_number;
 pub(crate) mod temporal;
