@@ -3,6 +3,7 @@
 //! Lines go into the decoder as they are found. Where a batch does not decode, it is halved until the
 //! bad lines stand alone, so that the good ones keep their speed. Who reads: `super::text::TextReader`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use super::binary;
 use super::cast::conform;
+use super::json_text;
 use super::reader::{BadRecord, DecodeRequest, Policy};
 use super::text::{Decoded, RecordDecoder, Scan};
 use crate::options::Options;
@@ -46,6 +48,8 @@ pub struct JsonDecoder {
     decoded: SchemaRef,
     /// As it decodes it: with texts for BYTES and decimals. A number or boolean is a text too, as in Flink.
     read: SchemaRef,
+    /// Some column has values that `json_text` rewrites.
+    is_rewritten: bool,
     /// Lines found that are not blank, without their ends.
     lines: Vec<(usize, usize)>,
     /// Those that nest too deep.
@@ -61,6 +65,12 @@ pub struct JsonDecoder {
     is_refused: bool,
 }
 
+/// Lines to decode: those that were read, or rewritten.
+struct Lines<'a> {
+    text: Cow<'a, [u8]>,
+    at: Cow<'a, [(usize, usize)]>,
+}
+
 impl JsonDecoder {
     pub fn new(options: JsonOptions, request: DecodeRequest) -> Self {
         let schema = request.output();
@@ -71,6 +81,7 @@ impl JsonDecoder {
             options,
             request,
             schema,
+            is_rewritten: json_text::applies(decoded.fields()),
             decoded,
             read,
             lines: Vec::new(),
@@ -148,14 +159,48 @@ impl JsonDecoder {
         RecordBatch::try_new(Arc::clone(&self.decoded), arrays.collect::<Result<_, _>>()?)
     }
 
-    /// Decodes lines `from..to`, halving where they do not decode.
-    fn isolate(&self, bytes: &[u8], from: usize, to: usize, good: &mut Vec<RecordBatch>, bad: &mut Vec<BadRecord>) {
-        let Some(lines @ [(start, _), .., (_, end)] | lines @ [(start, end)]) = self.lines.get(from..to) else {
+    /// Whether a line decodes to something else after `json_text` rewrote it. What does not decode is
+    /// rewritten anyway; where type conflicts are NULL, nothing would fail.
+    fn may_hide(&self, line: &[u8]) -> bool {
+        self.is_rewritten
+            && self.request.policy == Policy::Null
+            && (memchr2_iter(b'{', b'[', line).nth(1).is_some()
+                || self.decoded.fields().iter().any(|field| field.data_type() == &DataType::Boolean))
+    }
+
+    /// The lines as they are decoded.
+    fn rewritten(&self, bytes: &[u8]) -> Option<Lines<'static>> {
+        if !self.is_rewritten {
+            return None;
+        }
+        let (mut text, mut at) = (Vec::with_capacity(bytes.len()), Vec::with_capacity(self.lines.len()));
+        for (start, end) in &self.lines {
+            let line = bytes.get(*start..*end).unwrap_or_default();
+            let from = text.len();
+            match json_text::rewrite(line, self.decoded.fields()) {
+                Some(line) => text.extend_from_slice(&line),
+                None => text.extend_from_slice(line),
+            }
+            at.push((from, text.len()));
+            text.push(b'\n');
+        }
+        Some(Lines { text: Cow::Owned(text), at: Cow::Owned(at) })
+    }
+
+    /// Decodes lines `from..to`, halving where they do not decode. `bytes` are the lines as they came.
+    fn isolate(
+        &self,
+        (bytes, all): (&[u8], &Lines<'_>),
+        (from, to): (usize, usize),
+        good: &mut Vec<RecordBatch>,
+        bad: &mut Vec<BadRecord>,
+    ) {
+        let Some(lines @ [(start, _), .., (_, end)] | lines @ [(start, end)]) = all.at.get(from..to) else {
             return;
         };
-        let text = bytes.get(*start..*end).unwrap_or_default();
+        let text = all.text.get(*start..*end).unwrap_or_default();
         let is_one = lines.len() == 1;
-        let decoded = if is_one || lines.iter().all(|(start, end)| is_braced(bytes, *start, *end)) {
+        let decoded = if is_one || lines.iter().all(|(start, end)| is_braced(&all.text, *start, *end)) {
             self.decode_lines(text, lines.len())
         } else {
             Err(String::new())
@@ -163,6 +208,8 @@ impl JsonDecoder {
         match decoded {
             Ok(batch) => good.push(batch),
             Err(reason) if is_one => {
+                let (start, end) = self.lines.get(from).copied().unwrap_or_default();
+                let text = bytes.get(start..end).unwrap_or_default();
                 let reason = match std::str::from_utf8(text) {
                     Err(error) => format!("invalid UTF-8 at byte {} of the record", error.valid_up_to()),
                     Ok(_) => reason,
@@ -171,8 +218,8 @@ impl JsonDecoder {
             }
             Err(_) => {
                 let middle = from + (to - from) / 2;
-                self.isolate(bytes, from, middle, good, bad);
-                self.isolate(bytes, middle, to, good, bad);
+                self.isolate((bytes, all), (from, middle), good, bad);
+                self.isolate((bytes, all), (middle, to), good, bad);
             }
         }
     }
@@ -203,14 +250,16 @@ impl JsonDecoder {
         refused.extend(self.deep.iter().map(|record| (*record, reason.clone())));
         refused.sort_by_key(|(record, _)| *record);
         refused.dedup_by_key(|(record, _)| *record);
+        let lines = self.rewritten(bytes);
+        let lines = lines.unwrap_or(Lines { text: Cow::Borrowed(bytes), at: Cow::Borrowed(&self.lines) });
         let mut from = 0;
         for (record, reason) in refused {
-            self.isolate(bytes, from, record, &mut good, &mut bad);
+            self.isolate((bytes, &lines), (from, record), &mut good, &mut bad);
             let (start, end) = self.lines.get(record).copied().unwrap_or_default();
             bad.push(BadRecord::new(record, reason, bytes.get(start..end).unwrap_or_default()));
             from = record + 1;
         }
-        self.isolate(bytes, from, self.lines.len(), &mut good, &mut bad);
+        self.isolate((bytes, &lines), (from, self.lines.len()), &mut good, &mut bad);
         Ok((good, bad))
     }
 }
@@ -244,7 +293,7 @@ impl RecordDecoder for JsonDecoder {
             let line = bytes.get(self.bytes..end).unwrap_or_default();
             let length = line.trim_ascii_end().len();
             if length > 0 {
-                self.is_refused |= !is_braced(line, 0, length);
+                self.is_refused |= !is_braced(line, 0, length) || self.may_hide(line);
                 if nests_too_deep(line) {
                     self.is_refused = true;
                     self.deep.push(self.lines.len());

@@ -12,6 +12,7 @@ pub(crate) mod decimal;
 pub mod decode;
 mod guard;
 pub mod json;
+mod json_text;
 pub mod parquet;
 pub mod reader;
 pub mod stream;
