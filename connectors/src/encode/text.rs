@@ -220,7 +220,10 @@ pub fn write_timestamp(value: i64, unit: TimeUnit, separator: u8, zoned: bool, o
 fn write_date(days: i64, out: &mut Vec<u8>) -> Result<()> {
     // 0000-01-01 and 9999-12-31.
     if !(-719_528..=2_932_896).contains(&days) {
-        return Err(Error::new(Code::Encode, format!("a date {days} days from 1970-01-01 is outside 0000 to 9999")));
+        let message = format!("a date {days} days from 1970-01-01 is outside the years 0000 to 9999");
+        return Err(Error::new(Code::Encode, message).hint(
+            "leave such rows out with WHERE (a window may end in another year than its rows), or write parquet or arrow",
+        ));
     }
     let (year, month, day) = civil_from_days(days);
     write_padded(year, 4, out);

@@ -83,7 +83,11 @@ impl FilesystemSource {
         let columns: Vec<_> = table.physical.fields().iter().filter(|f| is_file_column(f.name())).cloned().collect();
         let columns = Arc::new(Schema::new(columns));
         let output = Output::new(&table.physical, &columns, &request)?;
-        let location = Location::new(env.disk.as_ref(), base, options.required("path")?);
+        let path = options.required("path")?;
+        if path.trim().is_empty() {
+            return Err(options.bad("path", "it is empty"));
+        }
+        let location = Location::new(env.disk.as_ref(), base, path);
         let monitor = options.duration_ms("source.monitor-interval").filter(|_| !request.bounded);
         let format = FormatOptions::of(options)?;
         Ok(Self {

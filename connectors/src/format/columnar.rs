@@ -134,6 +134,14 @@ pub(super) fn corrupt(input: &FileInput, error: &(dyn std::error::Error + 'stati
         }
         cause = inner.source();
     }
-    Error::new(Code::CorruptInput, format!("`{}` is damaged or not of its format: {error}", input.origin))
+    let text = error.to_string();
+    let codec = text.split_once("Disabled feature at compile time: ").map(|(_, codec)| codec);
+    let codec = codec.or_else(|| text.split_once("The codec type ")?.1.strip_suffix(" is not supported yet"));
+    if let Some(codec) = codec {
+        let message = format!("`{}` is compressed with {}, which is not supported", input.origin, codec.to_lowercase());
+        let hint = "write the file with zstd, snappy, gzip or lz4, or uncompressed";
+        return Error::new(Code::CorruptInput, message).hint(hint).at(input.place());
+    }
+    Error::new(Code::CorruptInput, format!("`{}` is damaged or not of its format: {text}", input.origin))
         .at(input.place())
 }

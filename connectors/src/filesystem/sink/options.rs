@@ -143,6 +143,9 @@ impl SinkOptions {
         let Some(path) = table.option("path") else {
             return Err(Error::new(Code::MissingOption, "option `path` is missing").at(place()));
         };
+        if path.trim().is_empty() {
+            return Err(bad_option("path", path, "a folder").at(place()));
+        }
         if path.contains(['*', '?', '[']) {
             return Err(bad_option("path", path, "one folder when the table is written").at(place()));
         }
