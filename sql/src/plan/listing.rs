@@ -28,6 +28,8 @@ pub(super) fn functions() -> String {
     let registry = functions::registry();
     let mut names = registry.scalar_names();
     names.extend(registry.aggregate_names());
+    // Names that begin so are ours alone.
+    names.retain(|name| !name.starts_with("__"));
     names.sort();
     names.dedup();
     lines(names.into_iter())
