@@ -144,6 +144,12 @@ pub trait Sink: Send + Sync {
     /// only after its claim is durable, so whoever knows of fewer claims has lost some. None: there was no
     /// commit, or the sink keeps no record of them.
     fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>>;
+
+    /// Whether [`Sink::newest_commit`] knows of an epoch for as long as the sink is what it was: one that
+    /// knows of none has lost what the job committed.
+    fn remembers_commits(&self) -> bool {
+        false
+    }
 }
 
 /// Which sink of a job a commit is for.

@@ -132,7 +132,9 @@ impl GenerationParts<'_> {
             side: self.side.clone(),
             metrics,
         };
-        generation.sinks().refuse_lost_claims(self.reporter.token().job, deployment.restore.epoch)?;
+        let sinks = generation.sinks();
+        sinks.refuse_lost_claims(self.reporter.token().job, deployment.restore.epoch)?;
+        sinks.refuse_lost_rows(&deployment.restore)?;
         if deployment.replay_only {
             return Ok(generation);
         }

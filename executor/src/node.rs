@@ -12,8 +12,8 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::{CommitScope, Opener, Sink};
 use qanat_proto::control::{CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, ToExecutor};
 use qanat_proto::ids::{Epoch, JobId, OperatorId, StartId, SubtaskId, Token};
-use qanat_proto::manifest::{PreparedHandle, SinkChannel};
-use qanat_proto::{Code, Error, Result};
+use qanat_proto::manifest::{Manifest, PreparedHandle, SinkChannel};
+use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
@@ -397,6 +397,40 @@ impl CommitTargets {
                 );
                 return Err(Error::new(Code::CorruptLog, message)
                     .hint("the log has lost its end: bring it back from a copy, or fill an empty sink anew under another --name"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A table whose sinks remember what was committed must know of it, once rows of epochs before the
+    /// restore point are: their commits were done before it was claimed. To go on with a sink that lost
+    /// them would make a part look like the whole.
+    ///
+    /// # Errors
+    /// E0304 if a table lost all of them.
+    pub fn refuse_lost_rows(&self, restore: &Manifest) -> Result<()> {
+        let tables = restore.graph.sinks().map(|(operator, node)| (node.table.name.as_str(), operator.id));
+        let mut operators: BTreeMap<&str, Vec<OperatorId>> = BTreeMap::new();
+        tables.for_each(|(table, operator)| operators.entry(table).or_default().push(operator));
+        for (table, operators) in operators {
+            let newest = restore.receipt.sinks.iter().filter(|sink| sink.table == table).flat_map(|sink| &sink.objects);
+            let newest: u64 = newest.map(|object| object.sum.rows).sum();
+            let committed = restore.totals.sinks.get(table).map_or(0, |sum| sum.rows).saturating_sub(newest);
+            if committed == 0 {
+                continue;
+            }
+            let mut is_lost = true;
+            for operator in operators {
+                let Some(sink) = self.tables.get(&operator) else { continue };
+                let scope = CommitScope { operator, channel: SinkChannel::Table };
+                is_lost &= sink.remembers_commits() && sink.newest_commit(scope, restore.job)?.is_none();
+            }
+            if is_lost {
+                let message =
+                    format!("{committed} rows of job {} were committed, and the sink holds none", restore.job.short());
+                return Err(Error::new(Code::CorruptLog, message)
+                    .at(Place::Named(table.to_owned()))
+                    .hint("bring the topic back from a copy, or fill it anew under another --name"));
             }
         }
         Ok(())

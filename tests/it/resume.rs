@@ -237,3 +237,45 @@ fn a_state_folder_has_one_owner() {
     let second = second.unwrap();
     assert_eq!(second.error().unwrap()["code"], "E0303", "{}", second.describe());
 }
+
+/// What a topic has lost between two runs is not taken for something that never was.
+#[test]
+fn a_topic_that_lost_committed_rows_is_refused() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let folder = Folder::new("lost-topic");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '20000',
+           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '1999');
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'log', 'topic' = 'lg');
+         INSERT INTO o SELECT id FROM t;",
+    );
+    dies(&folder, 1, "claim.applied:4");
+    let topic = folder.path().join("data/topics/lg");
+    let segment = topic.join("p00000/0000000000000000.log");
+    let bytes = std::fs::read(&segment).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let is_refused = || {
+        let refused = run(&folder, 1, None);
+        assert_eq!(refused.error().unwrap()["code"], "E0304", "{}", refused.describe());
+    };
+    std::fs::write(&segment, &bytes[..4096 + (written - 4096) / 2]).unwrap();
+    is_refused();
+    let audited = Invocation::new(folder.path(), ["audit", "q", "--data", "data"]).run().unwrap();
+    assert!(audited.code == Some(1) && audited.describe().contains("lg/p00000"), "{}", audited.describe());
+    std::fs::remove_file(&segment).unwrap();
+    is_refused();
+    let copy = folder.path().join("copy");
+    std::fs::rename(&topic, &copy).unwrap();
+    is_refused();
+    std::fs::remove_dir_all(&topic).unwrap();
+    std::fs::rename(&copy, &topic).unwrap();
+    std::fs::write(&segment, &bytes).unwrap();
+    let receipt = finishes(&folder, 1);
+    assert_eq!(receipt["sinks"]["o"]["rows"], 2_000);
+    let tailed =
+        Invocation::new(folder.path(), ["tail", "lg", "--to-latest", "--data", "data", "-o", "json"]).run().unwrap();
+    assert_eq!(tailed.stdout.lines().count(), 2_000);
+}

@@ -131,6 +131,11 @@ impl Sink for LogSink {
     fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>> {
         self.topic.newest_commit(job, self.own(operator))
     }
+
+    fn remembers_commits(&self) -> bool {
+        // A side table may be deleted: its rows are the user's to throw away.
+        self.channel == SinkChannel::Table
+    }
 }
 
 impl LogSink {

@@ -217,7 +217,7 @@ fn topic_sums(topics: &Topics, name: &Name, job: JobId) -> Result<(Sums, Option<
     let Some(topic) = topics.find(name)? else { return Ok((sums, cut)) };
     let mut hasher = RowHasher::default();
     for partition in 0..topic.partitions() {
-        let is_cut = topic.partition(partition)?.first_offset() > 0;
+        let is_cut = topic.partition(partition)?.first_offset() > 0 && !topic.keeps_everything();
         let mut first = None;
         let mut batches = topic.read_to_latest(partition, Start::Earliest, Isolation::Committed)?;
         while let Some(batch) = batches.next()? {

@@ -20,6 +20,7 @@
 
 mod codec;
 mod document;
+mod ends;
 mod frame;
 mod group;
 mod index;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
-use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::limits::LOG_SEGMENT_BYTES;
 use qanat_proto::names::Name;
 
@@ -55,6 +55,8 @@ pub struct Partition {
     pub(super) options: LogOptions,
     pub(super) commit: GroupCommit,
     pub(super) indexes: IndexCache,
+    /// It ends there or later, or has lost rows.
+    least_end: u64,
     /// None: opened for reading only.
     pub(super) writer: Mutex<Option<Writer>>,
     pub(super) shared: Mutex<Shared>,
@@ -89,7 +91,10 @@ pub(super) enum Access {
 
 impl Partition {
     /// Opens and, with [`Access::Write`], recovers a partition whose folder exists.
-    pub(super) fn open(topic: Name, index: u32, folder: PathBuf, setup: Setup) -> Result<Arc<Self>> {
+    ///
+    /// # Errors
+    /// E0304 if it is damaged, or ends below `least_end`.
+    pub(super) fn open(topic: Name, index: u32, folder: PathBuf, setup: Setup, least_end: u64) -> Result<Arc<Self>> {
         let Setup { env, options, commit, access, indexes } = setup;
         let partition = Self {
             topic,
@@ -99,6 +104,7 @@ impl Partition {
             options,
             commit,
             indexes,
+            least_end,
             writer: Mutex::new(None),
             shared: Mutex::new(Shared::default()),
             arrived: Condvar::new(),
@@ -161,11 +167,22 @@ impl Partition {
                 .push_back(segment.unwrap_or_else(|| Arc::new(Segment::new(header, header_length, entry.path, &file))));
         }
         let Some(last) = segments.back().cloned() else {
+            self.refuse_lost_end(0)?;
             return Ok(Loaded { segments, end: Extent::default(), replay: ReplayTable::default(), active: None });
         };
         let mut replay = last.header.replay.clone();
         let (end, active) = self.recover_last(&last, access, &mut replay)?;
         Ok(Loaded { segments, end, replay, active })
+    }
+
+    fn refuse_lost_end(&self, end: u64) -> Result<()> {
+        if end >= self.least_end {
+            return Ok(());
+        }
+        let message = format!("{self} ends at offset {end}, and rows up to {} were committed", self.least_end);
+        Err(Error::new(Code::CorruptLog, message)
+            .at(Place::Named(self.folder.display().to_string()))
+            .hint("its last segment is gone or cut: restore the folder from a copy, or delete the topic and fill it again; nothing was changed"))
     }
 
     /// Syncs, scans and cuts the last segment.
@@ -185,6 +202,8 @@ impl Partition {
             file.sync_data().map_err(|e| unsynced(&e))?;
         }
         let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay)?;
+        // Before anything is cut or written.
+        self.refuse_lost_end(scanned.end.offset)?;
         *lock(&last.index) = Some(scanned.index);
         if access == Access::Read {
             return Ok((scanned.end, None));

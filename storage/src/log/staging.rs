@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
 use qanat_proto::names::Origin;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ use super::replay::{ReplayKey, ReplayTable};
 use super::segment::{STAGED_MAGIC, SegmentHeader, Window, damaged};
 use super::topic::Topic;
 use super::writer::{Append, Appended, OwnerToken, Rows, StagedFrame, Work};
+use super::{ends, lock};
 use crate::env::{Disk, File, OpenMode};
 
 /// Hidden folder of a partition.
@@ -126,12 +127,17 @@ impl Topic {
                 Some(append) => partition.commit.submit(&partition, Work::Append(append)),
                 None => Pending::ready(Appended { offsets: end..end, was_done: true }),
             };
-            submitted.push((handle, partition.index(), pending));
+            submitted.push((handle, partition, pending));
         }
         let mut committed = Vec::with_capacity(submitted.len());
+        let mut reached = BTreeMap::new();
         for (handle, partition, pending) in submitted {
-            committed.push(Committed { handle, partition, appended: pending.wait()? });
+            committed.push(Committed { handle, partition: partition.index(), appended: pending.wait()? });
+            reached.insert(partition.index(), partition.end_offset());
         }
+        let noting = lock(&self.noting);
+        ends::note(self.env(), self.folder(), reached)?;
+        drop(noting);
         for path in staged_files {
             remove_if_there(self.env().disk.as_ref(), &path)?;
         }
@@ -139,9 +145,21 @@ impl Topic {
     }
 
     /// The highest epoch of `job`, or of one of its operators, of which anything was committed here (P12).
+    ///
+    /// # Errors
+    /// E0304 if rows are gone that nothing was to remove.
     pub fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
         let mut newest = None;
         for partition in self.open_all()? {
+            if self.keeps_everything() && partition.first_offset() > 0 {
+                let message = format!(
+                    "{partition} begins at offset {}, and its topic keeps everything",
+                    partition.first_offset()
+                );
+                return Err(Error::new(Code::CorruptLog, message)
+                    .at(Place::Named(partition.folder.display().to_string()))
+                    .hint("its first segments are gone: restore the folder from a copy, or delete the topic and fill it again"));
+            }
             newest = newest.max(partition.newest_commit(job, operator)?);
         }
         Ok(newest)

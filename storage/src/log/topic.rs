@@ -18,7 +18,7 @@ use super::payload::TopicSchema;
 use super::reader::{LogBatch, LogReader};
 use super::retention::Retention;
 use super::writer::{Append, Appended, OwnerToken, Work};
-use super::{Setup, document, lock};
+use super::{Setup, document, ends, lock};
 use crate::crash_safe;
 use crate::env::Env;
 
@@ -42,6 +42,18 @@ impl TopicSpec {
     pub fn new(partitions: u32) -> Self {
         Self { partitions, retention: Retention::default() }
     }
+}
+
+/// Content of the file that makes a folder a topic.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Described {
+    pub partitions: u32,
+    #[serde(default)]
+    pub retention: Retention,
+    /// Random. 0: created before topics had one.
+    #[serde(default)]
+    pub id: u64,
 }
 
 /// What an append says beside its rows.
@@ -102,20 +114,26 @@ pub struct PartitionDescription {
 pub struct Topic {
     name: Name,
     spec: TopicSpec,
+    id: u64,
     folder: PathBuf,
     setup: Setup,
     schema: Mutex<Option<TopicSchema>>,
     partitions: Vec<OnceLock<Arc<Partition>>>,
     /// Held while a partition is recovered, so that it happens once.
     opening: Mutex<()>,
+    /// Held while the ends that a commit reached are noted.
+    pub(super) noting: Mutex<()>,
 }
 
 impl Topic {
     /// Opens a topic whose folder and description exist. Partitions are recovered when first used.
-    pub(super) fn open(name: Name, spec: TopicSpec, folder: PathBuf, setup: Setup) -> Result<Self> {
+    pub(super) fn open(name: Name, described: Described, folder: PathBuf, setup: Setup) -> Result<Self> {
+        let Described { partitions, retention, id } = described;
+        let spec = TopicSpec { partitions, retention };
         let schema = read_schema(&setup.env, &folder)?;
         let partitions = (0..spec.partitions).map(|_| OnceLock::new()).collect();
-        Ok(Self { name, spec, folder, setup, schema: Mutex::new(schema), partitions, opening: Mutex::new(()) })
+        let (opening, noting) = (Mutex::new(()), Mutex::new(()));
+        Ok(Self { name, spec, id, folder, setup, schema: Mutex::new(schema), partitions, opening, noting })
     }
 
     pub fn name(&self) -> &Name {
@@ -124,6 +142,16 @@ impl Topic {
 
     pub fn spec(&self) -> &TopicSpec {
         &self.spec
+    }
+
+    /// Tells it from another topic that had its name before it was deleted.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether retention never removes a row.
+    pub fn keeps_everything(&self) -> bool {
+        self.spec.retention == Retention::default()
     }
 
     pub fn partitions(&self) -> u32 {
@@ -163,7 +191,8 @@ impl Topic {
             return Ok(Arc::clone(partition));
         }
         let folder = self.partition_folder(index);
-        let opened = Partition::open(self.name.clone(), index, folder, self.setup.clone())?;
+        let least_end = ends::least(self.setup.env.disk.as_ref(), &self.folder, index)?;
+        let opened = Partition::open(self.name.clone(), index, folder, self.setup.clone(), least_end)?;
         if self.setup.access == Access::Write {
             opened.sweep_staged()?;
         }

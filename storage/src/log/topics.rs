@@ -10,11 +10,15 @@ use qanat_proto::names::Name;
 use super::group::GroupCommit;
 use super::index_cache::IndexCache;
 use super::partition::{Access, LogOptions};
+use super::segment::parse_sequence;
 use super::staging::STAGED_FOLDER;
-use super::topic::{PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
+use super::topic::{Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
 use super::{Setup, document, lock};
 use crate::crash_safe;
 use crate::env::Env;
+
+/// The description of a topic whose deletion began.
+const DELETED_FILE: &str = ".deleted";
 
 /// All topics of a data folder. Cheap to share behind an `Arc`; opening the data folder (and its lock)
 /// is the caller's business.
@@ -73,18 +77,29 @@ impl Topics {
         if self.describes_topic(&folder)? {
             return Err(exists());
         }
-        // What a crash or a half-finished delete left under this name is nobody's.
+        // What a crash or a half-finished delete left under this name is nobody's; rows of a topic whose
+        // description is lost are somebody's.
+        if !self.exists(&folder.join(DELETED_FILE))? && self.holds_segments(&folder)? {
+            let message = format!("there are rows in {} and no description of the topic", folder.display());
+            return Err(Error::new(Code::CorruptLog, message)
+                .at(Place::Named(folder.join(TOPIC_FILE).display().to_string()))
+                .hint(
+                    "restore the file from a copy, or remove the folder and fill the topic again; nothing was changed",
+                ));
+        }
         remove_contents(&self.setup.env, &folder)?;
         for index in 0..spec.partitions {
             crash_safe::create_folder(disk, &partition_folder(&folder, index).join(STAGED_FOLDER))?;
         }
-        crash_safe::write_new(&self.setup.env, &folder.join(TOPIC_FILE), &document::to_bytes(&spec)).map_err(|e| {
-            match e {
+        let TopicSpec { partitions, retention } = spec;
+        let described = Described { partitions, retention, id: self.setup.env.entropy.u64().max(1) };
+        crash_safe::write_new(&self.setup.env, &folder.join(TOPIC_FILE), &document::to_bytes(&described)).map_err(
+            |e| match e {
                 crash_safe::Error::Exists(_) => exists(),
                 e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
-            }
-        })?;
-        let topic = Arc::new(self.open_topic(name, spec, folder)?);
+            },
+        )?;
+        let topic = Arc::new(self.open_topic(name, described, folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -126,13 +141,13 @@ impl Topics {
             return Ok(Some(Arc::clone(topic)));
         }
         let folder = self.folder.join(name.as_str());
-        let Some(spec) = document::read(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))? else {
+        let Some(described) = document::read(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))? else {
             return Ok(None);
         };
         if self.setup.access == Access::Write {
             crash_safe::sweep(self.setup.env.disk.as_ref(), &folder)?;
         }
-        let topic = Arc::new(self.open_topic(name, spec, folder)?);
+        let topic = Arc::new(self.open_topic(name, described, folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(Some(topic))
     }
@@ -176,7 +191,11 @@ impl Topics {
         }
         let folder = self.folder.join(name.as_str());
         // Without its description the folder is no topic any more, whatever happens next.
-        crash_safe::remove(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))?;
+        let disk = self.setup.env.disk.as_ref();
+        let failing = |e: std::io::Error| Error::io(format!("delete {}", folder.display()), &e);
+        disk.rename(&folder.join(TOPIC_FILE), &folder.join(DELETED_FILE)).map_err(failing)?;
+        disk.sync_dir(&folder)
+            .map_err(|e| Error::new(Code::FsyncFailed, format!("could not sync {}: {e}", folder.display())))?;
         open.remove(name);
         remove_contents(&self.setup.env, &folder)
     }
@@ -197,12 +216,29 @@ impl Topics {
     }
 
     fn describes_topic(&self, folder: &Path) -> Result<bool> {
-        let path = folder.join(TOPIC_FILE);
-        self.setup.env.disk.exists(&path).map_err(|e| Error::io(format!("read {}", path.display()), &e))
+        self.exists(&folder.join(TOPIC_FILE))
     }
 
-    fn open_topic(&self, name: &Name, spec: TopicSpec, folder: PathBuf) -> Result<Topic> {
-        Topic::open(name.clone(), spec, folder, self.setup.clone())
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.setup.env.disk.exists(path).map_err(|e| Error::io(format!("read {}", path.display()), &e))
+    }
+
+    fn holds_segments(&self, folder: &Path) -> Result<bool> {
+        let list = |folder: &Path| match self.setup.env.disk.list(folder) {
+            Ok(entries) => Ok(entries),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::io(format!("list {}", folder.display()), &e)),
+        };
+        for partition in list(folder)?.into_iter().filter(|entry| entry.is_dir) {
+            if list(&partition.path)?.iter().any(|entry| parse_sequence(&entry.path, "log").is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn open_topic(&self, name: &Name, described: Described, folder: PathBuf) -> Result<Topic> {
+        Topic::open(name.clone(), described, folder, self.setup.clone())
     }
 }
 
@@ -210,11 +246,13 @@ impl Topics {
 fn remove_contents(env: &Env, folder: &Path) -> Result<()> {
     let disk = env.disk.as_ref();
     let failing = |path: &Path, e: &std::io::Error| Error::io(format!("remove {}", path.display()), e);
-    let entries = match disk.list(folder) {
+    let mut entries = match disk.list(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(failing(folder, &e)),
     };
+    // The sign that its deletion began goes after what it is about.
+    entries.sort_by_key(|entry| !entry.is_dir);
     for entry in entries {
         if entry.is_dir {
             remove_contents(env, &entry.path)?;

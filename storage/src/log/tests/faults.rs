@@ -99,6 +99,65 @@ fn a_missing_or_cut_segment_is_refused() {
     assert_eq!(error.code(), Code::CorruptLog);
 }
 
+/// The newest segment has none behind it that would tell of it.
+#[test]
+fn a_partition_that_lost_what_was_committed_is_refused() {
+    let sim = Env::sim(5);
+    let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(2)).expect("new");
+    let mut length = Vec::new();
+    let path = Path::new("/topics/t/p00001/0000000000000000.log");
+    for epoch in 1..4 {
+        let mut staging = topic.stage(origin(1, epoch, 0), 0);
+        staging.write(1, &rows([1, 2, 3]), None).expect("room");
+        let handle = staging.prepare().expect("durable");
+        topic.commit(std::slice::from_ref(&handle)).expect("commits");
+        topic.commit(&[handle]).expect("again");
+        length.push(topic.partition(1).expect("open").bytes());
+    }
+    drop(topic);
+    let look = |topics: Topics| topics.topic(&name("t")).and_then(|topic| ids(&topic, 1)).map(|ids| ids.len());
+    let read_only = || Topics::open_read_only(sim.env.clone(), FOLDER);
+    assert_eq!(look(read_only()).expect("whole"), 9);
+    assert_eq!(look(open(&sim.env, FOLDER)).expect("whole"), 9);
+    let refused = |topics| {
+        let error = look(topics).expect_err("rows are gone");
+        assert_eq!(error.code(), Code::CorruptLog);
+        assert!(error.to_string().contains("/topics/t/p00001"), "{error}");
+    };
+    let file = sim.env.disk.open(path, OpenMode::Write).expect("there");
+    for length in [length[1], length[0], 4096] {
+        file.set_len(length).expect("cut");
+        refused(read_only());
+        refused(open(&sim.env, FOLDER));
+        assert_eq!(file.len().expect("known"), length, "nothing is mended");
+    }
+    sim.env.disk.remove_file(path).expect("there");
+    refused(read_only());
+    refused(open(&sim.env, FOLDER));
+}
+
+#[test]
+fn rows_without_a_description_are_kept_and_those_of_a_deletion_are_not() {
+    let sim = Env::sim(7);
+    let filled = || {
+        let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
+        topic.append(0, &rows([1]), &PLAIN()).expect("room");
+    };
+    filled();
+    let at = |name: &str| Path::new("/topics/t").join(name);
+    let moved = |from: &str, to: &str| sim.env.disk.rename(&at(from), &at(to)).expect("there");
+    moved("topic", "elsewhere");
+    let error = open(&sim.env, FOLDER).get_or_create(&name("t"), TopicSpec::new(1)).err().expect("rows are there");
+    assert_eq!(error.code(), Code::CorruptLog);
+    moved("elsewhere", "topic");
+    assert_eq!(ids(&open(&sim.env, FOLDER).topic(&name("t")).expect("there"), 0).expect("kept"), [1]);
+    // A deletion that stopped after its first step.
+    moved("topic", ".deleted");
+    filled();
+    open(&sim.env, FOLDER).delete(&name("t")).expect("deleted");
+    filled();
+}
+
 #[test]
 fn a_commit_whose_rows_are_gone_or_changed_is_refused() {
     let sim = Env::sim(6);
