@@ -18,7 +18,7 @@ use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use clap::Args;
 use qanat_connectors::format::json::nests_too_deep;
-use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries};
+use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries, topic_name};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::names::{Name, Origin};
@@ -86,6 +86,9 @@ struct Note {
     batch: u64,
     is_done: bool,
     channel: SinkChannel,
+    /// Id of the side table's topic: one that was deleted and made anew counts its entries from 0 again.
+    #[serde(default)]
+    side_table: u64,
     ids: String,
     target: Target,
 }
@@ -116,7 +119,8 @@ impl Readmit {
         let memory = Memory::open(&data.topics, &self.name)?;
         let notes = memory.notes()?;
         let completed = self.complete(&env, &data.topics, &memory, &notes)?;
-        let taken = taken(&notes, channel)?;
+        let side_table = side_table(&data.topics, &self.name, channel)?;
+        let taken = taken(&notes, channel, side_table)?;
         let choose = |id: u64| !taken.contains(&id) && wanted.as_ref().is_none_or(|wanted| wanted.contains(&id));
         let run = self.run.as_deref().unwrap_or_default();
         let limit = self.limit.unwrap_or(usize::MAX);
@@ -135,7 +139,7 @@ impl Readmit {
                 Target::Topic(handle) => handle.topic.clone(),
             });
             failpoint("readmit.staged");
-            let note = Note { batch, is_done: false, channel, ids, target };
+            let note = Note { batch, is_done: false, channel, side_table, ids, target };
             memory.append(&note)?;
             failpoint("readmit.noted");
             publish(&env, &data.topics, &note, &records)?;
@@ -152,7 +156,8 @@ impl Readmit {
         let mut completed = 0;
         for note in open_notes(notes) {
             let ids = parse_ids(&note.ids)?;
-            let records = records(topics, &self.name, note.channel, usize::MAX, |id, _| ids.contains(&id))?;
+            let is_there = note.side_table == side_table(topics, &self.name, note.channel)?;
+            let records = records(topics, &self.name, note.channel, usize::MAX, |id, _| is_there && ids.contains(&id))?;
             publish(env, topics, note, &records)?;
             memory.append(&Note { is_done: true, ..note.clone() })?;
             completed += 1;
@@ -222,10 +227,16 @@ fn open_notes(notes: &[Note]) -> impl Iterator<Item = &Note> {
     notes.iter().filter(move |note| !note.is_done && !done.contains(&note.batch))
 }
 
-/// Entries that stand in any note.
-fn taken(notes: &[Note], channel: SinkChannel) -> Result<BTreeSet<u64>> {
+/// Which topic of its name a side table is; 0 for none.
+fn side_table(topics: &Topics, job_name: &str, channel: SinkChannel) -> Result<u64> {
+    Ok(topics.find(&topic_name(job_name, channel)?)?.map_or(0, |topic| topic.id()))
+}
+
+/// Entries of a side table that stand in any note.
+fn taken(notes: &[Note], channel: SinkChannel, side_table: u64) -> Result<BTreeSet<u64>> {
     let mut taken = BTreeSet::new();
-    for note in notes.iter().filter(|note| note.channel == channel && !note.is_done) {
+    let is_of = |note: &&Note| (note.channel, note.side_table) == (channel, side_table) && !note.is_done;
+    for note in notes.iter().filter(is_of) {
         taken.extend(parse_ids(&note.ids)?);
     }
     Ok(taken)
@@ -481,6 +492,7 @@ mod tests {
             batch,
             is_done,
             channel,
+            side_table: 5,
             ids: ids.to_owned(),
             target: target.clone(),
         };
@@ -490,7 +502,8 @@ mod tests {
             note(2, false, SinkChannel::DeadLetters, "5"),
             note(3, false, SinkChannel::Late, "4"),
         ];
-        assert_eq!(taken(&notes, SinkChannel::Late).expect("ids"), BTreeSet::from([1, 2, 4]));
+        assert_eq!(taken(&notes, SinkChannel::Late, 5).expect("ids"), BTreeSet::from([1, 2, 4]));
+        assert_eq!(taken(&notes, SinkChannel::Late, 6).expect("ids"), BTreeSet::new(), "another topic");
         assert_eq!(open_notes(&notes).map(|note| note.batch).collect::<Vec<_>>(), [2, 3]);
     }
 }

@@ -66,6 +66,25 @@ fn each_entry_goes_into_a_file_once() {
     assert_eq!(sorted(lines), expected(1));
 }
 
+/// A table that is made anew counts its entries from 0 again: they are others.
+#[test]
+fn entries_of_a_deleted_table_are_not_taken_for_those_of_the_next() {
+    let folder = job_with_dead_letters("readmit-anew");
+    let readmit = |file: &str, count: usize| {
+        let outcome = qanat(&folder, &["dead-letters", "readmit", "q", "--into-file", file], None);
+        assert_eq!(outcome.json().unwrap()["readmitted"], count, "{}", outcome.describe());
+    };
+    readmit("first.csv", BAD);
+    readmit("none.csv", 0);
+    let deleted = qanat(&folder, &["topics", "delete", "q.dead-letters"], None);
+    assert_eq!(deleted.code, Some(0), "{}", deleted.describe());
+    readmit("none.csv", 0);
+    let outcome = qanat(&folder, &["run", "q.sql"], None);
+    assert_eq!(outcome.json().unwrap()["dead_lettered"], BAD, "{}", outcome.describe());
+    readmit("second.csv", BAD);
+    readmit("none.csv", 0);
+}
+
 #[test]
 fn each_entry_goes_into_a_topic_once() {
     let folder = job_with_dead_letters("readmit-topic");
