@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! <data>/.lock            held while a process owns the folder; job folders have one too
+//! <data>/.id              its random id, once a job of it keeps its state elsewhere (--state)
 //! <data>/topics/          the embedded log's topics
 //! <data>/index/           indexes of their segments: made anew when deleted
 //! <data>/jobs/<name>/     commands/ (the command log), checkpoints/ (manifests and state),
-//!                         .receipt-seen (what the last run showed)
+//!                         .receipt-seen (what the last run showed),
+//!                         .data (with --state: the id of the data folder it belongs to)
 //! ```
 
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ use qanat_proto::ids::{Epoch, Generation};
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::crash_safe;
 use qanat_storage::env::{Env, File, OpenMode};
 use qanat_storage::log::{GroupCommit, IndexCache, Topics};
 use qanat_storage::object::Objects;
@@ -49,6 +52,65 @@ impl DataFolder {
     pub(crate) fn job_folder(&self, name: &Name) -> PathBuf {
         self.root.join("jobs").join(name.as_str())
     }
+
+    /// Binds a state folder that lies elsewhere to this data folder, wherever either is moved: with another
+    /// one the job's topics, late rows and dead letters would lie partly here and partly there.
+    ///
+    /// # Errors
+    /// E0302 if the state belongs to another data folder; E0304 for a damaged id.
+    pub(crate) fn bind(&self, job: &JobFolder) -> Result<()> {
+        let own = self.root.join(".id");
+        let id = match read_id(&self.env, &own)? {
+            Some(id) => id,
+            None => {
+                let id = self.env.entropy.u128();
+                write_id(&self.env, &own, id)?;
+                id
+            }
+        };
+        let bound = job.path.join(".data");
+        match read_id(&self.env, &bound)? {
+            Some(known) if known == id => Ok(()),
+            Some(_) => {
+                let message = format!("this state belongs to another data folder than `{}`", self.root.display());
+                Err(Error::new(Code::ForeignState, message)
+                    .at(Place::Named(job.path.display().to_string()))
+                    .hint("give --data the folder it was started with, wherever that lies now, or start anew with another --state"))
+            }
+            None => write_id(&self.env, &bound, id),
+        }
+    }
+}
+
+fn write_id(env: &Env, path: &Path, id: u128) -> Result<()> {
+    let digits = format!("{id:032x}");
+    let text = format!("{digits}\n{:08x}\n", crc32c::crc32c(digits.as_bytes()));
+    crash_safe::write_new(env, path, text.as_bytes()).map_err(Error::from)
+}
+
+fn read_id(env: &Env, path: &Path) -> Result<Option<u128>> {
+    const BYTES: usize = 42;
+    let failed = |e: std::io::Error| Error::io(format!("read `{}`", path.display()), &e);
+    let file = match env.disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut bytes = [0; BYTES];
+    let is_whole = file.len().map_err(failed)? == BYTES as u64;
+    if is_whole {
+        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    }
+    let id = std::str::from_utf8(&bytes).ok().and_then(|text| {
+        let (digits, checksum) = text.strip_suffix('\n')?.split_once('\n')?;
+        let is_sound = checksum == format!("{:08x}", crc32c::crc32c(digits.as_bytes()));
+        is_sound.then(|| u128::from_str_radix(digits, 16).ok()).flatten()
+    });
+    id.map(Some).ok_or_else(|| {
+        Error::new(Code::CorruptLog, "the id of a data folder is damaged")
+            .at(Place::Named(path.display().to_string()))
+            .hint("if you are sure that this data folder and this state belong together, remove `.id` and `.data`: the next run binds them anew")
+    })
 }
 
 /// The durable part of a job (or of the jobs of one script).

@@ -238,6 +238,34 @@ fn a_state_folder_has_one_owner() {
     assert_eq!(second.error().unwrap()["code"], "E0303", "{}", second.describe());
 }
 
+/// A job's topics lie in its data folder: its state is of no use with another one.
+#[test]
+fn a_state_folder_belongs_to_its_data_folder() {
+    let folder = Folder::new("bound");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'log', 'topic' = 'lg');
+         INSERT INTO o SELECT id FROM t;",
+    );
+    folder.write("in/a.csv", "id\n1\n2\n");
+    let run = |data: &str, state: &str| {
+        let arguments = ["-o", "json", "run", "q.sql", "--data", data, "--state", state];
+        Invocation::new(folder.path(), arguments).run().unwrap()
+    };
+    assert_eq!(run("a", "s").code, Some(0));
+    let refused = run("b", "s");
+    assert_eq!(refused.error().unwrap()["code"], "E0302", "{}", refused.describe());
+    for (from, to) in [("a", "moved"), ("s", "moved-state")] {
+        std::fs::rename(folder.path().join(from), folder.path().join(to)).unwrap();
+    }
+    let outcome = run("moved", "moved-state");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    std::fs::write(folder.path().join("moved/.id"), "0123").unwrap();
+    let refused = run("moved", "moved-state");
+    assert_eq!(refused.error().unwrap()["code"], "E0304", "{}", refused.describe());
+}
+
 /// What a topic has lost between two runs is not taken for something that never was.
 #[test]
 fn a_topic_that_lost_committed_rows_is_refused() {
