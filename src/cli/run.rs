@@ -462,7 +462,9 @@ fn finish(jobs: &[Running], elapsed: Duration, format: Format) -> Result<()> {
         Some(JobStatus::Failed { error }) => Some(error.clone()),
         _ => None,
     });
-    if failed.is_none() || format == Format::Table {
+    // A neighbour that is done has its receipt, also where standard output is for nothing else.
+    let has_finished = jobs.iter().any(|job| job.ended == Some(JobStatus::Finished));
+    if failed.is_none() || has_finished || format == Format::Table {
         let table = || receipts.iter().map(receipt_text).collect::<Vec<_>>().join("\n");
         match receipts.as_slice() {
             [one] => output::print_object(one, format, table),

@@ -307,3 +307,26 @@ fn a_topic_that_lost_committed_rows_is_refused() {
         Invocation::new(folder.path(), ["tail", "lg", "--to-latest", "--data", "data", "-o", "json"]).run().unwrap();
     assert_eq!(tailed.stdout.lines().count(), 2_000);
 }
+
+/// The receipt of a job that is done is shown, whatever becomes of the other jobs of its script.
+#[test]
+fn a_finished_neighbour_of_a_failed_job_shows_its_receipt() {
+    let folder = Folder::new("neighbours");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'csv');
+         CREATE TABLE u (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'bad', 'format' = 'csv', 'dead-letter.policy' = 'fail');
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+         CREATE TABLE p (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'other', 'format' = 'csv');
+         INSERT INTO o SELECT id FROM t;
+         INSERT INTO p SELECT id FROM u;",
+    );
+    folder.write("in/a.csv", "id\n1\n");
+    folder.write("bad/a.csv", "id\nx\n");
+    let outcome = run(&folder, 1, None);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.describe());
+    assert!(outcome.error().is_some(), "{}", outcome.describe());
+    let receipt = outcome.json().unwrap();
+    let status: Vec<_> = receipt["jobs"].as_array().unwrap().iter().map(|job| job["status"].clone()).collect();
+    assert_eq!(status, ["FINISHED", "FAILED"]);
+}
