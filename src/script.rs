@@ -11,7 +11,7 @@ use qanat_sql::{PlanOptions, PlannedScript};
 use qanat_storage::env::{Env, OpenMode};
 
 #[cfg(test)]
-mod mutations;
+mod mutation_tests;
 
 /// Reads a script, bounded by the limit on SQL text.
 pub(crate) fn read(env: &Env, path: &Path) -> Result<String> {

@@ -543,7 +543,12 @@ impl BuildContext<'_> {
         }
         let specs = operator.tables();
         if specs.is_empty() {
-            return Ok((operator, None, i64::MIN));
+            // Rows are judged by it all the same, and some hold back what they pass on: those behind them know
+            // less (ADR 9).
+            let state = self.operator_state(physical.id);
+            let watermark = state.and_then(|state| watermark::restored_lowest(&state.watermarks));
+            operator.restored(watermark)?;
+            return Ok((operator, None, watermark.unwrap_or(i64::MIN)));
         }
         let watermark = self.restored_watermark(physical.id, range);
         let state = self.operator_state(physical.id);

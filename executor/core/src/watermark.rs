@@ -329,6 +329,13 @@ pub fn restored_watermark(watermarks: &[(KeyGroupRange, Option<i64>)], range: Ke
     watermarks.iter().filter(|(owned, _)| overlaps(owned)).filter_map(|(_, watermark)| *watermark).max()
 }
 
+/// The watermark with which an operator without keyed state goes on after a restore: the lowest that any of
+/// its subtasks had, since its input is spread anew. No row that is not behind its own split is late by it
+/// (P13), and what stands behind a shuffle had no higher one.
+pub fn restored_lowest(watermarks: &[(KeyGroupRange, Option<i64>)]) -> Option<i64> {
+    watermarks.iter().map(|(_, watermark)| *watermark).min().flatten()
+}
+
 #[cfg(test)]
 #[path = "watermark_tests.rs"]
 mod tests;

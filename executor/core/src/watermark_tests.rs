@@ -97,6 +97,14 @@ fn a_subtask_without_splits_is_idle_until_it_is_closed() {
 }
 
 #[test]
+fn what_has_no_keys_goes_on_with_the_lowest_watermark() {
+    let range = |start, end| KeyGroupRange { start, end };
+    assert_eq!(restored_lowest(&[(range(0, 8), Some(7)), (range(8, 16), Some(5))]), Some(5));
+    assert_eq!(restored_lowest(&[(range(0, 8), Some(7)), (range(8, 16), None)]), None);
+    assert_eq!(restored_lowest(&[]), None);
+}
+
+#[test]
 fn a_restored_watermark_is_the_highest_of_the_former_owners() {
     let range = |start, end| KeyGroupRange { start, end };
     let saved = [(range(0, 4), Some(5)), (range(4, 8), Some(9)), (range(8, 12), None)];
