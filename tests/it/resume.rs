@@ -64,6 +64,13 @@ fn a_lookup_table_stays_what_it_was_through_many_restores() {
     assert!(rows.iter().all(|row| row[1].as_deref() == Some("1")), "the version changed");
 }
 
+/// Behind the generation: ids are hexadecimal, and may begin with an `e` too.
+fn epoch_of(name: &str) -> u64 {
+    let parts: Vec<&str> = name.split('-').collect();
+    let generation = parts.iter().position(|part| part.starts_with('g')).expect("a generation");
+    parts[generation + 1].strip_prefix('e').expect("an epoch").parse().expect("a number")
+}
+
 /// A table that is read again takes effect at a barrier: all rows of an epoch are joined with one version,
 /// whatever dies, and later epochs never with an older one.
 #[test]
@@ -98,7 +105,7 @@ fn every_epoch_is_joined_with_one_version_of_a_refreshed_table() {
     assert_eq!(sink::committed(&out).unwrap().len(), 6_000);
     let mut versions: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     for name in sink::visible(&out) {
-        let epoch = name.split("-e").nth(1).and_then(|rest| rest.split('-').next()).unwrap().parse().unwrap();
+        let epoch = epoch_of(&name);
         for line in std::fs::read_to_string(out.join(&name)).unwrap().lines().skip(1) {
             let (id, version) = line.split_once(',').unwrap();
             let Ok(version) = version.parse::<u64>() else { continue };
