@@ -421,11 +421,8 @@ impl BuildContext<'_> {
             Routing::Hash { .. } | Routing::PartialKeys | Routing::Single => true,
             Routing::Forward | Routing::Chained | Routing::Limited { .. } => false,
         });
-        let opening = match self.restored_watermark(root, range) {
-            Some(watermark) if is_keyed => Opening::At(watermark),
-            None if is_keyed => Opening::At(i64::MIN),
-            _ => Opening::Ask,
-        };
+        let opening =
+            if is_keyed { Opening::At(self.restored_watermark(root, range).unwrap_or(i64::MIN)) } else { Opening::Ask };
         let clock = self.parts.config.env.clock.clone();
         Ok(Box::new(SubtaskTask::new(chain, inputs, received, restored, opening, clock)))
     }

@@ -1,4 +1,5 @@
-//! A window that fires, put out a batch at a time: neither its rows nor its columns are ever there at once.
+//! A window that fires, put out a batch at a time. Of a table of records neither rows nor columns are ever
+//! all there at once; DataFusion's accumulators give theirs whole.
 
 use std::ops::Range;
 
@@ -22,7 +23,6 @@ pub(crate) enum Groups {
     /// In [`Shared::Running`], which must not advance before they are put out.
     Running,
     Integer(IntegerTable),
-    /// DataFusion's accumulators give all results at once.
     Finished {
         results: Results,
         bytes: usize,

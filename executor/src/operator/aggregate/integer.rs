@@ -123,9 +123,9 @@ impl IntegerPlan {
     ) -> Result<Results> {
         let offsets: Vec<usize> = self.steps.iter().flat_map(Step::offsets).collect();
         let with_key: Vec<usize> = calls.key_types.iter().map(|_| 0).chain(offsets).collect();
-        let rows = if with_key.is_empty() { records.count(selection) } else { 0 };
-        let mut columns = records.columns(selection, &with_key).into_iter();
-        let rows = columns.as_slice().first().map_or(rows, Vec::len);
+        let columns = records.columns(selection, &with_key);
+        let rows = columns.first().map_or_else(|| records.count(selection), Vec::len);
+        let mut columns = columns.into_iter();
         let keys = match calls.key_types.first() {
             Some(_) => keys(calls, columns.next().unwrap_or_default(), records.null_in(selection))?,
             None => Vec::new(),
@@ -284,7 +284,7 @@ impl IntegerTable {
         let flags = if plan.track_changes { CHANGED } else { 0 };
         self.plan.check_room(self.len() + other.len())?;
         // Flags, then accumulators, as they stand behind the key.
-        if plan.steps.iter().all(|step| step.kind.is_wrapping_sum()) {
+        if plan.is_reversible() {
             self.records.absorb(&other.records, |_, mine, theirs| {
                 mine[0] |= theirs[0] & !CHANGED | flags;
                 for (mine, theirs) in mine.iter_mut().zip(theirs).skip(1) {

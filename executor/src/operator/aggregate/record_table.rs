@@ -122,8 +122,17 @@ impl RecordTable {
 
     /// The words at each of `offsets` from the base (0: keys, 1: flags) of `some` records, as columns.
     pub(crate) fn columns(&self, some: &Selection, offsets: &[usize]) -> Vec<Vec<u64>> {
-        let (Selection::Groups(groups) | Selection::Live(groups)) = some else { return self.columns_of(some, offsets) };
-        let is_all = matches!(some, Selection::Groups(_));
+        match some {
+            Selection::Groups(groups) => self.transposed(groups.clone(), offsets, |_| true),
+            Selection::Live(groups) => self.transposed(groups.clone(), offsets, is_live),
+            Selection::Bases(bases) => {
+                let column = |offset: &usize| bases.iter().map(|base| self.records[*base as usize + offset]).collect();
+                offsets.iter().map(column).collect()
+            }
+        }
+    }
+
+    fn transposed(&self, groups: Range<usize>, offsets: &[usize], is_wanted: impl Fn(&[u64]) -> bool) -> Vec<Vec<u64>> {
         let mut columns = vec![vec![0; groups.len()]; offsets.len()];
         let mut filled = 0;
         // A few records at a time, which stay in the nearest cache for all columns.
@@ -135,7 +144,7 @@ impl RecordTable {
                 for record in self.block(block.clone()) {
                     // Written in any case, and written over if it does not count: no branch to mispredict.
                     column[next] = record[*offset];
-                    next += usize::from(is_all || record[1] != 0);
+                    next += usize::from(is_wanted(record));
                 }
             }
             filled = next;
@@ -144,17 +153,11 @@ impl RecordTable {
         columns
     }
 
-    fn columns_of(&self, some: &Selection, offsets: &[usize]) -> Vec<Vec<u64>> {
-        let Selection::Bases(bases) = some else { return Vec::new() };
-        let column = |offset: &usize| bases.iter().map(|base| self.records[*base as usize + offset]).collect();
-        offsets.iter().map(column).collect()
-    }
-
     /// How many records a selection has.
     pub(crate) fn count(&self, some: &Selection) -> usize {
         match some {
             Selection::Groups(groups) => groups.len(),
-            Selection::Live(groups) => self.block(groups.clone()).filter(|record| record[1] != 0).count(),
+            Selection::Live(groups) => self.block(groups.clone()).filter(|record| is_live(record)).count(),
             Selection::Bases(bases) => bases.len(),
         }
     }
@@ -173,8 +176,8 @@ impl RecordTable {
             }
             Selection::Live(groups) => {
                 let group = null as usize / self.width;
-                let is_live = groups.contains(&group) && self.records[null as usize + 1] != 0;
-                is_live.then(|| self.count(&Selection::Live(groups.start..group)))
+                let is_among = groups.contains(&group) && is_live(&self.records[null as usize..]);
+                is_among.then(|| self.count(&Selection::Live(groups.start..group)))
             }
             Selection::Bases(bases) => bases.iter().position(|base| *base == null),
         }
@@ -322,6 +325,11 @@ impl RecordTable {
             self.index[position] = base + 1;
         }
     }
+}
+
+/// Of [`Selection::Live`]. `record`: with its key.
+fn is_live(record: &[u64]) -> bool {
+    record[1] != 0
 }
 
 /// Folded multiplication: one multiply, and all bits of the key reach the high bits of the result.

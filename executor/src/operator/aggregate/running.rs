@@ -116,24 +116,14 @@ impl Running {
 
     fn add(&mut self, slice: Window, table: &IntegerTable) -> Result<()> {
         self.plan.check_room(self.records.len() + table.len())?;
-        let words = self.plan.initial().len();
         let nullable = self.plan.nullable();
         let before = self.records.len();
         let (mut revived, mut lacking) = (0, 0);
         let mut bases = Vec::with_capacity(table.len());
         self.records.absorb(table.records(), |base, mine, theirs| {
             bases.push(base);
-            let (sums, values) = mine[1..].split_at_mut(words);
-            for (sum, value) in sums.iter_mut().zip(&theirs[1..]) {
-                *sum = sum.wrapping_add(*value);
-            }
-            for (count, flag) in values.iter_mut().zip(nullable) {
-                let has_value = u64::from(theirs[0] & flag != 0);
-                *count += has_value;
-                lacking += 1 - has_value;
-            }
             revived += usize::from(mine[0] == 0);
-            mine[0] += 1;
+            lacking += shift::<true>(mine, theirs, nullable);
         });
         self.lacking += lacking;
         // Groups without a slice that now have one: new records among them.
@@ -143,20 +133,10 @@ impl Running {
     }
 
     fn take_away(&mut self, merged: &Merged, table: &IntegerTable) {
-        let words = self.plan.initial().len();
         let nullable = self.plan.nullable();
         let (mut died, mut lacking) = (0, 0);
         self.records.combine(&merged.bases, table.records(), |mine, theirs| {
-            let (sums, values) = mine[1..].split_at_mut(words);
-            for (sum, value) in sums.iter_mut().zip(&theirs[1..]) {
-                *sum = sum.wrapping_sub(*value);
-            }
-            for (count, flag) in values.iter_mut().zip(nullable) {
-                let has_value = u64::from(theirs[0] & flag != 0);
-                *count -= has_value;
-                lacking += 1 - has_value;
-            }
-            mine[0] -= 1;
+            lacking += shift::<false>(mine, theirs, nullable);
             died += usize::from(mine[0] == 0);
         });
         self.lacking -= lacking;
@@ -182,6 +162,25 @@ impl Running {
         }
         flags
     }
+}
+
+/// Adds the record of a slice to that of the window, or takes it away; both without their keys. Returns how
+/// many of the nullable calls have no value in the slice.
+fn shift<const ADDS: bool>(mine: &mut [u64], theirs: &[u64], nullable: &[u64]) -> u64 {
+    let by = |word: &mut u64, value: u64| {
+        *word = if ADDS { word.wrapping_add(value) } else { word.wrapping_sub(value) };
+    };
+    let (flags, accumulators) = (theirs[0], &theirs[1..]);
+    by(&mut mine[0], 1);
+    let (sums, counts) = mine[1..].split_at_mut(accumulators.len());
+    sums.iter_mut().zip(accumulators).for_each(|(sum, value)| by(sum, *value));
+    let mut lacking = 0;
+    for (count, flag) in counts.iter_mut().zip(nullable) {
+        let has_value = u64::from(flags & flag != 0);
+        by(count, has_value);
+        lacking += 1 - has_value;
+    }
+    lacking
 }
 
 fn integers(table: &SliceTable) -> Result<&IntegerTable> {

@@ -446,22 +446,18 @@ impl WindowAggregate {
     /// better sent on as they are.
     fn thin(&mut self, out: &mut Output) -> Result<()> {
         let Some(_) = self.thinning.converters else {
-            return if self.groups() > PARTIAL_GROUPS_MAX { self.send_all(out) } else { Ok(()) };
+            return if self.slices.groups() > PARTIAL_GROUPS_MAX { self.send_all(out) } else { Ok(()) };
         };
         if self.thinning.rows < PARTIAL_PROBE_ROWS {
             return Ok(());
         }
-        let groups = self.groups();
+        let groups = self.slices.groups();
         let is_useless = groups as u64 > self.thinning.rows / 4 * 3;
         if is_useless || groups > PARTIAL_GROUPS_MAX {
             self.send_all(out)?;
             self.thinning.pass_through = if is_useless { PASS_THROUGH_ROWS } else { 0 };
         }
         Ok(())
-    }
-
-    fn groups(&self) -> usize {
-        self.slices.groups()
     }
 
     fn send_all(&mut self, out: &mut Output) -> Result<()> {
