@@ -28,6 +28,7 @@ use qanat_storage::object::Objects;
 
 use crate::history::{self, JobHistory};
 use crate::receipt_seen;
+use crate::small_file;
 
 /// An owned data folder.
 pub(crate) struct DataFolder {
@@ -83,30 +84,16 @@ impl DataFolder {
 }
 
 fn write_id(env: &Env, path: &Path, id: u128) -> Result<()> {
-    let digits = format!("{id:032x}");
-    let text = format!("{digits}\n{:08x}\n", crc32c::crc32c(digits.as_bytes()));
-    crash_safe::write_new(env, path, text.as_bytes()).map_err(Error::from)
+    crash_safe::write_new(env, path, &small_file::sealed(&format!("{id:032x}\n"))).map_err(Error::from)
 }
 
 fn read_id(env: &Env, path: &Path) -> Result<Option<u128>> {
-    const BYTES: usize = 42;
-    let failed = |e: std::io::Error| Error::io(format!("read `{}`", path.display()), &e);
-    let file = match env.disk.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(e)),
-    };
-    let mut bytes = [0; BYTES];
-    let is_whole = file.len().map_err(failed)? == BYTES as u64;
-    if is_whole {
-        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-    }
-    let id = std::str::from_utf8(&bytes).ok().and_then(|text| {
-        let (digits, checksum) = text.strip_suffix('\n')?.split_once('\n')?;
-        let is_sound = checksum == format!("{:08x}", crc32c::crc32c(digits.as_bytes()));
-        is_sound.then(|| u128::from_str_radix(digits, 16).ok()).flatten()
-    });
-    id.map(Some).ok_or_else(|| {
+    // Any more than an id is seen, and refused.
+    const BYTES_MAX: u64 = 64;
+    const DIGITS: usize = 32;
+    let Some(bytes) = small_file::read(env, path, BYTES_MAX)? else { return Ok(None) };
+    let line = small_file::unsealed(&bytes).and_then(|lines| lines.strip_suffix('\n'));
+    line.filter(|digits| digits.len() == DIGITS).and_then(|digits| u128::from_str_radix(digits, 16).ok()).map(Some).ok_or_else(|| {
         Error::new(Code::CorruptLog, "the id of a data folder is damaged")
             .at(Place::Named(path.display().to_string()))
             .hint("if you are sure that this data folder and this state belong together, remove `.id` and `.data`: the next run binds them anew")

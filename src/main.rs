@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod receipt_seen;
 mod script;
+mod small_file;
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("QANAT_LOG")

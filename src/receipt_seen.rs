@@ -19,6 +19,8 @@ use qanat_proto::ids::JobId;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::{Env, OpenMode};
 
+use crate::small_file;
+
 const NAME: &str = ".receipt-seen";
 /// Far more jobs than a script can have.
 const BYTES_MAX: u64 = 1 << 20;
@@ -57,15 +59,7 @@ impl ReceiptSeen {
 /// E0304 if it is damaged.
 pub(crate) fn read(env: &Env, folder: &Path) -> Result<Vec<JobId>> {
     let path = folder.join(NAME);
-    let failed = |e: std::io::Error| Error::io(format!("read `{}`", path.display()), &e);
-    let file = match env.disk.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed(e)),
-    };
-    let length = file.len().map_err(failed)?.min(BYTES_MAX);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    let Some(bytes) = small_file::read(env, &path, BYTES_MAX)? else { return Ok(Vec::new()) };
     of_bytes(&bytes).ok_or_else(|| {
         Error::new(Code::CorruptLog, "the note of receipts that were shown is damaged")
             .at(Place::Named(path.display().to_string()))
@@ -87,20 +81,11 @@ fn remove_if_there(env: &Env, path: &Path) -> Result<()> {
 }
 
 fn to_bytes(jobs: impl Iterator<Item = JobId>) -> Vec<u8> {
-    let lines: String = jobs.map(|job| format!("{job}\n")).collect();
-    format!("{lines}{:08x}\n", crc32c::crc32c(lines.as_bytes())).into_bytes()
+    small_file::sealed(&jobs.map(|job| format!("{job}\n")).collect::<String>())
 }
 
 fn of_bytes(bytes: &[u8]) -> Option<Vec<JobId>> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (lines, checksum) = match text.strip_suffix('\n')?.rsplit_once('\n') {
-        Some((lines, checksum)) => (text.get(..=lines.len())?, checksum),
-        None => ("", text.strip_suffix('\n')?),
-    };
-    if checksum != format!("{:08x}", crc32c::crc32c(lines.as_bytes())) {
-        return None;
-    }
-    lines.lines().map(|line| line.parse().ok()).collect()
+    small_file::unsealed(bytes)?.lines().map(|line| line.parse().ok()).collect()
 }
 
 #[cfg(test)]

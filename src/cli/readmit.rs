@@ -24,14 +24,15 @@ use qanat_proto::manifest::SinkChannel;
 use qanat_proto::names::{Name, Origin};
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::crash_safe;
+use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
-use qanat_storage::env::{Env, OpenMode};
 use qanat_storage::log::{AppendOptions, Isolation, StagedHandle, Start, Topic, TopicSpec, Topics};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{DataArguments, side::check_job};
 use crate::data_folder::{DataFolder, DataView};
 use crate::output::{self, Format};
+use crate::small_file;
 
 /// Rows per batch that is staged.
 const BATCH_ROWS: usize = 8_192;
@@ -284,7 +285,7 @@ fn publish(env: &Env, topics: &Topics, note: &Note, records: &[Record]) -> Resul
             Err(e) => Err(Error::io(format!("publish `{}`", path.display()), &e)),
         },
         Target::File { path, draft: None, header, bytes, crc32c } => {
-            if let Some(found) = read(env, path)? {
+            if let Some(found) = small_file::read(env, path, u64::MAX)? {
                 // An earlier call got so far, or somebody else took the name.
                 return if (found.len() as u64, crc32c::crc32c(&found)) == (*bytes, *crc32c) {
                     Ok(())
@@ -306,18 +307,6 @@ fn taken_name(path: &Path) -> Error {
         .hint("move it away, or name another one with --into-file")
 }
 
-fn read(env: &Env, path: &Path) -> Result<Option<Vec<u8>>> {
-    let failed = |e: &std::io::Error| Error::io(format!("read `{}`", path.display()), e);
-    let file = match env.disk.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(&e)),
-    };
-    let mut bytes = vec![0; usize::try_from(file.len().map_err(|e| failed(&e))?).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, 0).map_err(|e| failed(&e))?;
-    Ok(Some(bytes))
-}
-
 fn lines(header: Option<&str>, records: &[Record]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let texts = header.map(str::as_bytes).into_iter().chain(records.iter().map(|record| record.bytes.as_slice()));
@@ -332,7 +321,7 @@ fn lines(header: Option<&str>, records: &[Record]) -> Vec<u8> {
 fn stage_file(env: &Env, path: &Path, header: Option<&str>, records: &[Record]) -> Result<Target> {
     let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
     let path = base.join(path);
-    if read(env, &path)?.is_some() {
+    if small_file::read(env, &path, u64::MAX)?.is_some() {
         return Err(taken_name(&path));
     }
     // Random: what a call wrote that died before its note is nobody's.

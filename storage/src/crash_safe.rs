@@ -106,6 +106,12 @@ pub fn copy_replacing(env: &Env, from: &Path, to: &Path) -> Result<(), Error> {
     sync_folder(disk, folder_of(to))
 }
 
+/// Gives a file another name in its folder, replacing what has that name.
+pub fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Error> {
+    disk.rename(from, to).map_err(Error::io("rename", from))?;
+    sync_folder(disk, folder_of(to))
+}
+
 /// Removes a file for good. `Error::Io` with `NotFound` if it is not there.
 pub fn remove(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
     disk.remove_file(path).map_err(Error::io("remove", path))?;

@@ -15,7 +15,7 @@ use super::staging::STAGED_FOLDER;
 use super::topic::{Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
 use super::{Setup, document, lock};
 use crate::crash_safe;
-use crate::env::Env;
+use crate::env::{Entry, Env};
 
 /// The description of a topic whose deletion began.
 const DELETED_FILE: &str = ".deleted";
@@ -154,13 +154,8 @@ impl Topics {
 
     /// Names of all topics, sorted.
     pub fn list(&self) -> Result<Vec<Name>> {
-        let entries = match self.setup.env.disk.list(&self.folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::io(format!("list {}", self.folder.display()), &e)),
-        };
         let mut names = Vec::new();
-        for entry in entries {
+        for entry in self.entries(&self.folder)? {
             let name = entry.path.file_name().and_then(|name| name.to_str()).and_then(|name| Name::new(name).ok());
             if let Some(name) = name
                 && entry.is_dir
@@ -191,11 +186,7 @@ impl Topics {
         }
         let folder = self.folder.join(name.as_str());
         // Without its description the folder is no topic any more, whatever happens next.
-        let disk = self.setup.env.disk.as_ref();
-        let failing = |e: std::io::Error| Error::io(format!("delete {}", folder.display()), &e);
-        disk.rename(&folder.join(TOPIC_FILE), &folder.join(DELETED_FILE)).map_err(failing)?;
-        disk.sync_dir(&folder)
-            .map_err(|e| Error::new(Code::FsyncFailed, format!("could not sync {}: {e}", folder.display())))?;
+        crash_safe::rename(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE), &folder.join(DELETED_FILE))?;
         open.remove(name);
         remove_contents(&self.setup.env, &folder)
     }
@@ -223,14 +214,18 @@ impl Topics {
         self.setup.env.disk.exists(path).map_err(|e| Error::io(format!("read {}", path.display()), &e))
     }
 
-    fn holds_segments(&self, folder: &Path) -> Result<bool> {
-        let list = |folder: &Path| match self.setup.env.disk.list(folder) {
+    /// What is in a folder; nothing if it is not there.
+    fn entries(&self, folder: &Path) -> Result<Vec<Entry>> {
+        match self.setup.env.disk.list(folder) {
             Ok(entries) => Ok(entries),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(e) => Err(Error::io(format!("list {}", folder.display()), &e)),
-        };
-        for partition in list(folder)?.into_iter().filter(|entry| entry.is_dir) {
-            if list(&partition.path)?.iter().any(|entry| parse_sequence(&entry.path, "log").is_some()) {
+        }
+    }
+
+    fn holds_segments(&self, folder: &Path) -> Result<bool> {
+        for partition in self.entries(folder)?.into_iter().filter(|entry| entry.is_dir) {
+            if self.entries(&partition.path)?.iter().any(|entry| parse_sequence(&entry.path, "log").is_some()) {
                 return Ok(true);
             }
         }
