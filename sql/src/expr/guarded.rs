@@ -20,6 +20,8 @@ use datafusion_physical_expr::expressions::{
     BinaryExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
+use crate::rules::compares;
+
 /// Replaces each `AND` and `OR` whose right side can fail.
 pub(super) fn guard(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let guarded = expr.transform_up(|expr| {
@@ -41,19 +43,7 @@ pub(super) fn guard(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>
 /// Whether `expr` has a value in every row. Casts and calls may not.
 fn cannot_fail(expr: &Arc<dyn PhysicalExpr>) -> bool {
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        let is_safe = matches!(
-            binary.op(),
-            Operator::And
-                | Operator::Or
-                | Operator::Eq
-                | Operator::NotEq
-                | Operator::Lt
-                | Operator::LtEq
-                | Operator::Gt
-                | Operator::GtEq
-                | Operator::IsDistinctFrom
-                | Operator::IsNotDistinctFrom
-        );
+        let is_safe = binary.op().is_logic_operator() || compares(*binary.op());
         return is_safe && cannot_fail(binary.left()) && cannot_fail(binary.right());
     }
     let is_plain = expr.is::<Column>()

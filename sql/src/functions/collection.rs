@@ -29,27 +29,26 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
 /// `m[k]` of a map with a key that is no literal: see `rules::map_access`.
 pub(crate) const MAP_VALUE: &str = "__map_value";
 
+/// Types of the keys and values of a map.
+fn entry_types(map: &DataType) -> Option<(&DataType, &DataType)> {
+    let DataType::Map(entries, _) = map else { return None };
+    let DataType::Struct(fields) = entries.data_type() else { return None };
+    let [key, value] = fields.as_ref() else { return None };
+    Some((key.data_type(), value.data_type()))
+}
+
 /// The key as the map's keys are.
 fn map_and_key(types: &[DataType]) -> Result<Vec<DataType>> {
-    let Some(map @ DataType::Map(entries, _)) = types.first() else { return wrong("a key is looked up in a map") };
-    match entries.data_type() {
-        DataType::Struct(fields) => match fields.first() {
-            Some(key) => Ok(vec![map.clone(), key.data_type().clone()]),
-            None => wrong("a map without keys"),
-        },
-        _ => wrong("a map without entries"),
+    match types.first().map(|map| (map, entry_types(map))) {
+        Some((map, Some((key, _)))) => Ok(vec![map.clone(), key.clone()]),
+        _ => wrong("a key is looked up in a map"),
     }
 }
 
 fn value_type(types: &[DataType]) -> Result<DataType> {
-    match types.first() {
-        Some(DataType::Map(entries, _)) => match entries.data_type() {
-            DataType::Struct(fields) if fields.len() == 2 => {
-                fields.get(1).map_or_else(|| wrong("a map without values"), |value| Ok(value.data_type().clone()))
-            }
-            _ => wrong("a map without entries"),
-        },
-        _ => wrong("a key is looked up in a map"),
+    match types.first().and_then(entry_types) {
+        Some((_, value)) => Ok(value.clone()),
+        None => wrong("a key is looked up in a map"),
     }
 }
 
@@ -131,12 +130,10 @@ fn map_from_entries(args: &Args) -> Result<ArrayRef> {
 fn map_types(types: &[DataType]) -> Result<Vec<DataType>> {
     let mut common: Option<(DataType, DataType)> = None;
     for data_type in types.iter().filter(|data_type| **data_type != DataType::Null) {
-        let DataType::Map(entries, _) = data_type else {
+        let Some((key, value)) = entry_types(data_type) else {
             return wrong(format!("MAP_UNION takes maps, not {}", sql_name(data_type)));
         };
-        let DataType::Struct(fields) = entries.data_type() else { return wrong("a map without entries") };
-        let [key, value] = fields.as_ref() else { return wrong("a map without entries") };
-        let found = (key.data_type().clone(), value.data_type().clone());
+        let found = (key.clone(), value.clone());
         common = Some(match common {
             None => found,
             Some((key, value)) => match (type_union(&key, &found.0), type_union(&value, &found.1)) {

@@ -172,9 +172,9 @@ impl Lowering<'_> {
         };
         // A session is made of the rows that are left after the filter; other windows do not mind, but a
         // filter before them keeps rows that nobody wants from being assigned.
-        let filtered =
-            !relation.filter.is_empty() && matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. });
-        let (relation, indexes) = match plain(&relation)? {
+        let is_session = matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. });
+        let filtered = !relation.filter.is_empty() && is_session;
+        let (mut relation, indexes) = match plain(&relation)? {
             Some(indexes) if !filtered => (relation, indexes),
             _ => {
                 let relation = self.materialise(relation)?;
@@ -188,8 +188,7 @@ impl Lowering<'_> {
         };
         let spec = WindowSpec { shape: table.shape, domain };
         let names = window_names(&relation.base);
-        let mut relation = relation;
-        if matches!(table.shape, qanat_proto::graph::WindowShape::Session { .. }) {
+        if is_session {
             relation.forget_rowtime();
         }
         let mut columns = relation.columns;

@@ -96,9 +96,8 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Expr, ParserError> {
             "write INTERVAL '10' SECOND, INTERVAL '1:30' MINUTE TO SECOND or INTERVAL '1 02:03:04.5' DAY TO SECOND",
         ))
     })?;
-    let value =
+    let mut value =
         if negative { IntervalValue { months: -value.months, milliseconds: -value.milliseconds } } else { value };
-    let mut value = value;
     // `INTERVAL '1' HOUR * 3`: the planner knows no product of an interval.
     while parser.peek_token_ref().token == Token::Mul {
         let factor = match &parser.peek_nth_token_ref(1).token {

@@ -11,7 +11,6 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -98,18 +97,15 @@ impl VisitorMut for Wrap {
 /// Takes the wrapping out of a plan; columns keep their names.
 pub(crate) fn unwrap(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
-        let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let bare = expr.transform_up(|e| match e {
+        let node = super::node_expressions(node, |expr| {
+            expr.transform_up(|e| match e {
                 Expr::ScalarFunction(mut function) if function.name() == KEEP => {
                     function.args.truncate(1);
                     let inner = function.args.pop();
                     inner.map(Transformed::yes).ok_or_else(|| DataFusionError::Internal("a cast was lost".to_owned()))
                 }
                 other => Ok(Transformed::no(other)),
-            })?;
-            Ok(if bare.transformed { bare.update_data(|expr| name.restore(expr)) } else { bare })
+            })
         })?;
         if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
     })

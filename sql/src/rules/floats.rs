@@ -9,10 +9,10 @@ use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList};
-use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::logical_plan::{Projection, Union};
-use datafusion_expr::utils::merge_schema;
-use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan};
+
+use super::{compares, node_expressions, scope};
 
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
@@ -20,14 +20,8 @@ const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest"
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         let node = node.recompute_schema()?;
-        let inputs = node.inputs();
-        let schema = if inputs.is_empty() { node.schema().as_ref().clone() } else { merge_schema(&inputs) };
-        let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let typed = expression(expr, &schema)?;
-            Ok(if typed.transformed { typed.update_data(|expr| name.restore(expr)) } else { typed })
-        })?;
+        let schema = scope(&node);
+        let node = node_expressions(node, |expr| expression(expr, &schema))?;
         let node = node.transform_data(|node| match node {
             LogicalPlan::Join(mut join) => {
                 let mut changed = false;
@@ -105,20 +99,6 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
         Expr::ScalarFunction(function) if OF_ONE_TYPE.contains(&function.name()) => even(&mut function.args, schema),
         _ => false,
     }
-}
-
-fn compares(op: Operator) -> bool {
-    matches!(
-        op,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    )
 }
 
 /// Makes DOUBLEs of the decimals if any of `exprs` is a float.

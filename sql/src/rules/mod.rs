@@ -2,6 +2,12 @@
 //!
 //! They run on the plan before type coercion and optimisation. `docs/guide/dialect.md` lists them.
 
+use datafusion_common::tree_node::Transformed;
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::utils::merge_schema;
+use datafusion_expr::{Expr, LogicalPlan, Operator};
+
 pub(crate) mod aggregate_types;
 pub(crate) mod casts;
 pub(crate) mod division;
@@ -13,3 +19,51 @@ pub(crate) mod map_access;
 pub(crate) mod names;
 pub(crate) mod row_number;
 pub(crate) mod temporal;
+
+/// Rewrites every expression of a plan by a rule, which is told what the expression is over. Columns keep
+/// their names.
+fn each_expression(
+    plan: LogicalPlan,
+    rule: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let schema = scope(&node);
+        let node = node_expressions(node, |expr| rule(expr, &schema))?;
+        if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
+    })
+    .map(|plan| plan.data)
+}
+
+/// The same for the expressions of one node, whose schema is not made anew.
+fn node_expressions(
+    node: LogicalPlan,
+    rule: impl Fn(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let rewritten = rule(expr)?;
+        Ok(if rewritten.transformed { rewritten.update_data(|expr| name.restore(expr)) } else { rewritten })
+    })
+}
+
+/// What the expressions of a node are over.
+fn scope(node: &LogicalPlan) -> DFSchema {
+    let inputs = node.inputs();
+    if inputs.is_empty() { node.schema().as_ref().clone() } else { merge_schema(&inputs) }
+}
+
+/// Whether an operator compares two values.
+pub(crate) fn compares(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
+}
