@@ -7,12 +7,18 @@ use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
-/// Whether [`conform`] can make `wanted` of `found`, single values that overflow aside.
-pub(crate) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
+/// Whether two types hold the same values: they are equal, or both are texts, or both are bytes.
+pub(crate) fn are_alike(a: &DataType, b: &DataType) -> bool {
     use DataType as T;
     let is_text = |t: &T| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
     let is_bytes = |t: &T| matches!(t, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_));
-    if found == wanted || (is_text(found) && is_text(wanted)) || (is_bytes(found) && is_bytes(wanted)) {
+    a == b || (is_text(a) && is_text(b)) || (is_bytes(a) && is_bytes(b))
+}
+
+/// Whether [`conform`] can make `wanted` of `found`, single values that overflow aside.
+pub(crate) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
+    use DataType as T;
+    if are_alike(found, wanted) {
         return true;
     }
     match (found, wanted) {

@@ -11,7 +11,7 @@ use ::parquet::file::metadata::RowGroupMetaData;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 
-use super::super::cast::conform;
+use super::super::cast::{are_alike, conform};
 use super::super::columnar::Layout;
 use super::super::reader::DecodeRequest;
 use crate::predicate::{Bounds, PushedFilter};
@@ -123,9 +123,7 @@ fn is_of_natural_order(data_type: &DataType) -> bool {
 /// Whether `conform` makes a value of `wanted` of every value of `found`.
 fn is_total(found: &DataType, wanted: &DataType) -> bool {
     use DataType as T;
-    let is_text = |t: &T| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
-    let is_bytes = |t: &T| matches!(t, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_));
-    if found == wanted || (is_text(found) && is_text(wanted)) || (is_bytes(found) && is_bytes(wanted)) {
+    if are_alike(found, wanted) {
         return true;
     }
     match (found, wanted) {

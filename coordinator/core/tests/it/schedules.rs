@@ -52,6 +52,21 @@ impl World {
         world
     }
 
+    /// Reads a little, and lets an epoch be prepared and reported.
+    fn prepare_epoch(&mut self) {
+        self.read(5);
+        self.advance(INTERVAL_MS);
+        self.execute();
+        self.deliver(0, false);
+    }
+
+    fn lose_all_but_the_log(&mut self) {
+        self.executor = None;
+        self.to_executor.clear();
+        self.to_coordinator.clear();
+        self.restart_coordinator();
+    }
+
     fn sent(&self) -> Vec<(&'static str, u64)> {
         self.to_executor.iter().map(kind).collect()
     }
@@ -180,16 +195,10 @@ fn p4_one_unclaimed_epoch_is_in_flight() {
 #[test]
 fn p4_a_claim_waits_for_the_commit_before() {
     let mut world = World::running();
-    world.read(5);
-    world.advance(INTERVAL_MS);
-    world.execute();
-    world.deliver(0, false);
+    world.prepare_epoch();
     assert_eq!((world.claims(), world.sent()), (1, vec![("commit", 1)]));
     let commit = world.to_executor.pop_front().expect("a permit");
-    world.read(5);
-    world.advance(INTERVAL_MS);
-    world.execute();
-    world.deliver(0, false);
+    world.prepare_epoch();
     assert_eq!(world.claims(), 1, "epoch 2 is prepared, and epoch 1 is not committed");
     world.to_executor.push_back(commit);
     world.settle();
@@ -200,16 +209,10 @@ fn p4_a_claim_waits_for_the_commit_before() {
 #[test]
 fn p5_a_commit_is_replayed_before_new_records_flow() {
     let mut world = World::running();
-    world.read(5);
-    world.advance(INTERVAL_MS);
-    world.execute();
-    world.deliver(0, false);
+    world.prepare_epoch();
     assert_eq!(world.claims(), 1);
     // Everything dies but the log.
-    world.executor = None;
-    world.to_executor.clear();
-    world.to_coordinator.clear();
-    world.restart_coordinator();
+    world.lose_all_but_the_log();
     let mut order = Vec::new();
     let committed = |world: &World| world.state.jobs[&JOB].claims[&Epoch(1)].committed;
     while let Some(next) = world.to_executor.front() {
@@ -277,10 +280,7 @@ fn p7_a_savepoint_is_the_last_epoch_whoever_leads() {
     world.execute();
     world.deliver(0, false);
     assert_eq!(world.claims(), 1);
-    world.executor = None;
-    world.to_executor.clear();
-    world.to_coordinator.clear();
-    world.restart_coordinator();
+    world.lose_all_but_the_log();
     while !world.to_executor.is_empty() || !world.to_coordinator.is_empty() {
         assert!(!world.sent().iter().any(|(kind, _)| matches!(*kind, "trigger" | "start")), "{:?}", world.sent());
         world.execute();
@@ -295,10 +295,7 @@ fn p7_a_savepoint_is_the_last_epoch_whoever_leads() {
 #[test]
 fn p8_an_epoch_is_not_timed_out_by_the_commit_before() {
     let mut world = World::running();
-    world.read(5);
-    world.advance(INTERVAL_MS);
-    world.execute();
-    world.deliver(0, false);
+    world.prepare_epoch();
     let commit = world.to_executor.pop_front().expect("a permit");
     world.advance(INTERVAL_MS);
     assert_eq!(world.sent(), [("trigger", 2)]);
@@ -322,14 +319,8 @@ fn p8_an_epoch_is_not_timed_out_by_the_commit_before() {
 #[test]
 fn p8_a_replay_never_gives_up() {
     let mut world = World::running();
-    world.read(5);
-    world.advance(INTERVAL_MS);
-    world.execute();
-    world.deliver(0, false);
-    world.executor = None;
-    world.to_executor.clear();
-    world.to_coordinator.clear();
-    world.restart_coordinator();
+    world.prepare_epoch();
+    world.lose_all_but_the_log();
     world.execute();
     world.deliver(0, false);
     assert_eq!(world.sent(), [("commit", 1)]);
