@@ -1,0 +1,315 @@
+//! Joins of windows, and lookups.
+
+use crate::catalog::graph;
+use expect_test::expect;
+
+#[test]
+fn lookup_of_a_bounded_table() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: carrier STRING, flight INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            project: carrier, flight
+        [3] LookupJoin(Inner, airlines)
+            from [2] forward
+            lookup: inner, table airlines (filesystem)
+            loads: carrier_1 STRING, name STRING
+            refresh: loaded once
+            state: the version of the loaded table
+        [4] Calc
+            from [3] forward
+            project: flight, "name" AS name
+        [5] Sink(print)
+            from [4] forward
+            columns: flight INT, name STRING
+            connector: print
+            state: what is staged and not yet committed
+    "#]]
+    .assert_eq(&graph(
+        r#"
+SELECT f.flight, a.name FROM flights f JOIN airlines a ON f.carrier = a.carrier
+"#,
+    ));
+}
+
+#[test]
+fn lookup_as_of_processing_time() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: carrier STRING, flight INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            project: carrier, flight
+        [3] LookupJoin(Left, airlines)
+            from [2] forward
+            lookup: left, table airlines (filesystem)
+            loads: carrier_1 STRING, name STRING
+            refresh: loaded once
+            state: the version of the loaded table
+        [4] Calc
+            from [3] forward
+            project: flight, "name" AS name
+        [5] Sink(print)
+            from [4] forward
+            columns: flight INT, name STRING
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+SELECT f.flight, a.name FROM flights AS f LEFT JOIN airlines FOR SYSTEM_TIME AS OF f.proctime AS a ON f.carrier = a.carrier
+"#,
+    ));
+}
+
+#[test]
+fn window_join() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: flight INT, origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(weather)
+            columns: origin STRING, temp DOUBLE, time_hour TIMESTAMP(3)
+            watermark: time_hour
+            read: bounded
+            state: offsets and watermark of each split
+        [3] AssignWindow(TUMBLE 1h)
+            from [1] forward
+            time: event
+        [4] Calc
+            from [3] forward
+            project: flight, origin, window_start, window_end
+        [5] AssignWindow(TUMBLE 1h)
+            from [2] forward
+            time: event
+        [6] Calc
+            from [5] forward
+            project: origin AS origin_1, "temp" AS temp, window_start AS window_start_1, window_end AS window_end_1
+        [7] WindowJoin(Inner, TUMBLE 1h)
+            left from [4] hash(origin)
+            right from [6] hash(origin_1)
+            time: event
+            state: rows of both sides per key and open window
+        [8] Calc
+            from [7] forward
+            project: origin, flight, "temp" AS temp
+        [9] Sink(print)
+            from [8] forward
+            columns: origin STRING, flight INT, temp DOUBLE
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+SELECT f.origin, f.flight, w.temp FROM (SELECT * FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) f JOIN (SELECT * FROM TABLE(TUMBLE(TABLE weather, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) w ON f.window_start = w.window_start AND f.window_end = w.window_end AND f.origin = w.origin
+"#,
+    ));
+}
+
+#[test]
+fn semi_join_in_a_window() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: flight INT, origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(weather)
+            columns: origin STRING, time_hour TIMESTAMP(3)
+            watermark: time_hour
+            read: bounded
+            state: offsets and watermark of each split
+        [3] AssignWindow(TUMBLE 1h)
+            from [1] forward
+            time: event
+        [4] Calc
+            from [3] forward
+            project: flight, origin, window_start, window_end
+        [5] AssignWindow(TUMBLE 1h)
+            from [2] forward
+            time: event
+        [6] Calc
+            from [5] forward
+            project: origin AS origin_1, window_end AS window_end_1, window_start AS window_start_1
+        [7] WindowJoin(LeftSemi, TUMBLE 1h)
+            left from [4] hash(origin)
+            right from [6] hash(origin_1)
+            time: event
+            state: rows of both sides per key and open window
+        [8] Calc
+            from [7] forward
+            project: flight
+        [9] Sink(print)
+            from [8] forward
+            columns: flight INT
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+SELECT f.flight FROM (SELECT * FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) f WHERE f.origin IN (SELECT w.origin FROM (SELECT * FROM TABLE(TUMBLE(TABLE weather, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) w WHERE f.window_start = w.window_start AND f.window_end = w.window_end)
+"#,
+    ));
+}
+
+#[test]
+fn anti_join_in_a_window() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: flight INT, origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(weather)
+            columns: origin STRING, time_hour TIMESTAMP(3)
+            watermark: time_hour
+            read: bounded
+            state: offsets and watermark of each split
+        [3] AssignWindow(TUMBLE 1h)
+            from [1] forward
+            time: event
+        [4] Calc
+            from [3] forward
+            project: flight, origin, window_start, window_end
+        [5] AssignWindow(TUMBLE 1h)
+            from [2] forward
+            time: event
+        [6] Calc
+            from [5] forward
+            project: origin AS origin_1, window_start AS window_start_1, window_end AS window_end_1
+        [7] WindowJoin(LeftAnti, TUMBLE 1h)
+            left from [4] hash(origin)
+            right from [6] hash(origin_1)
+            time: event
+            state: rows of both sides per key and open window
+        [8] Calc
+            from [7] forward
+            project: flight
+        [9] Sink(print)
+            from [8] forward
+            columns: flight INT
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+SELECT f.flight FROM (SELECT * FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) f WHERE NOT EXISTS (SELECT * FROM (SELECT * FROM TABLE(TUMBLE(TABLE weather, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) w WHERE f.window_start = w.window_start AND f.window_end = w.window_end AND f.origin = w.origin)
+"#,
+    ));
+}
+
+#[test]
+fn outer_window_join_with_a_residual() {
+    expect![[r#"
+        [1] Source(auction)
+            columns: id BIGINT, reserve BIGINT, ts TIMESTAMP(3)
+            watermark: (ts - INTERVAL '4.000000000 SECS')
+            read: unbounded
+            state: offsets and watermark of each split
+        [2] Source(bid)
+            columns: auction BIGINT, price BIGINT, ts TIMESTAMP(3)
+            watermark: (ts - INTERVAL '4.000000000 SECS')
+            read: unbounded
+            state: offsets and watermark of each split
+        [3] AssignWindow(TUMBLE 1min)
+            from [1] forward
+            time: event
+        [4] Calc
+            from [3] forward
+            project: id, reserve, window_start, window_end
+        [5] AssignWindow(TUMBLE 1min)
+            from [2] forward
+            time: event
+        [6] Calc
+            from [5] forward
+            project: auction, price, window_start AS window_start_1, window_end AS window_end_1
+        [7] WindowJoin(Full, TUMBLE 1min)
+            left from [4] hash(id)
+            right from [6] hash(auction)
+            time: event
+            filter: (price > (reserve + 1))
+            state: rows of both sides per key and open window
+        [8] Calc
+            from [7] forward
+            project: id, price
+        [9] Sink(print)
+            from [8] forward
+            columns: id BIGINT, price BIGINT
+            connector: print
+            state: what is staged and not yet committed
+    "#]]
+    .assert_eq(&graph(
+        r#"
+SELECT a.id, b.price FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) a
+FULL JOIN TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) b
+ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.id = b.auction AND b.price > a.reserve + 1
+"#,
+    ));
+}
+
+#[test]
+fn a_table_before_the_stream_is_still_the_lookup() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: carrier STRING, flight INT, origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            project: carrier, flight, origin, upper(carrier) AS join_key
+        [3] LookupJoin(Inner, airlines)
+            from [2] forward
+            lookup: inner, table airlines (filesystem)
+            loads: carrier_1 STRING, name STRING
+            loads where: "name" LIKE 'U%'
+            filter: ("name" <> origin)
+            refresh: loaded once
+            state: the version of the loaded table
+        [4] Calc
+            from [3] forward
+            project: "name" AS name, flight
+        [5] Sink(print)
+            from [4] forward
+            columns: name STRING, flight INT
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        "SELECT a.name, f.flight FROM airlines a JOIN flights f ON UPPER(f.carrier) = a.carrier AND a.name <> f.origin WHERE a.name LIKE 'U%'",
+    ));
+}
+
+#[test]
+fn a_lookup_in_values() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: carrier STRING, flight INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            project: carrier, flight
+        [3] LookupJoin(Inner, values_c2b96e9777dac1b2)
+            from [2] forward
+            lookup: inner, table values_c2b96e9777dac1b2 (values)
+            loads: code STRING, name STRING
+            refresh: loaded once
+            state: the version of the loaded table
+        [4] Calc
+            from [3] forward
+            project: flight, "name" AS name
+        [5] Sink(print)
+            from [4] forward
+            columns: flight INT, name STRING
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        "SELECT f.flight, c.name FROM flights f JOIN (VALUES ('AA', 'American')) AS c (code, name) ON f.carrier = c.code",
+    ));
+}

@@ -1,0 +1,6 @@
+//! Queries and the streaming graphs they become.
+
+mod joins;
+mod nexmark;
+mod tables;
+mod windows;
