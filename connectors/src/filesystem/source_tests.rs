@@ -11,6 +11,9 @@ use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::error::{Code, Error, Result};
 use qanat_storage::env::Env;
 
+#[path = "source_mutations.rs"]
+mod mutations;
+
 use super::FilesystemSource;
 use crate::contract::{DeadLetter, ReadOutcome, ReadRequest, Source, StopFlag};
 use crate::format;

@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::prune::Statistics;
-use super::columnar::{Layout, corrupt};
+use super::columnar::Layout;
+use super::guard::guarded;
 use super::reader::{BadRecord, Chunk, DecodeRequest, FormatReader, Read};
 use super::stream::{DiskReader, FileInput};
 use crate::contract::StopFlag;
@@ -76,7 +77,8 @@ impl ChunkReader for ParquetFile {
 }
 
 fn builder(input: &FileInput) -> Result<ParquetRecordBatchReaderBuilder<ParquetFile>> {
-    ParquetRecordBatchReaderBuilder::try_new(ParquetFile::open(input)?).map_err(|e| corrupt(input, &e))
+    let file = ParquetFile::open(input)?;
+    guarded(input, || ParquetRecordBatchReaderBuilder::try_new(file))
 }
 
 /// Runs of row groups of about `part_bytes` each.
@@ -84,9 +86,9 @@ pub(super) fn parts(input: &FileInput, part_bytes: u64) -> Result<Vec<(u64, u64)
     let builder = builder(input)?;
     let groups = builder.metadata().row_groups();
     let mut parts = Vec::new();
-    let (mut from, mut bytes) = (0, 0);
+    let (mut from, mut bytes) = (0, 0_u64);
     for (index, group) in (0_u64..).zip(groups) {
-        bytes += u64::try_from(group.compressed_size()).unwrap_or(0);
+        bytes = bytes.saturating_add(u64::try_from(group.compressed_size()).unwrap_or(0));
         if bytes >= part_bytes {
             parts.push((from, index + 1));
             (from, bytes) = (index + 1, 0);
@@ -102,7 +104,7 @@ pub(super) fn parts(input: &FileInput, part_bytes: u64) -> Result<Vec<(u64, u64)
 pub(super) fn rows_before(input: &FileInput, group: u64) -> Result<u64> {
     let builder = builder(input)?;
     let groups = (0..group).zip(builder.metadata().row_groups());
-    Ok(groups.map(|(_, g)| u64::try_from(g.num_rows()).unwrap_or(0)).sum())
+    Ok(groups.map(|(_, g)| u64::try_from(g.num_rows()).unwrap_or(0)).fold(0, u64::saturating_add))
 }
 
 /// Opens a file, or the row groups of `part`.
@@ -113,9 +115,9 @@ pub(super) fn open(
     request: DecodeRequest,
 ) -> Result<Box<dyn FormatReader>> {
     let file = ParquetFile::open(input)?;
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| corrupt(input, &e))?;
+    let metadata = guarded(input, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
     let layout = Layout::new(metadata.schema(), &request)?;
-    let runs = runs(&metadata, part, &layout, &request);
+    let runs = guarded(input, || Ok::<_, ParquetError>(runs(&metadata, part, &layout, &request)))?;
     let hidden = match request.filter.as_ref().and_then(|filter| filter.watermark.as_ref()) {
         Some(columns) => Some(Hidden::new(&metadata, columns, &request)?),
         None => None,
@@ -146,7 +148,7 @@ struct Run {
 
 impl Run {
     fn end(&self) -> u64 {
-        self.first + self.rows
+        self.first.saturating_add(self.rows)
     }
 }
 
@@ -166,7 +168,7 @@ fn runs(
         match runs.back_mut() {
             Some(run) if run.is_unwanted == is_unwanted => {
                 run.groups.push(index);
-                run.rows += rows;
+                run.rows = run.rows.saturating_add(rows);
             }
             last => {
                 let first = last.map_or(0, |run| run.end());
@@ -228,13 +230,12 @@ impl ParquetReader {
     fn reader(&self, run: &Run, layout: &Layout) -> Result<ParquetRecordBatchReader> {
         let file = ParquetFile::open(&self.input)?;
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), layout.read.iter().copied());
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(run.groups.clone())
             .with_projection(mask)
             .with_batch_size(self.request.batch_rows.max(1))
-            .with_offset(usize::try_from(self.row.saturating_sub(run.first)).unwrap_or(usize::MAX))
-            .build()
-            .map_err(|e| corrupt(&self.input, &e))
+            .with_offset(usize::try_from(self.row.saturating_sub(run.first)).unwrap_or(usize::MAX));
+        guarded(&self.input, || builder.build())
     }
 
     fn chunk(&mut self, records: u64, rows: RecordBatch, bad: Vec<BadRecord>, bytes: usize) -> Chunk {
@@ -258,8 +259,7 @@ impl ParquetReader {
             Some(reader) => reader,
             None => self.reader(run, layout)?,
         };
-        let Some(batch) = reader.next() else { return Ok(None) };
-        let batch = batch.map_err(|e| corrupt(&self.input, &e))?;
+        let Some(batch) = guarded(&self.input, || reader.next().transpose())? else { return Ok(None) };
         let (rows, bad) = layout.rows(&batch).map_err(|e| e.or_at(|| self.input.place()))?;
         self.current = Some(reader);
         let (records, bytes) = (batch.num_rows() as u64, batch.get_array_memory_size());
