@@ -185,7 +185,7 @@ fn a_script_with_another_number_of_jobs_waits_for_those_of_before() {
         return;
     }
     let folder = Folder::new("jobs");
-    let one = "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '20000',
+    let one = "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '2000',
                  'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '1999');
                CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
                INSERT INTO o SELECT id FROM t;";
@@ -282,12 +282,12 @@ fn a_topic_that_lost_committed_rows_is_refused() {
     let folder = Folder::new("lost-topic");
     folder.write(
         "q.sql",
-        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '20000',
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '2000',
            'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '1999');
          CREATE TABLE o (id BIGINT) WITH ('connector' = 'log', 'topic' = 'lg');
          INSERT INTO o SELECT id FROM t;",
     );
-    dies(&folder, 1, "claim.applied:4");
+    dies(&folder, 1, "claim.applied:3");
     let topic = folder.path().join("data/topics/lg");
     let segment = topic.join("p00000/0000000000000000.log");
     let bytes = std::fs::read(&segment).unwrap();

@@ -1,5 +1,6 @@
 //! Division of decimals with Flink's scale, rounded half up. DataFusion's keeps four digits more than the
 //! dividend and cuts the rest off. [`crate::rules::division`] puts it in the place of `/`.
+//! [`crate::rules::overflow`] has results of other operators checked.
 
 use std::sync::Arc;
 
@@ -13,12 +14,21 @@ use super::define::{Args, Function, Kind, wrong};
 
 /// The name of the call.
 pub(crate) const DIVIDE: &str = "decimal_divide";
+/// The name of the call that fails for a decimal with more digits than its type has.
+pub(crate) const CHECKED: &str = "decimal_checked";
 const PRECISION_MAX: u8 = 38;
 /// Digits behind the point that a quotient has at least.
 const SCALE_MIN: i16 = 6;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    vec![Function::new(DIVIDE, &[Kind::Any, Kind::Any], quotient_type, divide).coerce(exact_types).build()]
+    let same = |types: &[DataType]| match types.first() {
+        Some(decimal @ DataType::Decimal128(..)) => Ok(decimal.clone()),
+        _ => wrong("decimals are checked"),
+    };
+    vec![
+        Function::new(DIVIDE, &[Kind::Any, Kind::Any], quotient_type, divide).coerce(exact_types).build(),
+        Function::new(CHECKED, &[Kind::Any], same, checked).build(),
+    ]
 }
 
 /// An exact number's type as a decimal: that of an integer holds all of its values.
@@ -87,6 +97,13 @@ fn divide(args: &Args) -> Result<ArrayRef> {
         values.push(Some(quotient));
     }
     Ok(Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale)?))
+}
+
+fn checked(args: &Args) -> Result<ArrayRef> {
+    let array = args.full(0)?;
+    let decimals = array.as_primitive::<Decimal128Type>();
+    decimals.validate_decimal_precision(decimals.precision())?;
+    Ok(array)
 }
 
 /// The quotient rounded half away from zero.

@@ -37,6 +37,15 @@ pub(super) enum Kind {
     Any,
 }
 
+impl Kind {
+    fn label(self) -> String {
+        match self {
+            Self::Time => "timestamp".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        }
+    }
+}
+
 pub(super) type Body = fn(&Args) -> Result<ArrayRef>;
 pub(super) type ResultType = fn(&[DataType]) -> Result<DataType>;
 
@@ -126,7 +135,7 @@ impl Function {
             .iter()
             .enumerate()
             .map(|(index, kind)| {
-                let name = format!("{kind:?}").to_lowercase();
+                let name = kind.label();
                 if index < self.required { name } else { format!("[{name}]") }
             })
             .collect();
@@ -190,7 +199,7 @@ impl ScalarUDFImpl for Function {
             .enumerate()
             .map(|(index, given)| {
                 convert(kind(index), given).ok_or_else(|| {
-                    let kind = format!("{:?}", kind(index)).to_lowercase();
+                    let kind = kind(index).label();
                     let number = index + 1;
                     DataFusionError::Plan(format!(
                         "argument {number} of {} is {}, not {kind}: {}",

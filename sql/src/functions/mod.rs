@@ -15,7 +15,9 @@ use datafusion_expr::{AggregateUDF, ScalarUDF, Volatility, WindowUDF};
 use qanat_proto::error::nearest;
 use qanat_proto::{Code, Error, Result};
 
+mod array;
 mod bounded;
+pub(crate) mod cast;
 pub mod clock;
 mod collection;
 mod conditional;
@@ -43,7 +45,6 @@ pub struct Functions {
 
 /// Names of Flink that other functions of ours have: (Flink's, registered).
 const SCALAR_ALIASES: &[(&str, &str)] = &[
-    ("array_contains", "array_has"),
     ("array_join", "array_to_string"),
     ("map_from_arrays", "map"),
     ("row", "struct"),
@@ -107,6 +108,8 @@ impl Functions {
             conditional::functions(),
             collection::functions(),
             bounded::functions(),
+            cast::functions(),
+            array::functions(),
         ];
         for function in ours.into_iter().flatten() {
             register_scalar(&mut scalar, Arc::new(function));

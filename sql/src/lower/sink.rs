@@ -15,6 +15,8 @@ use qanat_proto::ids::OperatorId;
 use super::Lowering;
 use super::graph::Port;
 use super::relation::{Output, TimeAttribute, UniqueNames, internal};
+use crate::expr::sql_text;
+use crate::rules;
 use crate::rules::implicit_cast::{is_implicit, literal_fits};
 use crate::types::sql_name;
 
@@ -153,8 +155,10 @@ fn cast(output: &Output, field: &Field, scope: &DFSchema, table: &TableDescripto
         return Ok(output.expr.clone());
     }
     if is_implicit(from, to) || literal_fits(&output.expr, to) {
-        return Ok(Expr::Cast(Cast::new(Box::new(output.expr.clone()), to.clone())));
+        let cast = Expr::Cast(Cast::new(Box::new(output.expr.clone()), to.clone()));
+        return Ok(rules::conversions::expression(cast, scope).map_err(|e| internal(&e))?.data);
     }
+    let value = if matches!(output.expr, Expr::Literal(..)) { "…".to_owned() } else { sql_text(&output.expr) };
     Err(Error::new(
         Code::SinkSchema,
         format!(
@@ -166,7 +170,7 @@ fn cast(output: &Output, field: &Field, scope: &DFSchema, table: &TableDescripto
             sql_name(from),
         ),
     )
-    .hint(format!("cast it: `CAST({} AS {})`", output.field.name(), sql_name(to))))
+    .hint(format!("cast it: `CAST({value} AS {})`", sql_name(to))))
 }
 
 /// Equal apart from nullability and names inside.

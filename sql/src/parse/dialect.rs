@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use super::failure::carry;
 use super::{data_type, interval, json_call, window_call};
+use crate::functions::cast::CUT_FRACTION;
 use datafusion_sql::sqlparser::ast::{
     Array, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, UnaryOperator, Value,
@@ -132,7 +133,7 @@ impl Dialect for FlinkDialect {
             Err(error) => return Some(Err(error)),
         };
         let expr = Box::new(expr.clone());
-        Some(Ok(Expr::Cast { kind: CastKind::DoubleColon, expr, data_type, array: false, format: None }))
+        Some(Ok(cast_to(CastKind::DoubleColon, expr, data_type)))
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
@@ -279,7 +280,26 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
     parser.expect_keyword_is(Keyword::AS)?;
     let data_type = data_type::parse(parser)?;
     parser.expect_token(&Token::RParen)?;
-    Ok(Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None })
+    Ok(cast_to(kind, Box::new(expr), data_type))
+}
+
+/// A cast. Times are held in milli-, micro- or nanoseconds: what a type between these has no digits for is
+/// cut off.
+fn cast_to(kind: CastKind, expr: Box<Expr>, data_type: DataType) -> Expr {
+    let digits = match &data_type {
+        DataType::Time(digits, _) | DataType::Timestamp(digits, _) => {
+            digits.filter(|digits| digits % 3 != 0 || *digits == 0)
+        }
+        _ => None,
+    };
+    let is_time = matches!(data_type, DataType::Time(..));
+    let cast = Expr::Cast { kind, expr, data_type, array: false, format: None };
+    match digits {
+        // TIME(0) is held in seconds.
+        Some(0) if is_time => cast,
+        Some(digits) => call(CUT_FRACTION, vec![cast, Expr::value(Value::Number(digits.to_string(), false))]),
+        None => cast,
+    }
 }
 
 /// `MAP[k, v, …]` becomes `map(ARRAY[k, …], ARRAY[v, …])`.

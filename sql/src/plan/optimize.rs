@@ -34,6 +34,7 @@ use crate::rules;
 pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto::Result<LogicalPlan> {
     let convert = |e: datafusion_common::DataFusionError| from_datafusion(&e);
     let plan = rules::casts::unwrap(plan).map_err(convert)?;
+    let plan = rules::literals::rewrite(plan).map_err(convert)?;
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
@@ -43,6 +44,8 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::floats::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
+    let plan = rules::conversions::rewrite(plan).map_err(convert)?;
+    let plan = rules::overflow::rewrite(plan).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
@@ -72,10 +75,13 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// Type coercion and simplification of one expression.
 pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
     let mut coercion = TypeCoercionRewriter::new(schema);
+    let expr = rules::literals::expression(expr)?.data;
     let expr = rules::map_access::expression(expr, schema)?.data;
     let expr = rules::division::expression(expr, schema)?.data;
     let expr = rules::floats::expression(expr, schema)?.data;
     let expr = expr.rewrite(&mut coercion)?.data;
+    let expr = rules::conversions::expression(expr, schema)?.data;
+    let expr = rules::overflow::expression(expr, schema)?.data;
     let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
     ExprSimplifier::new(context).simplify(expr)
 }

@@ -6,7 +6,7 @@
 //! | `AVG(FLOAT)` | `FLOAT` |
 //! | `AVG(DECIMAL(p, s))` | `DECIMAL(38, max(s, 6))`, rounded half up |
 //! | `SUM` of an integer or `FLOAT` | the argument's type |
-//! | `SUM(DECIMAL(p, s))` | `DECIMAL(38, s)` |
+//! | `SUM(DECIMAL(p, s))` | `DECIMAL(38, s)`; a sum beyond it fails |
 //! | `APPROX_COUNT_DISTINCT` and others that count unsigned | `BIGINT` |
 
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operat
 
 /// Precision that Flink gives to sums and averages of decimals.
 const PRECISION: u8 = 38;
+/// A sum of so many digits cannot be wrong: 128 bits hold more than ten milliards of such values.
+const SUM_PRECISION: u8 = 28;
 /// Least scale of an average.
 const AVERAGE_SCALE: i8 = 6;
 
@@ -97,8 +99,9 @@ fn convert(
             Ok(Some(cast(quotient, data_type)))
         }
         ("avg" | "sum", DataType::Float32) => Ok(Some(cast(plain(calls), DataType::Float32))),
-        ("avg", DataType::Decimal128(_, scale)) => {
+        ("avg", DataType::Decimal128(precision, scale)) => {
             let (Some(sum), Some(count)) = (named(function, "sum"), named(function, "count")) else { return Ok(None) };
+            let sum = wide(sum, *precision, *scale);
             // `rules::division` makes this the division that rounds.
             let quotient = Expr::BinaryExpr(BinaryExpr::new(
                 Box::new(cast(Expr::Column(add(calls, sum)), DataType::Decimal128(PRECISION, *scale))),
@@ -108,10 +111,14 @@ fn convert(
             Ok(Some(cast(quotient, DataType::Decimal128(PRECISION, (*scale).max(AVERAGE_SCALE)))))
         }
         ("sum", DataType::Int8 | DataType::Int16 | DataType::Int32) => Ok(Some(cast(plain(calls), data_type))),
-        ("sum", DataType::Decimal128(_, scale)) => {
+        ("sum", DataType::Decimal128(precision, scale)) => {
             let wanted = DataType::Decimal128(PRECISION, *scale);
-            let call = Expr::AggregateFunction(function.clone());
-            if call.get_type(schema)? == wanted { Ok(None) } else { Ok(Some(cast(plain(calls), wanted))) }
+            let call = wide(Expr::AggregateFunction(function.clone()), *precision, *scale);
+            if call.get_type(schema)? == wanted {
+                Ok(None)
+            } else {
+                Ok(Some(cast(Expr::Column(add(calls, call)), wanted)))
+            }
         }
         _ => Ok(None),
     }
@@ -125,6 +132,19 @@ fn named(function: &AggregateFunction, name: &str) -> Option<Expr> {
     params.order_by = Vec::new();
     params.null_treatment = None::<NullTreatment>;
     Some(Expr::AggregateFunction(AggregateFunction { func, params }))
+}
+
+/// The call over 256 bits where a sum of decimals of the precision might overflow 128 without a word.
+fn wide(call: Expr, precision: u8, scale: i8) -> Expr {
+    match call {
+        Expr::AggregateFunction(mut function) if precision > SUM_PRECISION => {
+            for argument in &mut function.params.args {
+                *argument = cast(std::mem::take(argument), DataType::Decimal256(precision, scale));
+            }
+            Expr::AggregateFunction(function)
+        }
+        other => other,
+    }
 }
 
 /// Adds a call once; returns its column. Calls that differ by casts alone have one name to DataFusion:

@@ -61,7 +61,8 @@ fn is_implicit_entry(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Whether `expr` is made of integer literals that `to` can hold: `1`, `CASE WHEN … THEN 1 ELSE 0 END`.
+/// Whether `expr` is made of integer literals that `to` can hold: `1`, `CASE WHEN … THEN 1 ELSE 0 END`,
+/// `ARRAY[1, 2]`, `MAP['k', 1]`.
 /// A literal is BIGINT to DataFusion and INT to Flink.
 pub(crate) fn literal_fits(expr: &Expr, to: &DataType) -> bool {
     match expr {
@@ -77,7 +78,24 @@ pub(crate) fn literal_fits(expr: &Expr, to: &DataType) -> bool {
             let mut results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
             results.all(|result| literal_fits(result, to))
         }
+        Expr::Literal(value @ (ScalarValue::List(_) | ScalarValue::Map(_)), _) => {
+            is_narrower(&value.data_type(), to) && value.cast_to(to).is_ok()
+        }
         _ => false,
+    }
+}
+
+/// Whether `to` is the same collection of values or of narrower integers.
+fn is_narrower(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Int64, DataType::Int8 | DataType::Int16 | DataType::Int32) => true,
+        (DataType::List(from), DataType::List(to)) | (DataType::Map(from, _), DataType::Map(to, _)) => {
+            is_narrower(from.data_type(), to.data_type())
+        }
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            from.len() == to.len() && from.iter().zip(to).all(|(f, t)| is_narrower(f.data_type(), t.data_type()))
+        }
+        _ => is_implicit(from, to),
     }
 }
 

@@ -1,57 +1,51 @@
-//! Operators that DataFusion plans otherwise, or not at all.
+//! An integer literal is INT where it fits, as to Flink; DataFusion makes it a BIGINT.
 //!
-//! `j -> 'key'` and `j ->> 'key'` are calls of [`json_access`](crate::functions).
-//! An integer literal is INT to Flink and BIGINT to DataFusion: `a + 1` of an INT column stays INT.
-//!
-//! Applied while expressions are made, so that names derived from them agree everywhere.
+//! So `COALESCE(v, 0)`, `v + 1` and `CASE … THEN v ELSE 0 END` of an INT are INT. Arithmetic of literals
+//! alone stays BIGINT: `86400 * 1000000` is no INT, and what fits a column is taken by it anyway
+//! ([`implicit_cast`](super::implicit_cast)).
 
-use arrow::datatypes::DataType;
-use datafusion_common::{DFSchema, Result, ScalarValue};
-use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{Expr, ExprSchemable};
-use datafusion_sql::sqlparser::ast::BinaryOperator;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Result, ScalarValue};
+use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 
-#[derive(Debug)]
-pub(crate) struct Literals;
-
-impl ExprPlanner for Literals {
-    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let access = match expr.op {
-            BinaryOperator::Arrow => Some("json_get"),
-            BinaryOperator::LongArrow => Some("json_get_text"),
-            _ => None,
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let node = match node {
+            // Counts of rows, and tables that are written out.
+            LogicalPlan::Limit(_) | LogicalPlan::Values(_) => Transformed::no(node),
+            node => super::node_expressions(node, expression)?,
         };
-        if let Some(function) = access.and_then(|name| crate::functions::registry().scalar(name)) {
-            return Ok(PlannerResult::Planned(function.call(vec![expr.left, expr.right])));
-        }
-        let arithmetic = matches!(
-            expr.op,
-            BinaryOperator::Plus
-                | BinaryOperator::Minus
-                | BinaryOperator::Multiply
-                | BinaryOperator::Divide
-                | BinaryOperator::Modulo
-        );
-        if arithmetic {
-            if is_narrow(&expr.left, schema) {
-                narrow(&mut expr.right);
-            } else if is_narrow(&expr.right, schema) {
-                narrow(&mut expr.left);
+        node.map_data(LogicalPlan::recompute_schema)
+    })
+    .map(|plan| plan.data)
+}
+
+/// The same for one expression.
+pub(crate) fn expression(expr: Expr) -> Result<Transformed<Expr>> {
+    expr.transform_down(|expr| {
+        Ok(match expr {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) if is_arithmetic(op) && !expr.any_column_refs() => {
+                Transformed::new(expr, false, TreeNodeRecursion::Jump)
             }
-        }
-        Ok(PlannerResult::Original(expr))
-    }
+            // What else an aggregate is told, such as a place or a number of centroids, it takes as BIGINT.
+            Expr::AggregateFunction(mut function) => {
+                let mut changed = false;
+                for value in function.params.args.iter_mut().take(1) {
+                    let narrow = expression(std::mem::take(value))?;
+                    changed |= narrow.transformed;
+                    *value = narrow.data;
+                }
+                Transformed::new(Expr::AggregateFunction(function), changed, TreeNodeRecursion::Jump)
+            }
+            Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
+                Ok(value) => Transformed::yes(Expr::Literal(ScalarValue::Int32(Some(value)), metadata)),
+                Err(_) => Transformed::no(Expr::Literal(ScalarValue::Int64(Some(value)), metadata)),
+            },
+            other => Transformed::no(other),
+        })
+    })
 }
 
-/// Whether `expr` is of an integer type below BIGINT.
-fn is_narrow(expr: &Expr, schema: &DFSchema) -> bool {
-    matches!(expr.get_type(schema), Ok(DataType::Int8 | DataType::Int16 | DataType::Int32))
-}
-
-fn narrow(expr: &mut Expr) {
-    if let Expr::Literal(ScalarValue::Int64(Some(value)), metadata) = expr
-        && let Ok(value) = i32::try_from(*value)
-    {
-        *expr = Expr::Literal(ScalarValue::Int32(Some(value)), metadata.take());
-    }
+fn is_arithmetic(op: Operator) -> bool {
+    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }

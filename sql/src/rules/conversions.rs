@@ -1,0 +1,71 @@
+//! Casts give what Flink's give: texts of times, floats, bytes and collections, fractions of a second that
+//! are cut and not rounded towards 1970, integers from texts with a fraction.
+//!
+//! Runs after type coercion, so that the casts it inserted are meant too.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+
+use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, has_own_text};
+use crate::functions::registry;
+
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    super::each_expression(plan, expression)
+}
+
+/// The same for one expression over `schema`.
+pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|mut expr| {
+        let (inner, to) = match &mut expr {
+            Expr::Cast(cast) => (&mut cast.expr, cast.field.data_type()),
+            Expr::TryCast(cast) => (&mut cast.expr, cast.field.data_type()),
+            _ => return Ok(Transformed::no(expr)),
+        };
+        let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
+        let wrap = match (&from, to) {
+            (_, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) if has_own_text(&from) => call(TEXT, None),
+            (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if digits(*to) < digits(*from) => {
+                call(CUT_FRACTION, Some(digits(*to)))
+            }
+            (
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
+                DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64,
+            ) => call(WHOLE_PART, None),
+            _ => None,
+        };
+        let Some(mut wrap) = wrap else { return Ok(Transformed::no(expr)) };
+        let value = std::mem::take(inner.as_mut());
+        // The functions take texts as they are in columns.
+        let value = match from {
+            DataType::LargeUtf8 | DataType::Utf8View => value.cast_to(&DataType::Utf8, schema)?,
+            _ => value,
+        };
+        wrap.args.insert(0, value);
+        let wrapped = Expr::ScalarFunction(wrap);
+        if *to == DataType::Utf8 {
+            return Ok(Transformed::yes(wrapped));
+        }
+        **inner = wrapped;
+        Ok(Transformed::yes(expr))
+    })
+}
+
+/// A call that lacks its first argument.
+fn call(name: &str, digits: Option<u8>) -> Option<ScalarFunction> {
+    let func = registry().scalar(name)?;
+    let digits = digits.map(|digits| Expr::Literal(ScalarValue::Int64(Some(digits.into())), None));
+    Some(ScalarFunction { func, args: digits.into_iter().collect() })
+}
+
+/// Digits of a second that a unit holds.
+fn digits(unit: TimeUnit) -> u8 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
+}
