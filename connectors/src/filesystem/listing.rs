@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_storage::env::{Disk, Entry};
 
-/// Folders below a path are followed this deep: deeper is a loop of links.
+/// Folders below a path are followed this deep.
 const DEPTH_MAX: usize = 64;
 
 /// The option `path`, understood.
@@ -88,7 +88,7 @@ impl Location {
         let root = disk.metadata(&self.root).map_err(|e| self.error("read", &self.root_text, &e))?;
         let mut found = Vec::new();
         if root.is_dir {
-            self.walk(disk, &root.path, "", &self.pattern, 0, &mut found)?;
+            self.walk(disk, &root.path, "", &self.pattern, &mut Vec::new(), &mut found)?;
             found.sort_by(|a, b| a.relative.split('/').cmp(b.relative.split('/')));
             found.dedup_by(|a, b| a.relative == b.relative);
         } else if self.is_file {
@@ -108,13 +108,19 @@ impl Location {
         folder: &Path,
         relative: &str,
         pattern: &[String],
-        depth: usize,
+        above: &mut Vec<PathBuf>,
         found: &mut Vec<FoundFile>,
     ) -> Result<()> {
-        if depth > DEPTH_MAX {
+        if above.len() > DEPTH_MAX {
             let message = format!("`{}` is more than {DEPTH_MAX} folders deep", self.origin(relative));
-            return Err(Error::new(Code::Io, message).at(self.place(relative)).hint("is there a loop of links?"));
+            return Err(Error::new(Code::Io, message).at(self.place(relative)));
         }
+        let real = disk.real_path(folder).map_err(|e| self.error("list", &self.origin(relative), &e))?;
+        if above.contains(&real) {
+            tracing::debug!("`{}` is a link to a folder above it: it is read there", self.origin(relative));
+            return Ok(());
+        }
+        above.push(real);
         let entries = disk.list(folder).map_err(|e| self.error("list", &self.origin(relative), &e))?;
         for entry in entries {
             let Some(name) = entry.path.file_name().and_then(|n| n.to_str()).map(str::to_owned) else { continue };
@@ -122,23 +128,24 @@ impl Location {
             match pattern {
                 // Everything below a folder that was named.
                 [] if is_hidden(&name) => {}
-                [] => self.take(disk, entry, &below, &[], depth, found)?,
+                [] => self.take(disk, entry, &below, &[], above, found)?,
                 [any, rest @ ..] if any == "**" => {
                     if entry.is_dir && !is_hidden(&name) {
-                        self.walk(disk, &entry.path, &below, pattern, depth + 1, found)?;
+                        self.walk(disk, &entry.path, &below, pattern, above, found)?;
                     }
                     if let [next, after @ ..] = rest {
                         if matches(next, &name) {
-                            self.take(disk, entry, &below, after, depth, found)?;
+                            self.take(disk, entry, &below, after, above, found)?;
                         }
                     } else if !entry.is_dir && !is_hidden(&name) {
                         found.push(file(entry, below));
                     }
                 }
-                [next, rest @ ..] if matches(next, &name) => self.take(disk, entry, &below, rest, depth, found)?,
+                [next, rest @ ..] if matches(next, &name) => self.take(disk, entry, &below, rest, above, found)?,
                 _ => {}
             }
         }
+        above.pop();
         Ok(())
     }
 
@@ -148,11 +155,11 @@ impl Location {
         entry: Entry,
         relative: &str,
         pattern: &[String],
-        depth: usize,
+        above: &mut Vec<PathBuf>,
         found: &mut Vec<FoundFile>,
     ) -> Result<()> {
         if entry.is_dir {
-            return self.walk(disk, &entry.path, relative, pattern, depth + 1, found);
+            return self.walk(disk, &entry.path, relative, pattern, above, found);
         }
         if pattern.iter().all(|p| p == "**") {
             found.push(file(entry, relative.to_owned()));

@@ -165,14 +165,14 @@ impl FilesystemSource {
         Ok(())
     }
 
-    /// The file that is there. E0212 if it is read once and is not the one that was begun. While nothing
+    /// The file that is there. E0212 if it may not grow and is not the one that was begun. While nothing
     /// of a whole file has been read, whichever is there is the one; and a compressed file may be replaced
     /// by one with the same beginning, as one that was cut off is mended: the stream checks that.
-    fn check_unchanged(&self, input: &FileInput, split: &Split, detail: &Detail, position: &Value) -> Result<Identity> {
+    fn check_unchanged(&self, input: &FileInput, detail: &Detail, position: &Value) -> Result<Identity> {
         let entry = input.disk.metadata(&input.path).map_err(|e| input.io_error("read", &e))?;
         let found = Identity { size: entry.len, modified_ms: entry.modified_ms };
-        let is_free = detail.part.is_none() && *position == split.start;
-        let is_checked = position.get("crc").is_some();
+        let is_free = detail.part.is_none() && *position == self.format.start(None);
+        let is_checked = input.compression != Compression::None && position.get("crc").is_some();
         let begun = position.get(IDENTITY).and_then(|file| serde_json::from_value(file.clone()).ok()).or(detail.file);
         let Some(begun) = begun.filter(|begun| *begun != found && !is_free && !is_checked) else { return Ok(found) };
         let message = format!(
@@ -243,7 +243,7 @@ impl Source for FilesystemSource {
             tracing::warn!("`{}` is gone; the job goes on without it, from {position}", input.origin);
             return Ok(Box::new(Gone));
         }
-        let file = self.check_unchanged(&input, split, &detail, position)?;
+        let file = self.check_unchanged(&input, &detail, position)?;
         let partitions = PartitionValues::of(&detail.path, &self.partitioned_by, &self.physical).map_err(|e| {
             e.or_at(|| Place::Origin { origin: input.origin.clone(), offset: None, unit: String::new() })
         })?;
@@ -270,7 +270,7 @@ impl Source for FilesystemSource {
             self.policy,
             Arc::clone(&self.env.clock),
             self.monitor,
-            self.monitor.is_none().then(|| json!(file)),
+            (self.monitor.is_none() || !self.format.can_grow()).then(|| json!(file)),
         )))
     }
 }

@@ -15,7 +15,7 @@ use qanat_storage::env::Env;
 mod mutations;
 
 use super::FilesystemSource;
-use crate::contract::{DeadLetter, ReadOutcome, ReadRequest, Source, StopFlag};
+use crate::contract::{DeadLetter, ReadOutcome, ReadRequest, Source, Split, StopFlag};
 use crate::format;
 use crate::options::Options;
 use crate::predicate::{Comparison, Predicate, PushedFilter};
@@ -490,6 +490,32 @@ fn a_followed_folder_gives_new_files_and_new_lines_but_never_half_a_line() {
 }
 
 #[test]
+fn a_followed_file_that_was_replaced_is_refused() {
+    let folder = Folder::new();
+    let lines = |from: i32| (from..from + 100).map(|n| format!("{n}\n")).collect::<String>();
+    folder.write("in/a.csv", lines(0));
+    let options = [("path", "in"), ("format", "csv"), ("source.monitor-interval", "1 ms")];
+    let source = case(&[("a", INT)], &options).source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let mut reader = source.open(&split, &split.start).expect("opens");
+    let ReadOutcome::Batch(batch) = reader.next(&StopFlag::default()).expect("rows") else { panic!("no batch") };
+    folder.append("in/a.csv", &lines(100));
+    assert!(source.open(&split, &batch.position).is_ok(), "it has grown");
+    folder.write("in/new", lines(500) + &lines(600) + &lines(700));
+    std::fs::rename(folder.0.join("in/new"), folder.0.join("in/a.csv")).expect("replaces");
+    assert_eq!(source.open(&split, &batch.position).err().map(|e| e.code()), Some(Code::SourceChanged));
+    // The reader that has the old file open reads it to its end, and then notices.
+    let error = loop {
+        match reader.next(&StopFlag::default()) {
+            Ok(ReadOutcome::Batch(batch)) => assert!(ints(&Some(batch.rows), 0).iter().all(|n| n < &Some(500))),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::SourceChanged);
+}
+
+#[test]
 fn a_file_that_changed_in_a_bounded_read_is_refused() {
     let folder = Folder::new();
     folder.write("a.csv", "1\n2\n");
@@ -503,7 +529,9 @@ fn a_file_that_changed_in_a_bounded_read_is_refused() {
     let position = &read.batches[0].position;
     assert!(source.open(&split, position).is_ok());
     folder.append("a.csv", "4\n");
-    assert_eq!(source.open(&split, position).err().map(|e| e.code()), Some(Code::SourceChanged));
+    // Whoever goes on from a position may call that the start.
+    let resumed = Split { start: position.clone(), ..split };
+    assert_eq!(source.open(&resumed, position).err().map(|e| e.code()), Some(Code::SourceChanged));
 }
 
 #[test]
@@ -727,5 +755,20 @@ mod random_json {
             let bad: Vec<Value> = bad.map(|(row, (line, _))| json!([row, line.as_bytes()])).collect();
             prop_assert_eq!(dead, bad);
         }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_folder_above_is_no_way_down() {
+    let folder = Folder::new();
+    folder.write("in/below/a.csv", "1\n");
+    for link in ["in/self", "in/again", "in/below/up"] {
+        std::os::unix::fs::symlink(folder.0.join("in"), folder.0.join(link)).expect("a link");
+    }
+    std::os::unix::fs::symlink(folder.0.join("in/below"), folder.0.join("in/other")).expect("a link");
+    for (path, rows) in [("in", 2), ("in/**/*.csv", 2), ("in/self/below", 1)] {
+        let case = case(&[("a", INT)], &[("path", path), ("format", "csv")]);
+        assert_eq!(case.read(&folder).0.map(|read| read.num_rows()), Some(rows), "{path}");
     }
 }

@@ -121,6 +121,11 @@ impl FormatOptions {
         }
     }
 
+    /// Whether a file of the format may grow while it is read.
+    pub fn can_grow(&self) -> bool {
+        matches!(self, Self::Csv(_) | Self::Json(_))
+    }
+
     /// Opens a file, or a part of it.
     pub fn open(&self, input: &FileInput, split: &TextSplit, request: DecodeRequest) -> Result<Box<dyn FormatReader>> {
         match self {
@@ -128,11 +133,14 @@ impl FormatOptions {
             Self::Arrow => arrow_ipc::open(input, parse(&split.position)?, request),
             Self::Csv(_) | Self::Json(_) => {
                 let mut position: TextPosition = parse(&split.position)?;
-                if position.byte == 0 && input.compression != Compression::None {
-                    position.crc = Some(0);
+                let is_plain = input.compression == Compression::None;
+                let from = split.part.map_or(0, |(from, _)| from);
+                if position.byte == from {
+                    (position.since, position.crc) = (from, Some(0));
+                } else if let Some(crc) = position.crc.filter(|_| is_plain) {
+                    input.check(position.since, position.byte, crc)?;
                 }
                 let decoder = self.record_decoder(request).ok_or_else(|| Error::internal("not a text format"))?;
-                let from = split.part.map_or(0, |(from, _)| from);
                 let start = if position.byte == 0 {
                     Start::FileStart
                 } else if position.byte == from {
@@ -142,7 +150,8 @@ impl FormatOptions {
                 };
                 let stream = input.stream(position.byte, position.crc)?;
                 let end = split.part.map(|(_, to)| to);
-                Ok(Box::new(TextReader::new(stream, decoder, start, position, end)))
+                let reader = TextReader::new(stream, decoder, start, position, end);
+                Ok(Box::new(if is_plain { reader.windowed() } else { reader }))
             }
         }
     }

@@ -153,6 +153,9 @@ impl ByteStream for PlainStream {
                 if length < self.offset {
                     return Err(shrank(&self.input.origin, self.offset, length));
                 }
+                if self.input.is_other(self.file.as_ref(), length) {
+                    return Err(self.input.changed(self.offset));
+                }
                 Ok(Fill::Pending)
             }
             Ok(n) => {
@@ -167,6 +170,28 @@ impl ByteStream for PlainStream {
 }
 
 impl FileInput {
+    /// E0212 if the bytes of a plain file have another CRC32C.
+    pub fn check(&self, from: u64, to: u64, crc: u32) -> Result<()> {
+        let mut bytes = DiskReader::at(self.open()?, from).take(to.saturating_sub(from));
+        let (mut buffer, mut found) = (vec![0; FIRST_CHUNK_BYTES], 0);
+        loop {
+            match bytes.read(&mut buffer) {
+                Ok(0) if found == crc => return Ok(()),
+                Ok(0) => return Err(self.changed(to)),
+                Ok(n) => found = crc32c::crc32c_append(found, buffer.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.io_error("read", &e)),
+            }
+        }
+    }
+
+    /// Whether another file has come in the place of the one that is open, which ended at `length`. Of one
+    /// that is gone nothing can be said.
+    fn is_other(&self, file: &dyn File, length: u64) -> bool {
+        let Ok(there) = self.disk.metadata(&self.path) else { return false };
+        there.len < length || file.len().is_ok_and(|now| there.len > now)
+    }
+
     /// E0212 for a file whose first bytes are not those that were read.
     fn changed(&self, byte: u64) -> Error {
         let message = format!("`{}` was replaced: its first {byte} bytes are not those that were read", self.origin);

@@ -17,6 +17,9 @@ use crate::contract::StopFlag;
 /// Bytes of one batch at most (one larger record may stand alone): bounds memory when rows are wide.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes of a plain file that are held against the position at most, and a batch more.
+const WINDOW_BYTES: u64 = 1 << 20;
+
 /// The syntax of a text format.
 pub trait RecordDecoder: Send {
     /// Looks at the first bytes of the file. None: more are needed. Else how many bytes stand before
@@ -59,10 +62,17 @@ pub struct TextPosition {
     pub byte: u64,
     /// Records of the split before it.
     pub row: u64,
-    /// CRC32C of all bytes before it, of a compressed file: its beginning is read again to get here, and
-    /// so can be told from that of another file.
+    /// CRC32C of the bytes from `since` to it: another file of the same name can be told by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crc: Option<u32>,
+    /// Where these bytes begin: at 0 in a compressed file, which is read again from there anyway; near the
+    /// position in a plain one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub since: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How the first record of a read is found.
@@ -85,6 +95,8 @@ pub struct TextReader {
     position: TextPosition,
     /// Records that begin after this byte belong to the next split.
     range_end: Option<u64>,
+    /// The checksum of the position begins anew now and then.
+    is_windowed: bool,
     at_end: bool,
     /// The stream has nothing for now.
     is_waiting: bool,
@@ -115,11 +127,19 @@ impl TextReader {
             consumed: 0,
             position,
             range_end,
+            is_windowed: false,
             at_end: false,
             is_waiting: false,
             failed: None,
             skipping: None,
         }
+    }
+
+    /// Lets the checksum of the position cover only what stands near to it.
+    #[must_use]
+    pub fn windowed(mut self) -> Self {
+        self.is_windowed = true;
+        self
     }
 
     fn pending(&self) -> &[u8] {
@@ -132,7 +152,11 @@ impl TextReader {
     }
 
     fn digest(&mut self, bytes: usize) {
-        if let Some(crc) = &mut self.position.crc {
+        let TextPosition { byte, crc, since, .. } = &mut self.position;
+        if let Some(crc) = crc {
+            if self.is_windowed && byte.saturating_sub(*since) >= WINDOW_BYTES {
+                (*since, *crc) = (*byte, 0);
+            }
             let bytes = self.buffer.get(self.consumed..self.consumed + bytes).unwrap_or_default();
             *crc = crc32c::crc32c_append(*crc, bytes);
         }

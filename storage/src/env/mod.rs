@@ -101,6 +101,11 @@ pub trait Disk: Send + Sync {
     /// The entries of a folder, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
 
+    /// The path without symbolic links, where there are such.
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         match self.metadata(path) {
             Ok(_) => Ok(true),

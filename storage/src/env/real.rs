@@ -98,6 +98,10 @@ impl Disk for RealDisk {
         Ok(entry(path.to_path_buf(), &fs::metadata(path)?))
     }
 
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for found in fs::read_dir(path)? {
