@@ -90,7 +90,12 @@ impl JobSettings {
                     return Err(bad("a positive duration"));
                 }
             }
-            "execution.checkpointing.timeout" => self.epoch_timeout_ms = duration()?,
+            "execution.checkpointing.timeout" => {
+                self.epoch_timeout_ms = duration()?;
+                if self.epoch_timeout_ms == 0 {
+                    return Err(bad("a positive duration"));
+                }
+            }
             "execution.checkpointing.num-retained" => {
                 self.checkpoints_kept =
                     value.parse().ok().filter(|n| *n >= 1).ok_or_else(|| bad("a positive number"))?;

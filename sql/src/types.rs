@@ -96,7 +96,17 @@ fn resolve(data_type: &ast::DataType) -> Result<DataType> {
                 let name = field.field_name.as_ref().map_or_else(|| format!("f{index}"), |name| name.value.clone());
                 Ok(Field::new(name, resolve(&field.field_type)?, true))
             });
-            DataType::Struct(fields.collect::<Result<Vec<_>>>()?.into())
+            let fields = fields.collect::<Result<Vec<_>>>()?;
+            for (index, field) in fields.iter().enumerate() {
+                if fields.iter().take(index).any(|other| other.name().eq_ignore_ascii_case(field.name())) {
+                    return Err(Error::new(
+                        Code::SqlDuplicate,
+                        format!("field `{}` stands twice in a ROW", field.name()),
+                    )
+                    .hint("names of fields differ in more than upper and lower case"));
+                }
+            }
+            DataType::Struct(fields.into())
         }
         Sql::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
         other => {
@@ -161,12 +171,21 @@ pub fn sql_name(data_type: &DataType) -> String {
             other => format!("MAP<{}>", sql_name(other)),
         },
         DataType::Struct(fields) => {
-            let inner: Vec<String> =
-                fields.iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type()))).collect();
+            let inner: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", quoted(field.name()), sql_name(field.data_type())))
+                .collect();
             format!("ROW<{}>", inner.join(", "))
         }
         other => other.to_string(),
     }
+}
+
+/// A name as it must be written in SQL.
+fn quoted(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_plain { name.to_owned() } else { format!("`{}`", name.replace('`', "``")) }
 }
 
 fn digits(unit: TimeUnit) -> u8 {

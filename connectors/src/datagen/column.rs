@@ -88,6 +88,15 @@ impl Column {
             return Err(options.bad(&key("null-rate"), message));
         }
         let is_sequence = options.text(&key("kind")).is_some_and(|k| k.eq_ignore_ascii_case("sequence"));
+        let known = known_options(field.data_type(), is_sequence);
+        for what in RULE_OPTIONS.iter().filter(|what| !known.contains(what)) {
+            let key = key(what);
+            if options.is_set(&key) {
+                let made = if is_sequence { "a sequence" } else { "random values" };
+                let message = format!("it means nothing for {made} of type {}", type_name(field.data_type()));
+                return Err(options.bad(&key, message));
+            }
+        }
         let whole = |what: &str| -> Result<Option<i64>> {
             let key = key(what);
             match (options.text(&key), options.integer(&key)) {
@@ -103,6 +112,11 @@ impl Column {
             let (start, end) = (whole("start")?.unwrap_or(0), whole("end")?);
             if end.is_some_and(|end| end < start) {
                 return Err(options.bad(&key("end"), "a sequence cannot end before it starts"));
+            }
+            for (what, bound) in [("start", Some(start)), ("end", end)] {
+                if bound.is_some_and(|bound| !holds(field.data_type(), bound)) {
+                    return Err(options.bad(&key(what), format!("no {} is so large", type_name(field.data_type()))));
+                }
             }
             Kind::Sequence { start, end }
         } else {
@@ -151,9 +165,11 @@ impl Column {
             }
             (Kind::Sequence { start, .. }, DataType::Decimal128(_, scale)) => {
                 let factor = 10_i128.pow(u32::try_from(*scale).unwrap_or(0));
-                self.primitive::<Decimal128Type>(rows, |row, _| i128::from(sequence(*start, row)) * factor)
+                self.check(*start, rows)?;
+                self.primitive::<Decimal128Type>(rows, |row, _| i128::from(sequence(*start, row)).wrapping_mul(factor))
             }
             (Kind::Sequence { start, .. }, _) => {
+                self.check(*start, rows)?;
                 let whole = self.primitive::<Int64Type>(rows, |row, _| sequence(*start, row));
                 cast(&whole, data_type).map_err(|e| internal(&e))?
             }
@@ -192,6 +208,17 @@ impl Column {
             return Ok(array);
         }
         cast(&array, data_type).map_err(|e| internal(&e))
+    }
+
+    /// A sequence without an end may leave its type.
+    fn check(&self, start: i64, rows: &[u64]) -> Result<()> {
+        match rows.iter().map(|row| sequence(start, *row)).find(|value| !holds(&self.data_type, *value)) {
+            None => Ok(()),
+            Some(value) => {
+                let message = format!("a sequence has reached {value}, which is no {}", type_name(&self.data_type));
+                Err(Error::new(Code::BadOption, message).hint("end it with 'fields.NAME.end' or 'number-of-rows'"))
+            }
+        }
     }
 
     #[inline]
@@ -368,6 +395,39 @@ fn nested(
 
 fn is_whole(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
+}
+
+/// What a column may be told beside its kind and its share of NULLs.
+const RULE_OPTIONS: &[&str] = &["start", "end", "min", "max", "length", "var-len", "max-past"];
+
+/// Those of them that mean something for a column.
+fn known_options(data_type: &DataType, is_sequence: bool) -> &'static [&'static str] {
+    if is_sequence {
+        return &["start", "end"];
+    }
+    match data_type {
+        DataType::Boolean | DataType::Struct(_) => &[],
+        DataType::List(_) | DataType::Map(..) => &["length"],
+        DataType::Date32 | DataType::Timestamp(..) => &["max-past"],
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => &["length", "var-len"],
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => &["length", "var-len"],
+        data_type if data_type.is_numeric() => &["min", "max"],
+        _ => &[],
+    }
+}
+
+/// Whether a value of a sequence is one of the type.
+fn holds(data_type: &DataType, value: i64) -> bool {
+    match data_type {
+        DataType::Int8 => i8::try_from(value).is_ok(),
+        DataType::Int16 => i16::try_from(value).is_ok(),
+        DataType::Int32 => i32::try_from(value).is_ok(),
+        DataType::Decimal128(precision, scale) => {
+            let whole = i16::from(*precision) - i16::from(*scale);
+            u32::try_from(whole).is_ok_and(|digits| i128::from(value).abs() < 10_i128.pow(digits))
+        }
+        _ => true,
+    }
 }
 
 fn is_countable(data_type: &DataType) -> bool {

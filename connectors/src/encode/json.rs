@@ -10,7 +10,7 @@ use ::arrow::array::types::{Float32Type, Float64Type};
 use ::arrow::array::{Array, BinaryArray, RecordBatch};
 use ::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use ::arrow::error::ArrowError;
-use ::arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder};
+use ::arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder, make_encoder};
 use ::arrow::json::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, Writer};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -139,7 +139,7 @@ impl EncoderFactory for FlinkValues {
         &self,
         _field: &'a FieldRef,
         array: &'a dyn Array,
-        _options: &'a EncoderOptions,
+        options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
         let encoder: Box<dyn ValueEncoder + 'a> = match array.data_type() {
             DataType::Float64 if array.as_primitive::<Float64Type>().values().iter().any(|v| !v.is_finite()) => {
@@ -149,6 +149,16 @@ impl EncoderFactory for FlinkValues {
                 Box::new(FloatEncoder(array.as_primitive::<Float32Type>().values(), |v| f64::from(*v)))
             }
             DataType::Binary => Box::new(Base64Encoder(array.as_binary())),
+            DataType::Map(entries, _) if !options.explicit_nulls() => {
+                let DataType::Struct(pair) = entries.data_type() else { return Ok(None) };
+                let [key, value] = pair.as_ref() else { return Ok(None) };
+                let map = array.as_map();
+                Box::new(MapEncoder {
+                    offsets: map.value_offsets(),
+                    keys: make_encoder(key, map.keys(), options)?,
+                    values: make_encoder(value, map.values(), options)?,
+                })
+            }
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
@@ -162,6 +172,33 @@ impl ValueEncoder for Base64Encoder<'_> {
         out.push(b'"');
         out.extend_from_slice(STANDARD.encode(self.0.value(row)).as_bytes());
         out.push(b'"');
+    }
+}
+
+/// A map with all its entries: an entry that is NULL is no field that may be left out.
+struct MapEncoder<'a> {
+    offsets: &'a [i32],
+    keys: NullableEncoder<'a>,
+    values: NullableEncoder<'a>,
+}
+
+impl ValueEncoder for MapEncoder<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let at = |index: usize| self.offsets.get(index).and_then(|o| usize::try_from(*o).ok()).unwrap_or_default();
+        out.push(b'{');
+        for entry in at(row)..at(row + 1) {
+            if entry > at(row) {
+                out.push(b',');
+            }
+            self.keys.encode(entry, out);
+            out.push(b':');
+            if self.values.is_null(entry) {
+                out.extend_from_slice(b"null");
+            } else {
+                self.values.encode(entry, out);
+            }
+        }
+        out.push(b'}');
     }
 }
 

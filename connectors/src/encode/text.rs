@@ -53,7 +53,7 @@ enum Integer<'a> {
     U64(&'a [u64]),
 }
 
-const DISPLAY: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
+const DISPLAY: FormatOptions<'static> = FormatOptions::new().with_display_error(false).with_null("null");
 
 impl<'a> ColumnText<'a> {
     /// # Errors

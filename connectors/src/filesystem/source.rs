@@ -94,7 +94,7 @@ impl FilesystemSource {
             env: env.clone(),
             location,
             pattern: path_pattern(options)?,
-            policy: Policy::of(options, format.name()),
+            policy: Policy::of(options, format.name())?,
             format,
             compression: options.text("compression").unwrap_or("auto").to_owned(),
             projection: output.file_projection(),

@@ -80,18 +80,24 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// `<format>.ignore-parse-errors` = `true` means `null` where `dead-letter.policy` is not written.
-    pub fn of(options: &Options<'_>, format: &str) -> Self {
-        if !options.is_set("dead-letter.policy")
-            && options.boolean(&format!("{format}.ignore-parse-errors")) == Some(true)
-        {
-            return Self::Null;
-        }
-        match options.text("dead-letter.policy").unwrap_or_default().to_ascii_lowercase().as_str() {
+    /// `<format>.ignore-parse-errors` = `true` means `null`.
+    ///
+    /// # Errors
+    /// E0203 if `dead-letter.policy` says something else.
+    pub fn of(options: &Options<'_>, format: &str) -> Result<Self> {
+        let policy = match options.text("dead-letter.policy").unwrap_or_default().to_ascii_lowercase().as_str() {
             "fail" => Self::Fail,
             "null" => Self::Null,
             _ => Self::DeadLetter,
+        };
+        let ignores = format!("{format}.ignore-parse-errors");
+        if options.boolean(&ignores) != Some(true) {
+            return Ok(policy);
         }
+        if options.is_set("dead-letter.policy") && policy != Self::Null {
+            return Err(options.bad(&ignores, "'dead-letter.policy' says otherwise"));
+        }
+        Ok(Self::Null)
     }
 }
 

@@ -135,6 +135,13 @@ impl LogOptions {
 }
 
 fn startup(options: &Options<'_>, mode: &str) -> Result<Startup> {
+    for (key, its_mode) in
+        [("scan.startup.timestamp-millis", "timestamp"), ("scan.startup.specific-offsets", "specific-offsets")]
+    {
+        if options.is_set(key) && mode != its_mode {
+            return Err(options.bad(key, format!("it is of 'scan.startup.mode' = '{its_mode}'")));
+        }
+    }
     Ok(match mode {
         "latest-offset" => Startup::At(Start::Latest),
         "timestamp" => {

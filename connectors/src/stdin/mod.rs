@@ -77,7 +77,7 @@ impl StdinSource {
         let format = format::of_table(table, FORMATS)?;
         let options = Options::check(table, &[&OPTIONS, format.options])?;
         let format = FormatOptions::of(&options)?;
-        let policy = Policy::of(&options, format.name());
+        let policy = Policy::of(&options, format.name())?;
         let output = Output::new(&table.physical, &table.physical, &request)?.with_origin(NAME);
         let decode = DecodeRequest {
             columns: Arc::clone(&table.physical),

@@ -185,7 +185,7 @@ fn options(reader: &mut Reader, table: &mut CreateTable) -> Result<()> {
         let key = reader.need_text("the key of an option")?;
         reader.need(&Token::Eq)?;
         let value = reader.need_text("the value of an option")?;
-        if table.options.iter().any(|option| option.key == key) {
+        if table.options.iter().any(|option| option.key.eq_ignore_ascii_case(&key)) {
             return Err(Error::new(Code::SqlDuplicate, format!("option `{key}` is given twice")).at(place));
         }
         table.options.push(TableOption { key, value, place });

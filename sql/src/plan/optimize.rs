@@ -13,7 +13,6 @@ use datafusion_optimizer::analyzer::type_coercion::{TypeCoercion, TypeCoercionRe
 use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion_optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
-use datafusion_optimizer::eliminate_filter::EliminateFilter;
 use datafusion_optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
 use datafusion_optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion_optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
@@ -35,6 +34,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let convert = |e: datafusion_common::DataFusionError| from_datafusion(&e);
     let plan = rules::casts::unwrap(plan).map_err(convert)?;
     let plan = rules::literals::rewrite(plan).map_err(convert)?;
+    let plan = rules::filtered::rewrite(plan).map_err(convert)?;
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
@@ -63,7 +63,7 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
-        Arc::new(EliminateFilter::new()),
+        Arc::new(rules::constant_filters::ConstantFilters),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),

@@ -10,8 +10,10 @@ use datafusion_expr::{Expr, LogicalPlan, Operator};
 
 pub(crate) mod aggregate_types;
 pub(crate) mod casts;
+pub(crate) mod constant_filters;
 pub(crate) mod conversions;
 pub(crate) mod division;
+pub(crate) mod filtered;
 pub(crate) mod floats;
 pub(crate) mod implicit_cast;
 pub(crate) mod json_operators;
