@@ -54,8 +54,7 @@ impl DataFolder {
         self.root.join("jobs").join(name.as_str())
     }
 
-    /// Binds a state folder that lies elsewhere to this data folder, wherever either is moved: with another
-    /// one the job's topics, late rows and dead letters would lie partly here and partly there.
+    /// Binds a state folder to this data folder, wherever either is moved: with another one the job's topics, late rows and dead letters would lie partly here and partly there.
     ///
     /// # Errors
     /// E0302 if the state belongs to another data folder; E0304 for a damaged id.

@@ -428,9 +428,10 @@ impl CommitTargets {
             if is_lost {
                 let message =
                     format!("{committed} rows of job {} were committed, and the sink holds none", restore.job.short());
-                return Err(Error::new(Code::CorruptLog, message)
-                    .at(Place::Named(table.to_owned()))
-                    .hint("bring the topic back from a copy, or fill it anew under another --name"));
+                return Err(Error::new(Code::CorruptLog, message).at(Place::Named(table.to_owned())).hint(
+                    "bring its folder or topic back (a relative path is looked up in the working directory), \
+                         or fill it anew under another --name",
+                ));
             }
         }
         Ok(())

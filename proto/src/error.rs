@@ -220,7 +220,8 @@ impl Error {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
             _ => Code::Io,
         };
-        Self::new(code, format!("could not {what}: {error}"))
+        let made = Self::new(code, format!("could not {what}: {error}"));
+        if is_out_of_files(error) { made.hint("raise the limit of open files (`ulimit -n`)") } else { made }
     }
 
     #[must_use]
@@ -314,6 +315,13 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(0)
+}
+
+/// Whether the process or the system has no room for another open file.
+pub fn is_out_of_files(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 #[cfg(test)]

@@ -90,9 +90,7 @@ impl Run {
         let parallelism = self.parallelism(&planned.settings)?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
-        if self.state.is_some() {
-            data.bind(&folder)?;
-        }
+        data.bind(&folder)?;
         let state_folder = folder.path.clone();
         let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);

@@ -27,10 +27,32 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
             Ok(Arc::new(Float64Array::from_value(std::f64::consts::E, args.rows)))
         })
         .build(),
+        Function::new(CANONICAL, &[Any], first, canonical).build(),
         Function::new("bin", &[Integer], text_type, bin).build(),
         Function::new("unhex", &[Text], |_| Ok(DataType::Binary), unhex).build(),
         Function::new("hex", &[Any], text_type, hex).coerce(hex_types).build(),
     ]
+}
+
+/// The name of what makes floats comparable: see `rules::floats`.
+pub(crate) const CANONICAL: &str = "float_canonical";
+
+/// One NaN for all, and 0.0 for −0.0.
+fn canonical(args: &Args) -> Result<ArrayRef> {
+    let array = args.full(0)?;
+    Ok(match array.data_type() {
+        DataType::Float64 => Arc::new(
+            array
+                .as_primitive::<Float64Type>()
+                .unary::<_, Float64Type>(|x| if x.is_nan() { f64::NAN } else { x + 0.0 }),
+        ),
+        DataType::Float32 => Arc::new(
+            array
+                .as_primitive::<Float32Type>()
+                .unary::<_, Float32Type>(|x| if x.is_nan() { f32::NAN } else { x + 0.0 }),
+        ),
+        _ => array,
+    })
 }
 
 fn is_null(data_type: &DataType) -> bool {

@@ -26,7 +26,7 @@ mod define;
 mod hash;
 mod json;
 mod json_access;
-mod math;
+pub(crate) mod math;
 mod pattern;
 mod printf;
 mod text;

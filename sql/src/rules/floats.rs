@@ -1,7 +1,7 @@
 //! Beside a float, an exact number is a DOUBLE: in comparisons, and where several values have one type.
 //!
 //! DataFusion would take the float for a `DECIMAL(30, 15)`, in which many a float has no place: neither a
-//! NaN nor 1e16. `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
+//! NaN nor 1e16. There is one NaN and one zero. `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
 
 use std::sync::Arc;
 
@@ -13,9 +13,14 @@ use datafusion_expr::logical_plan::{Projection, Union};
 use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan};
 
 use super::{compares, node_expressions, scope};
+use crate::functions::math::CANONICAL;
+use crate::functions::registry;
 
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
+
+/// Those of them that compare.
+const COMPARING: &[&str] = &["nullif", "greatest", "least"];
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
@@ -81,10 +86,15 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
 /// Casts what of an expression must have one type; whether anything had to be cast.
 fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
     match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => even([left.as_mut(), right], schema),
-        Expr::Between(Between { expr, low, high, .. }) => even([expr.as_mut(), low, high], schema),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
+            even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema)
+        }
+        Expr::Between(Between { expr, low, high, .. }) => {
+            even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema)
+        }
         Expr::InList(InList { expr, list, .. }) => {
             let changed = even(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema);
+            let changed = plain(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
             both_zeros(expr, list, schema) || changed
         }
         Expr::Case(Case { expr, when_then_expr, else_expr }) => {
@@ -92,11 +102,16 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
             if let Some(base) = expr {
                 let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
                 changed |= even(std::iter::once(base.as_mut()).chain(whens), schema);
+                let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+                changed |= plain(std::iter::once(base.as_mut()).chain(whens), schema);
             }
             let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
             even(thens.chain(else_expr.as_deref_mut()), schema) || changed
         }
-        Expr::ScalarFunction(function) if OF_ONE_TYPE.contains(&function.name()) => even(&mut function.args, schema),
+        Expr::ScalarFunction(function) if OF_ONE_TYPE.contains(&function.name()) => {
+            let is_comparing = COMPARING.contains(&function.name());
+            even(&mut function.args, schema) | (is_comparing && plain(&mut function.args, schema))
+        }
         _ => false,
     }
 }
@@ -111,6 +126,21 @@ fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) ->
     for (data_type, expr) in typed {
         if data_type.as_ref().is_some_and(is_decimal) {
             *expr = Expr::Cast(Cast::new(Box::new(std::mem::take(expr)), DataType::Float64));
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Makes floats that are computed comparable: the NaN of `0 / 0` has another sign than others.
+fn plain<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let Some(func) = registry().scalar(CANONICAL) else { return false };
+    let mut changed = false;
+    for expr in exprs {
+        let is_done = matches!(expr, Expr::ScalarFunction(function) if function.name() == CANONICAL);
+        let is_given = matches!(expr, Expr::Column(_)) || literal_of(expr).is_some();
+        if !is_done && !is_given && expr.get_type(schema).is_ok_and(|data_type| is_float(&data_type)) {
+            *expr = func.call(vec![std::mem::take(expr)]);
             changed = true;
         }
     }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::error::{Code, Error, Result, is_out_of_files};
 use qanat_storage::env::Env;
 
 /// The path that an option names: a plain path or a `file:` URL.
@@ -76,6 +76,8 @@ pub(super) fn sync_error(path: &Path, error: &std::io::Error) -> Error {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::PermissionDenied | ErrorKind::NotFound => {
             Error::io(format!("sync {}", path.display()), error)
         }
+        // The folder could not even be opened.
+        _ if is_out_of_files(error) => Error::io(format!("sync {}", path.display()), error),
         _ => Error::new(Code::FsyncFailed, format!("could not sync {}: {error}", path.display())),
     }
 }

@@ -239,4 +239,9 @@ impl Sink for FileSink {
     fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>> {
         commit::newest_record(&self.table, job, operator.operator)
     }
+
+    /// Commit records stay for as long as the folder does.
+    fn remembers_commits(&self) -> bool {
+        true
+    }
 }
