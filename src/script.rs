@@ -6,6 +6,7 @@ use std::path::Path;
 
 use qanat_connectors::Catalog;
 use qanat_connectors::filesystem::overlap::refuse_overwritten_sources;
+use qanat_proto::error::Place;
 use qanat_proto::{Code, Error, Result, limits, settings};
 use qanat_sql::{PlanOptions, PlannedScript};
 use qanat_storage::env::{Env, OpenMode};
@@ -13,10 +14,30 @@ use qanat_storage::env::{Env, OpenMode};
 #[cfg(test)]
 mod mutation_tests;
 
+/// Whether a script is what comes on the standard input.
+fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-" || path.as_os_str() == "/dev/stdin"
+}
+
+/// # Errors
+/// E0205 if a table would read the input that the script itself came from.
+pub(crate) fn refuse_own_input(path: &Path, script: &PlannedScript) -> Result<()> {
+    let mut sources = script.jobs.iter().flat_map(|job| job.graph.sources());
+    match sources.find(|(_, source)| source.table.connector == "stdin") {
+        Some((_, source)) if is_standard_input(path) => {
+            let message = format!("`{}` reads the standard input, which is the script", source.table.name);
+            Err(Error::new(Code::BadRole, message)
+                .at(Place::Named(source.table.name.clone()))
+                .hint("give the script as a file"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads a script, bounded by the limit on SQL text.
 pub(crate) fn read(env: &Env, path: &Path) -> Result<String> {
     let limit = limits::SQL_TEXT_BYTES_MAX + 1;
-    let bytes = if path.as_os_str() == "-" || path.as_os_str() == "/dev/stdin" {
+    let bytes = if is_standard_input(path) {
         let mut bytes = Vec::new();
         let read = std::io::stdin().lock().take(limit as u64).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("read standard input", &e))?;
@@ -62,5 +83,18 @@ pub(crate) fn plan(text: &str, options: &PlanOptions) -> Result<PlannedScript> {
     let script = qanat_sql::plan_script(text, options, &Catalog)?;
     let graphs = script.jobs.iter().map(|job| &job.graph);
     refuse_overwritten_sources(&Env::real(), Path::new(""), graphs)?;
+    refuse_shared_input(&script)?;
     Ok(script)
+}
+
+/// # Errors
+/// E0205 if two tables would take records from each other.
+fn refuse_shared_input(script: &PlannedScript) -> Result<()> {
+    let graphs = script.jobs.iter().map(|job| &job.graph);
+    let mut once = graphs.flat_map(|graph| graph.sources()).map(|(_, source)| source).filter(|s| !s.replayable);
+    let (Some(first), Some(second)) = (once.next(), once.next()) else { return Ok(()) };
+    let message = format!("`{}` and `{}` read the same {}", first.table.name, second.table.name, first.table.connector);
+    Err(Error::new(Code::BadRole, message)
+        .at(Place::Named(second.table.name.clone()))
+        .hint("read it through one table, in one job"))
 }

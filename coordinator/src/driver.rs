@@ -322,7 +322,7 @@ impl Leader {
             Command::OpenGeneration { .. } => failpoint("generation.open"),
             _ => {}
         }
-        if let Command::RecordFailure { error, token } = command {
+        if let Command::RecordFailure { error, token, .. } = command {
             self.tell(token.job, &JobEvent::GenerationFailed(error.clone()));
             // A job that this very failure closes still owes a commit, and ends by itself.
             let goes_on = |job: &&Job| !job.status.is_ended() && (was_closing || job.closing.is_none());

@@ -101,6 +101,14 @@ pub struct SourceNode {
     pub watermark: Option<WatermarkNode>,
     /// Whether the read ends.
     pub bounded: bool,
+    /// Whether a position can be read again. A job that has read from a source that cannot does not restart by
+    /// itself: what it read since its last epoch is gone.
+    #[serde(default = "yes")]
+    pub replayable: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `WATERMARK FOR column AS expr`: over the source's output, a timestamp of milliseconds or finer.
@@ -380,6 +388,11 @@ impl JobGraph {
     /// A job is bounded when each of its sources ends.
     pub fn is_bounded(&self) -> bool {
         self.sources().all(|(_, s)| s.bounded)
+    }
+
+    /// Whether every source can be read again from an epoch's positions.
+    pub fn is_replayable(&self) -> bool {
+        self.sources().all(|(_, s)| s.replayable)
     }
 }
 

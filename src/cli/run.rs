@@ -78,6 +78,7 @@ impl Run {
         let env = Env::real();
         let text = script::read(&env, &self.script.script)?;
         let planned = script::plan(&text, &script::options(&self.script.set)?)?;
+        script::refuse_own_input(&self.script.script, &planned)?;
         if planned.jobs.is_empty() {
             planned.explains.iter().chain(&planned.listings).for_each(|text| output::print_text(text));
             if planned.explains.is_empty() && planned.listings.is_empty() {

@@ -8,6 +8,7 @@
 //! - `follow`: jobs without an end.
 //! - `readmit`: dead letters written out again, with deaths in between.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
+//! - `stdin`: what cannot be read again.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -26,5 +27,6 @@ mod resume;
 mod rng;
 mod sink;
 mod slt;
+mod stdin;
 mod timestamp;
 mod ways;

@@ -1,5 +1,6 @@
 //! Running the binary, with a deadline.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -25,11 +26,12 @@ pub(crate) struct Invocation<'a> {
     folder: &'a Path,
     arguments: Vec<String>,
     failpoint: Option<String>,
+    input: Option<&'a str>,
 }
 
 impl<'a> Invocation<'a> {
     pub(crate) fn new<S: Into<String>>(folder: &'a Path, arguments: impl IntoIterator<Item = S>) -> Self {
-        Self { folder, arguments: arguments.into_iter().map(Into::into).collect(), failpoint: None }
+        Self { folder, arguments: arguments.into_iter().map(Into::into).collect(), failpoint: None, input: None }
     }
 
     /// `qanat run` of a script in the folder, with its data in the folder too.
@@ -48,6 +50,12 @@ impl<'a> Invocation<'a> {
         self
     }
 
+    /// A file of the folder that is its standard input.
+    pub(crate) fn input(mut self, name: &'a str) -> Self {
+        self.input = Some(name);
+        self
+    }
+
     /// Runs it to its end; a process that does not end in time is killed, and that is an error.
     pub(crate) fn run(&self) -> Result<Outcome, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
@@ -56,7 +64,11 @@ impl<'a> Invocation<'a> {
             Some(failpoint) => command.env("QANAT_FAILPOINT", failpoint),
             None => command.env_remove("QANAT_FAILPOINT"),
         };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = match self.input {
+            Some(name) => File::open(self.folder.join(name)).map_err(|e| e.to_string())?.into(),
+            None => Stdio::null(),
+        };
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("cannot start the binary: {e}"))?;
         let (sender, receiver) = channel();
         for (name, pipe) in [

@@ -261,8 +261,12 @@ fn a_state_folder_belongs_to_its_data_folder() {
         Invocation::new(folder.path(), arguments).run().unwrap()
     };
     assert_eq!(run("a", "s").code, Some(0));
-    let refused = run("b", "s");
-    assert_eq!(refused.error().unwrap()["code"], "E0302", "{}", refused.describe());
+    let inside = Invocation::new(folder.path(), ["run", "q.sql", "--data", "c"]).run().unwrap();
+    assert_eq!(inside.code, Some(0), "{}", inside.describe());
+    for state in ["s", "c/jobs/q"] {
+        let refused = run("b", state);
+        assert_eq!(refused.error().unwrap()["code"], "E0302", "{}", refused.describe());
+    }
     for (from, to) in [("a", "moved"), ("s", "moved-state")] {
         std::fs::rename(folder.path().join(from), folder.path().join(to)).unwrap();
     }
@@ -313,6 +317,30 @@ fn a_topic_that_lost_committed_rows_is_refused() {
     let tailed =
         Invocation::new(folder.path(), ["tail", "lg", "--to-latest", "--data", "data", "-o", "json"]).run().unwrap();
     assert_eq!(tailed.stdout.lines().count(), 2_000);
+}
+
+/// A folder that lost its commit records is not filled with the rest, nor is another one.
+#[test]
+fn a_folder_that_lost_committed_rows_is_refused() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let folder = Folder::new("lost-folder");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '2000', 'rows-per-second' = '2000',
+           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '1999');
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+         INSERT INTO o SELECT id FROM t;",
+    );
+    dies(&folder, 1, "committed.applied:3");
+    let (out, elsewhere) = (folder.path().join("out"), folder.path().join("elsewhere"));
+    std::fs::rename(&out, &elsewhere).unwrap();
+    let refused = run(&folder, 1, None);
+    assert_eq!(refused.error().unwrap()["code"], "E0304", "{}", refused.describe());
+    let _ = std::fs::remove_dir_all(&out);
+    std::fs::rename(&elsewhere, &out).unwrap();
+    assert_eq!(finishes(&folder, 1)["sinks"]["o"]["rows"], 2_000);
 }
 
 /// The receipt of a job that is done is shown, whatever becomes of the other jobs of its script.

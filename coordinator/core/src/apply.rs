@@ -58,7 +58,7 @@ impl State {
             Command::Committed { token, epoch, manifest_key, handle_names } => {
                 committed(self.current(*token)?, *epoch, manifest_key, handle_names)
             }
-            Command::RecordFailure { token, error } => record_failure(self.current(*token)?, error),
+            Command::RecordFailure { token, error, is_last } => record_failure(self.current(*token)?, error, *is_last),
             Command::StopWithSavepoint { job } => {
                 let job = self.job_mut(*job)?;
                 if job.closing.is_some() || job.status.is_ended() {
@@ -240,8 +240,8 @@ fn finish_closing(job: &mut Job) {
 }
 
 /// Ends the generation; the same error at the same place `SAME_FAILURE_MAX` times with no claim in
-/// between closes the job, unless it lies outside of it.
-fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
+/// between closes the job, unless it lies outside of it. One failure does if nothing can be read again.
+fn record_failure(job: &mut Job, error: &Error, is_last: bool) -> Result<Applied, Refusal> {
     if job.status.is_ended() {
         return Err(Refusal::WrongStatus);
     }
@@ -260,7 +260,7 @@ fn record_failure(job: &mut Job, error: &Error) -> Result<Applied, Refusal> {
         // The commit of the last claim is still owed; its replay never gives up.
         return Ok(Applied::Done);
     }
-    if repeated >= qanat_proto::limits::SAME_FAILURE_MAX && !is_external {
+    if is_last || repeated >= qanat_proto::limits::SAME_FAILURE_MAX && !is_external {
         return close(job, &Outcome::Failed(error.clone()));
     }
     Ok(Applied::Done)

@@ -39,7 +39,13 @@ pub enum Command {
     /// Every handle of the claimed epoch is visible (P2).
     Committed { token: Token, epoch: Epoch, manifest_key: String, handle_names: Vec<String> },
     /// A generation ended with an error.
-    RecordFailure { token: Token, error: Error },
+    RecordFailure {
+        token: Token,
+        error: Error,
+        /// What was read cannot be read again: the job ends with this failure.
+        #[serde(default)]
+        is_last: bool,
+    },
     /// Stop with a last checkpoint: recorded before its trigger (P7).
     StopWithSavepoint { job: JobId },
     /// End the job without a further claim.

@@ -502,17 +502,17 @@ impl JobDriver {
     }
 
     fn fail(&mut self, state: &State, error: Error, out: &mut Vec<Output>) {
-        let token = match &self.phase {
+        let (token, is_last) = match &self.phase {
             Phase::Waiting { .. } | Phase::Ended => return,
-            Phase::Restoring { token } => *token,
+            Phase::Restoring { token } => (*token, false),
             Phase::Deploying { running, .. }
             | Phase::Replaying { running, .. }
             | Phase::Aborting { running, .. }
-            | Phase::Running(running) => running.token,
+            | Phase::Running(running) => (running.token, !running.base.graph.is_replayable()),
         };
         debug_assert!(state.job(self.job).is_some());
         self.stop_executors(out);
-        out.push(Output::Propose(Command::RecordFailure { token, error }));
+        out.push(Output::Propose(Command::RecordFailure { token, error, is_last }));
     }
 
     fn after_failure(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {

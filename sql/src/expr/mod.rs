@@ -10,6 +10,7 @@
 //! bytes. Size is checked first, nesting by the protobuf decoder's own recursion limit, and the length
 //! of flat chains on a thread with a large stack before the expression is handed out.
 
+mod checked;
 mod guarded;
 mod wire;
 
@@ -127,6 +128,7 @@ pub fn physical_expr(expr: &Expr, schema: &SchemaRef) -> Result<Arc<dyn Physical
     let df_schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
     create_physical_expr(expr, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
         .and_then(guarded::guard)
+        .and_then(|expr| checked::check(expr, schema))
         .map_err(|e| Error::new(Code::TypeMismatch, format!("could not plan `{expr}`: {}", e.strip_backtrace())))
 }
 

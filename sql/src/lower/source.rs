@@ -80,6 +80,7 @@ impl Lowering<'_> {
             pushed_filter: self.pushed_filter(&bound, &layout.schema)?,
             watermark,
             bounded: bound.bounded,
+            replayable: bound.replayable,
         };
         let name = format!("Source({})", bound.table.descriptor.name);
         let id = self.graph.add(name, OperatorKind::Source(node), Arc::clone(&layout.schema), Vec::new())?;

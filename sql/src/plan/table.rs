@@ -14,6 +14,7 @@ pub(crate) struct StreamTable {
     pub(crate) table: Arc<BoundTable>,
     /// Whether the read ends.
     pub(crate) bounded: bool,
+    pub(crate) replayable: bool,
     schema: SchemaRef,
 }
 
@@ -26,7 +27,7 @@ impl StreamTable {
             Err(error) => table.traits(Role::Lookup, connectors).map_err(|_| error)?,
         };
         let schema = table.schema();
-        Ok(Self { table, bounded: traits.bounded, schema })
+        Ok(Self { table, bounded: traits.bounded, replayable: traits.replayable, schema })
     }
 }
 

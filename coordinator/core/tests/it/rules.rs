@@ -81,7 +81,7 @@ fn committed(by: u64, generation: u64, epoch: u64) -> Command {
 
 fn failure(generation: u64, text: &str) -> Command {
     let error = Error::new(Code::BadRecord, text).at(Place::Named("split a, row 5".into()));
-    Command::RecordFailure { token: token(generation), error }
+    Command::RecordFailure { token: token(generation), error, is_last: false }
 }
 
 /// P4: e = highest ever claimed + 1, and only after the commit before is recorded.
@@ -267,7 +267,9 @@ fn a_record_that_fails_each_time_fails_the_job() {
         for round in 1..=3 {
             state.apply(&claim(round, round)).expect("an epoch in between");
             state.apply(&committed(round, round, round)).expect("committed");
-            state.apply(&Command::RecordFailure { token: token(round), error: error.clone() }).expect("recorded");
+            state
+                .apply(&Command::RecordFailure { token: token(round), error: error.clone(), is_last: false })
+                .expect("recorded");
             if round < 3 {
                 state.apply(&open(round)).expect("restarted");
             }
@@ -283,9 +285,23 @@ fn external_failures_do_not_fail_the_job() {
     let mut state = running();
     for round in 1..=5 {
         let error = Error::new(Code::DiskFull, "full").at(Place::Named(format!("manifest {round}")));
-        state.apply(&Command::RecordFailure { token: token(round), error }).expect("recorded");
+        state.apply(&Command::RecordFailure { token: token(round), error, is_last: false }).expect("recorded");
         assert_eq!(state.jobs[&JOB].status, JobStatus::Restarting);
         assert_eq!(state.jobs[&JOB].last_failure.as_ref().map(|(_, count)| u64::from(*count)), Some(round));
         state.apply(&open(round)).expect("restarted");
+    }
+}
+
+/// What cannot be read again is not tried again, whatever failed.
+#[test]
+fn the_last_failure_ends_the_job() {
+    for error in [Error::new(Code::BadRecord, "bad"), Error::new(Code::DiskFull, "full")] {
+        let mut state = running();
+        state.apply(&claim(1, 1)).expect("an epoch");
+        state
+            .apply(&Command::RecordFailure { token: token(1), error: error.clone(), is_last: true })
+            .expect("recorded");
+        state.apply(&committed(1, 1, 1)).expect("the commit that is owed");
+        assert!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }), "{error}");
     }
 }

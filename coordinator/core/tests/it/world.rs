@@ -43,6 +43,7 @@ pub(crate) fn graph() -> JobGraph {
         pushed_filter: None,
         watermark: None,
         bounded: true,
+        replayable: true,
     };
     let operator = |id, kind| Operator { id, name: "op".into(), kind, output: Schema::empty().into() };
     JobGraph {
