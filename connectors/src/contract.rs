@@ -168,6 +168,9 @@ pub trait SinkWriter: Send {
         let _ = watermark_ms;
     }
 
+    /// Nothing comes for now: until the next watermark this subtask holds up no other.
+    fn idle(&mut self) {}
+
     /// Seals what was written since the last call. Everything it names is durable when it returns.
     /// An epoch without rows gives no handles of rows.
     fn prepare(&mut self, epoch: Epoch) -> Result<Vec<PreparedHandle>>;

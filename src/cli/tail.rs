@@ -77,10 +77,19 @@ impl Tail {
             None => (0..topic.partitions()).collect(),
         };
         let mut printer = Printer::new(format, self.limit);
+        if printer.is_done {
+            return Ok(());
+        }
         if !self.to_latest {
             return follow(&topic, &partitions, start, &mut printer);
         }
         for partition in partitions {
+            let is_behind = |offset| topic.partition(partition).map(|found| offset > found.end_offset());
+            if printer.is_done
+                || matches!(start, Start::Offset(offset) if self.partition.is_none() && is_behind(offset)?)
+            {
+                continue;
+            }
             let mut batches = topic.read_to_latest(partition, start, isolation)?;
             while !printer.is_done
                 && let Some(batch) = batches.next()?

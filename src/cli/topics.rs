@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Result};
+use qanat_sql::types::sql_name;
 use qanat_storage::env::Env;
 use qanat_storage::log::{Retention, TopicDescription, TopicSpec};
 use serde::Serialize;
@@ -185,7 +186,7 @@ fn line(topic: &TopicDescription) -> Line {
     let columns = topic.schema.as_ref().map(|schema| {
         let column = |field: &std::sync::Arc<arrow::datatypes::Field>| Column {
             name: field.name().clone(),
-            data_type: field.data_type().to_string(),
+            data_type: sql_name(field.data_type()),
             nullable: field.is_nullable(),
         };
         schema.fields().iter().map(column).collect()

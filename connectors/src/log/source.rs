@@ -44,6 +44,9 @@ struct Shape {
 #[derive(Debug, Serialize, Deserialize)]
 struct Detail {
     topic: Name,
+    /// Tells the topic from another that was made anew under its name. None in the positions of old versions.
+    #[serde(default)]
+    id: Option<u64>,
     partition: u32,
     /// Where a bounded read ends (excluded), as of the submit (P9).
     end: Option<u64>,
@@ -120,7 +123,7 @@ impl Source for LogSource {
         let split = |partition: u32| {
             let start = self.start_of(partition).map_err(|e| e.or_at(|| self.place()))?;
             let end = if self.is_bounded { Some(self.topic.resolve(partition, Start::Latest)?) } else { None };
-            let detail = Detail { topic: name.clone(), partition, end };
+            let detail = Detail { topic: name.clone(), id: Some(self.topic.id()), partition, end };
             Ok(Split {
                 id: SplitId(format!("{name}/{partition}")),
                 detail: serde_json::to_value(detail).map_err(|e| Error::internal(format!("write a split: {e}")))?,
@@ -142,6 +145,13 @@ impl Source for LogSource {
             return Err(
                 Error::new(Code::ForeignState, format!("split {} is of another topic", split.id)).at(self.place())
             );
+        }
+        if detail.id.is_some_and(|id| id != self.topic.id()) {
+            let message =
+                format!("topic `{}` was deleted and made anew: offset {offset} was of the old one", detail.topic);
+            return Err(Error::new(Code::OffsetGone, message)
+                .at(self.place())
+                .hint("start the job anew with another --name to read the new topic from its beginning"));
         }
         let reader =
             self.topic.read_from(detail.partition, Start::Offset(offset)).map_err(|e| e.or_at(|| self.place()))?;

@@ -270,6 +270,25 @@ fn a_split_resumes_at_every_position() {
 }
 
 #[test]
+fn a_topic_that_was_made_anew_is_not_read_on() {
+    let context = context(&Env::sim(8).env);
+    let fill = |generation| {
+        let writer = sink(&context, &table(&[])).expect("a sink");
+        let handles = prepared(writer.as_ref(), generation, 1, 0);
+        commit(writer.as_ref(), generation, 1, &handles);
+    };
+    let source = || Log.source(&context, &table(&[]), request(&[], 8)).expect("a source");
+    fill(1);
+    let split = source().discover().expect("splits").remove(0);
+    let position = serde_json::json!({"offset": 7});
+    assert!(source().open(&split, &position).is_ok());
+    context.topics.delete(&Name::new("flights").expect("a name")).expect("deleted");
+    fill(2);
+    let error = source().open(&split, &position).err().expect("refused");
+    assert_eq!(error.code(), Code::OffsetGone, "{error}");
+}
+
+#[test]
 fn startup_modes() {
     let context = context(&Env::sim(6).env);
     let timed = table(&[("sink.event-time", "at")]);

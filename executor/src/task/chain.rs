@@ -356,13 +356,23 @@ impl Chain {
             Work::Idle => {
                 let routers = self.nodes.iter_mut().flat_map(|node| &mut node.routers);
                 routers.for_each(|router| router.send_marker(&Element::Idle));
+                self.tell_sinks(&Element::Idle);
                 Ok(())
             }
             Work::Wake => {
                 self.nodes.iter_mut().flat_map(|node| &mut node.routers).for_each(Router::begin_wake);
+                self.tell_sinks(&Element::Active);
                 Ok(())
             }
             Work::Seal(epoch, root) => self.seal(epoch, root),
+        }
+    }
+
+    fn tell_sinks(&mut self, marker: &Element) {
+        for node in &mut self.nodes {
+            if let Stage::Sink { outlet, .. } = &mut node.stage {
+                outlet.send(marker.clone());
+            }
         }
     }
 

@@ -92,7 +92,8 @@ fn drive(
                 epoch = epoch.next();
             }
             Element::Watermark(watermark) => writer.watermark(watermark),
-            Element::Idle | Element::Active => {}
+            Element::Idle => writer.idle(),
+            Element::Active => {}
         }
     }
     Ok(())

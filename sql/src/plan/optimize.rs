@@ -46,6 +46,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
     let plan = rules::conversions::rewrite(plan).map_err(convert)?;
     let plan = rules::overflow::rewrite(plan).map_err(convert)?;
+    let plan = rules::lists::rewrite(plan).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
@@ -82,6 +83,7 @@ pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr>
     let expr = expr.rewrite(&mut coercion)?.data;
     let expr = rules::conversions::expression(expr, schema)?.data;
     let expr = rules::overflow::expression(expr, schema)?.data;
+    let expr = rules::lists::expression(expr, schema)?.data;
     let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
     ExprSimplifier::new(context).simplify(expr)
 }

@@ -1,6 +1,6 @@
 //! Rewrites that give queries Flink's value semantics, one rule per file.
 //!
-//! They run on the plan before type coercion and optimisation, two of them between these. `docs/guide/dialect.md` lists them.
+//! They run on the plan before type coercion and optimisation, some of them between these. `docs/guide/dialect.md` lists them.
 
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result};
@@ -18,6 +18,7 @@ pub(crate) mod floats;
 pub(crate) mod implicit_cast;
 pub(crate) mod json_operators;
 pub(crate) mod lateral;
+pub(crate) mod lists;
 pub(crate) mod literals;
 pub(crate) mod map_access;
 pub(crate) mod names;

@@ -397,7 +397,10 @@ impl Partition {
             let end = shared.end.offset;
             return Err(Error::new(
                 Code::OffsetGone,
-                format!("offset {offset} of {self} is gone: it holds {first} to {end} (excluded)"),
+                format!(
+                    "offset {offset} of {self} is {}: it holds {first} to {end} (excluded)",
+                    if offset < first { "gone" } else { "not there yet" }
+                ),
             )
             .hint(
                 "start from `earliest` or from an offset that is still there; raise the topic's retention to keep more",

@@ -71,7 +71,9 @@ pub(super) fn commit(
                 },
             }),
             HandleDetail::Overwrite { overwrite } => listed = Some(overwrite),
-            HandleDetail::Watermark { watermark: w } => watermark = Some(watermark.map_or(*w, |low: i64| low.min(*w))),
+            HandleDetail::Watermark { watermark: reported } => {
+                watermark = [watermark, *reported].into_iter().flatten().min();
+            }
         }
     }
     if files.is_empty() && listed.is_none() {

@@ -103,7 +103,8 @@ pub(crate) enum HandleDetail {
     },
     Watermark {
         /// How far event time has come in one subtask, ms: what partitions wait for.
-        watermark: i64,
+        /// None: the subtask is idle.
+        watermark: Option<i64>,
     },
 }
 

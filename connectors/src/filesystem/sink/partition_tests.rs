@@ -84,9 +84,21 @@ fn partitions_wait_for_their_time() {
     }
     commit(&sink, 1, 1, &handles).expect("commits");
     assert!(!is_announced(&disk, "carrier=2024-01-01"));
+    // One that is idle does not.
+    let mut handles = Vec::new();
+    for index in 0..2 {
+        let mut writer = sink.writer(subtask(index), token(1)).expect("a writer");
+        writer.watermark(if index == 0 { FIRST_DAY_MS + DAY_MS } else { FIRST_DAY_MS });
+        if index == 1 {
+            writer.idle();
+        }
+        handles.extend(writer.prepare(Epoch(2)).expect("prepares"));
+    }
+    commit(&sink, 1, 2, &handles).expect("commits");
+    assert!(is_announced(&disk, "carrier=2024-01-01") && !is_announced(&disk, "carrier=2024-01-02"));
     // A value without a time is refused before it is staged.
     let mut writer = sink.writer(subtask(0), token(1)).expect("a writer");
-    assert_eq!(writer.write(Epoch(2), &rows(0, 4)).expect_err("no time").code(), Code::Encode);
+    assert_eq!(writer.write(Epoch(3), &rows(0, 4)).expect_err("no time").code(), Code::Encode);
 }
 
 #[test]

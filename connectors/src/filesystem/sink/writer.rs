@@ -42,6 +42,8 @@ pub(super) struct FileWriter {
     removals: Option<Vec<Removal>>,
     /// How far event time has come, ms.
     watermark: i64,
+    /// Nothing comes for now.
+    is_idle: bool,
     hasher: RowHasher,
     clock: u64,
     /// A failed write or sync leaves unknown bytes: nothing more is prepared (S15).
@@ -72,6 +74,7 @@ impl FileWriter {
             sealed: Vec::new(),
             removals,
             watermark: i64::MIN,
+            is_idle: false,
             hasher: RowHasher::default(),
             clock: 0,
             is_poisoned: false,
@@ -201,7 +204,7 @@ impl FileWriter {
             channel: SinkChannel::Table,
             name: self.next_object(epoch),
             sum: RowSum::default(),
-            detail: detail_json(&HandleDetail::Watermark { watermark: self.watermark })?,
+            detail: detail_json(&HandleDetail::Watermark { watermark: (!self.is_idle).then_some(self.watermark) })?,
         }))
     }
 
@@ -265,6 +268,11 @@ impl SinkWriter for FileWriter {
 
     fn watermark(&mut self, watermark_ms: i64) {
         self.watermark = self.watermark.max(watermark_ms);
+        self.is_idle = false;
+    }
+
+    fn idle(&mut self) {
+        self.is_idle = true;
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Vec<PreparedHandle>> {
