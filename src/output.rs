@@ -80,6 +80,11 @@ pub(crate) fn print_text(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Prints text and a line end on stderr, where it is in nobody's way.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Prints one line of a stream of rows. False once nobody reads any more: the stream may end.
 pub(crate) fn print_line(text: &str) -> bool {
     let mut stdout = std::io::stdout().lock();

@@ -79,8 +79,15 @@ impl Run {
         let text = script::read(&env, &self.script.script)?;
         let planned = script::plan(&text, &script::options(&self.script.set)?)?;
         script::refuse_own_input(&self.script.script, &planned)?;
+        // Beside a job, standard output belongs to the receipt.
+        for text in planned.explains.iter().chain(&planned.listings) {
+            if planned.jobs.is_empty() || format == Format::Table {
+                output::print_text(text);
+            } else {
+                output::note(text);
+            }
+        }
         if planned.jobs.is_empty() {
-            planned.explains.iter().chain(&planned.listings).for_each(|text| output::print_text(text));
             if planned.explains.is_empty() && planned.listings.is_empty() {
                 return Err(Error::new(Code::NothingToRun, "the script holds nothing to run")
                     .hint("add an INSERT INTO or a SELECT"));
@@ -138,7 +145,11 @@ impl Run {
             job.last = embedded.last_manifest(job.id).ok().flatten();
         }
         let elapsed = env.clock.monotonic().saturating_sub(started);
-        let finished = jobs.iter().filter(|job| job.ended == Some(JobStatus::Finished)).map(|job| job.id);
+        // The jobs of a script end together: one that is done waits for the others with its receipt unseen, and
+        // is not begun anew beside them.
+        let is_finished = |job: &Running| job.ended == Some(JobStatus::Finished);
+        let all_finished = jobs.iter().all(is_finished);
+        let finished = jobs.iter().filter(|_| all_finished).map(|job| job.id);
         let seen = ReceiptSeen::prepare(&env, &state_folder, finished);
         // The failure of a job is told first, and a receipt in any case.
         finish(&jobs, elapsed, format)?;

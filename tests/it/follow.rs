@@ -149,3 +149,29 @@ fn splits_that_fall_idle_let_go_and_wake_up_behind_the_rest() {
     assert_eq!(job.end("-INT"), Some(0));
     assert_eq!(late(&folder), 3);
 }
+
+/// A job that is done is not begun anew because its neighbour in the script was stopped.
+#[test]
+fn a_finished_job_waits_for_its_neighbours() {
+    let folder = Folder::new("neighbour");
+    let once = "CREATE TABLE u (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'u.csv', 'format' = 'csv');
+CREATE TABLE d (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'done', 'format' = 'csv');
+INSERT INTO d SELECT id FROM u;
+";
+    folder.write("q.sql", &format!("{SCRIPT}{once}"));
+    folder.write("u.csv", "id\n1\n2\n3\n");
+    let done = || sink::committed(&folder.path().join("done")).unwrap_or_default().len();
+    for round in 0..2 {
+        append(&folder, &format!("{round}.csv"), "id,ts\n");
+        let seconds = round * 10..=round * 10 + 10;
+        seconds.for_each(|second| append(&folder, &format!("{round}.csv"), &row(second)));
+        let mut job = Running::start(&folder, "2");
+        job.until_counted(if round == 0 { 10 } else { 21 });
+        let begun = Instant::now();
+        while done() == 0 && begun.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(job.end("-INT"), Some(0));
+        assert_eq!(done(), 3, "round {round}");
+    }
+}

@@ -361,3 +361,46 @@ fn a_damaged_arrow_file_is_an_error() {
     }
     assert!(refused > 0);
 }
+
+/// What a link leads to is not the table's.
+#[test]
+fn an_overwrite_does_not_go_through_links() {
+    let folder = Folder::new("overwrite-link");
+    folder.write("important/below/keep.csv", "x\n1\n");
+    folder.write("out/old.csv", "x\n7\n");
+    std::os::unix::fs::symlink(folder.path().join("important"), folder.path().join("out/link")).unwrap();
+    folder.write(
+        "q.sql",
+        "CREATE TABLE o (x INT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+         INSERT OVERWRITE o SELECT 1;",
+    );
+    let outcome = Invocation::job(folder.path(), "q.sql", 1, &[]).run().unwrap();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    assert!(folder.path().join("important/below/keep.csv").exists());
+    assert!(!folder.path().join("out/link").exists() && !folder.path().join("out/old.csv").exists());
+}
+
+/// A text that would be a comment, or two records, when it is read again is quoted, or refused.
+#[test]
+fn texts_that_csv_options_give_a_meaning() {
+    let folder = Folder::new("csv-meaning");
+    let table = |option: &str| {
+        format!(
+            "CREATE TABLE m (s STRING, t STRING) WITH ('connector' = 'filesystem', 'path' = 'mid', 'format' = 'csv', {option});
+             CREATE TABLE o (s STRING, t STRING) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');"
+        )
+    };
+    let run = |name: &str, script: &str| {
+        folder.write(name, script);
+        Invocation::job(folder.path(), name, 1, &[]).run().unwrap()
+    };
+    let comments = table("'csv.allow-comments' = 'true'");
+    let written = run("write.sql", &format!("{comments} INSERT INTO m VALUES ('#c', 'x'), ('a', '#b');"));
+    assert_eq!(written.code, Some(0), "{}", written.describe());
+    let read = run("read.sql", &format!("{comments} INSERT INTO o SELECT * FROM m;"));
+    assert_eq!(read.code, Some(0), "{}", read.describe());
+    assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 2);
+    let lines = table("'csv.multiline' = 'false'");
+    let refused = run("lines.sql", &format!("{lines} INSERT INTO m SELECT 'a' || CHR(10) || 'b', 'x';"));
+    assert_eq!(refused.error().unwrap()["code"], "E0217", "{}", refused.describe());
+}

@@ -26,11 +26,25 @@ pub struct CsvOptions {
     pub null_literal: String,
     /// `csv.header`: the first line names the columns.
     pub header: bool,
+    /// `csv.allow-comments`: readers pass over lines that begin with `#`.
+    #[serde(default)]
+    pub has_comments: bool,
+    /// `csv.multiline` = `false`: readers take every line end for the end of a record.
+    #[serde(default)]
+    pub is_line_by_line: bool,
 }
 
 impl Default for CsvOptions {
     fn default() -> Self {
-        Self { delimiter: ',', quote: Some('"'), escape: None, null_literal: String::new(), header: true }
+        Self {
+            delimiter: ',',
+            quote: Some('"'),
+            escape: None,
+            null_literal: String::new(),
+            header: true,
+            has_comments: false,
+            is_line_by_line: false,
+        }
     }
 }
 
@@ -50,6 +64,8 @@ impl CsvOptions {
             null_literal: options.text("csv.null-literal").unwrap_or_default().to_owned(),
             // `auto` is for reading; a file that is written gets a header unless it is refused.
             header: options.text("csv.header").is_none_or(|text| !text.eq_ignore_ascii_case("false")),
+            has_comments: options.boolean("csv.allow-comments") == Some(true),
+            is_line_by_line: options.boolean("csv.multiline") == Some(false),
         };
         if found.quote.is_none() && options.is_set("csv.quote-character") {
             return Err(options.bad("csv.quote-character", "quotes are disabled by `csv.disable-quote-character`"));
@@ -87,6 +103,8 @@ pub(crate) struct CsvEncoder {
     null_literal: Vec<u8>,
     /// Bytes that force quotes, by value.
     special: [bool; 256],
+    has_comments: bool,
+    is_line_by_line: bool,
     /// Rows of the batch at hand; kept between batches.
     buffer: Vec<u8>,
 }
@@ -101,7 +119,17 @@ impl CsvEncoder {
             special[usize::from(byte)] = true;
         }
         let null_literal = options.null_literal.clone().into_bytes();
-        let mut encoder = Self { writer, delimiter, quote, escape, null_literal, special, buffer: Vec::new() };
+        let mut encoder = Self {
+            writer,
+            delimiter,
+            quote,
+            escape,
+            null_literal,
+            special,
+            has_comments: options.has_comments,
+            is_line_by_line: options.is_line_by_line,
+            buffer: Vec::new(),
+        };
         if options.header {
             for (i, field) in columns.fields().iter().enumerate() {
                 if i > 0 {
@@ -121,10 +149,15 @@ impl CsvEncoder {
             && text != self.null_literal
             && !text.iter().any(|b| self.special[usize::from(*b)])
             && text.first() != Some(&b' ')
+            && (text.first() != Some(&b'#') || !self.has_comments)
             && text.last() != Some(&b' ');
         if bare {
             self.buffer.extend_from_slice(text);
             return Ok(());
+        }
+        if self.is_line_by_line && text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            return Err(Error::new(Code::Encode, "a text holds a line end, and `csv.multiline` is `false`")
+                .hint("leave `csv.multiline` out, or replace the line ends in the query"));
         }
         let Some(quote) = self.quote else {
             return Err(Error::new(Code::Encode, "a text needs quotes, and `csv.disable-quote-character` is set")

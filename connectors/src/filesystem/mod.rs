@@ -12,6 +12,7 @@ pub mod source;
 #[cfg(test)]
 mod source_tests;
 mod split_reader;
+mod watched;
 
 use std::sync::{Arc, LazyLock};
 

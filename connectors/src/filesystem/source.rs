@@ -22,6 +22,7 @@ use super::listing::{FoundFile, Location};
 use super::output::Output;
 use super::partition::PartitionValues;
 use super::split_reader::{FileSplitReader, FirstRow, IDENTITY};
+use super::watched::{Identity, Watched, changed};
 use crate::contract::{ReadOutcome, ReadRequest, Source, Split, SplitReader, StopFlag};
 use crate::format::decode::{FormatOptions, TextSplit};
 use crate::format::reader::{DecodeRequest, Policy};
@@ -60,13 +61,6 @@ struct Detail {
     /// Of a file that is read once, as it was listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<Identity>,
-}
-
-/// What tells a file from another of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    size: u64,
-    modified_ms: i64,
 }
 
 impl FilesystemSource {
@@ -168,20 +162,15 @@ impl FilesystemSource {
     /// The file that is there. E0212 if it may not grow and is not the one that was begun. While nothing
     /// of a whole file has been read, whichever is there is the one; and a compressed file may be replaced
     /// by one with the same beginning, as one that was cut off is mended: the stream checks that.
-    fn check_unchanged(&self, input: &FileInput, detail: &Detail, position: &Value) -> Result<Identity> {
-        let entry = input.disk.metadata(&input.path).map_err(|e| input.io_error("read", &e))?;
-        let found = Identity { size: entry.len, modified_ms: entry.modified_ms };
+    fn check_unchanged(&self, input: &FileInput, detail: &Detail, position: &Value) -> Result<Watched> {
+        let found = Watched::open(input)?;
         let is_free = detail.part.is_none() && *position == self.format.start(None);
         let is_checked = input.compression != Compression::None && position.get("crc").is_some();
         let begun = position.get(IDENTITY).and_then(|file| serde_json::from_value(file.clone()).ok()).or(detail.file);
-        let Some(begun) = begun.filter(|begun| *begun != found && !is_free && !is_checked) else { return Ok(found) };
-        let message = format!(
-            "`{}` changed since the job began to read it (it had {} bytes, now it has {})",
-            input.origin, begun.size, found.size
-        );
-        let hint = "files must not change while they are read; start the job anew, or follow the path with \
-                    'source.monitor-interval'";
-        Err(Error::new(Code::SourceChanged, message).at(input.place()).hint(hint))
+        match begun.filter(|begun| *begun != found.identity && !is_free && !is_checked) {
+            Some(begun) => Err(changed(input, begun, found.identity)),
+            None => Ok(found),
+        }
     }
 }
 
@@ -247,15 +236,15 @@ impl Source for FilesystemSource {
         let partitions = PartitionValues::of(&detail.path, &self.partitioned_by, &self.physical).map_err(|e| {
             e.or_at(|| Place::Origin { origin: input.origin.clone(), offset: None, unit: String::new() })
         })?;
-        let output = self.output.with_constants(&partitions, &input.origin, file.modified_ms)?;
+        let output = self.output.with_constants(&partitions, &input.origin, file.identity.modified_ms)?;
         let mut request = self.decode_request(&input.origin);
         request.filter = self.request.filter.as_ref().map(|filter| filter.bind(&|column| output.binding(column)));
         let text = TextSplit { part: detail.part, position: position.clone() };
         if input.compression == Compression::None
             && let Some(byte) = position.get("byte").and_then(Value::as_u64)
-            && byte > file.size
+            && byte > file.identity.size
         {
-            return Err(shrank(&input.origin, byte, file.size));
+            return Err(shrank(&input.origin, byte, file.identity.size));
         }
         let reader = self.format.open(&input, &text, request.clone())?;
         let first_row = match detail.part {
@@ -270,7 +259,7 @@ impl Source for FilesystemSource {
             self.policy,
             Arc::clone(&self.env.clock),
             self.monitor,
-            (self.monitor.is_none() || !self.format.can_grow()).then(|| json!(file)),
+            (self.monitor.is_none() || !self.format.can_grow()).then_some(file),
         )))
     }
 }

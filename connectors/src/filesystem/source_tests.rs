@@ -516,6 +516,54 @@ fn a_followed_file_that_was_replaced_is_refused() {
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_read_is_refused() {
+    let lines = |from: i32| (from..from + 40_000).map(|n| format!("{n}\n")).collect::<String>();
+    for (name, change) in [
+        ("cut", (|file: &std::fs::File| file.set_len(150_000)) as fn(&std::fs::File) -> std::io::Result<()>),
+        ("grown", |mut file: &std::fs::File| file.write_all(b"7\n")),
+    ] {
+        let folder = Folder::new();
+        folder.write("a.csv", lines(0));
+        let case = case(&[("a", INT)], &[("path", "a.csv"), ("format", "csv")]).with(|c| c.request.batch_rows = 512);
+        let source = case.source(&folder);
+        let split = source.discover().expect("one split").remove(0);
+        let mut reader = source.open(&split, &split.start).expect("opens");
+        assert!(matches!(reader.next(&StopFlag::default()), Ok(ReadOutcome::Batch(_))));
+        let file = std::fs::OpenOptions::new().append(true).open(folder.0.join("a.csv")).expect("opens");
+        change(&file).expect(name);
+        let error = reader.next(&StopFlag::default()).err().expect(name);
+        assert_eq!(error.code(), Code::SourceChanged, "{name}: {error}");
+    }
+}
+
+/// Cut and filled anew between two looks, beyond where it was read to.
+#[test]
+fn a_followed_file_that_was_cut_and_filled_anew_is_refused() {
+    let folder = Folder::new();
+    let lines = |from: i32| (from..from + 100).map(|n| format!("{n}\n")).collect::<String>();
+    folder.write("in/a.csv", lines(1_000));
+    let options = [("path", "in"), ("format", "csv"), ("source.monitor-interval", "1 ms")];
+    let source = case(&[("a", INT)], &options).source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let mut reader = source.open(&split, &split.start).expect("opens");
+    let mut read = 0;
+    while let ReadOutcome::Batch(batch) = reader.next(&StopFlag::default()).expect("reads") {
+        read += batch.records;
+    }
+    assert_eq!(read, 100);
+    let anew = lines(2_000) + &lines(3_000);
+    std::fs::write(folder.0.join("in/a.csv"), anew).expect("cut and filled");
+    let error = loop {
+        match reader.next(&StopFlag::default()) {
+            Ok(ReadOutcome::Pending) => {}
+            Ok(_) => panic!("rows of another file"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::SourceChanged);
+}
+
+#[test]
 fn a_file_that_changed_in_a_bounded_read_is_refused() {
     let folder = Folder::new();
     folder.write("a.csv", "1\n2\n");

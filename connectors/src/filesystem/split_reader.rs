@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_storage::env::Clock;
-use serde_json::Value;
+use serde_json::json;
 
 use super::output::Output;
+use super::watched::Watched;
 use crate::contract::{DeadLetter, ReadOutcome, SourceBatch, SplitReader, StopFlag};
 use crate::format::decode::{FormatOptions, TextSplit};
 use crate::format::reader::{BadRecord, Chunk, DecodeRequest, FormatReader, Policy, Read};
@@ -25,8 +26,9 @@ pub(crate) struct FileSplitReader {
     clock: Arc<dyn Clock>,
     /// While a followed file has nothing new, it is looked at this often.
     monitor: Option<Duration>,
-    /// Of a file that is read once: stands in every position, so that another file is not taken for it.
-    identity: Option<Value>,
+    /// A file that may not change: what it is stands in every position, so that another one is not taken
+    /// for it.
+    watched: Option<Watched>,
     /// When a followed file had nothing new.
     dry_since: Option<Duration>,
     /// Decoded, but its row numbers are not known yet.
@@ -84,9 +86,9 @@ impl FileSplitReader {
         policy: Policy,
         clock: Arc<dyn Clock>,
         monitor: Option<Duration>,
-        identity: Option<Value>,
+        watched: Option<Watched>,
     ) -> Self {
-        Self { reader, output, origin, first_row, policy, clock, monitor, identity, dry_since: None, held: None }
+        Self { reader, output, origin, first_row, policy, clock, monitor, watched, dry_since: None, held: None }
     }
 
     fn next_chunk(&mut self, stop: &StopFlag) -> Result<Read> {
@@ -124,7 +126,11 @@ impl FileSplitReader {
 
 impl SplitReader for FileSplitReader {
     fn next(&mut self, stop: &StopFlag) -> Result<ReadOutcome> {
-        let mut chunk = match self.next_chunk(stop)? {
+        let read = self.next_chunk(stop);
+        if let (Some(watched), Ok(Read::Chunk(_) | Read::End) | Err(_)) = (&self.watched, &read) {
+            watched.check()?;
+        }
+        let mut chunk = match read? {
             Read::Chunk(chunk) => chunk,
             Read::Pending => return Ok(ReadOutcome::Pending),
             Read::End => return Ok(ReadOutcome::End),
@@ -145,8 +151,8 @@ impl SplitReader for FileSplitReader {
         let rows = self.output.rows(&chunk, first, now_ms)?;
         let hidden = self.output.hidden(&chunk, first, now_ms)?;
         let dead_letters = self.dead_letters(std::mem::take(&mut chunk.bad), first)?;
-        if let (Some(identity), Some(position)) = (&self.identity, chunk.position.as_object_mut()) {
-            position.insert(IDENTITY.to_owned(), identity.clone());
+        if let (Some(watched), Some(position)) = (&self.watched, chunk.position.as_object_mut()) {
+            position.insert(IDENTITY.to_owned(), json!(watched.identity));
         }
         Ok(ReadOutcome::Batch(SourceBatch {
             rows,

@@ -138,7 +138,7 @@ impl FormatOptions {
                 if position.byte == from {
                     (position.since, position.crc) = (from, Some(0));
                 } else if let Some(crc) = position.crc.filter(|_| is_plain) {
-                    input.check(position.since, position.byte, crc)?;
+                    input.check(input.open()?, position.since, position.byte, crc)?;
                 }
                 let decoder = self.record_decoder(request).ok_or_else(|| Error::internal("not a text format"))?;
                 let start = if position.byte == 0 {

@@ -100,6 +100,8 @@ pub struct TextReader {
     at_end: bool,
     /// The stream has nothing for now.
     is_waiting: bool,
+    /// It had nothing when it was last asked.
+    has_waited: bool,
     /// The stream's error, delivered when the whole records before it are.
     failed: Option<qanat_proto::Error>,
     skipping: Option<Skipping>,
@@ -130,6 +132,7 @@ impl TextReader {
             is_windowed: false,
             at_end: false,
             is_waiting: false,
+            has_waited: false,
             failed: None,
             skipping: None,
         }
@@ -174,12 +177,29 @@ impl TextReader {
             self.consumed = 0;
         }
         self.is_waiting = false;
+        let (waited, before) = (std::mem::take(&mut self.has_waited), self.buffer.len());
         match self.stream.fill(&mut self.buffer) {
+            // Meanwhile the file may have been cut and filled anew.
+            Ok(Fill::Bytes(_)) if waited => {
+                if let Err(error) = self.check() {
+                    self.buffer.truncate(before);
+                    self.failed = Some(error);
+                }
+            }
             Ok(Fill::Bytes(_)) => {}
-            Ok(Fill::Pending) => self.is_waiting = true,
+            Ok(Fill::Pending) => {
+                self.is_waiting = true;
+                self.has_waited = true;
+            }
             Ok(Fill::End) => self.at_end = true,
             Err(error) => self.failed = Some(error),
         }
+    }
+
+    /// Holds what was read against what is there.
+    fn check(&self) -> Result<()> {
+        let TextPosition { byte, crc, since, .. } = self.position;
+        crc.map_or(Ok(()), |crc| self.stream.check(since, byte, crc))
     }
 
     /// Nothing more will come, for ever or for now.

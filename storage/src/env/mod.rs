@@ -31,6 +31,8 @@ pub trait File: Send + Sync {
     /// Like `sync_data`, and metadata too (`fsync`).
     fn sync_all(&self) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
+    /// When its contents changed last, milliseconds since 1970 UTC.
+    fn modified_ms(&self) -> io::Result<i64>;
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }

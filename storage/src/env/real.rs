@@ -183,6 +183,10 @@ impl File for RealFile {
         Ok(self.0.metadata()?.len())
     }
 
+    fn modified_ms(&self) -> io::Result<i64> {
+        Ok(self.0.metadata()?.modified().map_or(0, unix_ms))
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }

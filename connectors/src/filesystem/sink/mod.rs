@@ -208,7 +208,7 @@ impl Sink for FileSink {
         folder::create_root(&table.env, &table.root)?;
         folder::create_synced(&table.env, &table.staged_folder())?;
         let removals = if table.overwrite && subtask.index == 0 {
-            Some(overwrite::list(&table.env, &table.root, token.job)?)
+            Some(overwrite::list(&table.env, &table.root, token.job, !table.partition_names.is_empty())?)
         } else {
             None
         };

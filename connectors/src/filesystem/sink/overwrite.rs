@@ -73,8 +73,9 @@ fn partition_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(partition, _)| partition)
 }
 
-/// The data files of a folder and of the folders in it, those of `job` itself excepted.
-pub(super) fn list(env: &Env, root: &Path, job: JobId) -> Result<Vec<Removal>> {
+/// The data files of a folder and of the folders in it, those of `job` itself excepted. Of a folder that is a
+/// link, only the link belongs to the table, unless it is a partition.
+pub(super) fn list(env: &Env, root: &Path, job: JobId, is_partitioned: bool) -> Result<Vec<Removal>> {
     let mut found = Vec::new();
     let mut folders = vec![(root.to_owned(), String::new())];
     while let Some((path, prefix)) = folders.pop() {
@@ -87,7 +88,8 @@ pub(super) fn list(env: &Env, root: &Path, job: JobId) -> Result<Vec<Removal>> {
                 continue;
             }
             let relative = format!("{prefix}{name}");
-            if entry.is_dir {
+            let is_partition = is_partitioned && name.contains('=');
+            if entry.is_dir && (is_partition || !is_link(env, &entry.path)?) {
                 folders.push((entry.path.clone(), format!("{relative}/")));
             } else {
                 found.push(Removal { path: relative, bytes: entry.len, modified_ms: entry.modified_ms });
@@ -96,6 +98,13 @@ pub(super) fn list(env: &Env, root: &Path, job: JobId) -> Result<Vec<Removal>> {
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+/// Whether the last name of a path is a symbolic link.
+fn is_link(env: &Env, path: &Path) -> Result<bool> {
+    let real = |path: &Path| env.disk.real_path(path).map_err(|e| Error::io(format!("look at {}", path.display()), &e));
+    let name = path.file_name().unwrap_or_default();
+    Ok(real(path)? != real(&folder::parent(path))?.join(name))
 }
 
 /// Removes what is still as the list says, and makes that durable.

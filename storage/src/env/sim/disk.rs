@@ -562,6 +562,10 @@ impl File for SimFile {
         Ok(self.lock()?.contents(self.node)?.len())
     }
 
+    fn modified_ms(&self) -> io::Result<i64> {
+        Ok(self.lock()?.volume.modified_ms(self.node))
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.lock()?;
         if !self.writable || i64::try_from(len).is_err() {

@@ -56,6 +56,9 @@ impl File for GatedFile {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.0.modified_ms()
+    }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
