@@ -647,7 +647,7 @@ impl BuildContext<'_> {
         };
         let idle_ms = node.watermark.as_ref().map_or(0, |w| w.idle_timeout_ms);
         let idle_timeout = (idle_ms > 0).then(|| Duration::from_millis(idle_ms));
-        let time = SourceTime { expr, idle_timeout, follows, alignment };
+        let time = SourceTime { expr, idle_timeout, follows, grows: source.is_growing(), alignment };
         let control = SourceControl::new(waker.clone());
         generation.controls.push(control.clone());
         let metrics = self.source_metrics.get(&id).cloned().unwrap_or_default();

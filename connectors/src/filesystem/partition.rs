@@ -7,7 +7,7 @@ use qanat_proto::error::{Code, Error, Result};
 use crate::format::csv;
 
 /// The folder names that stand for NULL, ours (and Flink's) and Hive's.
-const NULL_NAMES: [&str; 2] = ["__DEFAULT_PARTITION__", "__HIVE_DEFAULT_PARTITION__"];
+pub(super) const NULL_NAMES: [&str; 2] = ["__DEFAULT_PARTITION__", "__HIVE_DEFAULT_PARTITION__"];
 
 /// The partition values of one file, as arrays of length 1 by column name.
 pub(super) struct PartitionValues(Vec<(String, ArrayRef)>);
@@ -25,15 +25,15 @@ impl PartitionValues {
                 .split('/')
                 .filter_map(|folder| folder.split_once('='))
                 .find(|(key, _)| unescape(key).eq_ignore_ascii_case(name))
-                .map(|(_, value)| unescape(value));
+                .map(|(_, value)| (!NULL_NAMES.contains(&value)).then(|| unescape(value)));
             let Some(text) = text else {
                 let message = format!("`{relative}` does not lie in a folder `{name}=…`");
                 let hint = format!("the table is partitioned by `{name}`");
                 return Err(Error::new(Code::HeaderMismatch, message).hint(hint));
             };
-            let text = Some(text.as_str()).filter(|t| !NULL_NAMES.contains(t));
-            let Some(value) = csv::parse_one(text, field.data_type()) else {
-                let message = format!("folder `{name}={}` does not hold a value of the column", text.unwrap_or("NULL"));
+            let Some(value) = csv::parse_one(text.as_deref(), field.data_type()) else {
+                let text = text.as_deref().unwrap_or("NULL");
+                let message = format!("folder `{name}={text}` does not hold a value of the column");
                 return Err(Error::new(Code::HeaderMismatch, message));
             };
             values.push((name.clone(), value));
@@ -87,6 +87,8 @@ mod tests {
         assert_eq!(values.get("hour").map(|a| a.as_primitive::<Int32Type>().value(0)), Some(7));
         let values = PartitionValues::of("day=x/hour=__DEFAULT_PARTITION__/p.csv", &by, &schema).expect("good path");
         assert!(values.get("hour").is_some_and(|a| a.is_null(0)));
+        let values = PartitionValues::of("day=%5F_DEFAULT_PARTITION__/hour=1/p.csv", &by, &schema).expect("good path");
+        assert!(values.get("day").is_some_and(|a| a.is_valid(0)), "a text that spells the marker");
         for bad in ["day=x/p.csv", "day=x/hour=noon/p.csv"] {
             let error = PartitionValues::of(bad, &by, &schema).err().expect("refused");
             assert_eq!(error.code(), Code::HeaderMismatch);

@@ -65,6 +65,8 @@ pub struct SourceTime {
     pub idle_timeout: Option<Duration>,
     /// Splits follow each other in time (`scan.split-order` = `time`).
     pub follows: bool,
+    /// Splits may be discovered while the task runs.
+    pub grows: bool,
     /// Splits that run ahead wait for the others.
     pub alignment: Option<Arc<Alignment>>,
 }
@@ -93,8 +95,6 @@ pub struct SourceTask {
     over_budget_since: Option<Duration>,
     /// Lanes that have not said that they are done.
     lanes: usize,
-    /// No split will be found any more.
-    closed: bool,
     ended: bool,
     /// The last sealed epoch.
     sealed: Epoch,
@@ -138,7 +138,6 @@ impl SourceTask {
             metrics,
             over_budget_since: None,
             lanes,
-            closed: false,
             ended: false,
             sealed: restored,
             is_new: true,
@@ -149,6 +148,11 @@ impl SourceTask {
         };
         for state in splits {
             let _ = task.add_split(state)?;
+        }
+        if !task.time.grows {
+            // The last split that is finished is the end then. To be idle until that is announced would let
+            // those behind go on, and what an aggregation still holds would be late for them.
+            let _ = task.watermarks.close();
         }
         Ok(task)
     }
@@ -313,7 +317,6 @@ impl SourceTask {
             LaneItem::Done => {
                 self.lanes = self.lanes.saturating_sub(1);
                 if self.lanes == 0 {
-                    self.closed = true;
                     let change = self.watermarks.close();
                     self.change(change)?;
                     self.end()?;

@@ -14,6 +14,7 @@ use datafusion_expr::ScalarUDF;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 
 use super::define::{Args, Function, Kind, build_numbers, failed, integer_type, wrong};
+use super::math::canonical_floats;
 use crate::types::{list_of, sql_name};
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
@@ -106,7 +107,8 @@ fn range(list: &ListArray, row: usize) -> Range<usize> {
 /// Compares elements with the second argument; two NULLs are equal.
 fn with_element(args: &Args) -> Result<(ListArray, DynComparator)> {
     let (list, element) = (args.full(0)?.as_list::<i32>().clone(), args.full(1)?);
-    let comparator = make_comparator(list.values(), &element, SortOptions::default())?;
+    let (values, element) = (canonical_floats(list.values()), canonical_floats(&element));
+    let comparator = make_comparator(&values, &element, SortOptions::default())?;
     Ok((list, comparator))
 }
 

@@ -39,8 +39,12 @@ pub(crate) const CANONICAL: &str = "float_canonical";
 
 /// One NaN for all, and 0.0 for −0.0.
 fn canonical(args: &Args) -> Result<ArrayRef> {
-    let array = args.full(0)?;
-    Ok(match array.data_type() {
+    Ok(canonical_floats(&args.full(0)?))
+}
+
+/// The same of an array; what holds no floats stays as it is.
+pub(super) fn canonical_floats(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
         DataType::Float64 => Arc::new(
             array
                 .as_primitive::<Float64Type>()
@@ -51,8 +55,8 @@ fn canonical(args: &Args) -> Result<ArrayRef> {
                 .as_primitive::<Float32Type>()
                 .unary::<_, Float32Type>(|x| if x.is_nan() { f32::NAN } else { x + 0.0 }),
         ),
-        _ => array,
-    })
+        _ => Arc::clone(array),
+    }
 }
 
 fn is_null(data_type: &DataType) -> bool {

@@ -11,6 +11,7 @@ use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
 
 use crate::encode::text::ColumnText;
+use crate::filesystem::partition::NULL_NAMES;
 use crate::format::csv::parse_one;
 
 /// The folder value of a null.
@@ -100,8 +101,8 @@ pub(super) fn split(rows: &RecordBatch, columns: &[usize], names: &[String]) -> 
             } else {
                 value.clear();
                 text.write(row, &mut value)?;
-                if value == NULL_PARTITION.as_bytes() {
-                    // A text that spells the null marker keeps one character escaped.
+                if NULL_NAMES.iter().any(|name| value == name.as_bytes()) {
+                    // A text that spells a null marker keeps one character escaped.
                     bytes.extend_from_slice(b"%5F");
                     bytes.extend_from_slice(&value[1..]);
                 } else {
