@@ -5,10 +5,12 @@
 //! then costs two passes over its groups, however many windows share it.
 //!
 //! ```text
-//! record:  key | slices with the group | accumulators … | slices with a value, by nullable call …
+//! record:  key | counters | accumulators … | more counters …
 //! ```
-//! The last words tell a sum that is NULL from one that is 0, and a group that is gone from one that
-//! counts nothing; slices need not carry more for it than they do anyway.
+//! The first counter is of the slices with the group, the others, one for each nullable call, of those with
+//! a value for it, three to a word. They tell a sum that is NULL from one that is 0, and a group that is gone
+//! from one that counts nothing; slices need not carry more for it than they do anyway. A record of one count
+//! and one sum has four words, so that none lies in two cache lines.
 //!
 //! It is derived from the slices and never saved. What must never happen: a row added to a slice that is
 //! merged already; the owner calls [`Running::forget`] then.
@@ -25,6 +27,14 @@ use super::integer::{IntegerPlan, IntegerTable};
 use super::record_table::{HEADER_WORDS, RecordTable, Selection};
 use super::slice_table::{Results, SliceTable};
 use super::slices::Slices;
+
+/// Bits of a counter, and counters in a word.
+const COUNTER_BITS: usize = 21;
+const COUNTERS: usize = 3;
+const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
+
+/// Slices of a window that can be counted.
+pub(crate) const SLICES_MAX: i64 = COUNTER_MASK as i64;
 
 /// A table with fewer groups is not made anew, however many of them are gone.
 const DEAD_GROUPS_MIN: usize = 1 << 14;
@@ -52,7 +62,9 @@ struct Merged {
 impl Running {
     pub(crate) fn new(plan: &Arc<IntegerPlan>) -> Self {
         let mut initial = plan.initial().to_vec();
-        initial.resize(initial.len() + plan.nullable().len(), 0);
+        // The counter of the group stands before those of the calls.
+        let words = (1 + plan.nullable().len()).div_ceil(COUNTERS);
+        initial.resize(initial.len() + words - 1, 0);
         Self {
             plan: Arc::clone(plan),
             records: RecordTable::new(initial),
@@ -152,33 +164,51 @@ impl Running {
 
     /// What the flags of these groups would be in a table of the window.
     fn flags(&self, selection: &Selection) -> Vec<u64> {
-        let first = HEADER_WORDS + self.plan.initial().len();
-        let offsets: Vec<usize> = (first..first + self.plan.nullable().len()).collect();
+        let nullable = self.plan.nullable();
+        let behind = HEADER_WORDS + self.plan.initial().len();
+        let words = (1 + nullable.len()).div_ceil(COUNTERS);
+        let offsets: Vec<usize> = std::iter::once(HEADER_WORDS - 1).chain(behind..behind + words - 1).collect();
         let mut flags = vec![0; self.records.count(selection)];
-        for (column, flag) in self.records.columns(selection, &offsets).iter().zip(self.plan.nullable()) {
-            for (flags, slices) in flags.iter_mut().zip(column) {
-                *flags |= if *slices > 0 { *flag } else { 0 };
+        for (word, column) in self.records.columns(selection, &offsets).iter().enumerate() {
+            for (flags, counters) in flags.iter_mut().zip(column) {
+                for (call, position) in calls_of(word, nullable) {
+                    *flags |= if counters >> (position * COUNTER_BITS) & COUNTER_MASK > 0 { *call } else { 0 };
+                }
             }
         }
         flags
     }
 }
 
+/// Flags of the calls whose counters stand in a word, with their positions in it.
+fn calls_of(word: usize, nullable: &[u64]) -> impl Iterator<Item = (&u64, usize)> {
+    // Position 0 of the first word is the group's.
+    let first = (word * COUNTERS).saturating_sub(1);
+    let last = nullable.len().min((word + 1) * COUNTERS - 1);
+    nullable[first..last].iter().zip(usize::from(word == 0)..)
+}
+
 /// Adds the record of a slice to that of the window, or takes it away; both without their keys. Returns how
 /// many of the nullable calls have no value in the slice.
+#[inline]
 fn shift<const ADDS: bool>(mine: &mut [u64], theirs: &[u64], nullable: &[u64]) -> u64 {
     let by = |word: &mut u64, value: u64| {
         *word = if ADDS { word.wrapping_add(value) } else { word.wrapping_sub(value) };
     };
     let (flags, accumulators) = (theirs[0], &theirs[1..]);
-    by(&mut mine[0], 1);
-    let (sums, counts) = mine[1..].split_at_mut(accumulators.len());
-    sums.iter_mut().zip(accumulators).for_each(|(sum, value)| by(sum, *value));
     let mut lacking = 0;
-    for (count, flag) in counts.iter_mut().zip(nullable) {
-        let has_value = u64::from(flags & flag != 0);
-        by(count, has_value);
-        lacking += 1 - has_value;
+    let mut counters = |word: usize, group: u64| {
+        calls_of(word, nullable).fold(group, |counters, (flag, position)| {
+            let has_value = u64::from(flags & flag != 0);
+            lacking += 1 - has_value;
+            counters | has_value << (position * COUNTER_BITS)
+        })
+    };
+    by(&mut mine[0], counters(0, 1));
+    let (sums, more) = mine[1..].split_at_mut(accumulators.len());
+    sums.iter_mut().zip(accumulators).for_each(|(sum, value)| by(sum, *value));
+    for (word, mine) in more.iter_mut().enumerate() {
+        by(mine, counters(word + 1, 0));
     }
     lacking
 }

@@ -9,7 +9,7 @@ use qanat_proto::error::Result;
 use super::calls::{Calls, Inputs, States};
 use super::general::GeneralTable;
 use super::integer::{IntegerPlan, IntegerTable};
-use super::running::Running;
+use super::running::{Running, SLICES_MAX};
 use super::shared::Shared;
 use super::sliding::Sliding;
 
@@ -49,10 +49,10 @@ impl TableFactory {
         self.integer.is_some()
     }
 
-    /// How overlapping windows share slices.
-    pub(crate) fn shared(&self) -> Shared {
+    /// How overlapping windows share slices; `per_window`: of one window.
+    pub(crate) fn shared(&self, per_window: i64) -> Shared {
         match &self.integer {
-            Some(plan) if plan.is_reversible() => Shared::Running(Running::new(plan)),
+            Some(plan) if plan.is_reversible() && per_window <= SLICES_MAX => Shared::Running(Running::new(plan)),
             _ => Shared::Sliding(Sliding::new()),
         }
     }

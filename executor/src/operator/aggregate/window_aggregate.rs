@@ -130,7 +130,7 @@ impl WindowAggregate {
             node: node.clone(),
             phase,
             windows,
-            shared: factory.shared(),
+            shared: factory.shared(windows.map_or(1, |windows| windows.windows_per_slice())),
             factory,
             partition,
             slices: Slices::default(),
@@ -152,7 +152,7 @@ impl WindowAggregate {
     #[cfg(test)]
     pub(crate) fn general_only(mut self) -> Self {
         self.factory.disable_fast_path();
-        self.shared = self.factory.shared();
+        self.shared = self.factory.shared(self.windows.map_or(1, |windows| windows.windows_per_slice()));
         self
     }
 

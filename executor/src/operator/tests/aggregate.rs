@@ -72,6 +72,8 @@ enum Which {
 
 fn calls(which: Which) -> Vec<AggregateCall> {
     let positive = Some(encoded(&col("x").gt(lit(0.0)), &input()));
+    let negative = Some(encoded(&col("x").lt(lit(0.0)), &input()));
+    let zero = Some(encoded(&col("x").eq(lit(0.0)), &input()));
     let mut calls = vec![
         call("n", "count", None),
         call("c", "count", Some("v")),
@@ -81,9 +83,11 @@ fn calls(which: Which) -> Vec<AggregateCall> {
         call("sx", "sum", Some("x")),
         call("a", "avg", Some("x")),
         AggregateCall { filter: positive, ..call("f", "sum", Some("v")) },
+        AggregateCall { filter: negative, ..call("g", "sum", Some("v")) },
+        AggregateCall { filter: zero, ..call("z", "sum", Some("v")) },
     ];
     match which {
-        Which::Reversible => calls.retain(|call| matches!(call.name.as_str(), "n" | "c" | "s" | "f")),
+        Which::Reversible => calls.retain(|call| matches!(call.name.as_str(), "n" | "c" | "s" | "f" | "g" | "z")),
         Which::Plain => {}
         Which::WithDistinct => {
             calls.push(AggregateCall { distinct: true, ..call("d", "count", Some("s")) });
@@ -171,7 +175,10 @@ impl Oracle {
             let values: Vec<i64> = rows.iter().filter_map(|r| r.2).collect();
             let floats: Vec<f64> = rows.iter().filter_map(|r| r.3).map(f64::from).collect();
             let sum = (!floats.is_empty()).then(|| floats.iter().sum::<f64>());
-            let filtered: Vec<i64> = rows.iter().filter(|r| r.3.is_some_and(|x| x > 0)).filter_map(|r| r.2).collect();
+            let filtered = |keeps: fn(i32) -> bool| {
+                let values = rows.iter().filter(|r| r.3.is_some_and(keeps)).filter_map(|r| r.2);
+                values.reduce(|sum, value| sum + value)
+            };
             let mut cells = key.clone();
             cells.push(rows.len().to_string());
             cells.push(values.len().to_string());
@@ -182,7 +189,9 @@ impl Oracle {
                 cells.push(show_float(sum));
                 cells.push(show_float(sum.map(|sum| sum / floats.len() as f64)));
             }
-            cells.push(show((!filtered.is_empty()).then(|| filtered.iter().sum())));
+            cells.push(show(filtered(|x| x > 0)));
+            cells.push(show(filtered(|x| x < 0)));
+            cells.push(show(filtered(|x| x == 0)));
             if self.which == Which::WithDistinct {
                 let texts: std::collections::BTreeSet<u8> = rows.iter().filter_map(|r| r.1).map(|n| n % 4).collect();
                 let distinct: std::collections::BTreeSet<i64> = values.iter().copied().collect();
@@ -260,8 +269,8 @@ enum Variant {
 
 fn make(node: &WindowAggregateNode, variant: Variant, subtask: (u32, u32)) -> BoxedOperator {
     let which = match node.aggregates.len() {
-        4 => Which::Reversible,
-        8 => Which::Plain,
+        6 => Which::Reversible,
+        10 => Which::Plain,
         _ => Which::WithDistinct,
     };
     let output = output(&node.keys, which);
