@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::limits::LOG_QUEUE_LENGTH;
 
+use super::answer::{Answer, Reply, pair};
 use super::lock;
 use super::partition::Partition;
 use super::writer::{Appended, Work};
@@ -25,7 +26,7 @@ const GROUP_BYTES: u64 = 16 << 20;
 pub(super) struct Request {
     pub partition: Arc<Partition>,
     pub work: Work,
-    pub reply: Sender<Result<Appended>>,
+    pub reply: Reply,
 }
 
 /// The writer of one disk. Cheap to clone; the thread ends with the last clone.
@@ -62,13 +63,13 @@ impl GroupCommit {
         let Queue::Inline(queue) = self.0.as_ref() else { return false };
         let group: Vec<Request> = lock(queue).drain(..).collect();
         let was_busy = !group.is_empty();
-        commit(group);
+        commit(group).iter().for_each(|partition| partition.mark_end());
         was_busy
     }
 
     /// Queues an append; waits while the queue is full. Offsets are given in queue order.
     pub(super) fn submit(&self, partition: &Arc<Partition>, work: Work) -> Pending {
-        let (reply, answer) = bounded(1);
+        let (reply, answer) = pair();
         let request = Request { partition: Arc::clone(partition), work, reply };
         match self.0.as_ref() {
             Queue::Inline(queue) => lock(queue).push_back(request),
@@ -100,16 +101,15 @@ impl Drop for Queue {
 /// An append whose answer is not there yet. Dropping it does not take the append back.
 #[must_use = "an append is durable only once `wait` has returned"]
 pub struct Pending {
-    answer: Receiver<Result<Appended>>,
+    answer: Answer,
     queue: GroupCommit,
 }
 
 impl Pending {
     /// An answer that is there at once.
     pub(super) fn ready(appended: Appended) -> Self {
-        let (reply, answer) = bounded(1);
-        // The channel has room for one and its other end is held here.
-        let _ = reply.send(Ok(appended));
+        let (reply, answer) = pair();
+        reply.send(Ok(appended));
         Self { answer, queue: GroupCommit::inline() }
     }
 
@@ -120,23 +120,30 @@ impl Pending {
     /// disk is full. After E0305 it is not known whether the rows are in the log.
     pub fn wait(self) -> Result<Appended> {
         loop {
-            match self.answer.try_recv() {
-                Ok(answer) => return answer,
-                Err(TryRecvError::Disconnected) => return Err(gone()),
-                Err(TryRecvError::Empty) if self.queue.step() => {}
-                Err(TryRecvError::Empty) => return self.answer.recv().map_err(|_| gone())?,
+            match self.answer.take() {
+                Some(answer) => return answer,
+                None if self.queue.step() => {}
+                None => return self.answer.wait(),
             }
         }
     }
 }
 
-fn gone() -> Error {
-    Error::internal("the log writer of this disk has ended")
-}
-
 /// The thread: gathers what waits, up to a bound, and commits it.
 fn run(queue: &Receiver<Request>) {
-    while let Ok(first) = queue.recv() {
+    // Partitions whose ends are to be marked when nobody waits: a next group would write over the mark.
+    let mut unmarked: Vec<Arc<Partition>> = Vec::new();
+    loop {
+        let first = match queue.try_recv() {
+            Ok(first) => first,
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                unmarked.drain(..).for_each(|partition| partition.mark_end());
+                match queue.recv() {
+                    Ok(first) => first,
+                    Err(_) => return,
+                }
+            }
+        };
         let mut bytes = first.work.bytes();
         let mut group = vec![first];
         while bytes < GROUP_BYTES && group.len() < LOG_QUEUE_LENGTH {
@@ -144,12 +151,16 @@ fn run(queue: &Receiver<Request>) {
             bytes += next.work.bytes();
             group.push(next);
         }
-        commit(group);
+        for partition in commit(group) {
+            if !unmarked.iter().any(|known| Arc::ptr_eq(known, &partition)) {
+                unmarked.push(partition);
+            }
+        }
     }
 }
 
-/// Commits a group, partition by partition, each in queue order.
-fn commit(group: Vec<Request>) {
+/// Commits a group, partition by partition, each in queue order. Returns the partitions.
+fn commit(group: Vec<Request>) -> Vec<Arc<Partition>> {
     let mut partitions: Vec<(Arc<Partition>, Vec<Request>)> = Vec::new();
     for request in group {
         match partitions.iter_mut().find(|(partition, _)| Arc::ptr_eq(partition, &request.partition)) {
@@ -157,7 +168,9 @@ fn commit(group: Vec<Request>) {
             None => partitions.push((Arc::clone(&request.partition), vec![request])),
         }
     }
-    for (partition, requests) in partitions {
+    let committed = partitions.into_iter().map(|(partition, requests)| {
         partition.write_group(requests);
-    }
+        partition
+    });
+    committed.collect()
 }

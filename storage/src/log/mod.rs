@@ -18,6 +18,7 @@
 //! Tests: `suite.rs` (any environment), `tests/` (every crash point, every flipped bit, a model, many
 //! threads).
 
+mod answer;
 mod codec;
 mod document;
 mod ends;

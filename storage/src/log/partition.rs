@@ -242,10 +242,16 @@ impl Partition {
             Some(writer) => writer.write_group(self, requests),
             None => {
                 for request in requests {
-                    // Whoever asked may be gone.
-                    let _ = request.reply.send(Err(self.read_only()));
+                    request.reply.send(Err(self.read_only()));
                 }
             }
+        }
+    }
+
+    /// Marks the end of what the groups wrote, once no other group waits.
+    pub(super) fn mark_end(&self) {
+        if let Some(writer) = lock(&self.writer).as_mut() {
+            writer.mark_end(self);
         }
     }
 

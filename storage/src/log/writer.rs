@@ -9,12 +9,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam::channel::Sender;
 use qanat_proto::check;
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::ids::JobId;
 use serde::{Deserialize, Serialize};
 
+use super::answer::{Reply, Sleepers};
 use super::codec::long;
 use super::frame::{
     END_MARK_BYTES, FrameHeader, FrameKind, Placement, Run, WriterStamp, end_mark, finish_frame, header_length,
@@ -137,6 +137,8 @@ pub(super) struct Writer {
     pub active: Option<Active>,
     /// Synced and acknowledged up to here.
     pub end: Extent,
+    /// Where the last mark stands, or the end as it was found.
+    marked: Extent,
     /// Accepted up to here.
     next: Extent,
     /// Bytes accepted and not yet written.
@@ -149,7 +151,7 @@ pub(super) struct Writer {
     is_writing: bool,
 }
 
-type Waiting = Vec<(Sender<Result<Appended>>, Appended)>;
+type Waiting = Vec<(Reply, Appended)>;
 
 impl Writer {
     pub(super) fn new(owner: OwnerToken, replay: ReplayTable, active: Option<Active>, end: Extent) -> Self {
@@ -159,6 +161,7 @@ impl Writer {
             replay,
             active,
             end,
+            marked: end,
             next: end,
             gathered: Vec::new(),
             gathered_bytes: 0,
@@ -171,21 +174,16 @@ impl Writer {
     /// Accepts, writes, syncs and answers a group.
     pub(super) fn write_group(&mut self, partition: &Partition, requests: Vec<Request>) {
         let mut waiting = Vec::with_capacity(requests.len());
-        let before = self.end;
         if std::mem::replace(&mut self.is_writing, true) {
             self.poison(Error::internal(format!("the writer of {partition} panicked")));
         }
         for request in requests {
             match self.accept(partition, request.work, &mut waiting) {
                 Ok(appended) => waiting.push((request.reply, appended)),
-                // Whoever asked may be gone; the answer then concerns nobody.
-                Err(error) => drop(request.reply.send(Err(error))),
+                Err(error) => request.reply.send(Err(error)),
             }
         }
         self.flush(partition, &mut waiting);
-        if self.failed.is_none() && self.end != before {
-            self.mark_end(partition);
-        }
         self.is_writing = false;
     }
 
@@ -346,11 +344,12 @@ impl Writer {
         {
             self.poison(error);
         }
+        let mut sleepers = Sleepers::default();
         for (reply, appended) in waiting.drain(..) {
             let answer = self.failed.as_ref().map_or(Ok(appended), |error| Err(error.clone()));
-            // Whoever asked may be gone; the rows are in the log all the same.
-            let _ = reply.send(answer);
+            reply.put(answer, &mut sleepers);
         }
+        sleepers.wake();
     }
 
     fn flush_accepted(&mut self, partition: &Partition) -> Result<()> {
@@ -373,7 +372,11 @@ impl Writer {
 
     /// Says behind the last run that everything before was synced. Not synced itself: it only helps to
     /// tell damage from a torn end, and the next group writes over it.
-    fn mark_end(&mut self, partition: &Partition) {
+    pub(super) fn mark_end(&mut self, partition: &Partition) {
+        if self.failed.is_some() || self.marked == self.end {
+            return;
+        }
+        self.marked = self.end;
         let Some(active) = &self.active else { return };
         if self.end.position.saturating_add(long(END_MARK_BYTES)) > active.allocated {
             // A segment that was just begun and, its disk being full, got no space: nothing to mark yet.
