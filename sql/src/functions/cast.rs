@@ -41,7 +41,6 @@ pub(crate) fn has_own_text(data_type: &DataType) -> bool {
         DataType::Boolean
             | DataType::Float32
             | DataType::Float64
-            | DataType::Binary
             | DataType::Timestamp(..)
             | DataType::Time32(_)
             | DataType::Time64(_)
@@ -161,11 +160,7 @@ impl<'a> Texts<'a> {
                 let value = array.value(row);
                 write_float(value, format_args!("{value}"), format_args!("{value:e}"), out)?;
             }
-            Self::Bytes(array) => {
-                for byte in array.value(row) {
-                    write(out, format_args!("{byte:02x}"))?;
-                }
-            }
+            Self::Bytes(array) => out.push_str(&String::from_utf8_lossy(array.value(row))),
             Self::Time(moment) => moment.write(row, out)?,
             Self::List(list, items) => {
                 out.push('[');

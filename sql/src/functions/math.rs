@@ -15,7 +15,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     use Kind::{Any, Double, Integer, Text};
     let first = |types: &[DataType]| types.first().cloned().map_or_else(|| wrong("an argument is missing"), Ok);
     vec![
-        Function::new("mod", &[Any, Any], first, modulo).coerce(modulo_types).build(),
+        Function::new("mod", &[Any, Any], modulo_type, modulo).coerce(modulo_types).build(),
         Function::new("log", &[Double, Double], double_type, log).required(1).build(),
         Function::new("power", &[Double, Double], double_type, power).alias("pow").build(),
         Function::new("ceil", &[Any], rounded_type, |args| rounded(args, true))
@@ -79,6 +79,16 @@ fn modulo_types(types: &[DataType]) -> Result<Vec<DataType>> {
     }
     let (a, b) = BinaryTypeCoercer::new(a, &datafusion_expr::Operator::Modulo, b).get_input_types()?;
     Ok(vec![a, b])
+}
+
+/// That of the operator `%` over the coerced arguments.
+fn modulo_type(types: &[DataType]) -> Result<DataType> {
+    use datafusion_expr::type_coercion::binary::BinaryTypeCoercer;
+    let [a, b] = types else { return wrong("MOD takes two numbers") };
+    if a == b {
+        return Ok(a.clone());
+    }
+    BinaryTypeCoercer::new(a, &datafusion_expr::Operator::Modulo, b).get_result_type()
 }
 
 /// The remainder has the sign of the first argument. A zero divisor of exact numbers is an error.

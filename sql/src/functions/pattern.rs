@@ -390,50 +390,14 @@ fn regexp_replace(args: &Args) -> Result<ArrayRef> {
         };
         let regex = cache.get(pattern)?;
         let mut end = 0;
-        for captures in regex.captures_iter(text) {
-            let Some(found) = captures.get(0) else { continue };
+        for found in regex.find_iter(text) {
             out.push_str(text.get(end..found.start()).unwrap_or_default());
-            expand(&captures, replacement, out)?;
+            out.push_str(replacement);
             end = found.end();
         }
         out.push_str(text.get(end..).unwrap_or_default());
         Ok(Some(()))
     })
-}
-
-fn expand(captures: &regex::Captures, replacement: &str, out: &mut String) -> Result<()> {
-    let mut characters = replacement.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
-            '\\' => out.extend(characters.next()),
-            '$' if characters.next_if_eq(&'{').is_some() => {
-                let name: String = characters.by_ref().take_while(|c| *c != '}').collect();
-                out.push_str(captures.name(&name).map(|found| found.as_str()).unwrap_or_default());
-            }
-            '$' => {
-                let Some(mut group) = characters.next_if(char::is_ascii_digit).and_then(|c| c.to_digit(10)) else {
-                    return failed(format!(
-                        "`{replacement}` has a `$` without the number of a group; write `\\$` for the sign"
-                    ));
-                };
-                // As many digits as there are groups for.
-                while let Some(digit) = characters.peek().and_then(|c| c.to_digit(10)) {
-                    let longer = group * 10 + digit;
-                    if longer as usize >= captures.len() {
-                        break;
-                    }
-                    group = longer;
-                    characters.next();
-                }
-                if group as usize >= captures.len() {
-                    return failed(format!("`{replacement}` names group {group}, which the expression does not have"));
-                }
-                out.push_str(captures.get(group as usize).map(|found| found.as_str()).unwrap_or_default());
-            }
-            other => out.push(other),
-        }
-    }
-    Ok(())
 }
 
 /// Whether the expression is found anywhere in the text.

@@ -229,7 +229,7 @@ fn texts() {
         encode("hé", "US-ASCII") => "683f";
         decode("6869", "hex") => "6869";
         typeof(1) => "INT";
-        regexp_replace("ab cd", "(\\w)(\\w)", "$2$1") => "ba dc";
+        regexp_replace("ab cd", "(\\w)(\\w)", "$2\\") => "$2\\ $2\\";
         regexp("hello", "l+") => "true";
         parse_url("http://u@h.org:80/p/a?k=v&x=y#r", "HOST") => "h.org";
         parse_url("http://u@h.org:80/p/a?k=v&x=y#r", "QUERY", "x") => "y";

@@ -150,9 +150,9 @@ impl Unit {
             Self::Minute => i64::from(time.minute()),
             Self::Second => i64::from(time.second()),
             // Within the minute, as Calcite has it.
-            Self::Millisecond => i64::from(time.second()) * 1_000 + i64::from(time.nanosecond()) / 1_000_000,
-            Self::Microsecond => i64::from(time.second()) * 1_000_000 + i64::from(time.nanosecond()) / 1_000,
-            Self::Nanosecond => i64::from(time.second()) * 1_000_000_000 + i64::from(time.nanosecond()),
+            Self::Millisecond => i64::from(time.nanosecond()) / 1_000_000,
+            Self::Microsecond => i64::from(time.nanosecond()) / 1_000,
+            Self::Nanosecond => i64::from(time.nanosecond()),
             Self::Epoch => time.and_utc().timestamp(),
         }
     }

@@ -35,6 +35,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::casts::unwrap(plan).map_err(convert)?;
     let plan = rules::literals::rewrite(plan).map_err(convert)?;
     let plan = rules::filtered::rewrite(plan).map_err(convert)?;
+    let plan = rules::patterns::rewrite(plan).map_err(convert)?;
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
@@ -77,6 +78,7 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
     let mut coercion = TypeCoercionRewriter::new(schema);
     let expr = rules::literals::expression(expr)?.data;
+    let expr = rules::patterns::expression(expr)?.data;
     let expr = rules::map_access::expression(expr, schema)?.data;
     let expr = rules::division::expression(expr, schema)?.data;
     let expr = rules::floats::expression(expr, schema)?.data;

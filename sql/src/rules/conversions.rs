@@ -3,14 +3,17 @@
 //!
 //! Runs after type coercion, so that the casts it inserted are meant too.
 
+use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+use qanat_proto::{Code, Error};
 
 use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, has_own_text};
 use crate::functions::registry;
+use crate::types::sql_name;
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     super::each_expression(plan, expression)
@@ -25,6 +28,7 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             _ => return Ok(Transformed::no(expr)),
         };
         let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
+        refuse(&from, to)?;
         let wrap = match (&from, to) {
             (_, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) if has_own_text(&from) => call(TEXT, None),
             (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if digits(*to) < digits(*from) => {
@@ -51,6 +55,29 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
         **inner = wrapped;
         Ok(Transformed::yes(expr))
     })
+}
+
+/// Casts that would give the numbers by which a machine holds a value, and those that nobody can do.
+fn refuse(from: &DataType, to: &DataType) -> Result<()> {
+    let is_number = |data_type: &DataType| data_type.is_numeric();
+    let is_moment = |data_type: &DataType| data_type.is_temporal() && !matches!(data_type, DataType::Interval(_));
+    let is_bytes =
+        |data_type: &DataType| matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    let hint = if is_number(from) && is_moment(to) {
+        "TO_TIMESTAMP_LTZ makes a time of a number"
+    } else if is_moment(from) && is_number(to) {
+        "UNIX_TIMESTAMP makes a number of a time, EXTRACT of a part of one"
+    } else if is_number(from) && is_bytes(to) {
+        "cast to STRING first"
+    } else if has_own_text(from) && matches!(to, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+        || can_cast_types(from, to)
+    {
+        return Ok(());
+    } else {
+        "cast to STRING and from there"
+    };
+    let error = Error::new(Code::TypeMismatch, format!("{} cannot be cast to {}", sql_name(from), sql_name(to)));
+    Err(DataFusionError::External(Box::new(error.hint(hint))))
 }
 
 /// A call that lacks its first argument.

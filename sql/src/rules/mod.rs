@@ -23,6 +23,7 @@ pub(crate) mod literals;
 pub(crate) mod map_access;
 pub(crate) mod names;
 pub(crate) mod overflow;
+pub(crate) mod patterns;
 pub(crate) mod row_number;
 pub(crate) mod temporal;
 

@@ -10,6 +10,7 @@ mod header;
 mod tests;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
@@ -129,8 +130,9 @@ impl RecordDecoder for CsvDecoder {
             // The first reason of a record is the one that is told.
             failures.sort_by_key(|(record, _)| *record);
             failures.dedup_by_key(|(record, _)| *record);
+            let known: BTreeSet<usize> = bad.iter().map(|b| b.record).collect();
             for (record, reason) in failures {
-                if !bad.iter().any(|b| b.record == record) {
+                if !known.contains(&record) {
                     bad.push(BadRecord::new(record, reason, self.tokenizer.raw(scanned, record)));
                 }
             }
