@@ -1,10 +1,15 @@
 //! SQL/JSON functions on text. The parser has turned their clauses into arguments (`parse/json_call.rs`).
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::ScalarUDF;
 use serde_json::Value;
+
+use crate::parse::ELEMENTS;
+use crate::types::list_of;
 
 use super::define::{Args, Column, Function, Kind, boolean_type, build_booleans, build_text, failed, text_type, wrong};
 
@@ -12,16 +17,24 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     use Kind::{Any, Text};
     vec![
         Function::new("is_json", &[Text, Text], boolean_type, is_json).required(1).build(),
-        Function::new("json_exists", &[Text, Text, Text], boolean_type, json_exists).required(2).build(),
+        Function::new("json_exists", &[Text, Text, Text], boolean_type, json_exists)
+            .required(2)
+            .literal(1, check_path)
+            .build(),
         // Arguments from the third on: on empty, its default, on error, its default.
-        Function::new("json_value", &[Text, Text, Text, Text, Text, Text], text_type, json_value).required(2).build(),
+        Function::new("json_value", &[Text, Text, Text, Text, Text, Text], text_type, json_value)
+            .required(2)
+            .literal(1, check_path)
+            .build(),
         // The third argument is the wrapper.
         Function::new("json_query", &[Text, Text, Text, Text, Text, Text, Text], text_type, json_query)
             .required(2)
+            .literal(1, check_path)
             .build(),
+        Function::new(ELEMENTS, &[Text], |_| Ok(list_of(DataType::Utf8)), json_elements).build(),
         Function::new("json_string", &[Any], text_type, json_string).coerce(json_types).build(),
         Function::new("json_quote", &[Text], text_type, json_quote).build(),
-        // The first argument is the mode for NULL.
+        // The first argument is the mode for NULL, and the places of values that are JSON themselves.
         Function::new("json_object", &[Any], text_type, json_object).variadic().coerce(json_types).build(),
         Function::new("json_array", &[Any], text_type, json_array).variadic().coerce(json_types).build(),
     ]
@@ -53,7 +66,7 @@ impl Path {
         let mut rest = path.trim_start().strip_prefix('$').ok_or_else(bad)?;
         let mut steps = Vec::new();
         while !rest.is_empty() {
-            if let Some(behind) = rest.strip_prefix('.') {
+            if let Some(behind) = rest.strip_prefix('.').filter(|behind| !behind.starts_with('[')) {
                 let end = behind.find(['.', '[']).unwrap_or(behind.len());
                 let (name, behind) = behind.split_at_checked(end).ok_or_else(bad)?;
                 let name = name.trim().trim_matches('"');
@@ -62,7 +75,7 @@ impl Path {
                 }
                 steps.push(if name == "*" { Step::All } else { Step::Field(name.to_owned()) });
                 rest = behind;
-            } else if let Some(behind) = rest.strip_prefix('[') {
+            } else if let Some(behind) = rest.trim_start_matches('.').strip_prefix('[') {
                 let (inside, behind) = behind.split_once(']').ok_or_else(bad)?;
                 let inside = inside.trim();
                 let quoted = inside
@@ -82,9 +95,19 @@ impl Path {
         Ok(Self { steps, is_strict })
     }
 
-    fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
+    /// None: a strict path does not fit the value.
+    fn find<'a>(&self, value: &'a Value) -> Option<Vec<&'a Value>> {
         let mut found = vec![value];
         for step in &self.steps {
+            let is_missing = |value: &&Value| match (step, value) {
+                (Step::Field(name), Value::Object(fields)) => !fields.contains_key(name),
+                (Step::Index(index), Value::Array(items)) => *index >= items.len(),
+                (Step::All, Value::Array(_) | Value::Object(_)) => false,
+                _ => true,
+            };
+            if self.is_strict && found.iter().any(is_missing) {
+                return None;
+            }
             found = found
                 .into_iter()
                 .flat_map(|value| -> Vec<&'a Value> {
@@ -103,7 +126,7 @@ impl Path {
                 })
                 .collect();
         }
-        found
+        Some(found)
     }
 }
 
@@ -153,12 +176,13 @@ fn json_exists(args: &Args) -> Result<ArrayRef> {
     build_booleans(args.rows, |row| {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
         let path = cache.get(path)?;
-        match serde_json::from_str::<Value>(text) {
-            Ok(value) => Ok(Some(!path.find(&value).is_empty())),
-            Err(error) => match on_error.as_str() {
+        let value = serde_json::from_str::<Value>(text);
+        match value.as_ref().ok().and_then(|value| path.find(value)) {
+            Some(found) => Ok(Some(!found.is_empty())),
+            None => match on_error.as_str() {
                 "TRUE" => Ok(Some(true)),
                 "UNKNOWN" => Ok(None),
-                "ERROR" => failed(format!("JSON_EXISTS cannot read its text: {error}")),
+                "ERROR" => failed("JSON_EXISTS: the text is no JSON, or its strict path does not fit it"),
                 _ => Ok(Some(false)),
             },
         }
@@ -207,7 +231,8 @@ fn json_value(args: &Args) -> Result<ArrayRef> {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
         let path = cache.get(path)?;
         let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
-        match path.find(&value).as_slice() {
+        let Some(found) = path.find(&value) else { return on_error.apply(row, out) };
+        match found.as_slice() {
             [] => on_empty.apply(row, out),
             [Value::Null] => Ok(None),
             [Value::String(text)] => {
@@ -235,7 +260,7 @@ fn json_query(args: &Args) -> Result<ArrayRef> {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
         let path = cache.get(path)?;
         let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
-        let found = path.find(&value);
+        let Some(found) = path.find(&value) else { return on_error.apply(row, out) };
         let wrap = |found: Vec<&Value>, out: &mut String| {
             out.push_str(&Value::Array(found.into_iter().cloned().collect()).to_string());
             Ok(Some(()))
@@ -274,6 +299,54 @@ fn json_types(types: &[DataType]) -> Result<Vec<DataType>> {
         .collect()
 }
 
+fn check_path(text: &str) -> Result<()> {
+    Path::compile(text).map(drop)
+}
+
+/// The elements of an array as texts: those of scalars as they are, those of objects and arrays as JSON.
+/// What is no array gives NULL.
+fn json_elements(args: &Args) -> Result<ArrayRef> {
+    let texts = args.text(0)?;
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..args.rows {
+        match texts.get(row).and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+            Some(Value::Array(items)) => {
+                for item in items {
+                    match item {
+                        Value::Null => lists.values().append_null(),
+                        Value::String(text) => lists.values().append_value(text),
+                        other => lists.values().append_value(other.to_string()),
+                    }
+                }
+                lists.append(true);
+            }
+            _ => lists.append(false),
+        }
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
+/// The mode for NULL, and the places of values that are JSON themselves.
+struct Making {
+    leaves_out: bool,
+    raw: Vec<usize>,
+}
+
+impl Making {
+    fn of(args: &Args) -> Result<Self> {
+        let mut words = args.literal_text(0)?.unwrap_or_default().split(' ');
+        let leaves_out = words.next() == Some("ABSENT");
+        Ok(Self { leaves_out, raw: words.filter_map(|place| place.parse().ok()).collect() })
+    }
+
+    fn write(&self, args: &Args, index: usize, row: usize, out: &mut String) -> Result<bool> {
+        if !self.raw.contains(&index) {
+            return write_json(args, index, row, out);
+        }
+        Ok(args.text(index)?.get(row).map(|json| out.push_str(json)).is_some())
+    }
+}
+
 fn json_quote(args: &Args) -> Result<ArrayRef> {
     let texts = args.text(0)?;
     build_text(args.rows, |row, out| Ok(texts.get(row).map(|text| out.push_str(&Value::from(text).to_string()))))
@@ -308,7 +381,7 @@ fn json_string(args: &Args) -> Result<ArrayRef> {
 }
 
 fn json_object(args: &Args) -> Result<ArrayRef> {
-    let absent = args.literal_text(0)? == Some("ABSENT");
+    let making = Making::of(args)?;
     build_text(args.rows, |row, out| {
         out.push('{');
         for index in (1..args.len()).step_by(2) {
@@ -320,8 +393,8 @@ fn json_object(args: &Args) -> Result<ArrayRef> {
                 return failed("a key of JSON_OBJECT is NULL");
             }
             out.push(':');
-            if !write_json(args, index + 1, row, out)? {
-                if absent {
+            if !making.write(args, index + 1, row, out)? {
+                if making.leaves_out {
                     out.truncate(before);
                 } else {
                     out.push_str("null");
@@ -334,7 +407,7 @@ fn json_object(args: &Args) -> Result<ArrayRef> {
 }
 
 fn json_array(args: &Args) -> Result<ArrayRef> {
-    let absent = args.literal_text(0)? == Some("ABSENT");
+    let making = Making::of(args)?;
     build_text(args.rows, |row, out| {
         out.push('[');
         for index in 1..args.len() {
@@ -342,8 +415,8 @@ fn json_array(args: &Args) -> Result<ArrayRef> {
             if before > 1 {
                 out.push(',');
             }
-            if !write_json(args, index, row, out)? {
-                if absent {
+            if !making.write(args, index, row, out)? {
+                if making.leaves_out {
                     out.truncate(before);
                 } else {
                     out.push_str("null");

@@ -3,7 +3,8 @@
 //! The clauses become plain arguments: what to do on an empty result and on an error, each `'NULL'`,
 //! `'ERROR'`, `'DEFAULT'` (the default follows) or a word of the function's own.
 
-use datafusion_sql::sqlparser::ast::{CastKind, Expr, Value};
+use datafusion_sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion_sql::sqlparser::ast::{BinaryOperator, CaseWhen, CastKind, DataType, Expr, Value};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Word};
@@ -11,6 +12,9 @@ use datafusion_sql::sqlparser::tokenizer::{Token, Word};
 use super::data_type;
 use super::dialect::{call, text};
 use super::failure::{carry, unsupported};
+
+/// The elements of a JSON array as texts.
+pub(crate) const ELEMENTS: &str = "json_elements";
 
 /// The functions read here.
 pub(super) const NAMES: &[&str] = &["JSON_VALUE", "JSON_QUERY", "JSON_EXISTS", "JSON_OBJECT", "JSON_ARRAY"];
@@ -51,14 +55,40 @@ fn path_call(parser: &mut Parser, name: &str) -> Result<Expr, ParserError> {
         args.push(text(&on_error.0));
         return Ok(call(name, args));
     }
+    let otherwise = on_error.clone();
     args.extend([text(&on_empty.0), on_empty.1, text(&on_error.0), on_error.1]);
     // Defaults are given in the type that is returned; the call itself works on text.
-    let result = call(name, args);
-    Ok(match returning {
-        Some(data_type) => {
-            Expr::Cast { kind: CastKind::Cast, expr: Box::new(result), data_type, array: false, format: None }
-        }
-        None => result,
+    let found = call(name, args);
+    let Some(data_type) = returning else { return Ok(found) };
+    let value = match &data_type {
+        DataType::Array(_) if name == "json_query" => call(ELEMENTS, vec![found.clone()]),
+        _ => found.clone(),
+    };
+    let cast = |kind, expr| Expr::Cast {
+        kind,
+        expr: Box::new(expr),
+        data_type: data_type.clone(),
+        array: false,
+        format: None,
+    };
+    Ok(match otherwise.0.as_str() {
+        "ERROR" => cast(CastKind::Cast, value),
+        // A value that is not of the type is an error too.
+        "DEFAULT" => Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: None,
+            conditions: vec![CaseWhen {
+                condition: Expr::BinaryOp {
+                    left: Box::new(Expr::IsNotNull(Box::new(found))),
+                    op: BinaryOperator::And,
+                    right: Box::new(Expr::IsNull(Box::new(cast(CastKind::TryCast, value.clone())))),
+                },
+                result: cast(CastKind::Cast, otherwise.1),
+            }],
+            else_result: Some(Box::new(cast(CastKind::TryCast, value))),
+        },
+        _ => cast(CastKind::TryCast, value),
     })
 }
 
@@ -159,8 +189,22 @@ fn finish(parser: &mut Parser, name: &str, standard: &str, mut args: Vec<Expr>) 
         }
     }
     parser.expect_token(&Token::RParen)?;
-    args.insert(0, text(mode));
+    // What is JSON itself stands as it is, not as a text: the places of such values follow the mode.
+    let raw = args.iter().enumerate().filter(|(_, value)| is_json(value)).map(|(place, _)| format!(" {}", place + 1));
+    args.insert(0, text(&format!("{mode}{}", raw.collect::<String>())));
     Ok(call(name, args))
+}
+
+/// Whether a value is made as JSON.
+fn is_json(value: &Expr) -> bool {
+    match value {
+        Expr::Nested(inner) => is_json(inner),
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_ascii_lowercase();
+            matches!(name.as_str(), "json_object" | "json_array")
+        }
+        _ => false,
+    }
 }
 
 fn refuse_format(parser: &mut Parser) -> Result<(), ParserError> {

@@ -47,6 +47,7 @@ mod tests;
 
 pub(crate) use dialect::{call, text};
 pub use interval::{IntervalValue, interval_of};
+pub(crate) use json_call::ELEMENTS;
 pub use stack::on_deep_stack;
 pub use window_call::{WindowCall, WindowInput, WindowKind, window_call, window_factor};
 

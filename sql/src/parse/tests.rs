@@ -95,7 +95,7 @@ fn spellings_become_calls_and_types() {
     read_as(
         "SELECT JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY NULL ON ERROR), JSON_EXISTS(j, '$.b')",
         expect![
-            "SELECT CAST(json_value(j, '$.a', 'DEFAULT', CAST(0 AS STRING), 'NULL', NULL) AS INT), json_exists(j, '$.b', 'FALSE')"
+            "SELECT TRY_CAST(json_value(j, '$.a', 'DEFAULT', CAST(0 AS STRING), 'NULL', NULL) AS INT), json_exists(j, '$.b', 'FALSE')"
         ],
     );
     read_as(

@@ -73,6 +73,12 @@ fn plan_error(message: &str) -> Error {
     if let Some(name) = lower.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
         return crate::functions::registry().unknown(name);
     }
+    if lower.contains("failed to match any signature")
+        && let Some(name) = text.split('\'').nth(1)
+    {
+        let message = format!("`{}` takes no arguments of these types", name.to_uppercase());
+        return Error::new(Code::UnknownFunction, message).hint("cast them to the types that it takes");
+    }
     // Ours says how the function is called; DataFusion's words around it do not.
     if let Some((_, inner)) = text.split_once("user-defined coercion failed with: Error during planning: ") {
         let inner = inner.split(". No function matches").next().unwrap_or(inner);
@@ -110,7 +116,8 @@ fn sql_types(text: &str) -> String {
 
 /// Lower case at the start, no full stop, one line.
 fn sentence(message: &str) -> String {
-    const WRAPPINGS: [&str; 7] = [
+    const WRAPPINGS: [&str; 8] = [
+        "Internal error: ",
         "Error during planning: ",
         "Execution error: ",
         "Arrow error: ",
@@ -119,7 +126,7 @@ fn sentence(message: &str) -> String {
         "Compute error: ",
         "Invalid argument error: ",
     ];
-    let mut text = message;
+    let mut text = message.split("This issue was likely caused by").next().unwrap_or(message);
     while let Some(inner) = WRAPPINGS.iter().find_map(|wrapping| text.strip_prefix(wrapping)) {
         text = inner;
     }
