@@ -175,3 +175,23 @@ INSERT INTO d SELECT id FROM u;
         assert_eq!(done(), 3, "round {round}");
     }
 }
+
+/// A split that was ahead when the job was stopped does not hold back the others until it has more rows.
+#[test]
+fn splits_that_were_ahead_let_the_others_go_on_after_a_stop() {
+    for parallelism in ["1", "2"] {
+        let folder = Folder::new("ahead");
+        folder.write("q.sql", &SCRIPT.replace("SET 'table.exec.source.idle-timeout' = '300 ms';\n", ""));
+        for (name, seconds) in [("a.csv", 100), ("b.csv", 10), ("c.csv", 100)] {
+            let rows: String = (0..seconds).map(row).collect();
+            append(&folder, name, &format!("id,ts\n{rows}"));
+        }
+        let mut job = Running::start(&folder, parallelism);
+        job.until_counted(27);
+        assert_eq!(job.end("-INT"), Some(0));
+        append(&folder, "b.csv", &(10..100).map(row).collect::<String>());
+        let mut job = Running::start(&folder, parallelism);
+        job.until_counted(297);
+        assert_eq!(job.end("-INT"), Some(0));
+    }
+}

@@ -12,8 +12,8 @@ use super::{Filesystem, sink_folder};
 use crate::registry::Connector;
 
 /// Refuses `INSERT OVERWRITE` into a folder that a job of the same script reads: the old files go with the
-/// first epoch, and what was not read by then could not be read after a restart. A table of a lookup join
-/// is read whole before that, and kept in the checkpoint, unless it is read again at an interval.
+/// first epoch, and what was not read by then could not be read after a restart. So would those of a lookup
+/// join's table, which has no other copy.
 ///
 /// # Errors
 /// E0205 at the table that is overwritten; E0203 and E0204 as [`sink_folder`].
@@ -31,7 +31,7 @@ pub fn refuse_overwritten_sources<'g>(
         let folder = resolved(&sink_folder(base, sink)?);
         let mut read = graphs.clone().flat_map(|graph| &graph.operators).filter_map(|operator| match &operator.kind {
             OperatorKind::Source(node) => Some(&node.table),
-            OperatorKind::LookupJoin(node) if node.refresh_ms.is_some() => Some(&node.table),
+            OperatorKind::LookupJoin(node) => Some(&node.table),
             _ => None,
         });
         if let Some(source) = read.find(|source| is_file(source) && reads_from(env, base, source, &folder)) {

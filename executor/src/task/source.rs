@@ -146,6 +146,10 @@ impl SourceTask {
             held: None,
             failed: false,
         };
+        // All of them before any goes on where it was: one that is added adopts what the others have come to.
+        for state in &splits {
+            let _ = task.watermarks.add(state.id.clone(), task.time.follows);
+        }
         for state in splits {
             let _ = task.add_split(state)?;
         }
@@ -207,7 +211,9 @@ impl SourceTask {
             if self.waking {
                 let Some(adopted) = self.chain.adopted() else { return Ok(Step::Wait) };
                 self.waking = false;
-                self.chain.watermark(adopted)?;
+                // After a restore, where the splits stand: nobody else says so until one of them goes on.
+                let own = Some(self.watermarks.watermark()).filter(|own| *own < i64::MAX);
+                self.chain.watermark(own.map_or(adopted, |own| own.max(adopted)))?;
                 if self.watermarks.status() == InputStatus::Idle {
                     self.go_idle()?;
                 }

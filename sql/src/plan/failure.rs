@@ -30,6 +30,11 @@ fn translate(error: &DataFusionError) -> Error {
             None => Error::internal("an empty list of errors"),
         },
         DataFusionError::SchemaError(error, _) => schema_error(error),
+        // The syntax tree as the parser holds it means nothing to anybody.
+        DataFusionError::NotImplemented(message) if message.contains("Ident {") || message.contains("Span(") => {
+            Error::new(Code::SqlUnsupported, "this form of expression is not supported")
+                .hint("write it with functions, or in two steps with a view")
+        }
         DataFusionError::NotImplemented(message) => Error::new(Code::SqlUnsupported, sentence(message)),
         DataFusionError::Internal(message) => Error::internal(sentence(message)),
         DataFusionError::Plan(message) => plan_error(message),
