@@ -158,7 +158,7 @@ fn a_finished_job_waits_for_its_neighbours() {
 CREATE TABLE d (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'done', 'format' = 'csv');
 INSERT INTO d SELECT id FROM u;
 ";
-    folder.write("q.sql", &format!("{SCRIPT}{once}"));
+    folder.write("q.sql", format!("{SCRIPT}{once}"));
     folder.write("u.csv", "id\n1\n2\n3\n");
     let done = || sink::committed(&folder.path().join("done")).unwrap_or_default().len();
     for round in 0..2 {
@@ -181,7 +181,7 @@ INSERT INTO d SELECT id FROM u;
 fn splits_that_were_ahead_let_the_others_go_on_after_a_stop() {
     for parallelism in ["1", "2"] {
         let folder = Folder::new("ahead");
-        folder.write("q.sql", &SCRIPT.replace("SET 'table.exec.source.idle-timeout' = '300 ms';\n", ""));
+        folder.write("q.sql", SCRIPT.replace("SET 'table.exec.source.idle-timeout' = '300 ms';\n", ""));
         for (name, seconds) in [("a.csv", 100), ("b.csv", 10), ("c.csv", 100)] {
             let rows: String = (0..seconds).map(row).collect();
             append(&folder, name, &format!("id,ts\n{rows}"));

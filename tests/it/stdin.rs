@@ -22,7 +22,7 @@ fn a_failure_is_not_tried_again_without_its_records() {
         (", 'dead-letter.policy' = 'fail'", format!("a,b\n{rows}bad,y\n7,z\n"), "E0210"),
     ] {
         let folder = Folder::new("stdin");
-        folder.write("q.sql", &table(options));
+        folder.write("q.sql", table(options));
         folder.write("in.csv", &input);
         let outcome = run(&folder, "q.sql");
         assert_eq!(outcome.code, Some(1), "{}", outcome.describe());
@@ -34,8 +34,8 @@ fn a_failure_is_not_tried_again_without_its_records() {
 fn two_tables_cannot_share_it() {
     let folder = Folder::new("stdin-twice");
     let table = |name: &str| format!("CREATE TABLE {name} (a INT) WITH ('connector' = 'stdin', 'format' = 'csv');\n");
-    folder.write("twice.sql", &format!("{}{}SELECT a FROM t; SELECT a FROM u;", table("t"), table("u")));
-    folder.write("in.csv", &format!("{}SELECT a FROM t;", table("t")));
+    folder.write("twice.sql", format!("{}{}SELECT a FROM t; SELECT a FROM u;", table("t"), table("u")));
+    folder.write("in.csv", format!("{}SELECT a FROM t;", table("t")));
     for script in ["twice.sql", "-"] {
         let outcome = run(&folder, script);
         assert_eq!(outcome.code, Some(1), "{}", outcome.describe());

@@ -152,9 +152,14 @@ impl ByteStream for PlainStream {
 
     fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<Fill> {
         let before = buffer.len();
-        buffer.resize(before + self.chunk, 0);
-        let target = buffer.get_mut(before..).unwrap_or_default();
-        let outcome = self.file.read_at(target, self.offset);
+        // A followed file is mostly looked at in vain: no buffer is made for that.
+        let is_dry = self.input.follow && self.file.len().is_ok_and(|length| length == self.offset);
+        let outcome = if is_dry {
+            Ok(0)
+        } else {
+            buffer.resize(before + self.chunk, 0);
+            self.file.read_at(buffer.get_mut(before..).unwrap_or_default(), self.offset)
+        };
         buffer.truncate(before + outcome.as_ref().map_or(0, |n| *n));
         match outcome {
             Ok(0) if !self.input.follow => Ok(Fill::End),

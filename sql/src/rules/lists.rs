@@ -17,7 +17,7 @@ pub(crate) fn expression(expr: Expr, _: &DFSchema) -> Result<Transformed<Expr>> 
     expr.transform_up(|expr| match expr {
         Expr::InList(InList { expr, list, negated }) if list.iter().any(|item| !matches!(item, Expr::Literal(..))) => {
             let equalities = list.into_iter().map(|item| expr.as_ref().clone().eq(item)).collect();
-            let any = either(equalities).unwrap_or(lit(false));
+            let any = either(equalities).unwrap_or_else(|| lit(false));
             Ok(Transformed::yes(if negated { not(any) } else { any }))
         }
         other => Ok(Transformed::no(other)),
