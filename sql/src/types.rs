@@ -173,7 +173,7 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Struct(fields) => {
             let inner: Vec<String> = fields
                 .iter()
-                .map(|field| format!("{} {}", quoted(field.name()), sql_name(field.data_type())))
+                .map(|field| format!("{} {}", spelled(field.name()), sql_name(field.data_type())))
                 .collect();
             format!("ROW<{}>", inner.join(", "))
         }
@@ -181,14 +181,20 @@ pub fn sql_name(data_type: &DataType) -> String {
     }
 }
 
-/// A name as it must be written in SQL.
-fn quoted(name: &str) -> String {
-    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if is_plain { name.to_owned() } else { format!("`{}`", name.replace('`', "``")) }
+/// A name in backticks.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
-fn digits(unit: TimeUnit) -> u8 {
+/// A name as it must be written in SQL.
+fn spelled(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_plain { name.to_owned() } else { quoted(name) }
+}
+
+/// Digits of a second that a unit holds.
+pub(crate) fn digits(unit: TimeUnit) -> u8 {
     match unit {
         TimeUnit::Second => 0,
         TimeUnit::Millisecond => 3,

@@ -7,6 +7,11 @@ use qanat_proto::error::Code;
 use super::{Folder, INT, STRING, case, drain, ints};
 use crate::contract::{ReadOutcome, Split, StopFlag};
 
+/// `count` lines with a number each.
+fn lines(from: i32, count: i32) -> String {
+    (from..from + count).map(|n| format!("{n}\n")).collect()
+}
+
 #[test]
 fn a_compressed_file_that_was_cut_off_may_be_mended_and_no_other_taken_for_it() {
     let folder = Folder::new();
@@ -42,16 +47,15 @@ fn a_compressed_file_that_was_cut_off_may_be_mended_and_no_other_taken_for_it() 
 #[test]
 fn a_followed_file_that_was_replaced_is_refused() {
     let folder = Folder::new();
-    let lines = |from: i32| (from..from + 100).map(|n| format!("{n}\n")).collect::<String>();
-    folder.write("in/a.csv", lines(0));
+    folder.write("in/a.csv", lines(0, 100));
     let options = [("path", "in"), ("format", "csv"), ("source.monitor-interval", "1 ms")];
     let source = case(&[("a", INT)], &options).source(&folder);
     let split = source.discover().expect("one split").remove(0);
     let mut reader = source.open(&split, &split.start).expect("opens");
     let ReadOutcome::Batch(batch) = reader.next(&StopFlag::default()).expect("rows") else { panic!("no batch") };
-    folder.append("in/a.csv", &lines(100));
+    folder.append("in/a.csv", &lines(100, 100));
     assert!(source.open(&split, &batch.position).is_ok(), "it has grown");
-    folder.write("in/new", lines(500) + &lines(600) + &lines(700));
+    folder.write("in/new", lines(500, 100) + &lines(600, 100) + &lines(700, 100));
     std::fs::rename(folder.0.join("in/new"), folder.0.join("in/a.csv")).expect("replaces");
     assert_eq!(source.open(&split, &batch.position).err().map(|e| e.code()), Some(Code::SourceChanged));
     // The reader that has the old file open reads it to its end, and then notices.
@@ -67,13 +71,12 @@ fn a_followed_file_that_was_replaced_is_refused() {
 
 #[test]
 fn a_file_that_changes_while_it_is_read_is_refused() {
-    let lines = |from: i32| (from..from + 40_000).map(|n| format!("{n}\n")).collect::<String>();
     for (name, change) in [
         ("cut", (|file: &std::fs::File| file.set_len(150_000)) as fn(&std::fs::File) -> std::io::Result<()>),
         ("grown", |mut file: &std::fs::File| file.write_all(b"7\n")),
     ] {
         let folder = Folder::new();
-        folder.write("a.csv", lines(0));
+        folder.write("a.csv", lines(0, 40_000));
         let case = case(&[("a", INT)], &[("path", "a.csv"), ("format", "csv")]).with(|c| c.request.batch_rows = 512);
         let source = case.source(&folder);
         let split = source.discover().expect("one split").remove(0);
@@ -89,8 +92,7 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
 #[test]
 fn a_followed_file_that_was_cut_and_filled_anew_is_refused() {
     let folder = Folder::new();
-    let lines = |from: i32| (from..from + 100).map(|n| format!("{n}\n")).collect::<String>();
-    folder.write("in/a.csv", lines(1_000));
+    folder.write("in/a.csv", lines(1_000, 100));
     let options = [("path", "in"), ("format", "csv"), ("source.monitor-interval", "1 ms")];
     let source = case(&[("a", INT)], &options).source(&folder);
     let split = source.discover().expect("one split").remove(0);
@@ -100,7 +102,7 @@ fn a_followed_file_that_was_cut_and_filled_anew_is_refused() {
         read += batch.records;
     }
     assert_eq!(read, 100);
-    let anew = lines(2_000) + &lines(3_000);
+    let anew = lines(2_000, 100) + &lines(3_000, 100);
     std::fs::write(folder.0.join("in/a.csv"), anew).expect("cut and filled");
     let error = loop {
         match reader.next(&StopFlag::default()) {

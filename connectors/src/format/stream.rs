@@ -204,7 +204,8 @@ impl FileInput {
     /// that is gone nothing can be said.
     fn is_other(&self, file: &dyn File, length: u64) -> bool {
         let Ok(there) = self.disk.metadata(&self.path) else { return false };
-        there.len < length || file.len().is_ok_and(|now| there.len > now)
+        // One that is longer may have grown since.
+        there.len < length || there.len > length && file.len().is_ok_and(|now| there.len > now)
     }
 
     /// E0212 for a file whose first bytes are not those that were read.

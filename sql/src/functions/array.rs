@@ -13,7 +13,7 @@ use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 
-use super::define::{Args, Function, Kind, build_numbers, failed, integer_type, wrong};
+use super::define::{Args, Function, Kind, build_numbers, elements, failed, integer_type, wrong};
 use super::math::canonical_floats;
 use crate::types::{list_of, sql_name};
 
@@ -100,8 +100,7 @@ fn list_and(types: &[DataType], wanted: &DataType, fits: fn(&DataType) -> bool) 
 
 /// The elements of a row.
 fn range(list: &ListArray, row: usize) -> Range<usize> {
-    let at = |index: usize| list.value_offsets().get(index).and_then(|o| usize::try_from(*o).ok()).unwrap_or_default();
-    at(row)..at(row + 1)
+    elements(list.value_offsets(), row)
 }
 
 /// Compares elements with the second argument; two NULLs are equal.

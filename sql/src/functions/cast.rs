@@ -17,7 +17,7 @@ use chrono::{DateTime, Datelike, Timelike};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::ScalarUDF;
 
-use super::define::{Args, Function, Kind, build_text, failed, text_type, wrong};
+use super::define::{Args, Function, Kind, build_text, elements, failed, text_type, wrong};
 
 /// The name of `CAST(… AS STRING)`.
 pub(crate) const TEXT: &str = "cast_text";
@@ -164,7 +164,7 @@ impl<'a> Texts<'a> {
             Self::Time(moment) => moment.write(row, out)?,
             Self::List(list, items) => {
                 out.push('[');
-                for (position, item) in range(list.value_offsets(), row).enumerate() {
+                for (position, item) in elements(list.value_offsets(), row).enumerate() {
                     separate(position, out);
                     items.write_or_null(list.values(), item, out)?;
                 }
@@ -181,7 +181,7 @@ impl<'a> Texts<'a> {
             Self::Map(map, entries) => {
                 let (keys, values) = entries.as_ref();
                 out.push('{');
-                for (position, entry) in range(map.value_offsets(), row).enumerate() {
+                for (position, entry) in elements(map.value_offsets(), row).enumerate() {
                     separate(position, out);
                     keys.write_or_null(map.keys(), entry, out)?;
                     out.push('=');
@@ -209,11 +209,6 @@ fn separate(position: usize, out: &mut String) {
     if position > 0 {
         out.push_str(", ");
     }
-}
-
-fn range(offsets: &[i32], row: usize) -> std::ops::Range<usize> {
-    let at = |index: usize| offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or_default();
-    at(row)..at(row + 1)
 }
 
 fn write(out: &mut String, text: std::fmt::Arguments<'_>) -> Result<()> {

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -400,6 +401,12 @@ pub(super) fn build_numbers<T: arrow::datatypes::ArrowPrimitiveType>(
         builder.append_option(value(row)?);
     }
     Ok(Arc::new(builder.finish()))
+}
+
+/// The elements, or entries, that a row of an array or map has.
+pub(super) fn elements(offsets: &[i32], row: usize) -> Range<usize> {
+    let at = |index: usize| offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or_default();
+    at(row)..at(row + 1)
 }
 
 pub(super) fn text_type(_: &[DataType]) -> Result<DataType> {

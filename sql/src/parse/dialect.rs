@@ -195,7 +195,7 @@ fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
             let expr = Box::new(text(number));
             parser.advance_token();
             let data_type = DataType::Double(ExactNumberInfo::None);
-            return Some(Ok(Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None }));
+            return Some(Ok(plain_cast(CastKind::Cast, expr, data_type)));
         }
         _ => return None,
     };
@@ -283,6 +283,11 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
     Ok(cast_to(kind, Box::new(expr), data_type))
 }
 
+/// A cast, and nothing else.
+pub(crate) fn plain_cast(kind: CastKind, expr: Box<Expr>, data_type: DataType) -> Expr {
+    Expr::Cast { kind, expr, data_type, array: false, format: None }
+}
+
 /// A cast. Times are held in milli-, micro- or nanoseconds: what a type between these has no digits for is
 /// cut off.
 fn cast_to(kind: CastKind, expr: Box<Expr>, data_type: DataType) -> Expr {
@@ -293,7 +298,7 @@ fn cast_to(kind: CastKind, expr: Box<Expr>, data_type: DataType) -> Expr {
         _ => None,
     };
     let is_time = matches!(data_type, DataType::Time(..));
-    let cast = Expr::Cast { kind, expr, data_type, array: false, format: None };
+    let cast = plain_cast(kind, expr, data_type);
     match digits {
         // TIME(0) is held in seconds.
         Some(0) if is_time => cast,

@@ -10,7 +10,7 @@ use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Word};
 
 use super::data_type;
-use super::dialect::{call, text};
+use super::dialect::{call, plain_cast, text};
 use super::failure::{carry, unsupported};
 
 /// The elements of a JSON array as texts.
@@ -64,13 +64,7 @@ fn path_call(parser: &mut Parser, name: &str) -> Result<Expr, ParserError> {
         DataType::Array(_) if name == "json_query" => call(ELEMENTS, vec![found.clone()]),
         _ => found.clone(),
     };
-    let cast = |kind, expr| Expr::Cast {
-        kind,
-        expr: Box::new(expr),
-        data_type: data_type.clone(),
-        array: false,
-        format: None,
-    };
+    let cast = |kind, expr| plain_cast(kind, Box::new(expr), data_type.clone());
     Ok(match otherwise.0.as_str() {
         "ERROR" => cast(CastKind::Cast, value),
         // A value that is not of the type is an error too.
@@ -116,13 +110,7 @@ fn wrapper(parser: &mut Parser) -> &'static str {
 fn behaviour(parser: &mut Parser) -> Result<Option<(String, Expr)>, ParserError> {
     if parser.parse_keyword(Keyword::DEFAULT) {
         let value = parser.parse_expr()?;
-        let value = Expr::Cast {
-            kind: CastKind::Cast,
-            expr: Box::new(value),
-            data_type: datafusion_sql::sqlparser::ast::DataType::String(None),
-            array: false,
-            format: None,
-        };
+        let value = plain_cast(CastKind::Cast, Box::new(value), DataType::String(None));
         return Ok(Some(("DEFAULT".to_owned(), value)));
     }
     for word in ["NULL", "ERROR", "TRUE", "FALSE", "UNKNOWN"] {

@@ -45,7 +45,7 @@ mod window_call;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use dialect::{call, text};
+pub(crate) use dialect::{call, plain_cast, text};
 pub use interval::{IntervalValue, interval_of};
 pub(crate) use json_call::ELEMENTS;
 pub use stack::on_deep_stack;

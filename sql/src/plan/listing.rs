@@ -11,7 +11,7 @@ use crate::catalog::{BoundColumn, BoundColumnKind, BoundTable, Catalog, Entry};
 use crate::expr::sql_text;
 use crate::functions;
 use crate::parse::{ColumnDecl, ColumnKind};
-use crate::types::sql_name;
+use crate::types::{quoted, sql_name};
 
 pub(super) fn settings(script: &BTreeMap<String, String>, options: &PlanOptions) -> String {
     let mut pairs = script.clone();
@@ -105,10 +105,6 @@ fn column_declaration(column: &ColumnDecl, bound: &BoundColumn) -> String {
         let _ = write!(text, " COMMENT {}", literal(comment));
     }
     text
-}
-
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 fn names(idents: &[Ident]) -> String {

@@ -85,7 +85,7 @@ pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr>
     let expr = expr.rewrite(&mut coercion)?.data;
     let expr = rules::conversions::expression(expr, schema)?.data;
     let expr = rules::overflow::expression(expr, schema)?.data;
-    let expr = rules::lists::expression(expr, schema)?.data;
+    let expr = rules::lists::expression(expr)?.data;
     let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
     ExprSimplifier::new(context).simplify(expr)
 }

@@ -4,7 +4,7 @@
 //! Runs after type coercion, so that the casts it inserted are meant too.
 
 use arrow::compute::can_cast_types;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
@@ -13,7 +13,7 @@ use qanat_proto::{Code, Error};
 
 use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, has_own_text};
 use crate::functions::registry;
-use crate::types::sql_name;
+use crate::types::{digits, sql_name};
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     super::each_expression(plan, expression)
@@ -85,14 +85,4 @@ fn call(name: &str, digits: Option<u8>) -> Option<ScalarFunction> {
     let func = registry().scalar(name)?;
     let digits = digits.map(|digits| Expr::Literal(ScalarValue::Int64(Some(digits.into())), None));
     Some(ScalarFunction { func, args: digits.into_iter().collect() })
-}
-
-/// Digits of a second that a unit holds.
-fn digits(unit: TimeUnit) -> u8 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
-    }
 }

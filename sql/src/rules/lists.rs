@@ -3,17 +3,17 @@
 //! DataFusion looks at the list once, over no rows, to see whether it is constant; a CASE without an ELSE
 //! seems to be NULL then. Runs after type coercion, so that both sides have one type.
 
+use datafusion_common::Result;
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::InList;
 use datafusion_expr::{Expr, LogicalPlan, lit, not};
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    super::each_expression(plan, expression)
+    super::each_expression(plan, |expr, _| expression(expr))
 }
 
 /// The same for one expression.
-pub(crate) fn expression(expr: Expr, _: &DFSchema) -> Result<Transformed<Expr>> {
+pub(crate) fn expression(expr: Expr) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
         Expr::InList(InList { expr, list, negated }) if list.iter().any(|item| !matches!(item, Expr::Literal(..))) => {
             let equalities = list.into_iter().map(|item| expr.as_ref().clone().eq(item)).collect();

@@ -13,7 +13,7 @@ use datafusion_sql::sqlparser::ast::{
     SetExpr, UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
-use crate::parse::text;
+use crate::parse::{plain_cast, text};
 
 /// Gives every later of several equal, unnamed columns a name of its own, in all SELECTs of a query.
 pub(crate) fn name_apart(query: &mut Query) {
@@ -118,8 +118,7 @@ fn type_literals(values: &mut Values) {
         }
         for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
             let expr = Box::new(cell.clone());
-            *cell =
-                Expr::Cast { kind: CastKind::Cast, expr, data_type: DataType::Int(None), array: false, format: None };
+            *cell = plain_cast(CastKind::Cast, expr, DataType::Int(None));
         }
     }
 }
