@@ -63,16 +63,13 @@ fn is_implicit_entry(from: &DataType, to: &DataType) -> bool {
 
 /// Whether `expr` is made of integer literals that `to` can hold: `1`, `CASE WHEN … THEN 1 ELSE 0 END`,
 /// `ARRAY[1, 2]`, `MAP['k', 1]`.
-/// A literal is BIGINT to DataFusion and INT to Flink.
+/// A literal is INT here, or BIGINT where it is a result of arithmetic; a column may be narrower.
 pub(crate) fn literal_fits(expr: &Expr, to: &DataType) -> bool {
     match expr {
         Expr::Literal(value, _) if value.is_null() => true,
-        Expr::Literal(ScalarValue::Int64(Some(value)), _) => match to {
-            DataType::Int8 => i8::try_from(*value).is_ok(),
-            DataType::Int16 => i16::try_from(*value).is_ok(),
-            DataType::Int32 => i32::try_from(*value).is_ok(),
-            _ => false,
-        },
+        Expr::Literal(value @ (ScalarValue::Int32(_) | ScalarValue::Int64(_)), _) => {
+            is_narrower(&value.data_type(), to) && value.cast_to(to).is_ok()
+        }
         Expr::Alias(alias) => literal_fits(&alias.expr, to),
         Expr::Case(case) => {
             let mut results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
@@ -88,7 +85,7 @@ pub(crate) fn literal_fits(expr: &Expr, to: &DataType) -> bool {
 /// Whether `to` is the same collection of values or of narrower integers.
 fn is_narrower(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
-        (DataType::Int64, DataType::Int8 | DataType::Int16 | DataType::Int32) => true,
+        (DataType::Int32 | DataType::Int64, DataType::Int8 | DataType::Int16 | DataType::Int32) => true,
         (DataType::List(from), DataType::List(to)) | (DataType::Map(from, _), DataType::Map(to, _)) => {
             is_narrower(from.data_type(), to.data_type())
         }
