@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qanat_coordinator::command_log::CommandLog;
+use qanat_coordinator::command_log::{CommandLog, Reach};
 use qanat_coordinator_core::{Command, JobStatus, State};
 use qanat_proto::error::nearest;
 use qanat_proto::ids::{Epoch, Generation};
@@ -193,10 +193,10 @@ impl DataView {
     ///
     /// # Errors
     /// E0304 for a damaged command log, E0307 for one of another version.
-    pub(crate) fn jobs(&self) -> Result<Vec<FoundJob>> {
+    pub(crate) fn jobs(&self, reach: Reach) -> Result<Vec<FoundJob>> {
         let mut jobs = Vec::new();
         for folder in self.job_folders()? {
-            let found = look(&self.env, &folder)?;
+            let found = look(&self.env, &folder, reach)?;
             jobs.extend(found.into_iter().map(|history| FoundJob { folder: folder.clone(), history }));
         }
         Ok(jobs)
@@ -206,8 +206,8 @@ impl DataView {
     ///
     /// # Errors
     /// E0309 if there is none, with the nearest name.
-    pub(crate) fn job(&self, name: &str, run: Option<&str>) -> Result<FoundJob> {
-        let jobs = self.jobs()?;
+    pub(crate) fn job(&self, name: &str, run: Option<&str>, reach: Reach) -> Result<FoundJob> {
+        let jobs = self.jobs(reach)?;
         let names: BTreeSet<String> = jobs.iter().map(|job| job.history.name.clone()).collect();
         let of_name = jobs.into_iter().filter(|job| job.history.name == name);
         let wanted = of_name
@@ -253,12 +253,12 @@ impl FoundJob {
 }
 
 /// Reads the command log of a folder whose owner may be writing to it.
-fn look(env: &Env, folder: &Path) -> Result<Vec<JobHistory>> {
+fn look(env: &Env, folder: &Path, reach: Reach) -> Result<Vec<JobHistory>> {
     const TRIES: usize = 5;
     let mut tries = 0;
     loop {
         tries += 1;
-        match CommandLog::look(env, &folder.join("commands")) {
+        match CommandLog::look(env, &folder.join("commands"), reach) {
             Ok(entries) => return history::replay(entries.unwrap_or_default()),
             // A look at bytes that are being written or removed may see them half; real damage stays.
             Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound | Code::OffsetGone) => {

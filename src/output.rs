@@ -1,10 +1,12 @@
 //! Printing: tables for people, JSON and YAML for programs.
 
+use std::fmt;
 use std::io::Write;
 
 use qanat_proto::Error;
-use serde::Serialize;
-use serde_json::Value;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -47,7 +49,7 @@ pub(crate) fn print_error(error: &Error, format: Format) {
         }
         Format::Yaml => {
             let mut text = String::new();
-            yaml(&object(), 0, &mut text);
+            yaml(&object().to_string(), 0, &mut text);
             let _ = write!(stderr, "{text}");
             return;
         }
@@ -68,7 +70,7 @@ pub(crate) fn print_object<T: Serialize>(value: &T, format: Format, table: impl 
         Format::Json => serde_json::to_string(value).unwrap_or_default(),
         Format::Yaml => {
             let mut text = String::new();
-            yaml(&serde_json::to_value(value).unwrap_or_default(), 0, &mut text);
+            yaml(&serde_json::to_string(value).unwrap_or_default(), 0, &mut text);
             text
         }
     };
@@ -91,10 +93,10 @@ pub(crate) fn print_line(text: &str) -> bool {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
 }
 
-/// One element of a YAML list that is printed row by row.
-pub(crate) fn yaml_item(value: &Value) -> String {
+/// One element of a YAML list that is printed row by row: a JSON value.
+pub(crate) fn yaml_item(json: &str) -> String {
     let mut text = String::new();
-    yaml(&Value::Array(vec![value.clone()]), 0, &mut text);
+    yaml_items(&[json], 0, &mut text);
     text.trim_end().to_owned()
 }
 
@@ -142,39 +144,89 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Block-style YAML of a JSON value: strings are quoted as JSON, which YAML reads.
-fn yaml(value: &Value, indent: usize, text: &mut String) {
+/// Block-style YAML of JSON: strings are quoted as JSON, which YAML reads, and numbers keep their digits, which
+/// a parser into doubles would not.
+fn yaml(json: &str, indent: usize, text: &mut String) {
     let pad = " ".repeat(indent);
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            for (key, value) in map {
+    match Parts::of(json) {
+        Parts::Object(entries) => {
+            for (key, value) in entries {
                 text.push_str(&format!("{pad}{key}:"));
-                yaml_value(value, indent, text);
+                match Parts::of(value) {
+                    Parts::Plain => text.push_str(&format!(" {value}\n")),
+                    Parts::Object(_) | Parts::Array(_) => {
+                        text.push('\n');
+                        yaml(value, indent + 2, text);
+                    }
+                }
             }
         }
-        Value::Array(items) if !items.is_empty() => {
-            for item in items {
-                let mut inner = String::new();
-                yaml(item, indent + 2, &mut inner);
-                text.push_str(&format!("{pad}- {}", inner.trim_start()));
-            }
-        }
-        other => text.push_str(&format!("{pad}{other}\n")),
+        Parts::Array(items) => yaml_items(&items, indent, text),
+        Parts::Plain => text.push_str(&format!("{pad}{json}\n")),
     }
 }
 
-fn yaml_value(value: &Value, indent: usize, text: &mut String) {
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            text.push('\n');
-            yaml(value, indent + 2, text);
-        }
-        Value::Array(items) if !items.is_empty() => {
-            text.push('\n');
-            yaml(value, indent + 2, text);
-        }
-        other => text.push_str(&format!(" {other}\n")),
+fn yaml_items(items: &[&str], indent: usize, text: &mut String) {
+    for item in items {
+        let mut inner = String::new();
+        yaml(item, indent + 2, &mut inner);
+        text.push_str(&format!("{}- {}", " ".repeat(indent), inner.trim_start()));
     }
+}
+
+/// A JSON value, one level of it.
+enum Parts<'a> {
+    /// Keys as YAML writes them.
+    Object(Vec<(String, &'a str)>),
+    Array(Vec<&'a str>),
+    /// No parts: a number, a string, something empty.
+    Plain,
+}
+
+impl<'a> Parts<'a> {
+    fn of(json: &'a str) -> Self {
+        let entries = json.starts_with('{').then(|| serde_json::from_str::<Entries<'a>>(json).ok()).flatten();
+        let items = json.starts_with('[').then(|| serde_json::from_str::<Vec<&'a RawValue>>(json).ok()).flatten();
+        match (entries, items) {
+            (Some(Entries(entries)), _) if !entries.is_empty() => Self::Object(entries),
+            (_, Some(items)) if !items.is_empty() => Self::Array(items.into_iter().map(RawValue::get).collect()),
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// The entries of an object in their order.
+struct Entries<'a>(Vec<(String, &'a str)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    entries.push((key_text(&key), value.get()));
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Visit)
+    }
+}
+
+/// A key that is no plain word is quoted.
+fn key_text(key: &str) -> String {
+    let is_word = key.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '$'));
+    let means_something =
+        ["null", "true", "false", "yes", "no", "on", "off", "y", "n"].iter().any(|w| key.eq_ignore_ascii_case(w));
+    if is_word && !means_something { key.to_owned() } else { serde_json::Value::from(key).to_string() }
 }
 
 #[cfg(test)]
@@ -184,8 +236,8 @@ mod tests {
     #[test]
     fn yaml_nests() {
         let mut text = String::new();
-        yaml(&serde_json::json!({"a": 1, "b": [{"c": "x", "d": []}, 2]}), 0, &mut text);
-        assert_eq!(text, "a: 1\nb:\n  - c: \"x\"\n    d: []\n  - 2\n");
+        yaml(r#"{"b": 1.50, "a c": [{"c": "x", "d": []}, 20000000000000000000000001]}"#, 0, &mut text);
+        assert_eq!(text, "b: 1.50\n\"a c\":\n  - c: \"x\"\n    d: []\n  - 20000000000000000000000001\n");
     }
 
     #[test]
@@ -211,7 +263,7 @@ mod tests {
 
     #[test]
     fn yaml_items_make_a_list() {
-        assert_eq!(yaml_item(&serde_json::json!({"a": 1, "b": "x"})), "- a: 1\n  b: \"x\"");
+        assert_eq!(yaml_item(r#"{"a":1,"b":"x"}"#), "- a: 1\n  b: \"x\"");
     }
 
     #[test]

@@ -42,6 +42,15 @@ const VERSION: u32 = 1;
 /// A snapshot is at most this part of the commands that follow it, so that few large states do not fill the log.
 const SNAPSHOT_SHARE: u64 = 4;
 
+/// How much of a log somebody wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// From the oldest row that is kept on: every receipt. Takes as long as the history.
+    History,
+    /// From the newest snapshot on: the state and the sums of each run. Takes the same time at any age.
+    State,
+}
+
 /// One row of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
@@ -145,16 +154,21 @@ impl CommandLog {
         Ok((log, state))
     }
 
-    /// Every row of the log in `folder`, with the time of its append in ms, from its first command or, if
-    /// older ones are gone, from a snapshot on. Takes no part in writing: another process may own the log
+    /// The rows of the log in `folder`, with the time of each append in ms, from its first command or from a
+    /// snapshot on: the newest, or the first if older rows are gone. Takes no part in writing: another process may own the log
     /// and go on. None if there is no log.
     ///
     /// # Errors
     /// As [`CommandLog::open`].
-    pub fn look(env: &Env, folder: &Path) -> Result<Option<Vec<(i64, Entry)>>> {
+    pub fn look(env: &Env, folder: &Path, reach: Reach) -> Result<Option<Vec<(i64, Entry)>>> {
         let topics = Topics::open_read_only(env.clone(), folder);
         let Some(topic) = topics.find(&Name::new(TOPIC)?)? else { return Ok(None) };
-        let first = topic.partition(0)?.first_offset();
+        let partition = topic.partition(0)?;
+        let newest = match reach {
+            Reach::History => None,
+            Reach::State => snapshots(&topic, &partition)?.last().copied(),
+        };
+        let first = newest.unwrap_or_else(|| partition.first_offset());
         let mut entries = Vec::new();
         read(&topic, first, |_, at_ms, _, entry| {
             if first > 0 && entries.is_empty() && matches!(entry, Entry::Command(_)) {

@@ -1,6 +1,7 @@
 //! `qanat checkpoints`: the epochs of a job and what each would restore.
 
 use clap::{Args, Subcommand};
+use qanat_coordinator::command_log::Reach;
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::Manifest;
 use qanat_proto::{Code, Error, Place, Result};
@@ -72,7 +73,7 @@ impl Checkpoints {
 impl List {
     fn execute(&self, format: Format) -> Result<()> {
         let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref())?;
+        let found = view.job(&self.name, self.job.run.as_deref(), Reach::History)?;
         let epochs = &found.history.epochs;
         let skipped = self.limit.map_or(0, |limit| epochs.len().saturating_sub(limit));
         let lines: Vec<Line> =
@@ -141,7 +142,7 @@ fn state_files(manifest: &Manifest) -> (usize, u64) {
 impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
         let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref())?;
+        let found = view.job(&self.name, self.job.run.as_deref(), Reach::History)?;
         let epoch = Epoch(self.epoch);
         let history = found.history.epochs.get(&epoch).ok_or_else(|| {
             let last = found.history.last_epoch();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use qanat_coordinator::command_log::Reach;
 use qanat_coordinator_core::JobStatus;
 use qanat_proto::receipt::Totals;
 use qanat_proto::{Code, Error, Place, Result};
@@ -125,7 +126,7 @@ impl Jobs {
         let Self::List(list) = self;
         let view = DataView::open(&Env::real(), &list.data.data, list.state.as_deref())?;
         let live = attach::live_jobs(view.root());
-        let mut jobs = view.jobs()?;
+        let mut jobs = view.jobs(Reach::State)?;
         jobs.sort_by(|a, b| (&a.history.name, b.history.created_ms).cmp(&(&b.history.name, a.history.created_ms)));
         if !list.all {
             jobs.dedup_by(|a, b| a.history.name == b.history.name);
@@ -164,7 +165,7 @@ impl Job {
 impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
         let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref())?;
+        let found = view.job(&self.name, self.job.run.as_deref(), Reach::State)?;
         print(&view, &found, format);
         Ok(())
     }
@@ -214,7 +215,7 @@ fn text(line: &JobLine) -> String {
 impl Stop {
     fn execute(&self, format: Format) -> Result<()> {
         let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref())?;
+        let found = view.job(&self.name, self.job.run.as_deref(), Reach::State)?;
         let id = found.history.id;
         let not_running = || {
             Error::new(Code::UnknownJob, format!("job `{}` is not running", self.name))
@@ -231,10 +232,10 @@ impl Stop {
         while !self.no_wait && !found.history.job.status.is_ended() {
             if !watch.wait(Duration::from_secs(1)) && attach::ask(view.root(), &Request::Status)?.is_none() {
                 // The process is gone: what the log says now is final.
-                found = view.job(&self.name, Some(&run))?;
+                found = view.job(&self.name, Some(&run), Reach::State)?;
                 break;
             }
-            found = view.job(&self.name, Some(&run))?;
+            found = view.job(&self.name, Some(&run), Reach::State)?;
         }
         print(&view, &found, format);
         Ok(())

@@ -10,6 +10,7 @@
 //! published, even if somebody moved it away since. Whatever dies in between is completed by the next
 //! call. An entry that stands in any note is never chosen again.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use clap::Args;
-use qanat_connectors::format::json::nests_too_deep;
+use qanat_connectors::format::json::{JsonDecoder, JsonOptions};
+use qanat_connectors::format::reader::{DecodeRequest, Policy};
+use qanat_connectors::format::text::RecordDecoder;
 use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries, topic_name};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::SinkChannel;
@@ -29,7 +32,10 @@ use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::log::{AppendOptions, Isolation, StagedHandle, Start, Topic, TopicSpec, Topics};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{DataArguments, side::check_job};
+use crate::cli::{
+    DataArguments,
+    side::{check_job, check_run},
+};
 use crate::data_folder::{DataFolder, DataView};
 use crate::output::{self, Format};
 use crate::small_file;
@@ -125,7 +131,17 @@ impl Readmit {
         let choose = |id: u64| !taken.contains(&id) && wanted.as_ref().is_none_or(|wanted| wanted.contains(&id));
         let run = self.run.as_deref().unwrap_or_default();
         let limit = self.limit.unwrap_or(usize::MAX);
-        let records = records(&data.topics, &self.name, channel, limit, |id, job| choose(id) && job.starts_with(run))?;
+        check_ids(&data.topics, &self.name, channel, wanted.as_ref())?;
+        let saw_run = Cell::new(false);
+        let of_run = |job: &str| {
+            let found = job.starts_with(run);
+            saw_run.set(saw_run.get() || found);
+            found
+        };
+        let records = records(&data.topics, &self.name, channel, limit, |id, job| of_run(job) && choose(id))?;
+        if !saw_run.get() {
+            check_run(&view, &self.name, self.run.as_deref())?;
+        }
         let ids = ranges(&records.iter().map(|record| record.id).collect());
         let mut outcome = Outcome { readmitted: records.len(), into: None, ids: ids.clone(), completed };
         if !records.is_empty() {
@@ -241,6 +257,23 @@ fn taken(notes: &[Note], channel: SinkChannel, side_table: u64) -> Result<BTreeS
         taken.extend(parse_ids(&note.ids)?);
     }
     Ok(taken)
+}
+
+/// A mistyped id is no entry that was readmitted before.
+fn check_ids(topics: &Topics, job_name: &str, channel: SinkChannel, ids: Option<&BTreeSet<u64>>) -> Result<()> {
+    let Some(last) = ids.and_then(BTreeSet::last) else { return Ok(()) };
+    let entries = match topics.find(&topic_name(job_name, channel)?)? {
+        Some(topic) => topic.partition(0)?.end_offset(),
+        None => 0,
+    };
+    if *last < entries {
+        return Ok(());
+    }
+    let there = match entries {
+        0 => "there are none".to_owned(),
+        _ => format!("the last one is {}", entries - 1),
+    };
+    Err(Error::new(Code::Usage, format!("job `{job_name}` has no entry {last}: {there}")).hint("`list` shows the ids"))
 }
 
 /// The chosen entries of a side table, as bytes: raw records, or JSON objects of rows.
@@ -397,31 +430,39 @@ fn text_of(record: &Record) -> Result<&str, String> {
     std::str::from_utf8(&record.bytes).map_err(|e| format!("it is not UTF-8: {e}"))
 }
 
-/// JSON objects by the names of columns.
+/// JSON objects by the names of columns, read as a table of format `json` reads them.
 fn decode(topic: &Topic, schema: &SchemaRef, records: &[Record]) -> Result<RecordBatch> {
-    let decoder = || arrow::json::ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).build_decoder();
-    // One by one first, so that an error names its entry.
+    let request = DecodeRequest {
+        columns: Arc::clone(schema),
+        projection: (0..schema.fields().len()).collect(),
+        batch_rows: records.len(),
+        policy: Policy::DeadLetter,
+        origin: topic.name().to_string(),
+        filter: None,
+    };
+    let mut decoder = JsonDecoder::new(JsonOptions { fail_on_missing_field: false }, request);
+    let mut text = Vec::new();
     for record in records {
-        if nests_too_deep(&record.bytes) {
-            return Err(unfit(topic, record, "it nests too deep"));
+        let start = text.len();
+        text.extend_from_slice(&record.bytes);
+        // Between the parts of an object a line end is a space; inside of a text it may not stand.
+        text.iter_mut().skip(start).filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+        if text.get(start..).unwrap_or_default().trim_ascii().is_empty() {
+            return Err(unfit(topic, record, "it is empty"));
         }
-        let tried = decoder().and_then(|mut decoder| {
-            decoder.decode(&record.bytes)?;
-            decoder.flush()
-        });
-        match tried {
-            Ok(Some(rows)) if rows.num_rows() == 1 => {}
-            Ok(_) => return Err(unfit(topic, record, "it is not one JSON object")),
-            Err(e) => return Err(unfit(topic, record, &e.to_string())),
-        }
+        text.push(b'\n');
     }
-    let mut decoder = decoder().map_err(|e| Error::internal(format!("decode rows: {e}")))?;
-    let decoded = decoder.decode(&lines(None, records)).and_then(|_| decoder.flush());
-    match decoded {
-        Ok(Some(rows)) if rows.num_rows() == records.len() => Ok(rows),
-        Ok(_) => Err(Error::internal("records were decoded one by one, and not together")),
-        Err(e) => Err(Error::internal(format!("decode rows: {e}"))),
+    let found = decoder.scan(&text, true, usize::MAX).records;
+    let decoded = decoder.decode(&mut text)?;
+    if let Some(bad) = decoded.bad.first()
+        && let Some(record) = records.get(bad.record)
+    {
+        return Err(unfit(topic, record, &bad.reason));
     }
+    if found != records.len() || decoded.rows.num_rows() != records.len() {
+        return Err(Error::internal("another number of records was decoded"));
+    }
+    Ok(decoded.rows)
 }
 
 fn unfit(topic: &Topic, record: &Record, why: &str) -> Error {

@@ -79,20 +79,22 @@ impl Run {
         let text = script::read(&env, &self.script.script)?;
         let planned = script::plan(&text, &script::options(&self.script.set)?)?;
         script::refuse_own_input(&self.script.script, &planned)?;
-        // Beside a job, standard output belongs to the receipt.
-        for text in planned.explains.iter().chain(&planned.listings) {
-            if planned.jobs.is_empty() || format == Format::Table {
-                output::print_text(text);
-            } else {
-                output::note(text);
-            }
-        }
+        let texts = [planned.explains.as_slice(), planned.listings.as_slice()].concat();
         if planned.jobs.is_empty() {
-            if planned.explains.is_empty() && planned.listings.is_empty() {
+            if texts.is_empty() {
                 return Err(Error::new(Code::NothingToRun, "the script holds nothing to run")
                     .hint("add an INSERT INTO or a SELECT"));
             }
+            output::print_object(&serde_json::json!({ "texts": texts }), format, || texts.join("\n"));
             return Ok(());
+        }
+        // Beside a job, standard output belongs to the receipt.
+        for text in texts {
+            if format == Format::Table {
+                output::print_text(&text);
+            } else {
+                output::note(&text);
+            }
         }
         let name = self.job_name()?;
         let parallelism = self.parallelism(&planned.settings)?;

@@ -2,10 +2,12 @@
 
 use clap::{Args, Subcommand};
 use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries};
+use qanat_coordinator::command_log::Reach;
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::{Code, Result};
 use qanat_storage::log::Topics;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::cli::{JobArguments, readmit};
 use crate::data_folder::DataView;
@@ -46,7 +48,8 @@ struct LateLine {
     operator: String,
     event_time: Option<String>,
     watermark: Option<String>,
-    row: serde_json::Value,
+    /// As it stands: a parser into doubles would lose digits.
+    row: Box<RawValue>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +114,9 @@ impl List {
             let entries = decode(first, &rows).into_iter().filter(|entry| job(entry).starts_with(run));
             lines.extend(entries.take(limit - lines.len()).map(line));
         }
+        if lines.is_empty() && limit > 0 {
+            check_run(&view, &self.name, self.job.run.as_deref())?;
+        }
         Ok(lines)
     }
 }
@@ -123,9 +129,17 @@ pub(super) fn check_job(view: &DataView, topics: &Topics, name: &str, channel: S
     {
         return Ok(());
     }
-    match view.job(name, None) {
+    match view.job(name, None, Reach::State) {
         Err(error) if error.code() == Code::UnknownJob => Err(error),
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// E0309 for a run that neither has entries nor is known to the job.
+pub(super) fn check_run(view: &DataView, name: &str, run: Option<&str>) -> Result<()> {
+    match run {
+        Some(run) => view.job(name, Some(run), Reach::State).map(drop),
+        None => Ok(()),
     }
 }
 
@@ -137,7 +151,7 @@ fn late_line(entry: LateEntry) -> LateLine {
         operator: entry.operator,
         event_time: entry.event_time.map(output::time),
         watermark: entry.watermark.map(output::time),
-        row: serde_json::from_str(&entry.row).unwrap_or(serde_json::Value::String(entry.row)),
+        row: RawValue::from_string(entry.row).unwrap_or_default(),
     }
 }
 
@@ -164,7 +178,7 @@ fn late_table(lines: &[LateLine]) -> String {
             line.operator.clone(),
             line.event_time.clone().unwrap_or_default(),
             line.watermark.clone().unwrap_or_default(),
-            line.row.to_string(),
+            line.row.get().to_owned(),
         ]
     };
     let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
@@ -253,9 +267,9 @@ mod tests {
             operator: "w".to_owned(),
             event_time: Some(0),
             watermark: None,
-            row: r#"{"k":"a","n":1}"#.to_owned(),
+            row: r#"{"k":"a","b":12345678901234567890.10}"#.to_owned(),
         });
-        expect![[r#"{"id":0,"job":"abababababababababababababababab","epoch":1,"operator":"w","event_time":"1970-01-01T00:00:00.000Z","watermark":null,"row":{"k":"a","n":1}}"#]]
+        expect![[r#"{"id":0,"job":"abababababababababababababababab","epoch":1,"operator":"w","event_time":"1970-01-01T00:00:00.000Z","watermark":null,"row":{"k":"a","b":12345678901234567890.10}}"#]]
             .assert_eq(&serde_json::to_string(&line).expect("json"));
     }
 }

@@ -149,13 +149,7 @@ impl Printer {
         let lines = match self.format {
             Format::Table => self.table_lines(partition, batch, &rows)?,
             Format::Json => json_lines(partition, batch, &rows)?,
-            Format::Yaml => {
-                let parse = |line: String| {
-                    serde_json::from_str(&line).map_err(|e| Error::internal(format!("a row is no JSON: {e}")))
-                };
-                let lines = json_lines(partition, batch, &rows)?;
-                lines.into_iter().map(|line| Ok(output::yaml_item(&parse(line)?))).collect::<Result<_>>()?
-            }
+            Format::Yaml => json_lines(partition, batch, &rows)?.iter().map(|line| output::yaml_item(line)).collect(),
         };
         for line in lines {
             if !output::print_line(&line) {

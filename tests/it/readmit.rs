@@ -121,3 +121,53 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 fn expected(times: usize) -> Vec<String> {
     sorted((0..BAD * times).map(|n| format!("bad{}", n % BAD)).collect())
 }
+
+/// A mistyped run or id is not a run or an entry that there is nothing left of.
+#[test]
+fn unknown_runs_and_ids_are_refused() {
+    let folder = job_with_dead_letters("readmit-unknown");
+    let refused = |arguments: &[&str], code: &str| {
+        let outcome = qanat(&folder, arguments, None);
+        assert!(outcome.stderr.contains(code), "{arguments:?}: {}", outcome.describe());
+        assert_ne!(outcome.code, Some(0), "{arguments:?}");
+    };
+    let into = ["--into-file", "x.csv"];
+    let readmit = |rest: [&'static str; 2]| [&["dead-letters", "readmit", "q"][..], &into, &rest].concat();
+    refused(&readmit(["--run", "zzz"]), "E0309");
+    refused(&readmit(["--ids", "7,20"]), "E0501");
+    refused(&["dead-letters", "list", "q", "--run", "zzz"], "E0309");
+    refused(&["late", "list", "q", "--run", "zzz"], "E0309");
+    assert_eq!(qanat(&folder, &readmit(["--ids", "7,19"]), None).json().unwrap()["readmitted"], 2);
+}
+
+/// A topic takes what a table of format json takes: bytes in base64, a number as a text, digits beyond a double.
+#[test]
+fn a_topic_reads_records_as_a_table_does() {
+    let folder = Folder::new("readmit-json");
+    folder.write("in/a.json", "{\"id\":\"bad\",\"s\":5.50,\"b\":\"abcd\",\"d\":12345678901234567890.5}\n");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (id INT, s STRING, b BYTES) WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'json');
+CREATE TABLE o (id INT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+INSERT INTO o SELECT id FROM t;
+",
+    );
+    folder.write(
+        "topic.sql",
+        "CREATE TABLE v (id STRING, s STRING, b BYTES, d DECIMAL(38, 1)) WITH ('connector' = 'log', 'topic' = 'again');
+INSERT INTO v VALUES ('first', '', CAST('' AS BYTES), 0.0);
+",
+    );
+    for script in ["q.sql", "topic.sql"] {
+        let outcome = qanat(&folder, &["run", script], None);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    }
+    let outcome = qanat(&folder, &["dead-letters", "readmit", "q", "--into-topic", "again"], None);
+    assert_eq!(outcome.json().unwrap()["readmitted"], 1, "{}", outcome.describe());
+    let tail = qanat(&folder, &["tail", "again", "--from", "earliest", "--to-latest"], None);
+    let wanted = r#"{"id":"bad","s":"5.50","b":"abcd","d":12345678901234567890.5}"#;
+    assert!(tail.stdout.contains(wanted), "{}", tail.describe());
+    let arguments = ["-o", "yaml", "tail", "again", "--from", "earliest", "--to-latest", "--data", "data"];
+    let yaml = Invocation::new(folder.path(), arguments.to_vec()).run().unwrap();
+    assert!(yaml.stdout.contains("d: 12345678901234567890.5\n"), "{}", yaml.describe());
+}

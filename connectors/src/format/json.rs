@@ -344,7 +344,7 @@ fn is_braced(bytes: &[u8], start: usize, end: usize) -> bool {
 }
 
 /// Whether the arrow crate should not see a JSON text: it would not survive what it says about it.
-pub fn nests_too_deep(text: &[u8]) -> bool {
+fn nests_too_deep(text: &[u8]) -> bool {
     // Most lines are shorter, or have fewer brackets in all.
     if text.len() <= NESTING_MAX || memchr2_iter(b'{', b'[', text).nth(NESTING_MAX).is_none() {
         return false;

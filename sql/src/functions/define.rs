@@ -12,10 +12,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayAccessor, ArrayRef, BinaryArray, BinaryBuilder, Float64Array, Int64Array, StringArray, StringBuilder,
 };
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
 use crate::types::sql_name;
 
@@ -34,6 +36,8 @@ pub(super) enum Kind {
     Bytes,
     /// A timestamp as it is; a date or text as TIMESTAMP(3).
     Time,
+    /// A timestamp, date or time of day as it is; text as TIMESTAMP(3).
+    Moment,
     /// As it is.
     Any,
 }
@@ -42,12 +46,15 @@ impl Kind {
     fn label(self) -> String {
         match self {
             Self::Time => "timestamp".to_owned(),
+            Self::Moment => "time".to_owned(),
             other => format!("{other:?}").to_lowercase(),
         }
     }
 }
 
 pub(super) type Body = fn(&Args) -> Result<ArrayRef>;
+/// The type by the types of the arguments and the text of the first, if that is a literal.
+type LiteralResult = fn(&[DataType], Option<&str>) -> Result<DataType>;
 pub(super) type ResultType = fn(&[DataType]) -> Result<DataType>;
 
 /// A scalar function; build with [`Function::new`].
@@ -62,6 +69,7 @@ pub(super) struct Function {
     result: ResultType,
     coerce: Option<fn(&[DataType]) -> Result<Vec<DataType>>>,
     rewrite: Option<fn(Vec<Expr>) -> Result<Expr>>,
+    literal_result: Option<LiteralResult>,
     /// An argument and what its literal must be.
     literal: Option<(usize, fn(&str) -> Result<()>)>,
     body: Body,
@@ -80,6 +88,7 @@ impl Function {
             result,
             coerce: None,
             rewrite: None,
+            literal_result: None,
             literal: None,
             body,
         }
@@ -117,6 +126,12 @@ impl Function {
     /// evaluated. The body stands in where no optimizer runs.
     pub(super) fn rewrite(mut self, rule: fn(Vec<Expr>) -> Result<Expr>) -> Self {
         self.rewrite = Some(rule);
+        self
+    }
+
+    /// A result whose type hangs on the first argument too.
+    pub(super) fn literal_result(mut self, rule: LiteralResult) -> Self {
+        self.literal_result = Some(rule);
         self
     }
 
@@ -180,6 +195,17 @@ impl ScalarUDFImpl for Function {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         (self.result)(types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let data_type = match self.literal_result {
+            Some(rule) => {
+                rule(&types, args.scalar_arguments.first().copied().flatten().and_then(|v| v.try_as_str()).flatten())?
+            }
+            None => self.return_type(&types)?,
+        };
+        Ok(Arc::new(Field::new(self.name, data_type, true)))
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
@@ -260,6 +286,12 @@ fn convert(kind: Kind, given: &DataType) -> Option<DataType> {
             let is_bytes = matches!(given, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
             (is_text || is_bytes).then_some(DataType::Binary)
         }
+        Kind::Moment => match given {
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Time32(_) | DataType::Time64(_) => {
+                Some(given.clone())
+            }
+            _ => is_text.then_some(DataType::Timestamp(TimeUnit::Millisecond, None)),
+        },
         Kind::Time => match given {
             DataType::Timestamp(..) => Some(given.clone()),
             DataType::Date32 | DataType::Date64 => Some(DataType::Timestamp(TimeUnit::Millisecond, None)),

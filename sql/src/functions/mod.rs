@@ -31,6 +31,7 @@ mod pattern;
 mod printf;
 mod text;
 mod time;
+mod times;
 mod url;
 
 pub(crate) use collection::MAP_VALUE;

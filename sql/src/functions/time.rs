@@ -2,14 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, Int64Array, PrimitiveArray, TimestampMicrosecondArray,
-    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
-};
-use arrow::datatypes::{
-    DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
-};
+use arrow::array::{Array, ArrayRef, Date32Array, Int64Array, PrimitiveArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type, TimeUnit};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, Timelike};
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
@@ -19,13 +13,14 @@ use super::define::{
     Args, Function, Kind, bigint_type, build_numbers, build_text, failed, integer_type, text_type, wrong,
 };
 use super::pattern::{DatePattern, PatternCache};
+use super::times::{DAY, Times};
 use crate::types::SESSION_ZONE;
 
 const TIMESTAMP_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
 const DATE_PATTERN: &str = "yyyy-MM-dd";
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    use Kind::{Any, Integer, Text, Time};
+    use Kind::{Any, Integer, Moment, Text, Time};
     let timestamp = |_: &[DataType]| Ok(DataType::Timestamp(TimeUnit::Millisecond, None));
     let zoned = |_: &[DataType]| Ok(DataType::Timestamp(TimeUnit::Millisecond, Some(SESSION_ZONE.into())));
     let date = |_: &[DataType]| Ok(DataType::Date32);
@@ -47,11 +42,13 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
             .literal(1, check_pattern)
             .build(),
         Function::new("timestampdiff", &[Text, Time, Time], integer_type, timestampdiff).build(),
-        Function::new("timestampadd", &[Text, Integer, Time], third_type, timestampadd).build(),
+        Function::new("timestampadd", &[Text, Integer, Moment], third_type, timestampadd)
+            .literal_result(sum_type)
+            .build(),
         Function::new("convert_tz", &[Text, Text, Text], text_type, convert_tz).build(),
-        Function::new("extract_unit", &[Text, Time], bigint_type, extract_unit).build(),
-        Function::new("ceil_to", &[Text, Time], second_type, ceil_to).build(),
-        Function::new("floor_to", &[Text, Time], second_type, floor_to).build(),
+        Function::new("extract_unit", &[Text, Moment], bigint_type, extract_unit).literal_result(part_type).build(),
+        Function::new("ceil_to", &[Text, Moment], second_type, ceil_to).literal_result(rounded_type).build(),
+        Function::new("floor_to", &[Text, Moment], second_type, floor_to).literal_result(rounded_type).build(),
     ];
     functions.extend(part_functions());
     functions
@@ -61,7 +58,10 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
 fn part_functions() -> Vec<ScalarUDF> {
     macro_rules! part {
         ($name:literal, $unit:expr) => {
-            Function::new($name, &[Kind::Time], bigint_type, |args| parts(args, 0, $unit)).build()
+            part!($name, $unit, Kind::Time)
+        };
+        ($name:literal, $unit:expr, $kind:expr) => {
+            Function::new($name, &[$kind], bigint_type, |args| parts(args, 0, $unit)).build()
         };
     }
     vec![
@@ -72,9 +72,9 @@ fn part_functions() -> Vec<ScalarUDF> {
         part!("dayofyear", Unit::DayOfYear),
         part!("dayofmonth", Unit::Day),
         part!("dayofweek", Unit::DayOfWeek),
-        part!("hour", Unit::Hour),
-        part!("minute", Unit::Minute),
-        part!("second", Unit::Second),
+        part!("hour", Unit::Hour, Kind::Moment),
+        part!("minute", Unit::Minute, Kind::Moment),
+        part!("second", Unit::Second, Kind::Moment),
     ]
 }
 
@@ -181,74 +181,6 @@ impl Unit {
             Self::Quarter => 3,
             Self::Month => 1,
             _ => return None,
-        })
-    }
-}
-
-/// A column of timestamps of any unit.
-pub(super) struct Times<'a> {
-    array: &'a ArrayRef,
-    values: &'a [i64],
-    literal: bool,
-    per_second: i64,
-}
-
-impl<'a> Times<'a> {
-    pub(super) fn of(args: &'a Args, index: usize) -> Result<Self> {
-        let (array, literal) = args.raw(index)?;
-        let (values, per_second): (&[i64], i64) = match array.data_type() {
-            DataType::Timestamp(TimeUnit::Second, _) => (array.as_primitive::<TimestampSecondType>().values(), 1),
-            DataType::Timestamp(TimeUnit::Millisecond, _) => {
-                (array.as_primitive::<TimestampMillisecondType>().values(), 1_000)
-            }
-            DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                (array.as_primitive::<TimestampMicrosecondType>().values(), 1_000_000)
-            }
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-                (array.as_primitive::<TimestampNanosecondType>().values(), 1_000_000_000)
-            }
-            other => return wrong(format!("{other} is no timestamp")),
-        };
-        Ok(Self { array, values, literal, per_second })
-    }
-
-    fn raw(&self, row: usize) -> Option<i64> {
-        let row = if self.literal { 0 } else { row };
-        let value = self.values.get(row)?;
-        self.array.is_valid(row).then_some(*value)
-    }
-
-    /// NULL beyond the years that a calendar has.
-    pub(super) fn get(&self, row: usize) -> Option<NaiveDateTime> {
-        let value = self.raw(row)?;
-        let nanos = value.rem_euclid(self.per_second) * (1_000_000_000 / self.per_second);
-        let time = DateTime::from_timestamp(value.div_euclid(self.per_second), u32::try_from(nanos).ok()?)?;
-        Some(time.naive_utc())
-    }
-
-    fn nanoseconds(&self, row: usize) -> Option<i128> {
-        Some(i128::from(self.raw(row)?) * i128::from(1_000_000_000 / self.per_second))
-    }
-
-    /// An array of the same type from nanoseconds since 1970.
-    fn rebuild(&self, rows: usize, mut value: impl FnMut(usize) -> Result<Option<i128>>) -> Result<ArrayRef> {
-        let scale = i128::from(1_000_000_000 / self.per_second);
-        let mut values = Vec::with_capacity(rows);
-        for row in 0..rows {
-            values.push(match value(row)? {
-                None => None,
-                Some(nanos) => match i64::try_from(nanos.div_euclid(scale)) {
-                    Ok(value) => Some(value),
-                    Err(_) => return failed("the timestamp is out of range"),
-                },
-            });
-        }
-        let DataType::Timestamp(unit, zone) = self.array.data_type() else { return wrong("no timestamp") };
-        Ok(match unit {
-            TimeUnit::Second => Arc::new(TimestampSecondArray::from(values).with_timezone_opt(zone.clone())),
-            TimeUnit::Millisecond => Arc::new(TimestampMillisecondArray::from(values).with_timezone_opt(zone.clone())),
-            TimeUnit::Microsecond => Arc::new(TimestampMicrosecondArray::from(values).with_timezone_opt(zone.clone())),
-            TimeUnit::Nanosecond => Arc::new(TimestampNanosecondArray::from(values).with_timezone_opt(zone.clone())),
         })
     }
 }
@@ -429,6 +361,23 @@ fn unix_timestamp(args: &Args) -> Result<ArrayRef> {
     Ok(Arc::new(Int64Array::from(values)))
 }
 
+/// A time of day has no date and no weeks.
+fn rounded_type(types: &[DataType], unit: Option<&str>) -> Result<DataType> {
+    let given = second_type(types)?;
+    let of_day = matches!(given, DataType::Time32(_) | DataType::Time64(_));
+    if let Some(unit) = unit.filter(|_| of_day)
+        && Unit::from_text(unit)?.nanoseconds().is_none_or(|length| length >= DAY)
+    {
+        return wrong(format!("a TIME has no {}", unit.to_uppercase()));
+    }
+    Ok(given)
+}
+
+fn part_type(types: &[DataType], unit: Option<&str>) -> Result<DataType> {
+    rounded_type(types, unit)?;
+    bigint_type(types)
+}
+
 fn unit_of(args: &Args) -> Result<Option<Unit>> {
     args.literal_text(0)?.map(Unit::from_text).transpose()
 }
@@ -467,10 +416,21 @@ fn months_between(a: NaiveDateTime, b: NaiveDateTime) -> i64 {
     }
 }
 
+/// A date to which hours are added is a timestamp.
+fn sum_type(types: &[DataType], unit: Option<&str>) -> Result<DataType> {
+    match (third_type(types)?, unit.map(Unit::from_text).transpose()?) {
+        (DataType::Date32, Some(unit)) if unit.nanoseconds().is_some_and(|length| length < DAY) => {
+            Ok(DataType::Timestamp(TimeUnit::Millisecond, None))
+        }
+        (given, _) => Ok(given),
+    }
+}
+
 fn timestampadd(args: &Args) -> Result<ArrayRef> {
     let (counts, times) = (args.integer(1)?, Times::of(args, 2)?);
     let unit = unit_of(args)?;
-    times.rebuild(args.rows, |row| {
+    let to = sum_type(&[DataType::Utf8, DataType::Int64, times.data_type().clone()], args.literal_text(0)?)?;
+    Times::build(&to, args.rows, |row| {
         let (Some(unit), Some(count), Some(nanos)) = (unit, counts.get(row), times.nanoseconds(row)) else {
             return Ok(None);
         };
@@ -539,7 +499,7 @@ fn floor_time(time: NaiveDateTime, unit: Unit) -> Option<NaiveDateTime> {
 
 fn floor_to(args: &Args) -> Result<ArrayRef> {
     let (unit, times) = (unit_of(args)?, Times::of(args, 1)?);
-    times.rebuild(args.rows, |row| {
+    Times::build(times.data_type(), args.rows, |row| {
         let (Some(unit), Some(time)) = (unit, times.get(row)) else { return Ok(None) };
         Ok(floor_time(time, unit).map(nanoseconds_of))
     })
@@ -547,7 +507,7 @@ fn floor_to(args: &Args) -> Result<ArrayRef> {
 
 fn ceil_to(args: &Args) -> Result<ArrayRef> {
     let (unit, times) = (unit_of(args)?, Times::of(args, 1)?);
-    times.rebuild(args.rows, |row| {
+    Times::build(times.data_type(), args.rows, |row| {
         let (Some(unit), Some(time)) = (unit, times.get(row)) else { return Ok(None) };
         let Some(floor) = floor_time(time, unit) else { return Ok(None) };
         if floor == time {

@@ -8,7 +8,7 @@ use arrow::util::display::array_value_to_string;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::connector::TableDescriptor;
-use qanat_proto::error::{Code, Error, Result, nearest};
+use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::graph::{OperatorKind, SinkNode};
 use qanat_proto::ids::OperatorId;
 
@@ -25,6 +25,8 @@ pub(crate) struct SinkTarget<'t> {
     pub(crate) table: &'t TableDescriptor,
     /// Names of the target columns, by position of the query's; empty: all physical columns in order.
     pub(crate) columns: Vec<String>,
+    /// Where the query's columns stand in the text, as far as that is known.
+    pub(crate) places: Vec<Option<Place>>,
     /// Static partition values, already of literal form.
     pub(crate) constants: Vec<(String, Expr)>,
     pub(crate) overwrite: bool,
@@ -112,7 +114,12 @@ impl Lowering<'_> {
         for field in physical.fields() {
             let position = wanted.iter().position(|name| name == field.name());
             let expr = match (position.and_then(|p| columns.get(p)), fixed(field.name())) {
-                (Some(output), _) => cast(output, field, scope, table)?,
+                (Some(output), _) => cast(output, field, scope, table).map_err(|error| {
+                    match position.and_then(|p| target.places.get(p)?.clone()) {
+                        Some(place) => error.at(place),
+                        None => error,
+                    }
+                })?,
                 (None, Some((_, constant))) => {
                     Expr::Cast(Cast::new(Box::new(constant.clone()), field.data_type().clone()))
                 }
@@ -166,7 +173,7 @@ fn cast(output: &Output, field: &Field, scope: &DFSchema, table: &TableDescripto
             field.name(),
             table.name,
             sql_name(to),
-            output.field.name(),
+            if output.field.name().contains('(') { &value } else { output.field.name() },
             sql_name(from),
         ),
     )

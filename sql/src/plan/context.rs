@@ -34,7 +34,7 @@ pub(crate) struct Context<'c> {
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     types: Arc<dyn TypePlanner>,
-    /// Views that are being planned: one that uses itself would never end.
+    /// Views that are being planned, each read by the one before.
     view_depth: Cell<usize>,
     /// Views planned so far.
     views: Cell<usize>,
@@ -81,6 +81,32 @@ impl<'c> Context<'c> {
         self.sql().sql_statement_to_plan(ast::Statement::Query(query)).map_err(|e| from_datafusion(&e))
     }
 
+    /// The names that the wildcards of a SELECT stand for; none where planning it will fail anyway.
+    pub(crate) fn wildcards(&self, select: &ast::Select, around: &ast::Query) -> Vec<String> {
+        let is_wildcard = |item: &&ast::SelectItem| {
+            matches!(item, ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..))
+        };
+        let projection: Vec<_> = select.projection.iter().filter(is_wildcard).cloned().collect();
+        if projection.is_empty() || projection.len() == select.projection.len() {
+            return Vec::new();
+        }
+        let only = ast::Select {
+            projection,
+            group_by: ast::GroupByExpr::Expressions(Vec::new(), Vec::new()),
+            having: None,
+            selection: None,
+            ..select.clone()
+        };
+        let query = ast::Query {
+            body: Box::new(ast::SetExpr::Select(Box::new(only))),
+            order_by: None,
+            limit_clause: None,
+            ..around.clone()
+        };
+        let plan = self.query(&query);
+        plan.map_or_else(|_| Vec::new(), |plan| plan.schema().fields().iter().map(|f| f.name().clone()).collect())
+    }
+
     /// An expression over columns of `schema`, typed.
     ///
     /// # Errors
@@ -111,10 +137,9 @@ impl ContextProvider for Context<'_> {
             Entry::View(view) => {
                 let depth = self.view_depth.get();
                 if depth >= SQL_DEPTH_MAX {
-                    let error = Error::new(
-                        Code::SqlLimit,
-                        format!("view `{}` uses itself, or views stand too deep", view.name),
-                    );
+                    let message = format!("view `{}` is read through more than {SQL_DEPTH_MAX} other views", view.name);
+                    let error = Error::new(Code::SqlLimit, message)
+                        .hint("write what a view in the middle gives into a log topic, and read that");
                     return Err(carry(error.at(view.place.clone())));
                 }
                 let views = self.views.get() + 1;

@@ -1,6 +1,7 @@
 //! A script's statements, in order, to plans and then to graphs.
 
 pub(crate) mod context;
+mod culprit;
 pub(crate) mod expand;
 pub(crate) mod failure;
 mod listing;

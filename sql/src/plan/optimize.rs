@@ -39,6 +39,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
+    let plan = rules::checks::check(plan).map_err(convert)?;
     let plan = rules::aggregate_types::rewrite(plan).map_err(convert)?;
     let plan = rules::map_access::rewrite(plan).map_err(convert)?;
     let plan = rules::division::rewrite(plan).map_err(convert)?;
@@ -79,6 +80,7 @@ pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr>
     let mut coercion = TypeCoercionRewriter::new(schema);
     let expr = rules::literals::expression(expr)?.data;
     let expr = rules::patterns::expression(expr)?.data;
+    rules::checks::expression(&expr, schema)?;
     let expr = rules::map_access::expression(expr, schema)?.data;
     let expr = rules::division::expression(expr, schema)?.data;
     let expr = rules::floats::expression(expr, schema)?.data;

@@ -61,6 +61,12 @@ fn refuse(what: &str, relation: &TableFactor) -> Result<RelationPlanning> {
 
 fn unknown_table_function(name: &ObjectName) -> Error {
     const KNOWN: [&str; 5] = ["TUMBLE", "HOP", "CUMULATE", "SESSION", "UNNEST"];
+    if name.to_string().eq_ignore_ascii_case("TABLE") {
+        let error =
+            Error::new(Code::SqlUnsupported, "LATERAL TABLE(…) is not supported: table functions cannot be declared")
+                .hint("`CROSS JOIN UNNEST(SPLIT(s, ',')) AS x (part)` makes rows of an array");
+        return at(error, place_of(name.span()));
+    }
     let error = Error::new(Code::UnknownFunction, format!("no table function `{name}`"));
     let error = match nearest(&name.to_string().to_uppercase(), KNOWN) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),

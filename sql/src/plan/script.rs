@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_expr::LogicalPlan;
-use datafusion_sql::sqlparser::ast;
+use datafusion_sql::sqlparser::ast::{self, Spanned};
 use qanat_proto::connector::{ConnectorCatalog, Delivery, Role, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::graph::JobGraph;
@@ -14,12 +14,14 @@ use qanat_proto::limits::{COLUMNS_MAX, JOINS_MAX, PLAN_NODES_MAX};
 use qanat_proto::settings::{JobSettings, KEYS};
 
 use super::context::Context;
+use super::culprit;
 use super::listing;
 use super::optimize::optimize;
 use super::values;
 use crate::catalog::{BoundTable, Catalog, Entry};
 use crate::lower::{Lowering, SinkTarget, print_table};
-use crate::parse::{ExplainTarget, Insert, Located, Statement, parse_script};
+use crate::parse::{ExplainTarget, Insert, Located, Statement, parse_script, place_of};
+use crate::rules::names::number_duplicates;
 use crate::types::check_depth;
 use crate::{PlanOptions, PlannedInsert, PlannedJob, PlannedScript};
 
@@ -58,6 +60,8 @@ struct Query {
     table: TableDescriptor,
     columns: Vec<String>,
     constants: Vec<(String, datafusion_expr::Expr)>,
+    /// Of the columns that it selects.
+    places: Vec<Option<Place>>,
     overwrite: bool,
     any_schema: bool,
     place: Place,
@@ -76,7 +80,7 @@ impl ScriptPlanner<'_> {
             Statement::CreateView(view) => {
                 self.catalog.create_view(view)?;
                 // Planned once here, so that a mistake is reported even if nobody reads the view.
-                within_limits(&Context::new(&self.catalog, self.connectors).query(&view.query)?)
+                self.typed(&view.query).map(drop)
             }
             Statement::Insert(insert) => {
                 let query = self.insert(insert, located)?;
@@ -175,10 +179,21 @@ impl ScriptPlanner<'_> {
     }
 
     fn optimized(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let mut numbered = query.clone();
         let context = Context::new(&self.catalog, self.connectors);
-        let plan = context.query(query)?;
-        within_limits(&plan)?;
-        values::to_tables(optimize(plan, context.config())?, self.connectors)
+        number_duplicates(&mut numbered.body, &|select| context.wildcards(select, query));
+        values::to_tables(self.typed(&numbered)?, self.connectors)
+    }
+
+    /// The optimized plan, whose expressions have types; or an error at the expression that is wrong.
+    fn typed(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let attempt = |query: &ast::Query| {
+            let context = Context::new(&self.catalog, self.connectors);
+            let plan = context.query(query)?;
+            within_limits(&plan)?;
+            optimize(plan, context.config())
+        };
+        attempt(query).map_err(|error| culprit::placed(error, query, attempt))
     }
 
     fn insert(&self, insert: &Insert, located: &Located) -> Result<Query> {
@@ -203,6 +218,7 @@ impl ScriptPlanner<'_> {
             table: table.descriptor.clone(),
             columns,
             constants,
+            places: column_places(&insert.query.body),
             overwrite: insert.overwrite,
             any_schema: false,
             place: insert.place.clone(),
@@ -237,6 +253,7 @@ impl ScriptPlanner<'_> {
             table,
             columns: Vec::new(),
             constants: Vec::new(),
+            places: Vec::new(),
             overwrite: false,
             any_schema: true,
             place: located.place(),
@@ -263,6 +280,16 @@ impl ScriptPlanner<'_> {
         warnings.dedup();
         Ok(PlannedScript { jobs, explains: self.explains, listings: self.listings, settings, warnings })
     }
+}
+
+/// Where the columns of a SELECT stand; nothing of one with a wildcard, or of a set operation.
+fn column_places(body: &ast::SetExpr) -> Vec<Option<Place>> {
+    let ast::SetExpr::Select(select) = body else { return Vec::new() };
+    let place = |item: &ast::SelectItem| match item {
+        ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => Some(place_of(expr.span())),
+        _ => None,
+    };
+    select.projection.iter().map(place).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// Size, joins and columns of one query.
@@ -308,6 +335,7 @@ fn lower(
             table: &query.table,
             columns: query.columns.clone(),
             constants: query.constants.clone(),
+            places: query.places.clone(),
             overwrite: query.overwrite,
             any_schema: query.any_schema,
         };

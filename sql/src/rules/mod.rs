@@ -10,6 +10,7 @@ use datafusion_expr::{Expr, LogicalPlan, Operator};
 
 pub(crate) mod aggregate_types;
 pub(crate) mod casts;
+pub(crate) mod checks;
 pub(crate) mod constant_filters;
 pub(crate) mod conversions;
 pub(crate) mod division;

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SelectItem,
-    SetExpr, UnaryOperator, Value, Values, VisitMut, VisitorMut,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select,
+    SelectItem, SetExpr, UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
 use crate::parse::{plain_cast, text};
@@ -18,6 +18,41 @@ use crate::parse::{plain_cast, text};
 /// Gives every later of several equal, unnamed columns a name of its own, in all SELECTs of a query.
 pub(crate) fn name_apart(query: &mut Query) {
     let _ = query.visit(&mut Queries);
+}
+
+/// Gives later columns of the outermost SELECTs whose name is taken Flink's name for them, `id0`: what a table
+/// or the screen gets is told apart by position. `wildcards` says which names `*` of a SELECT stands for.
+pub(crate) fn number_duplicates(body: &mut SetExpr, wildcards: &dyn Fn(&Select) -> Vec<String>) {
+    match body {
+        SetExpr::Select(select) => {
+            let mut taken: BTreeSet<String> = wildcards(select).into_iter().collect();
+            let given = |item: &SelectItem| match item {
+                SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+                SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.clone()),
+                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(|part| part.value.clone()),
+                _ => None,
+            };
+            let all: BTreeSet<String> = select.projection.iter().filter_map(given).chain(taken.clone()).collect();
+            for item in &mut select.projection {
+                let Some(name) = given(item) else { continue };
+                if taken.insert(name.clone()) {
+                    continue;
+                }
+                let free =
+                    (0..).map(|n| format!("{name}{n}")).find(|free| !all.contains(free) && !taken.contains(free));
+                let Some(free) = free else { continue };
+                taken.insert(free.clone());
+                let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { continue };
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('`', free) };
+            }
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            number_duplicates(left, wildcards);
+            number_duplicates(right, wildcards);
+        }
+        SetExpr::Query(query) => number_duplicates(&mut query.body, wildcards),
+        _ => {}
+    }
 }
 
 struct Queries;
@@ -141,8 +176,11 @@ impl VisitorMut for WithoutCasts {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
-            *expr = inner.as_ref().clone();
+        match expr {
+            Expr::Cast { expr: inner, .. } | Expr::Nested(inner) => *expr = inner.as_ref().clone(),
+            // `TIMESTAMP '…'` is a cast too.
+            Expr::TypedString(typed) => *expr = Expr::Value(typed.value.clone()),
+            _ => {}
         }
         ControlFlow::Continue(())
     }

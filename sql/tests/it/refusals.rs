@@ -244,7 +244,7 @@ INSERT INTO out SELECT origin, dest FROM flights"#,
 #[test]
 fn sink_with_another_type() {
     expect![[r#"
-        E0114 column `n` of table `out` is INT, and the query gives `carrier` of type STRING at 3:13
+        E0114 column `n` of table `out` is INT, and the query gives `carrier` of type STRING at 3:32
         hint: cast it: `CAST(carrier AS INT)`
     "#]]
     .assert_eq(&refusal(
@@ -256,7 +256,7 @@ INSERT INTO out SELECT origin, carrier FROM flights"#,
 #[test]
 fn sink_column_too_narrow() {
     expect![[r#"
-        E0114 column `n` of table `out` is INT, and the query gives `id` of type BIGINT at 3:13
+        E0114 column `n` of table `out` is INT, and the query gives `id` of type BIGINT at 3:24
         hint: cast it: `CAST(id AS INT)`
     "#]]
     .assert_eq(&refusal(

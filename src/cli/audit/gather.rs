@@ -7,6 +7,7 @@ use qanat_connectors::filesystem::audit::audit;
 use qanat_connectors::filesystem::sink_folder;
 use qanat_connectors::log::LogOptions;
 use qanat_connectors::side;
+use qanat_coordinator::command_log::Reach;
 use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::graph::{JobGraph, SinkNode};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
@@ -134,7 +135,7 @@ fn damaged(object: &str, error: &Error) -> ManifestEvidence {
 
 /// Whether a running job gave an epoch up since its log was read.
 fn was_retired(view: &DataView, found: &FoundJob, epoch: Epoch) -> Result<bool> {
-    let now = view.job(&found.history.name, Some(&found.history.id.to_string()))?;
+    let now = view.job(&found.history.name, Some(&found.history.id.to_string()), Reach::State)?;
     // An epoch that the log has let go of was retired before.
     Ok(now.history.epochs.get(&epoch).is_none_or(|claim| claim.status == EpochStatus::Retired))
 }

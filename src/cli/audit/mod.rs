@@ -10,6 +10,7 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::Args;
+use qanat_coordinator::command_log::Reach;
 use qanat_proto::{Code, Error, Place, Result};
 
 use self::report::Verdict;
@@ -36,7 +37,7 @@ pub(crate) struct Audit {
 impl Audit {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref())?;
+        let found = view.job(&self.name, self.job.run.as_deref(), Reach::History)?;
         let base = match &self.base {
             Some(base) => base.clone(),
             None => std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?,

@@ -1,0 +1,88 @@
+//! What DataFusion takes at planning and should not: a condition that is no condition, a percentile that is
+//! none, the key of another map.
+
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+use qanat_proto::error::{Code, Error};
+
+use crate::plan::failure::carry;
+use crate::types::sql_name;
+
+/// # Errors
+/// E0106 for the first such expression.
+pub(crate) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
+    super::each_expression(plan, |expr, schema| {
+        expression(&expr, schema)?;
+        Ok(Transformed::no(expr))
+    })
+}
+
+/// The same for one expression over `schema`.
+pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
+    expr.apply(|expr| {
+        match expr {
+            Expr::Case(case) if case.expr.is_none() => {
+                for (when, _) in &case.when_then_expr {
+                    condition(when, schema)?;
+                }
+            }
+            Expr::AggregateFunction(call)
+                if matches!(call.func.name(), "percentile_cont" | "approx_percentile_cont") =>
+            {
+                call.params.args.get(1).map_or(Ok(()), percentile)?;
+            }
+            Expr::ScalarFunction(call) if call.name() == "get_field" => {
+                if let [map, key] = call.args.as_slice() {
+                    map_key(map, key, schema)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(drop)
+}
+
+fn condition(when: &Expr, schema: &DFSchema) -> Result<()> {
+    match when.get_type(schema)? {
+        DataType::Boolean | DataType::Null => Ok(()),
+        other => {
+            let message = format!("the condition of a CASE is {}, not BOOLEAN", sql_name(&other));
+            Err(carry(Error::new(Code::TypeMismatch, message).hint("compare it with something")))
+        }
+    }
+}
+
+fn percentile(share: &Expr) -> Result<()> {
+    let value = match share {
+        Expr::Literal(value, _) => value.cast_to(&DataType::Float64).ok(),
+        _ => None,
+    };
+    match value {
+        Some(ScalarValue::Float64(Some(share))) if (0.0..=1.0).contains(&share) => Ok(()),
+        _ => {
+            let message = "the second argument of a percentile must be a number between 0 and 1";
+            let hint = "for several percentiles call the function several times";
+            Err(carry(Error::new(Code::TypeMismatch, message).hint(hint)))
+        }
+    }
+}
+
+fn map_key(map: &Expr, key: &Expr, schema: &DFSchema) -> Result<()> {
+    let DataType::Map(entries, _) = map.get_type(schema)? else { return Ok(()) };
+    let DataType::Struct(fields) = entries.data_type() else { return Ok(()) };
+    let Some(wanted) = fields.first().map(|field| field.data_type()) else { return Ok(()) };
+    let found = key.get_type(schema)?;
+    let fits = found.is_null() || wanted == &found || is_text(wanted) == is_text(&found);
+    if fits {
+        return Ok(());
+    }
+    let message = format!("the key of this map is {}, not {}", sql_name(wanted), sql_name(&found));
+    Err(carry(Error::new(Code::TypeMismatch, message).hint(format!("CAST it AS {}", sql_name(wanted)))))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
