@@ -1,6 +1,10 @@
 //! The memory budget of a job: what its queues and its state hold.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::DataType;
 
 /// Bytes held by one job. Sources pause while it is over its limit.
 #[derive(Debug)]
@@ -56,9 +60,63 @@ impl JobMemory {
 
 /// Bytes that the rows of a batch take, shared buffers counted by the part that is used.
 pub fn batch_bytes(rows: &arrow::array::RecordBatch) -> usize {
-    use arrow::array::Array;
-    rows.columns()
-        .iter()
-        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()))
-        .sum()
+    rows.columns().iter().map(array_bytes).sum()
+}
+
+/// Bytes of the rows of a column, of shared buffers only the part that is used.
+///
+/// The arrow crate counts all elements of a list, however short a slice of it is; here only those of the slice.
+pub fn array_bytes(array: &ArrayRef) -> usize {
+    let nulls = if array.nulls().is_some() { array.len().div_ceil(8) } else { 0 };
+    // One offset before each element, and one behind the last.
+    let elements = |values: &ArrayRef, offsets: &[i32]| {
+        // Offsets of a valid array are no less than 0 and do not fall.
+        let (first, last) = match (offsets.first(), offsets.last()) {
+            (Some(first), Some(last)) => (*first as usize, *last as usize),
+            _ => (0, 0),
+        };
+        nulls + size_of_val(offsets) + array_bytes(&values.slice(first, last - first))
+    };
+    match array.data_type() {
+        DataType::List(_) => elements(array.as_list::<i32>().values(), array.as_list::<i32>().offsets()),
+        DataType::Map(..) => {
+            let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
+            elements(&entries, array.as_map().offsets())
+        }
+        DataType::Struct(_) => nulls + array.as_struct().columns().iter().map(array_bytes).sum::<usize>(),
+        _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ListBuilder, MapBuilder, StringBuilder, StructArray};
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn slices_of_nested_columns_count_their_own_part() {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        for row in 0..10_000 {
+            for element in 0..3 {
+                lists.values().append_value(format!("text {row} {element}"));
+                maps.keys().append_value(format!("key {element}"));
+                maps.values().append_value(format!("value {row}"));
+            }
+            lists.append(true);
+            maps.append(true).unwrap();
+        }
+        let (lists, maps): (ArrayRef, ArrayRef) = (Arc::new(lists.finish()), Arc::new(maps.finish()));
+        let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+        let parts = vec![(field("l", &lists), Arc::clone(&lists)), (field("m", &maps), Arc::clone(&maps))];
+        let rows: ArrayRef = Arc::new(StructArray::from(parts));
+        for whole in [lists, maps, rows] {
+            let sliced: usize = (0..1_000).map(|part| array_bytes(&whole.slice(part * 10, 10))).sum();
+            let all = array_bytes(&whole);
+            assert!(sliced >= all && sliced < all * 11 / 10, "{sliced} for {all}: {}", whole.data_type());
+            assert!(all <= whole.get_array_memory_size());
+        }
+    }
 }

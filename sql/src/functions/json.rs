@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder};
+use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::ScalarUDF;
 use serde_json::Value;
 
+use super::json_write::write_value;
 use crate::parse::ELEMENTS;
 use crate::types::list_of;
 
@@ -93,6 +94,11 @@ impl Path {
             }
         }
         Ok(Self { steps, is_strict })
+    }
+
+    /// Whether what it finds is a list, however many there are.
+    fn finds_several(&self) -> bool {
+        self.steps.contains(&Step::All)
     }
 
     /// None: a strict path does not fit the value.
@@ -248,7 +254,7 @@ fn json_value(args: &Args) -> Result<ArrayRef> {
     })
 }
 
-/// Objects and arrays as JSON text; scalars only with a wrapper.
+/// Objects and arrays as JSON text; scalars only with a wrapper. Several values are an array of them.
 fn json_query(args: &Args) -> Result<ArrayRef> {
     let (texts, paths) = (args.text(0)?, args.text(1)?);
     let wrapper =
@@ -261,42 +267,53 @@ fn json_query(args: &Args) -> Result<ArrayRef> {
         let path = cache.get(path)?;
         let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
         let Some(found) = path.find(&value) else { return on_error.apply(row, out) };
-        let wrap = |found: Vec<&Value>, out: &mut String| {
-            out.push_str(&Value::Array(found.into_iter().cloned().collect()).to_string());
-            Ok(Some(()))
+        let (is_array, found) = match found.as_slice() {
+            [value] if !path.finds_several() => match value {
+                Value::Null => return on_empty.apply(row, out),
+                Value::Array(_) => (true, value.to_string()),
+                Value::Object(_) => (false, value.to_string()),
+                scalar if wrapper != "WITHOUT" => (false, scalar.to_string()),
+                _ if path.is_strict => return on_error.apply(row, out),
+                _ => return on_empty.apply(row, out),
+            },
+            [] if !path.finds_several() => return on_empty.apply(row, out),
+            several => (true, Value::Array(several.iter().map(|value| (*value).clone()).collect()).to_string()),
         };
-        match (found.as_slice(), wrapper.as_str()) {
-            ([], _) => on_empty.apply(row, out),
-            ([value @ (Value::Array(_) | Value::Object(_))], "WITHOUT" | "CONDITIONAL") => {
-                out.push_str(&value.to_string());
-                Ok(Some(()))
-            }
-            (_, "WITHOUT") => on_error.apply(row, out),
-            _ => wrap(found, out),
+        let wraps = wrapper == "UNCONDITIONAL" || (wrapper == "CONDITIONAL" && !is_array);
+        if wraps {
+            out.push('[');
         }
+        out.push_str(&found);
+        if wraps {
+            out.push(']');
+        }
+        Ok(Some(()))
     })
 }
 
-/// Scalars keep their kind; whatever JSON has no form for is refused.
+/// As they are; what JSON has no form for is refused.
 fn json_types(types: &[DataType]) -> Result<Vec<DataType>> {
-    types
-        .iter()
-        .map(|data_type| match data_type {
-            DataType::Boolean => Ok(DataType::Boolean),
-            data_type if data_type.is_integer() => Ok(DataType::Int64),
-            data_type if data_type.is_floating() => Ok(DataType::Float64),
-            DataType::Decimal128(..) => Ok(data_type.clone()),
-            DataType::Utf8
-            | DataType::LargeUtf8
-            | DataType::Utf8View
-            | DataType::Null
-            | DataType::Date32
-            | DataType::Timestamp(..)
-            | DataType::Time32(_)
-            | DataType::Time64(_) => Ok(DataType::Utf8),
-            other => wrong(format!("{} cannot be written as JSON", crate::types::sql_name(other))),
-        })
-        .collect()
+    types.iter().try_for_each(json_type)?;
+    Ok(types.to_vec())
+}
+
+fn json_type(data_type: &DataType) -> Result<()> {
+    match data_type {
+        DataType::List(inner) | DataType::Map(inner, _) => json_type(inner.data_type()),
+        DataType::Struct(fields) => fields.iter().try_for_each(|field| json_type(field.data_type())),
+        DataType::Boolean
+        | DataType::Null
+        | DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Binary
+        | DataType::Date32
+        | DataType::Timestamp(..)
+        | DataType::Time32(_)
+        | DataType::Time64(_) => Ok(()),
+        data_type if data_type.is_numeric() => Ok(()),
+        other => wrong(format!("{} cannot be written as JSON", crate::types::sql_name(other))),
+    }
 }
 
 fn check_path(text: &str) -> Result<()> {
@@ -354,26 +371,8 @@ fn json_quote(args: &Args) -> Result<ArrayRef> {
 
 /// Writes row `row` of an argument as JSON. `false`: it is NULL, and nothing was written.
 fn write_json(args: &Args, index: usize, row: usize, out: &mut String) -> Result<bool> {
-    use arrow::datatypes::{Float64Type, Int64Type};
     let (array, literal) = args.raw(index)?;
-    let row = if literal { 0 } else { row };
-    if array.is_null(row) {
-        return Ok(false);
-    }
-    match array.data_type() {
-        DataType::Boolean => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
-        DataType::Int64 => out.push_str(&array.as_primitive::<Int64Type>().value(row).to_string()),
-        DataType::Float64 => {
-            let value = array.as_primitive::<Float64Type>().value(row);
-            match serde_json::Number::from_f64(value) {
-                Some(number) => out.push_str(&number.to_string()),
-                None => return failed(format!("{value} cannot be written as JSON")),
-            }
-        }
-        DataType::Utf8 => out.push_str(&Value::from(array.as_string::<i32>().value(row)).to_string()),
-        _ => out.push_str(&arrow::util::display::array_value_to_string(array, row)?),
-    }
-    Ok(true)
+    write_value(array, if literal { 0 } else { row }, out)
 }
 
 fn json_string(args: &Args) -> Result<ArrayRef> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::compute::cast;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type};
 use datafusion_common::Result;
@@ -28,6 +29,8 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         })
         .build(),
         Function::new(CANONICAL, &[Any], first, canonical).build(),
+        Function::new("sqrt", &[Double], double_type, square_root).build(),
+        Function::new("sign", &[Any], sign_type, sign).alias("signum").coerce(sign_types).build(),
         Function::new("bin", &[Integer], text_type, bin).build(),
         Function::new("unhex", &[Text], |_| Ok(DataType::Binary), unhex).build(),
         Function::new("hex", &[Any], text_type, hex).coerce(hex_types).build(),
@@ -61,6 +64,43 @@ pub(super) fn canonical_floats(array: &ArrayRef) -> ArrayRef {
 
 fn is_null(data_type: &DataType) -> bool {
     *data_type == DataType::Null
+}
+
+/// NaN for what is negative.
+fn square_root(args: &Args) -> Result<ArrayRef> {
+    let numbers = args.full(0)?;
+    Ok(Arc::new(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::sqrt)))
+}
+
+/// That of the argument, with room for a one.
+fn sign_type(types: &[DataType]) -> Result<DataType> {
+    match types.first() {
+        Some(DataType::Decimal128(precision, scale)) => {
+            let digits = u8::try_from(scale + 1).unwrap_or(1);
+            Ok(DataType::Decimal128((*precision).max(digits).min(38), *scale))
+        }
+        Some(other) => Ok(other.clone()),
+        None => wrong("an argument is missing"),
+    }
+}
+
+fn sign_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    match types.first() {
+        Some(other) if !other.is_numeric() && !is_null(other) => {
+            wrong(format!("SIGN takes a number, not {}", sql_name(other)))
+        }
+        _ => one_number(types),
+    }
+}
+
+/// -1, 0 or 1; a NaN stays one.
+fn sign(args: &Args) -> Result<ArrayRef> {
+    let numbers = args.full(0)?;
+    let result = sign_type(&[numbers.data_type().clone()])?;
+    let doubles = cast(&numbers, &DataType::Float64)?;
+    let signs =
+        doubles.as_primitive::<Float64Type>().unary::<_, Float64Type>(|x| if x == 0.0 { 0.0 } else { x.signum() });
+    Ok(cast(&signs, &result)?)
 }
 
 /// Both arguments as the wider of the two types.

@@ -26,6 +26,7 @@ mod define;
 mod hash;
 mod json;
 mod json_access;
+mod json_write;
 pub(crate) mod math;
 mod pattern;
 mod printf;
@@ -49,7 +50,6 @@ const SCALAR_ALIASES: &[(&str, &str)] = &[
     ("array_join", "array_to_string"),
     ("map_from_arrays", "map"),
     ("row", "struct"),
-    ("sign", "signum"),
     ("truncate", "trunc"),
     ("startswith", "starts_with"),
     ("endswith", "ends_with"),

@@ -4,13 +4,16 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int32Type};
 use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 use regex::Regex;
 
-use super::define::{Args, Function, Kind, boolean_type, build_booleans, build_slices, build_text, failed, text_type};
+use super::define::{
+    Args, Function, Kind, boolean_type, build_booleans, build_numbers, build_slices, build_text, failed, integer_type,
+    text_type,
+};
 
 const MONTHS: [&str; 12] = [
     "January",
@@ -300,6 +303,9 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
             .alias("rlike")
             .literal(1, |pattern| compile(pattern).map(drop))
             .build(),
+        Function::new("regexp_count", &[Text, Text], integer_type, regexp_count)
+            .literal(1, |pattern| compile(pattern).map(drop))
+            .build(),
         Function::new("regexp_substr", &[Text, Text], text_type, regexp_substr)
             .literal(1, |pattern| compile(pattern).map(drop))
             .build(),
@@ -312,20 +318,37 @@ fn compile(pattern: &str) -> Result<Regex> {
 
 /// The expression of the last row.
 #[derive(Default)]
-struct RegexCache {
-    last: Option<(String, Regex)>,
+pub(super) struct RegexCache {
+    last: Option<(String, Option<Regex>)>,
 }
 
 impl RegexCache {
-    fn get(&mut self, pattern: &str) -> Result<&Regex> {
+    /// None for what is no expression: only one from a column gets here, and its row gets NULL.
+    pub(super) fn get(&mut self, pattern: &str) -> Option<&Regex> {
         if !matches!(&self.last, Some((last, _)) if last == pattern) {
-            self.last = Some((pattern.to_owned(), compile(pattern)?));
+            self.last = Some((pattern.to_owned(), compile(pattern).ok()));
         }
-        match &self.last {
-            Some((_, compiled)) => Ok(compiled),
-            None => failed("an expression was not kept"),
-        }
+        self.last.as_ref().and_then(|(_, compiled)| compiled.as_ref())
     }
+}
+
+/// All matches as Java finds them: the next search begins where the last match ended, so that the empty text
+/// right behind a match may match too.
+fn matches<'t>(regex: &Regex, text: &'t str) -> impl Iterator<Item = regex::Match<'t>> {
+    let mut at = Some(0);
+    std::iter::from_fn(move || {
+        let found = regex.find_at(text, at?)?;
+        at = behind(text, found.end(), found.is_empty());
+        Some(found)
+    })
+}
+
+/// Where the next search begins; none behind the end of the text.
+fn behind(text: &str, end: usize, was_empty: bool) -> Option<usize> {
+    if !was_empty {
+        return Some(end);
+    }
+    text.get(end..)?.chars().next().map(|character| end + character.len_utf8())
 }
 
 fn texts_type(_: &[DataType]) -> Result<DataType> {
@@ -346,7 +369,7 @@ fn regexp_extract(args: &Args) -> Result<ArrayRef> {
             return Ok(None);
         };
         let Ok(group) = usize::try_from(group) else { return Ok(None) };
-        let regex = cache.get(pattern)?;
+        let Some(regex) = cache.get(pattern) else { return Ok(None) };
         if group == 0 {
             return Ok(regex.find(text).map(|found| found.as_str()));
         }
@@ -366,20 +389,23 @@ fn regexp_extract_all(args: &Args) -> Result<ArrayRef> {
             lists.append(false);
             continue;
         };
-        let regex = cache.get(pattern)?;
-        let Some(group) = usize::try_from(group).ok().filter(|group| *group < regex.captures_len()) else {
+        let regex = cache.get(pattern);
+        let group = usize::try_from(group).ok().filter(|group| regex.is_some_and(|r| *group < r.captures_len()));
+        let (Some(regex), Some(group)) = (regex, group) else {
             lists.append(false);
             continue;
         };
-        for captures in regex.captures_iter(text) {
+        let mut at = Some(0);
+        while let Some(captures) = at.and_then(|at| regex.captures_at(text, at)) {
             lists.values().append_option(captures.get(group).map(|found| found.as_str()));
+            at = captures.get(0).and_then(|whole| behind(text, whole.end(), whole.is_empty()));
         }
         lists.append(true);
     }
     Ok(Arc::new(lists.finish()))
 }
 
-/// Replaces all matches; `$1` and `${name}` are groups, `\` quotes, as in Java.
+/// Replaces all matches; the replacement stands as it is.
 fn regexp_replace(args: &Args) -> Result<ArrayRef> {
     let (texts, patterns, replacements) = (args.text(0)?, args.text(1)?, args.text(2)?);
     let mut cache = RegexCache::default();
@@ -388,9 +414,9 @@ fn regexp_replace(args: &Args) -> Result<ArrayRef> {
         else {
             return Ok(None);
         };
-        let regex = cache.get(pattern)?;
+        let Some(regex) = cache.get(pattern) else { return Ok(None) };
         let mut end = 0;
-        for found in regex.find_iter(text) {
+        for found in matches(regex, text) {
             out.push_str(text.get(end..found.start()).unwrap_or_default());
             out.push_str(replacement);
             end = found.end();
@@ -406,7 +432,7 @@ fn regexp(args: &Args) -> Result<ArrayRef> {
     let mut cache = RegexCache::default();
     build_booleans(args.rows, |row| {
         let (Some(text), Some(pattern)) = (texts.get(row), patterns.get(row)) else { return Ok(None) };
-        Ok(Some(cache.get(pattern)?.is_match(text)))
+        Ok(Some(cache.get(pattern).is_some_and(|regex| regex.is_match(text))))
     })
 }
 
@@ -415,6 +441,15 @@ fn regexp_substr(args: &Args) -> Result<ArrayRef> {
     let mut cache = RegexCache::default();
     build_slices(args.rows, |row| {
         let (Some(text), Some(pattern)) = (texts.get(row), patterns.get(row)) else { return Ok(None) };
-        Ok(cache.get(pattern)?.find(text).map(|found| found.as_str()))
+        Ok(cache.get(pattern).and_then(|regex| regex.find(text)).map(|found| found.as_str()))
+    })
+}
+
+fn regexp_count(args: &Args) -> Result<ArrayRef> {
+    let (texts, patterns) = (args.text(0)?, args.text(1)?);
+    let mut cache = RegexCache::default();
+    build_numbers::<Int32Type>(args.rows, |row| {
+        let (Some(text), Some(pattern)) = (texts.get(row), patterns.get(row)) else { return Ok(None) };
+        Ok(cache.get(pattern).and_then(|regex| i32::try_from(matches(regex, text).count()).ok()))
     })
 }

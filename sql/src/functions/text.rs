@@ -1,5 +1,6 @@
 //! Text. Positions count characters from 1, as in SQL.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListBuilder, MapBuilder, StringBuilder};
@@ -13,6 +14,7 @@ use super::define::{
     Args, Function, Kind, bigint_type, boolean_type, build_booleans, build_bytes, build_numbers, build_slices,
     build_text, failed, integer_type, text_type, wrong,
 };
+use super::pattern::RegexCache;
 use crate::types::{list_of, map_of};
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
@@ -43,6 +45,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         Function::new("is_decimal", &[Text], boolean_type, is_decimal).build(),
         Function::new("ascii", &[Text], integer_type, ascii).build(),
         Function::new("chr", &[Integer], text_type, chr).build(),
+        Function::new("translate", &[Text, Text, Text], text_type, translate).build(),
         Function::new("to_base64", &[Bytes], text_type, to_base64).build(),
         Function::new("from_base64", &[Text], text_type, from_base64).build(),
         Function::new("encode", &[Any, Text], encoded_type, encode).coerce(coded_types).build(),
@@ -71,7 +74,7 @@ fn split_index(args: &Args) -> Result<ArrayRef> {
         let Ok(index) = usize::try_from(index) else { return Ok(None) };
         let delimiter: &str = match (&codes, &delimiters) {
             (Some(codes), _) => {
-                let code = codes.get(row).and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
+                let code = codes.get(row).and_then(|code| u8::try_from(code).ok()).filter(|c| *c > 0).map(char::from);
                 let Some(code) = code else { return Ok(None) };
                 code.encode_utf8(&mut buffer)
             }
@@ -240,7 +243,7 @@ fn pad(args: &Args, on_left: bool) -> Result<ArrayRef> {
         }
         let Ok(length) = usize::try_from(length) else { return Ok(None) };
         let missing = length.saturating_sub(characters(text));
-        if missing > 0 && pad.is_empty() {
+        if pad.is_empty() {
             return Ok(None);
         }
         if on_left {
@@ -318,6 +321,22 @@ fn concat(args: &Args) -> Result<ArrayRef> {
     })
 }
 
+/// Each character of the second text becomes that at its place in the third, or goes.
+fn translate(args: &Args) -> Result<ArrayRef> {
+    let (texts, from, to) = (args.text(0)?, args.text(1)?, args.text(2)?);
+    build_text(args.rows, |row, out| {
+        let Some(text) = texts.get(row) else { return Ok(None) };
+        let (from, to) = (from.get(row).unwrap_or_default(), to.get(row).unwrap_or_default());
+        for character in text.chars() {
+            match from.chars().position(|c| c == character) {
+                None => out.push(character),
+                Some(place) => out.extend(to.chars().nth(place)),
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
 fn elt(args: &Args) -> Result<ArrayRef> {
     let indexes = args.integer(0)?;
     let columns = (1..args.len()).map(|index| args.text(index)).collect::<Result<Vec<_>>>()?;
@@ -327,7 +346,7 @@ fn elt(args: &Args) -> Result<ArrayRef> {
     })
 }
 
-/// Pairs are parted by `,`, key and value by `=`, or by what is given.
+/// Pairs are parted by `,`, key and value by `=`, or by the regular expressions that are given.
 fn str_to_map(args: &Args) -> Result<ArrayRef> {
     let texts = args.text(0)?;
     let pairs = if args.len() > 1 { Some(args.text(1)?) } else { None };
@@ -340,6 +359,7 @@ fn str_to_map(args: &Args) -> Result<ArrayRef> {
     let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
         .with_keys_field(Arc::clone(key_field))
         .with_values_field(Arc::clone(value_field));
+    let (mut pair_cache, mut between_cache) = (RegexCache::default(), RegexCache::default());
     for row in 0..args.rows {
         let pair = pairs.as_ref().map_or(Some(","), |pairs| pairs.get(row));
         let between = values.as_ref().map_or(Some("="), |values| values.get(row));
@@ -350,8 +370,27 @@ fn str_to_map(args: &Args) -> Result<ArrayRef> {
         if pair.is_empty() || between.is_empty() {
             return failed("STR_TO_MAP takes delimiters that are not empty");
         }
-        for entry in text.split(pair) {
-            let (key, value) = entry.split_once(between).map_or((entry, None), |(key, value)| (key, Some(value)));
+        let (Some(pair), Some(between)) = (pair_cache.get(pair), between_cache.get(between)) else {
+            return failed("a delimiter of STR_TO_MAP is no regular expression");
+        };
+        let mut pieces: Vec<&str> = if text.is_empty() { Vec::new() } else { pair.split(text).collect() };
+        // As Java's `split`: nothing at the end is nothing.
+        while pieces.last().is_some_and(|piece| piece.is_empty()) {
+            pieces.pop();
+        }
+        let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for piece in pieces {
+            let mut parts = between.splitn(piece, 2);
+            let (key, value) = (parts.next().unwrap_or_default(), parts.next());
+            let place = *places.entry(key).or_insert(entries.len());
+            // The last of equal keys counts.
+            match entries.get_mut(place) {
+                Some(known) => known.1 = value,
+                None => entries.push((key, value)),
+            }
+        }
+        for (key, value) in entries {
             maps.keys().append_value(key);
             maps.values().append_option(value);
         }

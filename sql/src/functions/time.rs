@@ -14,7 +14,7 @@ use super::define::{
 };
 use super::pattern::{DatePattern, PatternCache};
 use super::times::{DAY, Times};
-use crate::types::SESSION_ZONE;
+use crate::types::{SESSION_ZONE, sql_name};
 
 const TIMESTAMP_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
 const DATE_PATTERN: &str = "yyyy-MM-dd";
@@ -25,7 +25,10 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     let zoned = |_: &[DataType]| Ok(DataType::Timestamp(TimeUnit::Millisecond, Some(SESSION_ZONE.into())));
     let date = |_: &[DataType]| Ok(DataType::Date32);
     let mut functions = vec![
-        Function::new("date_format", &[Time, Text], text_type, date_format).literal(1, check_pattern).build(),
+        Function::new("date_format", &[Any, Text], text_type, date_format)
+            .coerce(format_types)
+            .literal(1, check_pattern)
+            .build(),
         Function::new("to_timestamp", &[Text, Text], timestamp, to_timestamp)
             .required(1)
             .literal(1, check_pattern)
@@ -197,11 +200,43 @@ fn third_type(types: &[DataType]) -> Result<DataType> {
     types.get(2).cloned().map_or_else(|| wrong("an argument is missing"), Ok)
 }
 
+/// A time as it is; a text is read, and gives NULL if it is no time.
+fn format_types(types: &[DataType]) -> Result<Vec<DataType>> {
+    let [time, pattern] = types else { return wrong("DATE_FORMAT takes a time and a pattern") };
+    if !is_text(pattern) && !pattern.is_null() {
+        return wrong(format!("argument 2 of DATE_FORMAT is {}, not text: DATE_FORMAT(time, text)", sql_name(pattern)));
+    }
+    let time = match time {
+        DataType::Timestamp(..) => time.clone(),
+        DataType::Date32 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        text if is_text(text) || text.is_null() => DataType::Utf8,
+        other => {
+            return wrong(format!(
+                "argument 1 of DATE_FORMAT is {}, no time: DATE_FORMAT(time, text)",
+                sql_name(other)
+            ));
+        }
+    };
+    Ok(vec![time, DataType::Utf8])
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
 fn date_format(args: &Args) -> Result<ArrayRef> {
-    let (times, patterns) = (Times::of(args, 0)?, args.text(1)?);
+    let patterns = args.text(1)?;
+    let (texts, times) = match args.raw(0)?.0.data_type() {
+        DataType::Utf8 => (Some(args.text(0)?), None),
+        _ => (None, Some(Times::of(args, 0)?)),
+    };
+    let time = |row| match (&texts, &times) {
+        (Some(texts), _) => texts.get(row).and_then(parse_timestamp),
+        (None, times) => times.as_ref()?.get(row),
+    };
     let mut cache = PatternCache::default();
     build_text(args.rows, |row, out| {
-        let (Some(time), Some(pattern)) = (times.get(row), patterns.get(row)) else { return Ok(None) };
+        let (Some(time), Some(pattern)) = (time(row), patterns.get(row)) else { return Ok(None) };
         cache.get(pattern)?.format(time, out);
         Ok(Some(()))
     })
@@ -281,7 +316,6 @@ fn to_date(args: &Args) -> Result<ArrayRef> {
 
 /// `TO_TIMESTAMP_LTZ(number, precision)` or `TO_TIMESTAMP_LTZ(text [, pattern])`.
 fn ltz_types(types: &[DataType]) -> Result<Vec<DataType>> {
-    let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let Some(first) = types.first() else { return wrong("TO_TIMESTAMP_LTZ takes a number or a text") };
     let first = if is_text(first) {
         DataType::Utf8

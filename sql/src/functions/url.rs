@@ -15,6 +15,9 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     ]
 }
 
+/// Those that Java's `URL` knows; others are no URL to it.
+const PROTOCOLS: &[&str] = &["http", "https", "ftp", "file", "jar"];
+
 /// The pieces of `scheme://authority/path?query#fragment`.
 struct Url<'a> {
     scheme: &'a str,
@@ -29,7 +32,7 @@ struct Url<'a> {
 impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
-        if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
+        if !PROTOCOLS.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return None;
         }
         let (rest, fragment) = rest.split_once('#').map_or((rest, None), |(rest, fragment)| (rest, Some(fragment)));

@@ -13,6 +13,8 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
+use crate::types::sql_name;
+
 /// The leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LateralUnnest {
@@ -41,7 +43,12 @@ pub(crate) fn element_fields(data_type: &DataType, ordinality: bool, names: &[St
                 .collect(),
             other => return Err(DataFusionError::Plan(format!("a map has entries of type {other}"))),
         },
-        other => return Err(DataFusionError::Plan(format!("UNNEST takes an array or a map, and this is {other}"))),
+        other => {
+            return Err(DataFusionError::Plan(format!(
+                "UNNEST takes an array or a map, and this is {}",
+                sql_name(other)
+            )));
+        }
     };
     if ordinality {
         fields.push(Field::new("ordinality", DataType::Int64, true));

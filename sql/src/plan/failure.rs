@@ -44,7 +44,7 @@ fn translate(error: &DataFusionError) -> Error {
         DataFusionError::NotImplemented(message) => Error::new(Code::SqlUnsupported, sentence(message)),
         DataFusionError::Internal(message) => Error::internal(sentence(message)),
         DataFusionError::Plan(message) => plan_error(message),
-        other => Error::new(Code::TypeMismatch, sentence(&other.strip_backtrace())),
+        other => plan_error(&other.strip_backtrace()),
     }
 }
 
@@ -106,6 +106,15 @@ fn plan_error(message: &str) -> Error {
         let column = text.split("column \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("this column");
         let message = format!("`{column}` is neither in GROUP BY nor inside an aggregate function");
         return Error::new(Code::SqlSyntax, message).hint("group by it too, or take MIN, MAX or FIRST_VALUE of it");
+    }
+    if let Some((_, rest)) = text.split_once("cannot access field at argument 1: type ") {
+        let of_type = rest.split(" is not ").next().unwrap_or(rest);
+        return Error::new(Code::TypeMismatch, format!("a value of type {of_type} has no fields"))
+            .hint("a ROW has fields, a MAP has keys; the elements of an ARRAY are `a[1]`, `a[2]`, …");
+    }
+    if let Some(field) = text.strip_prefix("field ").and_then(|rest| rest.strip_suffix(" not found in struct")) {
+        return Error::new(Code::UnknownColumn, format!("this ROW has no field `{field}`"))
+            .hint("DESCRIBE shows the fields of a table's columns");
     }
     if lower.starts_with("aggregate functions are not allowed in the where clause") {
         return Error::new(Code::TypeMismatch, "an aggregate function cannot stand in WHERE")

@@ -14,6 +14,7 @@ use super::failure::carry;
 use super::temporal::Temporal;
 use super::window_table::{WINDOW_COLUMNS, WindowTable};
 use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, window_factor};
+use crate::rules::literals;
 
 #[derive(Debug)]
 pub(crate) struct Relations;
@@ -187,7 +188,7 @@ fn unnest(
         return Err(carry(error));
     };
     let place = place_of(expr.span());
-    let expr = context.sql_to_expr(expr.clone(), &DFSchema::empty())?;
+    let expr = literals::expression(context.sql_to_expr(expr.clone(), &DFSchema::empty())?)?.data;
     let data_type = expr.get_type(&DFSchema::empty())?;
     let names: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.value.clone()).collect();
     let fields = element_fields(&data_type, ordinality, &names).map_err(|e| {

@@ -1,4 +1,4 @@
-//! Beside a float, an exact number is a DOUBLE: in comparisons, and where several values have one type.
+//! Beside a float, an exact number is a DOUBLE: in comparisons, in arithmetic, and where several values have one type.
 //!
 //! DataFusion would take the float for a `DECIMAL(30, 15)`, in which many a float has no place: neither a
 //! NaN nor 1e16. There is one NaN and one zero. `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
@@ -10,7 +10,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList};
 use datafusion_expr::logical_plan::{Projection, Union};
-use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan};
+use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::{compares, node_expressions, scope};
 use crate::functions::math::CANONICAL;
@@ -89,6 +89,7 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
             even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema)
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => even([left.as_mut(), right], schema),
         Expr::Between(Between { expr, low, high, .. }) => {
             even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema)
         }
@@ -114,6 +115,10 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_arithmetic(op: Operator) -> bool {
+    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }
 
 /// Makes DOUBLEs of the decimals if any of `exprs` is a float.

@@ -2,5 +2,6 @@
 
 mod catalog;
 mod graphs;
+mod places;
 mod refusals;
 mod scripts;

@@ -306,7 +306,7 @@ fn unknown_setting() {
 #[test]
 fn unnest_of_text() {
     expect![[r#"
-        E0106 UNNEST takes an array or a map, and this is Int64 at 2:40
+        E0106 UNNEST takes an array or a map, and this is BIGINT at 2:40
     "#]]
     .assert_eq(&refusal(r#"SELECT * FROM events CROSS JOIN UNNEST(id) AS x (a)"#));
 }

@@ -18,6 +18,7 @@ use qanat_sql::expr;
 
 use super::super::evaluate::{Expression, evaluation_error, mask, values};
 use super::super::keys::{normalized_float, normalized_key};
+use super::distinct_count::DistinctCount;
 use super::extreme;
 use super::per_group::PerGroup;
 use super::percentile::{self, Percentile};
@@ -220,6 +221,12 @@ impl Call {
         let field = self.aggregate.field();
         if let Some(accumulator) = extreme::accumulator(&self.function, field.data_type()) {
             return Ok(accumulator);
+        }
+        if self.function == "count" && self.aggregate.is_distinct() && self.aggregate.expressions().len() == 1 {
+            let states = self.aggregate.state_fields()?;
+            if let Some(state @ DataType::List(_)) = states.first().map(|field| field.data_type()) {
+                return Ok(Box::new(DistinctCount::new(state)?));
+            }
         }
         if self.aggregate.groups_accumulator_supported() {
             let accumulator = self.aggregate.create_groups_accumulator()?;

@@ -20,6 +20,7 @@ use qanat_proto::error::Result;
 use super::super::keys::KeyIndex;
 use super::calls::{Calls, Inputs, States};
 use super::slice_table::Results;
+use crate::memory::array_bytes;
 
 pub(crate) struct GeneralTable {
     calls: Arc<Calls>,
@@ -418,8 +419,7 @@ impl States {
 
     /// What a restore cuts out of one file shares its buffers: of them only the own part counts.
     pub(crate) fn bytes(&self) -> usize {
-        let own = |c: &ArrayRef| c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size());
-        self.keys.iter().chain(&self.states).map(own).sum()
+        self.keys.iter().chain(&self.states).map(array_bytes).sum()
     }
 }
 

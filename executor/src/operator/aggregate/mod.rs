@@ -13,6 +13,7 @@
 //! - `layout`: columns of partial rows and of state rows.
 
 pub(crate) mod calls;
+mod distinct_count;
 mod emission;
 mod extreme;
 mod general;
