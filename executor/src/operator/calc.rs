@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::compute::FilterBuilder;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::DataFusionError;
@@ -87,6 +87,13 @@ impl CalcProgram {
             None => None,
         };
         let input = self.used_rows(rows, kept.as_ref())?;
+        if input.num_rows() == 0 {
+            // A constant would be computed all the same, and may fail: no row asks for it.
+            let types = self.projection.iter().map(|expr| expr.data_type(&self.used_schema));
+            let columns =
+                types.map(|data_type| Ok(new_empty_array(&data_type?))).collect::<Result<_, DataFusionError>>();
+            return Ok((0, columns?));
+        }
         let columns = self.projection.iter().map(|expr| values(expr, &input)).collect::<Result<Vec<_>, _>>()?;
         Ok((input.num_rows(), columns))
     }

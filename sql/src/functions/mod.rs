@@ -30,6 +30,7 @@ mod json_write;
 pub(crate) mod math;
 mod pattern;
 mod printf;
+pub(crate) mod row_names;
 mod text;
 mod time;
 mod times;
@@ -110,6 +111,7 @@ impl Functions {
             collection::functions(),
             bounded::functions(),
             cast::functions(),
+            row_names::functions(),
             array::functions(),
         ];
         for function in ours.into_iter().flatten() {

@@ -559,7 +559,7 @@ fn ceil_to(args: &Args) -> Result<ArrayRef> {
 /// `CONVERT_TZ(text, from, to)`: zones of the tz database, `UTC`, or offsets such as `GMT+08:00`.
 fn convert_tz(args: &Args) -> Result<ArrayRef> {
     use arrow::array::timezone::Tz;
-    use chrono::TimeZone;
+    use chrono::{MappedLocalTime, TimeDelta, TimeZone};
     let (texts, froms, tos) = (args.text(0)?, args.text(1)?, args.text(2)?);
     let zone = |name: &str| -> Result<Tz> {
         let plain = name.strip_prefix("GMT").or_else(|| name.strip_prefix("UTC")).unwrap_or(name);
@@ -581,7 +581,16 @@ fn convert_tz(args: &Args) -> Result<ArrayRef> {
             }
         };
         let moved = parse_timestamp(text)
-            .and_then(|time| from.from_local_datetime(&time).earliest())
+            .and_then(|time| match from.from_local_datetime(&time) {
+                MappedLocalTime::Single(found) => Some(found),
+                // A clock that is put back shows it twice: the second time is standard time.
+                MappedLocalTime::Ambiguous(_, second) => Some(second),
+                // A clock that is put forward never shows it: as if it had not been.
+                MappedLocalTime::None => {
+                    let before = from.from_local_datetime(&time.checked_sub_signed(TimeDelta::hours(3))?).latest()?;
+                    before.checked_add_signed(TimeDelta::hours(3))
+                }
+            })
             .map(|time| time.with_timezone(&to).naive_local());
         Ok(moved.map(|time| standard.format(time, out)))
     })

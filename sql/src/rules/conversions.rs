@@ -13,6 +13,7 @@ use qanat_proto::{Code, Error};
 
 use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, has_own_text};
 use crate::functions::registry;
+use crate::functions::row_names::{RENAMED, other_names};
 use crate::types::{digits, sql_name};
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -28,7 +29,17 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             _ => return Ok(Transformed::no(expr)),
         };
         let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
-        refuse(&from, to)?;
+        let renamed = other_names(&from, to);
+        if renamed.is_none() {
+            refuse(&from, to)?;
+        }
+        if let (Some(names), Some(func)) = (renamed, registry().scalar(RENAMED)) {
+            let names = Expr::Literal(ScalarValue::Utf8(Some(names)), None);
+            let value = func.call(vec![names, std::mem::take(inner.as_mut())]);
+            refuse(&value.get_type(schema)?, to)?;
+            **inner = value;
+            return Ok(Transformed::yes(expr));
+        }
         let wrap = match (&from, to) {
             (_, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) if has_own_text(&from) => call(TEXT, None),
             (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if digits(*to) < digits(*from) => {

@@ -35,11 +35,8 @@ pub(crate) fn is_implicit(from: &DataType, to: &DataType) -> bool {
         },
         DataType::Struct(to) => match from {
             DataType::Struct(from) => {
-                from.len() == to.len()
-                    && from
-                        .iter()
-                        .zip(to)
-                        .all(|(f, t)| is_implicit(f.data_type(), t.data_type()) && f.name() == t.name())
+                // By position: names do not matter.
+                from.len() == to.len() && from.iter().zip(to).all(|(f, t)| is_implicit(f.data_type(), t.data_type()))
             }
             _ => false,
         },

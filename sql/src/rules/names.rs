@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
     CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select,
-    SelectItem, SetExpr, UnaryOperator, Value, Values, VisitMut, VisitorMut,
+    SelectItem, SetExpr, TypedString, UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
 use crate::parse::{plain_cast, text};
@@ -66,10 +66,41 @@ impl VisitorMut for Queries {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Function(function) = expr {
-            delimit(function);
+        match expr {
+            Expr::Function(function) => delimit(function),
+            Expr::TypedString(literal) => keep_digits(literal),
+            _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Gives the literals of times in an expression the digits that they are written with.
+pub(crate) fn keep_all_digits(expr: &mut Expr) {
+    struct Literals;
+    impl VisitorMut for Literals {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::TypedString(literal) = expr {
+                keep_digits(literal);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = expr.visit(&mut Literals);
+}
+
+/// `TIMESTAMP '….123456789'` has nine digits, `TIME '01:02:03.5'` has three.
+fn keep_digits(literal: &mut TypedString) {
+    let digits = match &literal.value.value {
+        Value::SingleQuotedString(text) => text.rsplit_once('.').map_or(0, |(_, digits)| digits.trim_end().len()),
+        _ => return,
+    };
+    match &mut literal.data_type {
+        DataType::Timestamp(precision @ None, _) if digits > 6 => *precision = Some(9),
+        DataType::Time(precision @ None, _) if digits > 0 => *precision = Some(digits.div_ceil(3).min(3) as u64 * 3),
+        _ => {}
     }
 }
 
