@@ -74,7 +74,7 @@ pub fn batch(rows: usize) -> Result<RecordBatch> {
 
 /// A topic of one segment with room for `bytes`, preallocated by a first append of `first`.
 fn topic(env: &Env, folder: &Path, first: &RecordBatch, bytes: u64) -> Result<(Topics, Arc<Topic>)> {
-    let options = LogOptions { segment_bytes: bytes * 2, allocate_bytes: bytes };
+    let options = LogOptions { segment_bytes: bytes * 2, allocate_bytes: bytes, roll_after_ms: None };
     let topics = Topics::open_with(env.clone(), folder, GroupCommit::spawn()?, options)?;
     let topic = topics.create(&Name::new("events")?, TopicSpec::new(1))?;
     topic.append(0, first, &AppendOptions::default())?;

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor,
 };
-use qanat_proto::ids::{Epoch, JobId, StartId, Token};
+use qanat_proto::ids::{Epoch, JobId, StartId, SubtaskId, Token};
 use qanat_proto::manifest::Manifest;
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::receipt::Totals;
@@ -593,6 +593,24 @@ impl JobDriver {
 }
 
 impl Running {
+    /// Subtasks as people know them: the operator's name and a number.
+    fn subtask_names(&self, subtasks: &[SubtaskId]) -> String {
+        const NAMES_MAX: usize = 8;
+        let name = |subtask: &SubtaskId| {
+            let physical = self.physical.operators.iter().find(|operator| operator.id == subtask.operator);
+            let logical = physical.and_then(|operator| self.base.graph.operator(operator.logical));
+            match logical {
+                Some(operator) => format!("{} {}", operator.name, subtask.index),
+                None => subtask.to_string(),
+            }
+        };
+        let mut names: Vec<String> = subtasks.iter().take(NAMES_MAX).map(name).collect();
+        if subtasks.len() > NAMES_MAX {
+            names.push(format!("{} more", subtasks.len() - NAMES_MAX));
+        }
+        names.join(", ")
+    }
+
     /// Triggers the next epoch when it is due; an error when the open one takes too long.
     fn on_time(
         &mut self,
@@ -613,12 +631,12 @@ impl Running {
             // P8: while the commit before is pending, time does not count.
             let overdue = now_ms.saturating_sub(open.since_ms) > settings.epoch_timeout_ms;
             return (overdue && self.committing.is_none()).then(|| {
-                let missing: Vec<_> = open.reports.missing().iter().map(ToString::to_string).collect();
+                let missing = self.subtask_names(&open.reports.missing());
                 Error::new(
                     Code::EpochTimeout,
                     format!("epoch {} did not complete within {} ms", open.reports.epoch, settings.epoch_timeout_ms),
                 )
-                .hint(format!("no report yet from: {}", missing.join(", ")))
+                .hint(format!("no report yet from: {missing}"))
             });
         }
         let due = self.wants_barrier || now_ms >= self.triggered_ms + settings.epoch_interval_ms;

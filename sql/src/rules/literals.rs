@@ -6,6 +6,7 @@
 
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Result, ScalarValue};
+use datafusion_expr::logical_plan::Union;
 use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -13,6 +14,10 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
         let node = match node {
             // Counts of rows, and tables that are written out.
             LogicalPlan::Limit(_) | LogicalPlan::Values(_) => Transformed::no(node),
+            // Its columns have the types that its inputs had before.
+            LogicalPlan::Union(union) => {
+                return Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union).map(Transformed::yes);
+            }
             node => super::node_expressions(node, expression)?,
         };
         node.map_data(LogicalPlan::recompute_schema)

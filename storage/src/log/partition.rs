@@ -20,6 +20,7 @@ use super::group::{GroupCommit, Request};
 use super::index::SparseIndex;
 use super::index_cache::IndexCache;
 use super::replay::ReplayTable;
+use super::retention::Retention;
 use super::scan::{index_sealed, scan_on, scan_segment, walk_headers};
 use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged, parse_sequence};
 
@@ -38,11 +39,28 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Bytes preallocated when a segment gets its first rows; each further step doubles, up to 16 MiB.
     pub allocate_bytes: u64,
+    /// A segment with rows is sealed at the first append this long after it was begun.
+    pub roll_after_ms: Option<i64>,
+}
+
+/// Segments that a topic's retention lets stand: whole ones go, so it keeps at most so much more than it says.
+const SEGMENTS_KEPT: u64 = 4;
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+const ROLL_AFTER_MS_MIN: i64 = 1_000;
+
+impl LogOptions {
+    /// With segments that are small enough for `retention` to have an effect.
+    pub(super) fn for_retention(self, retention: &Retention) -> Self {
+        let part = |bytes: u64| (bytes / SEGMENTS_KEPT).max(SEGMENT_BYTES_MIN);
+        let segment_bytes = retention.bytes.map_or(self.segment_bytes, |bytes| part(bytes).min(self.segment_bytes));
+        let of_age = retention.age_ms.map(|age| (age / SEGMENTS_KEPT.cast_signed()).max(ROLL_AFTER_MS_MIN));
+        Self { segment_bytes, roll_after_ms: self.roll_after_ms.or(of_age), ..self }
+    }
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: LOG_SEGMENT_BYTES, allocate_bytes: 256 << 10 }
+        Self { segment_bytes: LOG_SEGMENT_BYTES, allocate_bytes: 256 << 10, roll_after_ms: None }
     }
 }
 

@@ -129,6 +129,7 @@ impl Topic {
     /// Opens a topic whose folder and description exist. Partitions are recovered when first used.
     pub(super) fn open(name: Name, described: Described, folder: PathBuf, setup: Setup) -> Result<Self> {
         let Described { partitions, retention, id } = described;
+        let setup = Setup { options: setup.options.for_retention(&retention), ..setup };
         let spec = TopicSpec { partitions, retention };
         let schema = read_schema(&setup.env, &folder)?;
         let partitions = (0..spec.partitions).map(|_| OnceLock::new()).collect();

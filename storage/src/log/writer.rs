@@ -263,7 +263,9 @@ impl Writer {
             Some(active) => {
                 let is_empty = self.next.position == active.segment.header_length;
                 let is_full = self.next.position.saturating_add(bytes) > partition.options.segment_bytes;
-                ((is_full || begins_segment) && !is_empty)
+                let age_ms = partition.env.clock.now_ms().saturating_sub(active.segment.header.created_ms);
+                let is_old = partition.options.roll_after_ms.is_some_and(|most| age_ms > most);
+                ((is_full || is_old || begins_segment) && !is_empty)
                     || (active.segment.header.schema.is_empty() && schema.is_some())
             }
         };

@@ -19,4 +19,4 @@ CREATE TABLE p (v INT) WITH ('connector' = 'filesystem', 'format' = 'json', 'pat
 INSERT INTO o SELECT COALESCE(v, 0), IFNULL(v, 0), CASE WHEN v > 0 THEN v ELSE 0 END, LEAST(COALESCE(v, 0), 0), GREATEST(v, 1), NULLIF(v, 5), MOD(v, 3), ARRAY[v, 0], IF(v > 0, 1, 0), MAP['k', 1], 86400 * 1000000 FROM t;
 CREATE TABLE n (a TINYINT, b SMALLINT, c TINYINT, d ARRAY<TINYINT>) WITH ('connector' = 'filesystem', 'format' = 'json', 'path' = 'narrow');
 INSERT INTO n SELECT 5, CASE WHEN v > 0 THEN 1 ELSE 0 END, -3, ARRAY[1, 2] FROM t;
-INSERT INTO p SELECT v FROM t UNION ALL SELECT 0 FROM t;
+INSERT INTO p SELECT v + 0 FROM t UNION ALL SELECT 0 FROM t;

@@ -5,6 +5,7 @@ mod faults;
 mod flip;
 mod kept_index;
 mod model;
+mod retained;
 mod threads;
 
 use std::path::Path;
@@ -20,7 +21,8 @@ use crate::env::sim::{CrashState, SimEnv};
 use crate::env::{Disk, Env, OpenMode};
 
 /// Segments of a few frames and little preallocation, so that small logs reach every corner.
-pub(super) const SMALL: LogOptions = LogOptions { segment_bytes: 8 << 10, allocate_bytes: 1 << 10 };
+pub(super) const SMALL: LogOptions =
+    LogOptions { segment_bytes: 8 << 10, allocate_bytes: 1 << 10, roll_after_ms: None };
 pub(super) const FOLDER: &str = "/topics";
 
 pub(super) fn open(env: &Env, folder: impl AsRef<Path>) -> Topics {

@@ -108,7 +108,7 @@ fn sixteen_appenders_share_syncs() {
     let sim = Env::sim(1);
     let gate = Arc::new(Gate::default());
     let env = Env { disk: Arc::new(GatedDisk(Arc::clone(&sim.env.disk), Arc::clone(&gate))), ..sim.env.clone() };
-    let options = LogOptions { segment_bytes: 64 << 10, allocate_bytes: 4 << 10 };
+    let options = LogOptions { segment_bytes: 64 << 10, allocate_bytes: 4 << 10, roll_after_ms: None };
     let commit = GroupCommit::spawn().expect("a thread");
     let topics = Topics::open_with(env, PathBuf::from(FOLDER), commit, options).expect("opens");
     let topic = topics.create(&name("t"), TopicSpec::new(1)).expect("new");
