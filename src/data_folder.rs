@@ -222,6 +222,17 @@ impl DataView {
                 }
                 _ => {
                     let error = Error::new(Code::UnknownJob, format!("there is no job `{name}`"));
+                    // The jobs of a script with several.
+                    let numbered = |known: &&String| {
+                        known
+                            .strip_prefix(name)
+                            .and_then(|rest| rest.strip_prefix('-'))
+                            .is_some_and(|n| n.parse::<u32>().is_ok())
+                    };
+                    let several: Vec<&str> = names.iter().filter(numbered).map(String::as_str).collect();
+                    if !several.is_empty() {
+                        return error.at(place).hint(format!("its script has several jobs: {}", several.join(", ")));
+                    }
                     match nearest(name, names.iter().map(String::as_str)) {
                         Some(near) => error.hint(format!("did you mean `{near}`?")),
                         None => error.hint("`qanat jobs list` lists the jobs of a data folder"),

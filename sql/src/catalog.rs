@@ -422,8 +422,10 @@ fn watermark(declaration: &CreateTable, columns: &[BoundColumn], plan: &PlanExpr
     if !matches!(column.data_type(), DataType::Timestamp(..)) {
         let message = format!("the watermark column `{name}` is {}, not a timestamp", sql_name(column.data_type()));
         let hint = match column.data_type() {
-            DataType::Int64 => format!("make one: `ts AS TO_TIMESTAMP_LTZ({name}, 3)`, and WATERMARK FOR ts"),
-            DataType::Utf8 => format!("make one: `ts AS TO_TIMESTAMP({name})`, and WATERMARK FOR ts"),
+            DataType::Int64 => {
+                format!("make one: `{name}_time AS TO_TIMESTAMP_LTZ({name}, 3)`, and WATERMARK FOR {name}_time")
+            }
+            DataType::Utf8 => format!("make one: `{name}_time AS TO_TIMESTAMP({name})`, and WATERMARK FOR {name}_time"),
             _ => "declare it as TIMESTAMP(3) or compute a timestamp from it".to_owned(),
         };
         return Err(at(Error::new(Code::TimeAttribute, message).hint(hint)));

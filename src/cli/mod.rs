@@ -72,7 +72,7 @@ pub(crate) struct DataArguments {
 /// Which run of a job, where its name alone does not say it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct JobArguments {
-    /// Another run than the newest: its id, or the first digits of it.
+    /// One run alone: its id, or the first digits of it. Otherwise the newest, or all where entries are listed.
     #[arg(long, value_name = "JOBID")]
     pub(crate) run: Option<String>,
     #[command(flatten)]

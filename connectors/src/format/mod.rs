@@ -154,8 +154,18 @@ pub const FORMATS: &[FormatDescriptor] = &[
 pub fn of_table(table: &TableDescriptor, allowed: &[&str]) -> Result<&'static FormatDescriptor> {
     let place = || Place::Named(table.name.clone());
     let Some(name) = table.option("format") else {
-        let error = Error::new(Code::MissingOption, "option `format` is missing").at(place());
-        return Err(error.hint(format!("formats are: {}", allowed.join(", "))));
+        // Misspelt, it would pass for one that was forgotten.
+        let misspelt = table.options.keys().find(|key| nearest(key, ["format", "connector"]) == Some("format"));
+        return Err(match misspelt {
+            Some(key) => {
+                Error::new(Code::UnknownOption, format!("connector `{}` has no option `{key}`", table.connector))
+                    .at(place())
+                    .hint("did you mean `format`?")
+            }
+            None => Error::new(Code::MissingOption, "option `format` is missing")
+                .at(place())
+                .hint(format!("formats are: {}", allowed.join(", "))),
+        });
     };
     let found = FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name) && allowed.contains(&f.name));
     found.ok_or_else(|| {

@@ -70,12 +70,7 @@ impl Connector for Log {
         }
         let spec = TopicSpec::new(options.partitions.unwrap_or(1));
         let topic = context.topics.get_or_create(&options.topic, spec).map_err(|e| e.or_at(place))?;
-        if let Some(wanted) = options.partitions.filter(|wanted| *wanted != topic.partitions()) {
-            let message = format!("topic `{}` has {} partitions, not {wanted}", options.topic, topic.partitions());
-            return Err(Error::new(Code::BadOption, message)
-                .at(place())
-                .hint("leave `partitions` out, or name another topic"));
-        }
+        options.check_partitions(&topic).map_err(|e| e.at(place()))?;
         let routing = Routing::of(&options, table, topic.partitions())?;
         LogSink::open(
             context.topics.clone(),

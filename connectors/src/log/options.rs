@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use qanat_proto::connector::{OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::names::Name;
-use qanat_storage::log::{PARTITIONS_MAX, Start};
+use qanat_storage::log::{PARTITIONS_MAX, Start, Topic};
 
 use crate::options::Options;
 
@@ -91,6 +91,18 @@ pub enum Startup {
 }
 
 impl LogOptions {
+    /// # Errors
+    /// E0203 for a topic that has another number of partitions than was asked for.
+    pub(super) fn check_partitions(&self, topic: &Topic) -> Result<()> {
+        match self.partitions {
+            Some(wanted) if wanted != topic.partitions() => {
+                let message = format!("topic `{}` has {} partitions, not {wanted}", self.topic, topic.partitions());
+                Err(Error::new(Code::BadOption, message).hint("leave `partitions` out, or name another topic"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// # Errors
     /// E0202 to E0204 for options, E0104 for a key column that is not there.
     pub fn of_table(table: &TableDescriptor) -> Result<Self> {

@@ -81,7 +81,9 @@ impl LogSource {
         let batch_rows = request.batch_rows.max(1);
         let shape = Shape { env: context.env.clone(), columns, metadata: request.metadata, schema, batch_rows };
         let source = Self {
-            topic: topic.map_err(|e| e.or_at(place))?,
+            topic: topic
+                .and_then(|topic| options.check_partitions(&topic).map(|()| topic))
+                .map_err(|e| e.or_at(place))?,
             table: table.clone(),
             startup: options.startup,
             is_bounded: options.is_bounded || request.bounded,

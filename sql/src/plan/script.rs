@@ -78,9 +78,10 @@ impl ScriptPlanner<'_> {
                     .create_table(declaration, self.connectors, &|expr, schema| context.expression(expr, schema))
             }
             Statement::CreateView(view) => {
-                self.catalog.create_view(view)?;
-                // Planned once here, so that a mistake is reported even if nobody reads the view.
-                self.typed(&view.query).map(drop)
+                // Planned once here, so that a mistake is reported even if nobody reads the view; and before it
+                // has its name, so that it cannot read itself.
+                self.typed(&view.query)?;
+                self.catalog.create_view(view)
             }
             Statement::Insert(insert) => {
                 let query = self.insert(insert, located)?;

@@ -130,7 +130,7 @@ impl Topics {
         Err(match nearest(name.as_str(), names.iter().map(Name::as_str)) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None if names.is_empty() => error.hint("there are no topics yet: a job that writes to one creates it"),
-            None => error.hint("`qanat topics list` lists them"),
+            None => error.hint("`qanat topics list` lists them, `qanat topics create` makes one"),
         })
     }
 
