@@ -14,6 +14,7 @@ use qanat_proto::ids::{Epoch, JobId, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
 
 use crate::contract::{CommitScope, Context, Sink, SinkWriter};
+use crate::encode::conform::refuse_nulls;
 use crate::options::Options;
 use crate::registry::Connector;
 
@@ -39,16 +40,20 @@ impl Connector for Blackhole {
         Ok(TableTraits { bounded: false, replayable: false, delivery: Delivery::None })
     }
 
-    fn sink(&self, _context: &Context, _node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(BlackholeSink))
+    fn sink(&self, _context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(BlackholeSink { table: node.table.name.clone(), columns: Arc::clone(&node.table.physical) }))
     }
 }
 
-struct BlackholeSink;
+#[derive(Clone)]
+struct BlackholeSink {
+    table: String,
+    columns: SchemaRef,
+}
 
 impl Sink for BlackholeSink {
     fn writer(&self, _subtask: SubtaskId, _token: Token) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(BlackholeSink))
+        Ok(Box::new(self.clone()))
     }
 
     fn commit(&self, _operator: CommitScope, _permit: &CommitPermit, _handles: &[PreparedHandle]) -> Result<()> {
@@ -65,8 +70,8 @@ impl Sink for BlackholeSink {
 }
 
 impl SinkWriter for BlackholeSink {
-    fn write(&mut self, _epoch: Epoch, _rows: &RecordBatch) -> Result<()> {
-        Ok(())
+    fn write(&mut self, _epoch: Epoch, rows: &RecordBatch) -> Result<()> {
+        refuse_nulls(&self.table, &self.columns, rows.columns())
     }
 
     fn prepare(&mut self, _epoch: Epoch) -> Result<Vec<PreparedHandle>> {

@@ -1,6 +1,6 @@
 //! Rows brought into the shape of the table they are written to.
 
-use ::arrow::array::{Array, RecordBatch};
+use ::arrow::array::{Array, ArrayRef, RecordBatch};
 use ::arrow::compute::cast;
 use ::arrow::datatypes::SchemaRef;
 use qanat_proto::error::{Code, Error, Place, Result};
@@ -27,11 +27,21 @@ pub(crate) fn conform(table: &str, columns: &SchemaRef, rows: &RecordBatch) -> R
         } else {
             cast(column, field.data_type()).map_err(|e| refuse(&e.to_string()))?
         };
-        if !field.is_nullable() && column.null_count() > 0 {
-            return Err(refuse("it is NOT NULL and a row holds NULL"));
-        }
         Ok(column)
     });
     let cells = cells.collect::<Result<Vec<_>>>()?;
+    refuse_nulls(table, columns, &cells)?;
     RecordBatch::try_new(columns.clone(), cells).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// # Errors
+/// E0217 for a NULL in a column that is NOT NULL.
+pub(crate) fn refuse_nulls(table: &str, columns: &SchemaRef, cells: &[ArrayRef]) -> Result<()> {
+    for (field, column) in columns.fields().iter().zip(cells) {
+        if !field.is_nullable() && column.logical_null_count() > 0 {
+            let message = format!("column `{}` cannot be written: it is NOT NULL and a row holds NULL", field.name());
+            return Err(Error::new(Code::Encode, message).at(Place::Named(table.to_owned())));
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@
 
 pub mod arrow;
 pub mod compress;
-mod conform;
+pub(crate) mod conform;
 pub mod csv;
 pub mod json;
 pub mod parquet;

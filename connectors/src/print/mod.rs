@@ -113,6 +113,13 @@ impl Connector for Print {
         }
         let stream = if options.boolean("standard-error") == Some(true) { Stream::Error } else { Stream::Output };
         let prefix = options.text("print-identifier").map(|text| format!("{text}> ")).unwrap_or_default();
-        Ok(Arc::new(sink::PrintSink::new(context.env.clone(), context.base.clone(), &table.name, prefix, stream)))
+        Ok(Arc::new(sink::PrintSink::new(
+            context.env.clone(),
+            &context.base,
+            &table.name,
+            Arc::clone(&table.physical),
+            prefix,
+            stream,
+        )))
     }
 }

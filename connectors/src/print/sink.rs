@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error, Place, Result};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::text::write_rows;
 use super::{Stream, show};
 use crate::contract::{CommitScope, Sink, SinkWriter};
+use crate::encode::conform::refuse_nulls;
 
 /// Text of one subtask and epoch that rides in the manifest.
 pub const INLINE_BYTES_MAX: usize = 256 << 10;
@@ -35,6 +37,7 @@ pub(super) struct PrintSink {
     env: Env,
     staged: PathBuf,
     table: String,
+    columns: SchemaRef,
     prefix: String,
     stream: Stream,
 }
@@ -47,8 +50,8 @@ enum Detail {
 }
 
 impl PrintSink {
-    pub(super) fn new(env: Env, base: PathBuf, table: &str, prefix: String, stream: Stream) -> Self {
-        Self { env, staged: base.join(STAGED), table: table.to_owned(), prefix, stream }
+    pub(super) fn new(env: Env, base: &Path, table: &str, columns: SchemaRef, prefix: String, stream: Stream) -> Self {
+        Self { env, staged: base.join(STAGED), table: table.to_owned(), columns, prefix, stream }
     }
 
     fn text_of(&self, handle: &PreparedHandle) -> Result<Option<Vec<u8>>> {
@@ -68,6 +71,7 @@ impl Sink for PrintSink {
             env: self.env.clone(),
             staged: self.staged.clone(),
             table: self.table.clone(),
+            columns: Arc::clone(&self.columns),
             prefix: self.prefix.clone(),
             subtask,
             token,
@@ -138,6 +142,7 @@ struct PrintWriter {
     env: Env,
     staged: PathBuf,
     table: String,
+    columns: SchemaRef,
     prefix: String,
     subtask: SubtaskId,
     token: Token,
@@ -148,6 +153,7 @@ struct PrintWriter {
 
 impl SinkWriter for PrintWriter {
     fn write(&mut self, _epoch: Epoch, rows: &RecordBatch) -> Result<()> {
+        refuse_nulls(&self.table, &self.columns, rows.columns())?;
         write_rows(rows, &self.prefix, &mut self.text).map_err(|e| e.or_at(|| Place::Named(self.table.clone())))?;
         self.sum.add(self.hasher.sum(rows)?);
         Ok(())

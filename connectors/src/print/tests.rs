@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
@@ -79,7 +80,10 @@ fn rows_show_once_claimed_and_once_per_process() {
     set_output(Box::new(output.clone()));
     let sim = Env::sim(1);
     sim.env.disk.create_dir_all(Path::new("/work")).expect("a folder");
-    let open = || PrintSink::new(sim.env.clone(), "/work".into(), "t", String::new(), Stream::Output);
+    let open = || {
+        let columns = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        PrintSink::new(sim.env.clone(), Path::new("/work"), "t", columns, String::new(), Stream::Output)
+    };
     let few = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]).expect("a batch");
     let first = prepared(&open(), 1, &few);
     assert_eq!(output.take(), "", "nothing shows before its claim");
