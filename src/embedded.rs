@@ -79,6 +79,14 @@ impl Embedded {
 
     /// Applies the retention of topics. What a restorable manifest still needs is held first (P15).
     pub(crate) fn retain_topics(&self) -> Result<()> {
+        // Only for topics that let go of something: manifests may be large.
+        let mut lets_go = false;
+        for name in self.topics.list()? {
+            lets_go |= !self.topics.topic(&name)?.keeps_everything();
+        }
+        if !lets_go {
+            return Ok(());
+        }
         let state = self.coordinator.state()?;
         for (id, job) in &state.jobs {
             // A finished job reads nothing again.

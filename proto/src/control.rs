@@ -83,6 +83,10 @@ pub enum CoordinatorMessage {
     Aborted,
     /// A source asks for an early barrier, because the open epoch is large (P8).
     WantsBarrier,
+    /// A subtask that has not sealed `epoch` yet took a step: it is busy and not stuck (P8).
+    Progress {
+        epoch: Epoch,
+    },
     /// All sources of the job have ended; the next epoch is the last.
     SourcesEnded,
     Failed {

@@ -4,6 +4,8 @@
 //! its key is what makes it count. It is stored as one JSON document inside a checksummed envelope
 //! (`qanat_storage::checkpoint`).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::graph::JobGraph;
@@ -52,10 +54,11 @@ pub struct SourceState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitState {
     pub id: SplitId,
-    /// How the connector finds the split again (a path, a byte range, …).
-    pub detail: serde_json::Value,
+    /// How the connector finds the split again (a path, a byte range, …). Shared, as the position is: a folder of
+    /// a hundred thousand files has as many splits in every manifest.
+    pub detail: Arc<serde_json::Value>,
     /// Where reading goes on: before the first record not yet emitted.
-    pub position: serde_json::Value,
+    pub position: Arc<serde_json::Value>,
     /// Records read so far, since epoch 0.
     pub rows: u64,
     /// Highest watermark of the split, ms. None: not opened or nothing read yet (−∞).

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -113,8 +114,8 @@ pub struct SourceReceipt {
 pub struct SplitReceipt {
     pub id: SplitId,
     /// Positions as the connector writes them.
-    pub from: serde_json::Value,
-    pub to: serde_json::Value,
+    pub from: Arc<serde_json::Value>,
+    pub to: Arc<serde_json::Value>,
     /// Records read between the two, dead letters included.
     pub rows: u64,
 }

@@ -68,6 +68,8 @@ struct Running {
     id: JobId,
     name: Name,
     events: Receiver<JobEvent>,
+    /// Its rows go to the screen and nowhere else.
+    only_prints: bool,
     /// The manifest of the last claim, once the job has ended.
     last: Option<Manifest>,
     ended: Option<JobStatus>,
@@ -119,7 +121,8 @@ impl Run {
             prepared.push((prepare(&env, &embedded, &name, &job.graph, &planned.settings)?, name, parallelism));
         }
         let mut jobs = Vec::new();
-        for (id, name, parallelism) in prepared {
+        for ((id, name, parallelism), job) in prepared.into_iter().zip(&planned.jobs) {
+            let only_prints = job.graph.sinks().all(|(_, node)| node.table.connector == "print");
             let events = embedded.coordinator.subscribe(id);
             // A finished job whose receipt nobody saw only shows it.
             let state = embedded.coordinator.state()?;
@@ -127,7 +130,7 @@ impl Run {
             if ended.is_none() {
                 embedded.coordinator.run(id, parallelism, planned.settings.clone())?;
             }
-            jobs.push(Running { id, name, events, last: None, ended });
+            jobs.push(Running { id, name, events, only_prints, last: None, ended });
         }
         if format != Format::Table {
             // Standard output belongs to the receipt.
@@ -366,6 +369,11 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
         } else if ready == clock {
             let _ = ticks.try_recv();
             attempts.tick(&progress);
+            if !asked && qanat_connectors::print::is_closed() {
+                // `qanat run … | head` has seen enough. What also goes elsewhere goes on.
+                asked = true;
+                jobs.iter().filter(|job| job.only_prints).for_each(|job| embedded.coordinator.stop(job.id));
+            }
             for job in jobs.iter().filter(|job| job.ended.is_none()) {
                 if let Some(metrics) = embedded.metrics(job.id) {
                     progress.show(&job.name, &metrics);

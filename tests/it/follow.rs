@@ -1,6 +1,6 @@
 //! Jobs without an end: files that grow, come and go; splits that fall silent and wake up; signals.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -194,4 +194,24 @@ fn splits_that_were_ahead_let_the_others_go_on_after_a_stop() {
         job.until_counted(297);
         assert_eq!(job.end("-INT"), Some(0));
     }
+}
+
+/// `qanat run … | head`: rows that nobody sees are no reason to go on.
+#[test]
+fn a_job_that_only_prints_stops_when_nobody_reads() {
+    let folder = Folder::new("closed-pipe");
+    let script = "SET 'execution.checkpointing.interval' = '50 ms';
+        CREATE TABLE g (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000', 'number-of-rows' = '60000');
+        SELECT id FROM g;";
+    folder.write("q.sql", script);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
+    command.args(["run", "q.sql", "--data", "data"]).current_dir(folder.path()).env_remove("QANAT_DATA");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    // The pipe is closed behind the first line.
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("+I["), "{line}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let listed = Invocation::new(folder.path(), ["-o", "json", "jobs", "list", "--data", "data"]).run().unwrap();
+    assert_eq!(listed.json().unwrap()[0]["status"], "STOPPED", "{}", listed.describe());
 }

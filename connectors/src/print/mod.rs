@@ -11,6 +11,7 @@ mod tests;
 mod text;
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -60,6 +61,14 @@ static OUTPUT: Mutex<Option<Box<dyn Write + Send>>> = Mutex::new(None);
 /// Sends what `print` tables print to `output` instead of standard output and standard error.
 pub fn set_output(output: Box<dyn Write + Send>) {
     *OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) = Some(output);
+}
+
+/// Set once a write found that nobody reads any more (`qanat run … | head`).
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is printed is seen by nobody.
+pub fn is_closed() -> bool {
+    IS_CLOSED.load(Ordering::Acquire)
 }
 
 /// The default place of one table's rows.

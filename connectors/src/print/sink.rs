@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -92,8 +93,8 @@ impl Sink for PrintSink {
             // A file that is gone was printed by a process that died right after.
             if let Some(text) = self.text_of(handle)? {
                 match show(self.stream, &text) {
-                    // Nobody reads any more (`qanat run … | head`): a commit that never succeeds would hang the job.
-                    Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+                    // A commit that never succeeds would hang the job; whoever runs it looks at the flag.
+                    Err(e) if e.kind() == ErrorKind::BrokenPipe => super::IS_CLOSED.store(true, Ordering::Release),
                     shown => shown.map_err(|e| Error::io("print rows", &e))?,
                 }
             }

@@ -137,7 +137,7 @@ struct Running {
 
 struct OpenEpoch {
     reports: EpochReports,
-    /// P8: counts from the trigger or from the commit before, whichever is later.
+    /// P8: counts from the trigger, the commit before or the last sign of progress, whichever is latest.
     since_ms: u64,
     manifest: ManifestState,
 }
@@ -297,6 +297,13 @@ impl JobDriver {
             CoordinatorMessage::WantsBarrier | CoordinatorMessage::SourcesEnded => {
                 if let Phase::Running(running) = &mut self.phase {
                     running.wants_barrier = true;
+                }
+            }
+            CoordinatorMessage::Progress { epoch } => {
+                if let Phase::Running(running) = &mut self.phase
+                    && let Some(open) = running.open.as_mut().filter(|open| open.reports.epoch == epoch)
+                {
+                    open.since_ms = open.since_ms.max(now_ms);
                 }
             }
             CoordinatorMessage::Stopped => {}

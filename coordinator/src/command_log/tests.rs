@@ -44,7 +44,12 @@ fn generation(job: u128, expected: u64) -> Command {
 }
 
 fn claim(token: Token, epoch: u64) -> Command {
-    let splits = vec![SplitReceipt { id: SplitId("s".into()), from: (epoch - 1).into(), to: epoch.into(), rows: 1 }];
+    let splits = vec![SplitReceipt {
+        id: SplitId("s".into()),
+        from: Arc::new((epoch - 1).into()),
+        to: Arc::new(epoch.into()),
+        rows: 1,
+    }];
     let sources = vec![SourceReceipt { operator: OperatorId(1), table: "t".into(), splits }];
     Command::Claim {
         token,

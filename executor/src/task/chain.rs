@@ -13,9 +13,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use qanat_proto::control::{EdgeCount, OperatorReport};
+use qanat_proto::control::{CoordinatorMessage, EdgeCount, OperatorReport};
 use qanat_proto::ids::{Epoch, KeyGroupRange, OperatorId, SubtaskId};
 use qanat_proto::receipt::{OperatorCounts, RowSum};
 use qanat_proto::{Error, Place, Result};
@@ -138,12 +139,18 @@ pub struct Chain {
     epoch: Epoch,
     /// In order; what follows from a step goes to the front.
     work: VecDeque<Work>,
+    /// When the coordinator last heard that steps are taken.
+    told: Duration,
 }
+
+/// A chain that is busy says so this often, which is well within any sensible epoch timeout.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 impl Chain {
     /// `nodes` in topological order, the root first; `epoch` is the one that is open.
     pub fn new(context: ChainContext, nodes: Vec<Node>, side: SideLanes, epoch: Epoch) -> Self {
-        Self { context, nodes, side, epoch, work: VecDeque::new() }
+        let told = context.env.clock.monotonic();
+        Self { context, nodes, side, epoch, work: VecDeque::new(), told }
     }
 
     /// Goes on with the work. Before it is [`Progress::Done`] nothing more may be asked of the chain.
@@ -152,12 +159,14 @@ impl Chain {
     /// What an operator says.
     pub fn run(&mut self) -> Result<Progress> {
         let mut end = None;
-        let mut has_worked = false;
+        let (mut has_worked, mut has_moved) = (false, false);
         let progress = loop {
             if !self.send_kept() {
                 break Progress::Full;
             }
             let Some(work) = self.work.pop_front() else { break Progress::Done };
+            // A timer that finds nothing to do is no progress: rows are.
+            has_moved |= matches!(work, Work::Rows { .. } | Work::Emit { .. });
             self.step(work)?;
             has_worked = true;
             if !self.work.is_empty() {
@@ -170,7 +179,19 @@ impl Chain {
         if has_worked {
             self.account();
         }
+        if has_moved {
+            self.tell();
+        }
         Ok(progress)
+    }
+
+    /// P8: an epoch is not given up while those that its barrier waits for are at work.
+    fn tell(&mut self) {
+        let now = self.context.env.clock.monotonic();
+        if now >= self.told + PROGRESS_EVERY {
+            self.told = now;
+            self.context.reporter.send(CoordinatorMessage::Progress { epoch: self.epoch });
+        }
     }
 
     /// Pushes what queues did not take; whether nothing is left.

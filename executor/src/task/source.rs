@@ -75,7 +75,7 @@ pub struct SourceTime {
 struct Split {
     state: SplitState,
     /// Position and rows at the last barrier.
-    from: Value,
+    from: Arc<Value>,
     rows_from: u64,
     /// Since when polls have given nothing.
     pending_since: Option<Duration>,
@@ -347,7 +347,7 @@ impl SourceTask {
             return Err(Error::internal(format!("rows of split {id}, which is not known")));
         };
         split.pending_since = None;
-        split.state.position = batch.position;
+        split.state.position = Arc::new(batch.position);
         split.state.rows += batch.records;
         let rows = batch.rows.num_rows() as u64;
         let dead = batch.dead_letters.len() as u64;

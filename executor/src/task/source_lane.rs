@@ -82,7 +82,11 @@ impl SourceLane {
             // A read that never ends keeps all its splits open; a bounded one a few at a time.
             while let Some(state) = self.splits.front().filter(|_| open.len() < most || self.discovers).cloned() {
                 self.splits.pop_front();
-                let split = Split { id: state.id.clone(), detail: state.detail, start: state.position.clone() };
+                let split = Split {
+                    id: state.id.clone(),
+                    detail: state.detail.as_ref().clone(),
+                    start: state.position.as_ref().clone(),
+                };
                 let reader = self.source.open(&split, &state.position).map_err(|e| at_split(e, &split.id))?;
                 if !self.send(LaneItem::Opened(split.id.clone())) {
                     return Ok(());
@@ -171,8 +175,8 @@ impl SourceLane {
 pub fn new_split(split: Split) -> SplitState {
     SplitState {
         id: split.id,
-        detail: split.detail,
-        position: split.start,
+        detail: Arc::new(split.detail),
+        position: Arc::new(split.start),
         rows: 0,
         watermark: None,
         idle: false,

@@ -3,6 +3,7 @@
 //! Pure: all reading is done in `gather.rs`. What must never happen: a record lost or doubled that passes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use qanat_proto::ids::{Epoch, OperatorId, SplitId};
 use qanat_proto::manifest::SinkChannel;
@@ -130,7 +131,7 @@ impl Audit<'_> {
     /// The chain of source positions, and what manifests say of it.
     fn splits_and_manifests(&mut self) {
         // Positions, and the records read so far where that is known.
-        let mut at: BTreeMap<(OperatorId, SplitId), (serde_json::Value, Option<u64>)> = BTreeMap::new();
+        let mut at: BTreeMap<(OperatorId, SplitId), (Arc<serde_json::Value>, Option<u64>)> = BTreeMap::new();
         let starts_at_zero = self.evidence.cut.epoch == Epoch(0);
         if starts_at_zero {
             at.extend(self.evidence.start.iter().map(|(key, position)| (key.clone(), (position.clone(), Some(0)))));
@@ -178,7 +179,7 @@ impl Audit<'_> {
         &mut self,
         epoch: Epoch,
         receipt: Option<&Receipt>,
-        at: &BTreeMap<(OperatorId, SplitId), (serde_json::Value, Option<u64>)>,
+        at: &BTreeMap<(OperatorId, SplitId), (Arc<serde_json::Value>, Option<u64>)>,
         expected: &Totals,
     ) {
         let evidence = self.evidence;

@@ -1,6 +1,7 @@
 //! What an audit has to go by, gathered before anything is judged: plain data, so that the judging is pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SplitId};
@@ -18,7 +19,7 @@ pub(super) struct Evidence {
     /// None if no manifest can be read.
     pub(super) graph: Option<JobGraph>,
     /// Start positions of the splits, while epoch 0 is kept.
-    pub(super) start: BTreeMap<(OperatorId, SplitId), serde_json::Value>,
+    pub(super) start: BTreeMap<(OperatorId, SplitId), Arc<serde_json::Value>>,
     pub(super) cut: Cut,
     /// Claimed epochs after the cut, from 1 on if there is none, ascending.
     pub(super) epochs: Vec<ClaimedEpoch>,

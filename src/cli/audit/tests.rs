@@ -42,8 +42,8 @@ fn claim(number: u64) -> ClaimedEpoch {
             table: "flights".to_owned(),
             splits: vec![SplitReceipt {
                 id: SplitId("s".to_owned()),
-                from: json!((number - 1) * 10),
-                to: json!(number * 10),
+                from: json!((number - 1) * 10).into(),
+                to: json!(number * 10).into(),
                 rows: 10,
             }],
         }],
@@ -107,7 +107,7 @@ fn whole() -> Evidence {
         has_ended: true,
         graph: None,
         cut: Cut::default(),
-        start: [((SOURCE, SplitId("s".to_owned())), json!(0))].into(),
+        start: [((SOURCE, SplitId("s".to_owned())), json!(0).into())].into(),
         epochs,
         manifests: [(Epoch(3), newest)].into(),
         sinks: vec![SinkEvidence {
@@ -162,11 +162,11 @@ fn a_whole_run_passes() {
 fn gaps_are_found() {
     let gap = first(|evidence| {
         let split = receipt(evidence, 1).sources[0].splits.first_mut().expect("a split");
-        split.from = json!(12);
+        split.from = json!(12).into();
     });
     assert_eq!(gap, "Splits 2 split s of flights: it begins at 12, and the epoch before ended at 10");
     let start = first(|evidence| {
-        evidence.start = [((SOURCE, SplitId("s".to_owned())), json!(5))].into();
+        evidence.start = [((SOURCE, SplitId("s".to_owned())), json!(5).into())].into();
     });
     assert_eq!(start, "Splits 1 split s of flights: it begins at 0, and the epoch before ended at 5");
     let epoch = first(|evidence| drop(evidence.epochs.remove(1)));

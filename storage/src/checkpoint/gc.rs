@@ -97,11 +97,11 @@ pub fn collect(store: &CheckpointStore, jobs: &[JobCheckpoints]) -> Result<usize
         inventory.generations.insert(job.job, job.generation);
         inventory.manifests.extend(store.list_manifests(job.job)?);
         for (key, checksum) in &job.live {
-            inventory.live.push((key.clone(), store.read_manifest(key, checksum)?));
+            inventory.live.push((key.clone(), without_splits(store.read_manifest(key, checksum)?)));
         }
         for (key, checksum) in &job.retired {
             match store.read_manifest(key, checksum) {
-                Ok(manifest) => inventory.retired.push((key.clone(), manifest)),
+                Ok(manifest) => inventory.retired.push((key.clone(), without_splits(manifest))),
                 Err(error) if error.code() == Code::CorruptCheckpoint => inventory.unreadable.push(key.clone()),
                 Err(error) => return Err(error),
             }
@@ -117,6 +117,13 @@ pub fn collect(store: &CheckpointStore, jobs: &[JobCheckpoints]) -> Result<usize
         deleted += usize::from(store.objects().delete(&key)?);
     }
     Ok(deleted)
+}
+
+/// What a decision needs of a manifest: the positions of a hundred thousand files are most of it.
+fn without_splits(mut manifest: Manifest) -> Manifest {
+    manifest.sources = Vec::new();
+    manifest.receipt.sources = Vec::new();
+    manifest
 }
 
 /// The state objects that a manifest names.

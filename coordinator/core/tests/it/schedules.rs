@@ -315,6 +315,30 @@ fn p8_an_epoch_is_not_timed_out_by_the_commit_before() {
     assert_eq!(world.claims(), 1);
 }
 
+/// P8: a subtask that has not sealed the epoch and is at work keeps it open; one that is at a later epoch, or of
+/// another generation, does not.
+#[test]
+fn p8_an_epoch_is_not_given_up_while_rows_before_its_barrier_move() {
+    let mut world = World::running();
+    world.advance(INTERVAL_MS);
+    assert_eq!(world.sent(), [("trigger", 1)]);
+    let says = |world: &mut World, token, epoch| {
+        let message = CoordinatorMessage::Progress { epoch: Epoch(epoch) };
+        world.step(Input::FromExecutor(FromExecutor { start: START, token, message }));
+    };
+    for _ in 0..5 {
+        world.advance(TIMEOUT_MS - 1);
+        says(&mut world, token(1), 1);
+    }
+    assert_eq!(world.failures(), 0, "it is at work");
+    world.advance(TIMEOUT_MS - 1);
+    says(&mut world, token(1), 2);
+    says(&mut world, token(0), 1);
+    assert_eq!(world.failures(), 0, "not yet");
+    world.advance(2);
+    assert_eq!(world.failures(), 1, "those who have sealed it say nothing for it");
+}
+
 /// P8: a claimed epoch is never aborted: its replay goes on for as long as it takes, and says so.
 #[test]
 fn p8_a_replay_never_gives_up() {

@@ -1,6 +1,7 @@
 //! A driver, a store of commands and an executor in one thread: what walks and schedules are played on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use arrow_schema::Schema;
 use qanat_coordinator_core::apply::Applied;
@@ -58,8 +59,8 @@ pub(crate) fn graph() -> JobGraph {
 pub(crate) fn epoch_zero() -> Manifest {
     let split = SplitState {
         id: SplitId("s".into()),
-        detail: serde_json::Value::Null,
-        position: 0.into(),
+        detail: Arc::default(),
+        position: Arc::new(0.into()),
         rows: 0,
         watermark: None,
         idle: false,
@@ -266,8 +267,12 @@ impl World {
             });
         }
         let counts = OperatorCounts { rows_in: sum.rows, rows_out: sum.rows, ..OperatorCounts::default() };
-        let receipts =
-            vec![SplitReceipt { id: SplitId("s".into()), from: from.into(), to: to.into(), rows: to - from }];
+        let receipts = vec![SplitReceipt {
+            id: SplitId("s".into()),
+            from: Arc::new(from.into()),
+            to: Arc::new(to.into()),
+            rows: to - from,
+        }];
         let part = |operator, splits: Vec<SplitState>, prepared: Vec<PreparedHandle>| OperatorReport {
             subtask: SubtaskId { operator, index: 0 },
             key_groups: KeyGroupRange { start: 0, end: 4 },
@@ -283,8 +288,8 @@ impl World {
         };
         let split = SplitState {
             id: SplitId("s".into()),
-            detail: serde_json::Value::Null,
-            position: to.into(),
+            detail: Arc::default(),
+            position: Arc::new(to.into()),
             rows: to,
             watermark: None,
             idle: false,
