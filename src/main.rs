@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         }
     };
     let format = arguments.output;
-    match cli::run(arguments) {
+    match cli::run(arguments).and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::print_error(&error, format);

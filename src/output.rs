@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::OnceLock;
 
 use qanat_proto::Error;
 use serde::de::{MapAccess, Visitor};
@@ -77,9 +78,18 @@ pub(crate) fn print_object<T: Serialize>(value: &T, format: Format, table: impl 
     print_text(text.trim_end());
 }
 
-/// Prints text and a line end on stdout. A closed pipe is no error.
+/// Prints text and a line end on stdout. A closed pipe is no error; any other is kept for [`check`].
 pub(crate) fn print_text(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    print_line(text);
+}
+
+/// The first failure of standard output, such as a full disk behind it.
+static FAILURE: OnceLock<Error> = OnceLock::new();
+
+/// # Errors
+/// If something could not be printed that somebody waits for.
+pub(crate) fn check() -> qanat_proto::Result<()> {
+    FAILURE.get().map_or(Ok(()), |error| Err(error.clone()))
 }
 
 /// Prints text and a line end on stderr, where it is in nobody's way.
@@ -90,7 +100,13 @@ pub(crate) fn note(text: &str) {
 /// Prints one line of a stream of rows. False once nobody reads any more: the stream may end.
 pub(crate) fn print_line(text: &str) -> bool {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if let Err(e) = &written
+        && e.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = FAILURE.set(Error::io("write to standard output", e));
+    }
+    written.is_ok()
 }
 
 /// One element of a YAML list that is printed row by row: a JSON value.

@@ -491,7 +491,8 @@ fn finish(jobs: &[Running], elapsed: Duration, format: Format) -> Result<()> {
             many => output::print_object(&BTreeMap::from([("jobs", many)]), format, table),
         }
     }
-    failed.map_or(Ok(()), Err)
+    // A receipt that could not be shown was not seen.
+    failed.map_or_else(output::check, Err)
 }
 
 fn receipt_text(receipt: &RunReceipt) -> String {

@@ -404,3 +404,31 @@ fn texts_that_csv_options_give_a_meaning() {
     let refused = run("lines.sql", &format!("{lines} INSERT INTO m SELECT 'a' || CHR(10) || 'b', 'x';"));
     assert_eq!(refused.error().unwrap()["code"], "E0217", "{}", refused.describe());
 }
+
+/// What could not be shown was not seen: the receipt of a finished job comes again.
+#[test]
+fn a_full_output_is_an_error() {
+    let folder = Folder::new("full-output");
+    folder.write(
+        "q.sql",
+        "CREATE TABLE t (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '10');
+         CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+         INSERT INTO o SELECT a FROM t;",
+    );
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = |output: std::process::Stdio| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_qanat"));
+        command.args(["-o", "json", "run", "q.sql", "--data", "data"]).current_dir(folder.path());
+        command.env_remove("QANAT_DATA").stdout(output).stderr(std::process::Stdio::piped()).output().unwrap()
+    };
+    let first = run(full.into());
+    assert_eq!(first.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&first.stderr).contains("E0215"));
+    let second = run(std::process::Stdio::piped());
+    let receipt: serde_json::Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert_eq!((&receipt["status"], &receipt["sinks"]["o"]["rows"]), (&"FINISHED".into(), &10.into()), "{receipt}");
+    let rows = std::fs::read_dir(folder.path().join("out")).unwrap().flatten();
+    let rows = rows.filter(|entry| entry.file_name().to_string_lossy().starts_with("part"));
+    let lines = rows.map(|entry| std::fs::read_to_string(entry.path()).unwrap().lines().count() - 1);
+    assert_eq!(lines.sum::<usize>(), 10, "written once");
+}
