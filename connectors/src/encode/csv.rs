@@ -199,6 +199,15 @@ impl CsvEncoder {
     }
 }
 
+/// The error with the column that it is about.
+fn in_column(name: &str, error: Error) -> Error {
+    let named = Error::new(error.code(), format!("column `{name}` cannot be written: {}", error.message()));
+    match error.hint_text() {
+        Some(hint) => named.hint(hint),
+        None => named,
+    }
+}
+
 impl Encoder for CsvEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let columns = rows.columns().iter().map(|c| ColumnText::new(c.as_ref())).collect::<Result<Vec<_>>>()?;
@@ -208,10 +217,11 @@ impl Encoder for CsvEncoder {
                 if i > 0 {
                     self.buffer.push(self.delimiter);
                 }
+                let of_column = |error: Error| in_column(rows.schema_ref().field(i).name(), error);
                 if column.is_null(row) {
-                    self.push_null(is_lone, column.can_be_empty())?;
+                    self.push_null(is_lone, column.can_be_empty()).map_err(of_column)?;
                 } else if let Some(text) = column.text(row) {
-                    self.push_text(text.as_bytes())?;
+                    self.push_text(text.as_bytes()).map_err(of_column)?;
                 } else {
                     let start = self.buffer.len();
                     column.write(row, &mut self.buffer)?;
@@ -222,7 +232,7 @@ impl Encoder for CsvEncoder {
                         || cell.iter().any(|b| self.special[usize::from(*b)])
                     {
                         let text = self.buffer.split_off(start);
-                        self.push_text(&text)?;
+                        self.push_text(&text).map_err(of_column)?;
                     }
                 }
             }
