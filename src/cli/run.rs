@@ -362,10 +362,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
             }
         } else if ready == sweep {
             let _ = sweeps.try_recv();
-            if let Err(error) = embedded.retain_topics() {
-                // A manifest may be retired and collected while it is looked at; the next sweep sees that.
-                tracing::info!(%error, "could not apply retention");
-            }
+            sweep_topics(embedded);
         } else if ready == clock {
             let _ = ticks.try_recv();
             attempts.tick(&progress);
@@ -396,7 +393,16 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
         }
     }
     progress.clear();
+    // A run may be shorter than the time between two sweeps.
+    sweep_topics(embedded);
     Ok(())
+}
+
+fn sweep_topics(embedded: &Embedded) {
+    if let Err(error) = embedded.retain_topics() {
+        // A manifest may be retired and collected while it is looked at; the next sweep sees that.
+        tracing::info!(%error, "could not apply retention");
+    }
 }
 
 /// Failed attempts, told while the job goes on: once for the same error again and again, and not at all if
