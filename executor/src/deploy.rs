@@ -629,6 +629,7 @@ impl BuildContext<'_> {
                 known: known.clone(),
                 owns: Arc::new(move |id| split_owner(id, parallelism) == index),
                 discovers: lane == 0 && source.is_growing(),
+                is_endless: !node.bounded,
                 in_order: follows,
                 alignment: alignment.clone(),
                 items: sender.clone(),

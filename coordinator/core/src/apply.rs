@@ -7,6 +7,7 @@ use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Domain};
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::receipt::{OperatorReceipt, Receipt};
 use qanat_proto::{Error, Place};
 
 use crate::command::{Command, Outcome, Refusal};
@@ -43,7 +44,7 @@ impl State {
                 state.settings = Some(settings.clone());
                 Ok(opened)
             }
-            Command::Claim { token, epoch, manifest_key, checksum, handles, is_final, receipt: _ } => {
+            Command::Claim { token, epoch, manifest_key, checksum, handles, is_final, receipt } => {
                 let job = self.current(*token)?;
                 let claim = Claimed {
                     generation: token.generation,
@@ -53,7 +54,7 @@ impl State {
                     is_final: *is_final,
                     committed: false,
                 };
-                claim_epoch(job, *token, *epoch, claim)
+                claim_epoch(job, *token, *epoch, claim, has_moved(receipt))
             }
             Command::Committed { token, epoch, manifest_key, handle_names } => {
                 committed(self.current(*token)?, *epoch, manifest_key, handle_names)
@@ -181,8 +182,17 @@ fn open_generation(id: JobId, job: &mut Job, expected: Generation, placement: &[
     Ok(Applied::Opened { token: job.token(id), restore })
 }
 
+/// So many epochs without a row say that a generation lives, too.
+const EMPTY_EPOCHS_SURVIVED: u64 = 10;
+
+/// Whether anything was read or went from one operator to another.
+fn has_moved(receipt: &Receipt) -> bool {
+    let counts = |operator: &OperatorReceipt| operator.counts.rows_in + operator.counts.rows_out;
+    receipt.sources.iter().any(|source| !source.splits.is_empty()) || receipt.operators.iter().any(|o| counts(o) > 0)
+}
+
 /// P4 and P7.
-fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed) -> Result<Applied, Refusal> {
+fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed, has_moved: bool) -> Result<Applied, Refusal> {
     if !job.generation_open || job.closing.is_some() || job.status.is_ended() {
         return Err(Refusal::Closing);
     }
@@ -204,7 +214,11 @@ fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed) -> Res
     job.has_output |= !claim.handles.is_empty();
     // Progress forgives what came before it, except an error at a certain record, which the epochs in
     // between did not get past, and a budget that is too small: barriers flow while sources are paused.
-    if !job.last_failure.as_ref().is_some_and(|(error, _)| is_at_record(error) || error.code() == Code::MemoryLimit) {
+    // An epoch of nothing is none: what fails on the next row has not met it yet. Of such epochs a generation
+    // that lives claims many.
+    let is_progress = has_moved || epoch.0.saturating_sub(job.restore_point.0) >= EMPTY_EPOCHS_SURVIVED;
+    let stays = |error: &Error| is_at_record(error) || error.code() == Code::MemoryLimit;
+    if is_progress && !job.last_failure.as_ref().is_some_and(|(error, _)| stays(error)) {
         job.last_failure = None;
     }
     job.claims.insert(epoch, claim);
@@ -240,7 +254,7 @@ fn finish_closing(job: &mut Job) {
 }
 
 /// Ends the generation; the same error at the same place `SAME_FAILURE_MAX` times with no claim in
-/// between closes the job, unless it lies outside of it. One failure does if nothing can be read again.
+/// between that moved a row closes the job, unless it lies outside of it. One failure does if nothing can be read again.
 fn record_failure(job: &mut Job, error: &Error, is_last: bool) -> Result<Applied, Refusal> {
     if job.status.is_ended() {
         return Err(Refusal::WrongStatus);

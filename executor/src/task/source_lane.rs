@@ -19,6 +19,11 @@ use crate::task::pool::Waker;
 const OPEN_SPLITS_MAX: usize = 16;
 /// How often a growing source is asked for new splits.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a lane without splits waits before it looks whether there are some.
+const DISCOVERY_WAIT: Duration = Duration::from_millis(50);
+/// A round over splits that have nothing is a wait of itself if it took this long; else the lane waits.
+const DRY_ROUND_MIN: Duration = Duration::from_millis(5);
+const DRY_WAIT: Duration = Duration::from_millis(10);
 
 /// What a lane tells its task, in order per split.
 pub enum LaneItem {
@@ -49,6 +54,8 @@ pub struct SourceLane {
     pub owns: Arc<dyn Fn(&SplitId) -> bool + Send + Sync>,
     /// Whether this lane looks for new splits.
     pub discovers: bool,
+    /// Splits have no end: all of them are open at the same time, or some would never be read.
+    pub is_endless: bool,
     /// Splits follow each other in time: one is read at a time.
     pub in_order: bool,
     pub alignment: Option<Arc<Alignment>>,
@@ -74,13 +81,15 @@ impl SourceLane {
         let mut open: VecDeque<Open> = VecDeque::new();
         let mut discovered = self.clock.monotonic();
         let most = if self.in_order { 1 } else { OPEN_SPLITS_MAX };
+        // Splits in a row that had nothing, and since when.
+        let (mut dry, mut dry_since) = (0, Duration::ZERO);
         while !self.stop.is_set() {
             if self.discovers && self.clock.monotonic() >= discovered + DISCOVERY_INTERVAL {
                 discovered = self.clock.monotonic();
                 self.discover()?;
             }
             // A read that never ends keeps all its splits open; a bounded one a few at a time.
-            while let Some(state) = self.splits.front().filter(|_| open.len() < most || self.discovers).cloned() {
+            while let Some(state) = self.splits.front().filter(|_| open.len() < most || self.is_endless).cloned() {
                 self.splits.pop_front();
                 let split = Split {
                     id: state.id.clone(),
@@ -95,21 +104,35 @@ impl SourceLane {
             }
             if open.is_empty() {
                 if self.discovers {
-                    self.wait();
+                    self.wait(DISCOVERY_WAIT);
                     continue;
                 }
                 self.send(LaneItem::Done);
                 return Ok(());
             }
+            if dry > open.len() {
+                // All of them: unless their readers wait themselves, somebody must.
+                if self.clock.monotonic().saturating_sub(dry_since) < DRY_ROUND_MIN {
+                    self.wait(DRY_WAIT);
+                }
+                dry = 0;
+            }
             let Some(mut current) = self.next_of(&mut open) else { continue };
             let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
                 ReadOutcome::Batch(batch) => {
+                    dry = 0;
                     current.pending = false;
                     let held = batch_bytes(&batch.rows) + batch.hidden.as_ref().map_or(0, batch_bytes);
                     self.memory.grow(held);
                     Some(LaneItem::Batch { split: current.id.clone(), batch, held })
                 }
-                ReadOutcome::Pending if current.pending => None,
+                ReadOutcome::Pending if current.pending => {
+                    if dry == 0 {
+                        dry_since = self.clock.monotonic();
+                    }
+                    dry += 1;
+                    None
+                }
                 ReadOutcome::Pending => {
                     current.pending = true;
                     Some(LaneItem::Pending(current.id.clone()))
@@ -166,8 +189,8 @@ impl SourceLane {
     }
 
     /// A folder that is followed and holds nothing yet.
-    fn wait(&self) {
-        std::thread::park_timeout(Duration::from_millis(50));
+    fn wait(&self, time: Duration) {
+        std::thread::park_timeout(time);
     }
 }
 

@@ -8,6 +8,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::ScalarUDF;
 use serde_json::Value;
 
+use super::json_access::{elements, field, fields, is_json as is_json_text};
 use super::json_write::write_value;
 use crate::parse::ELEMENTS;
 use crate::types::list_of;
@@ -101,14 +102,15 @@ impl Path {
         self.steps.contains(&Step::All)
     }
 
-    /// None: a strict path does not fit the value.
-    fn find<'a>(&self, value: &'a Value) -> Option<Vec<&'a Value>> {
-        let mut found = vec![value];
+    /// The pieces of a JSON text as they stand in it, so that numbers keep their digits. None: a strict path does
+    /// not fit the text.
+    fn find<'a>(&self, json: &'a str) -> Option<Vec<&'a str>> {
+        let mut found = vec![json.trim()];
         for step in &self.steps {
-            let is_missing = |value: &&Value| match (step, value) {
-                (Step::Field(name), Value::Object(fields)) => !fields.contains_key(name),
-                (Step::Index(index), Value::Array(items)) => *index >= items.len(),
-                (Step::All, Value::Array(_) | Value::Object(_)) => false,
+            let is_missing = |json: &&str| match (step, Kinds::of(json)) {
+                (Step::Field(name), Kinds::Object) => field(json, name).is_none(),
+                (Step::Index(index), Kinds::Array) => elements(json).nth(*index).is_none(),
+                (Step::All, Kinds::Array | Kinds::Object) => false,
                 _ => true,
             };
             if self.is_strict && found.iter().any(is_missing) {
@@ -116,17 +118,17 @@ impl Path {
             }
             found = found
                 .into_iter()
-                .flat_map(|value| -> Vec<&'a Value> {
-                    match (step, value) {
-                        (Step::Field(name), Value::Object(fields)) => fields.get(name).into_iter().collect(),
+                .flat_map(|json| -> Vec<&'a str> {
+                    match (step, Kinds::of(json)) {
+                        (Step::Field(name), Kinds::Object) => field(json, name).into_iter().collect(),
                         // Lax: a field of an array is that of each of its elements.
-                        (Step::Field(name), Value::Array(items)) if !self.is_strict => {
-                            items.iter().filter_map(|item| item.get(name)).collect()
+                        (Step::Field(name), Kinds::Array) if !self.is_strict => {
+                            elements(json).filter_map(|item| field(item, name)).collect()
                         }
-                        (Step::Index(index), Value::Array(items)) => items.get(*index).into_iter().collect(),
-                        (Step::Index(0), other) if !self.is_strict => vec![other],
-                        (Step::All, Value::Array(items)) => items.iter().collect(),
-                        (Step::All, Value::Object(fields)) => fields.values().collect(),
+                        (Step::Index(index), Kinds::Array) => elements(json).nth(*index).into_iter().collect(),
+                        (Step::Index(0), _) if !self.is_strict => vec![json],
+                        (Step::All, Kinds::Array) => elements(json).collect(),
+                        (Step::All, Kinds::Object) => fields(json).map(|(_, value)| value).collect(),
                         _ => Vec::new(),
                     }
                 })
@@ -134,6 +136,49 @@ impl Path {
         }
         Some(found)
     }
+}
+
+/// What a JSON value is, by its first character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kinds {
+    Object,
+    Array,
+    Text,
+    Null,
+    /// A number, `true` or `false`.
+    Plain,
+}
+
+impl Kinds {
+    fn of(json: &str) -> Self {
+        match json.trim_start().bytes().next() {
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b'"') => Self::Text,
+            Some(b'n') => Self::Null,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Without the blanks between its parts.
+fn push_compact(json: &str, out: &mut String) {
+    let (mut in_text, mut escaped) = (false, false);
+    for character in json.chars() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if in_text => escaped = true,
+            '"' => in_text = !in_text,
+            ' ' | '\t' | '\n' | '\r' if !in_text => continue,
+            _ => {}
+        }
+        out.push(character);
+    }
+}
+
+/// The text that a JSON string is.
+fn unquoted(json: &str) -> String {
+    serde_json::from_str(json).unwrap_or_default()
 }
 
 /// The path of the last row.
@@ -161,16 +206,14 @@ fn is_json(args: &Args) -> Result<ArrayRef> {
         if args.len() > 1 { args.literal_text(1)?.unwrap_or("VALUE").to_ascii_uppercase() } else { "VALUE".to_owned() };
     build_booleans(args.rows, |row| {
         let Some(text) = texts.get(row) else { return Ok(Some(false)) };
-        if kind == "VALUE" {
-            return Ok(Some(serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()));
-        }
-        let value: Option<Value> = serde_json::from_str(text).ok();
-        Ok(Some(match (kind.as_str(), value) {
-            ("ARRAY", Some(value)) => value.is_array(),
-            ("OBJECT", Some(value)) => value.is_object(),
-            ("SCALAR", Some(value)) => !value.is_array() && !value.is_object(),
-            _ => false,
-        }))
+        Ok(Some(
+            is_json_text(text)
+                && match (kind.as_str(), Kinds::of(text)) {
+                    ("VALUE", _) | ("ARRAY", Kinds::Array) | ("OBJECT", Kinds::Object) => true,
+                    ("SCALAR", found) => !matches!(found, Kinds::Array | Kinds::Object),
+                    _ => false,
+                },
+        ))
     })
 }
 
@@ -182,8 +225,7 @@ fn json_exists(args: &Args) -> Result<ArrayRef> {
     build_booleans(args.rows, |row| {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
         let path = cache.get(path)?;
-        let value = serde_json::from_str::<Value>(text);
-        match value.as_ref().ok().and_then(|value| path.find(value)) {
+        match is_json_text(text).then(|| path.find(text)).flatten() {
             Some(found) => Ok(Some(!found.is_empty())),
             None => match on_error.as_str() {
                 "TRUE" => Ok(Some(true)),
@@ -236,19 +278,21 @@ fn json_value(args: &Args) -> Result<ArrayRef> {
     build_text(args.rows, |row, out| {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
         let path = cache.get(path)?;
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
-        let Some(found) = path.find(&value) else { return on_error.apply(row, out) };
-        match found.as_slice() {
-            [] => on_empty.apply(row, out),
-            [Value::Null] => Ok(None),
-            [Value::String(text)] => {
-                out.push_str(text);
-                Ok(Some(()))
-            }
-            [scalar @ (Value::Bool(_) | Value::Number(_))] => {
-                out.push_str(&scalar.to_string());
-                Ok(Some(()))
-            }
+        let found = is_json_text(text).then(|| path.find(text)).flatten();
+        match found.as_deref() {
+            Some([]) => on_empty.apply(row, out),
+            Some([one]) => match Kinds::of(one) {
+                Kinds::Null => Ok(None),
+                Kinds::Text => {
+                    out.push_str(&unquoted(one));
+                    Ok(Some(()))
+                }
+                Kinds::Plain => {
+                    out.push_str(one);
+                    Ok(Some(()))
+                }
+                Kinds::Object | Kinds::Array => on_error.apply(row, out),
+            },
             _ => on_error.apply(row, out),
         }
     })
@@ -265,28 +309,30 @@ fn json_query(args: &Args) -> Result<ArrayRef> {
     build_text(args.rows, |row, out| {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)) else { return Ok(None) };
         let path = cache.get(path)?;
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return on_error.apply(row, out) };
-        let Some(found) = path.find(&value) else { return on_error.apply(row, out) };
-        let (is_array, found) = match found.as_slice() {
-            [value] if !path.finds_several() => match value {
-                Value::Null => return on_empty.apply(row, out),
-                Value::Array(_) => (true, value.to_string()),
-                Value::Object(_) => (false, value.to_string()),
-                scalar if wrapper != "WITHOUT" => (false, scalar.to_string()),
-                _ if path.is_strict => return on_error.apply(row, out),
-                _ => return on_empty.apply(row, out),
-            },
-            [] if !path.finds_several() => return on_empty.apply(row, out),
-            several => (true, Value::Array(several.iter().map(|value| (*value).clone()).collect()).to_string()),
+        let Some(found) = is_json_text(text).then(|| path.find(text)).flatten() else {
+            return on_error.apply(row, out);
         };
+        let is_list = path.finds_several() || found.len() > 1;
+        let is_array = is_list || found.first().is_some_and(|json| Kinds::of(json) == Kinds::Array);
+        if !is_list {
+            match found.first().map(|json| Kinds::of(json)) {
+                None | Some(Kinds::Null) => return on_empty.apply(row, out),
+                Some(Kinds::Text | Kinds::Plain) if wrapper == "WITHOUT" => {
+                    return if path.is_strict { on_error.apply(row, out) } else { on_empty.apply(row, out) };
+                }
+                Some(_) => {}
+            }
+        }
         let wraps = wrapper == "UNCONDITIONAL" || (wrapper == "CONDITIONAL" && !is_array);
-        if wraps {
-            out.push('[');
+        let brackets = usize::from(wraps) + usize::from(is_list);
+        out.extend(std::iter::repeat_n('[', brackets));
+        for (index, json) in found.into_iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_compact(json, out);
         }
-        out.push_str(&found);
-        if wraps {
-            out.push(']');
-        }
+        out.extend(std::iter::repeat_n(']', brackets));
         Ok(Some(()))
     })
 }
@@ -326,19 +372,20 @@ fn json_elements(args: &Args) -> Result<ArrayRef> {
     let texts = args.text(0)?;
     let mut lists = ListBuilder::new(StringBuilder::new());
     for row in 0..args.rows {
-        match texts.get(row).and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-            Some(Value::Array(items)) => {
-                for item in items {
-                    match item {
-                        Value::Null => lists.values().append_null(),
-                        Value::String(text) => lists.values().append_value(text),
-                        other => lists.values().append_value(other.to_string()),
-                    }
+        let array = texts.get(row).filter(|text| is_json_text(text) && Kinds::of(text) == Kinds::Array);
+        for item in array.into_iter().flat_map(elements) {
+            match Kinds::of(item) {
+                Kinds::Null => lists.values().append_null(),
+                Kinds::Text => lists.values().append_value(unquoted(item)),
+                Kinds::Plain => lists.values().append_value(item),
+                Kinds::Object | Kinds::Array => {
+                    let mut text = String::new();
+                    push_compact(item, &mut text);
+                    lists.values().append_value(text);
                 }
-                lists.append(true);
             }
-            _ => lists.append(false),
         }
+        lists.append(array.is_some());
     }
     Ok(Arc::new(lists.finish()))
 }

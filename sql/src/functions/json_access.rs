@@ -75,47 +75,58 @@ fn unquote(args: &Args) -> Result<ArrayRef> {
     })
 }
 
-fn is_json(text: &str) -> bool {
+pub(super) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// The last field of this name: of two, JSON readers take the last.
-fn field<'a>(json: &'a str, key: &str) -> Option<&'a str> {
-    let mut rest = json.trim_start().strip_prefix('{')?;
-    let mut found = None;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
-        if rest.is_empty() || rest.starts_with('}') {
-            return found;
-        }
-        let (name, behind) = piece(rest)?;
-        let (value, behind) = piece(behind.trim_start().strip_prefix(':')?.trim_start())?;
-        let plain = name.get(1..name.len().checked_sub(1)?)?;
-        if plain == key || (plain.contains('\\') && serde_json::from_str::<String>(name).is_ok_and(|name| name == key))
-        {
-            found = Some(value);
-        }
-        rest = behind;
-    }
+pub(super) fn field<'a>(json: &'a str, key: &str) -> Option<&'a str> {
+    let is_key = |name: &str| {
+        let plain = name.get(1..name.len().saturating_sub(1)).unwrap_or_default();
+        plain == key || (plain.contains('\\') && serde_json::from_str::<String>(name).is_ok_and(|name| name == key))
+    };
+    fields(json).filter(|(name, _)| is_key(name)).map(|(_, value)| value).last()
 }
+
+/// The fields of an object: names in their quotes, and values.
+pub(super) fn fields(json: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = json.trim_start().strip_prefix('{');
+    std::iter::from_fn(move || {
+        let text = rest?.trim_start_matches(BETWEEN);
+        if text.is_empty() || text.starts_with('}') {
+            return None;
+        }
+        let (name, behind) = piece(text)?;
+        let (value, behind) = piece(behind.trim_start().strip_prefix(':')?.trim_start())?;
+        rest = Some(behind);
+        Some((name, value))
+    })
+}
+
+/// The elements of an array.
+pub(super) fn elements(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json.trim_start().strip_prefix('[');
+    std::iter::from_fn(move || {
+        let text = rest?.trim_start_matches(BETWEEN);
+        if text.is_empty() || text.starts_with(']') {
+            return None;
+        }
+        let (value, behind) = piece(text)?;
+        rest = Some(behind);
+        Some(value)
+    })
+}
+
+/// What stands between two pieces.
+const BETWEEN: [char; 5] = [' ', '\t', '\n', '\r', ','];
 
 /// An element from the front, or from the end by a negative index.
 fn element(json: &str, index: i64) -> Option<&str> {
-    let mut rest = json.trim_start().strip_prefix('[')?;
-    let mut pieces = Vec::new();
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',']);
-        if rest.is_empty() || rest.starts_with(']') {
-            break;
-        }
-        let (value, behind) = piece(rest)?;
-        pieces.push(value);
-        rest = behind;
-        if index >= 0 && pieces.len() > usize::try_from(index).ok()? {
-            break;
-        }
+    if let Ok(position) = usize::try_from(index) {
+        return elements(json).nth(position);
     }
-    let position = if index >= 0 { index } else { i64::try_from(pieces.len()).ok()?.checked_add(index)? };
+    let pieces: Vec<&str> = elements(json).collect();
+    let position = i64::try_from(pieces.len()).ok()?.checked_add(index)?;
     pieces.get(usize::try_from(position).ok()?).copied()
 }
 

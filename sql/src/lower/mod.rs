@@ -190,12 +190,10 @@ impl<'a> Lowering<'a> {
             output.field = Arc::clone(field);
         }
         let same = relation.is_identity()
-            && relation
-                .base
-                .fields()
-                .iter()
-                .zip(&wanted)
-                .all(|(have, want)| have.name() == want.name() && have.data_type() == want.data_type());
+            && relation.base.fields().iter().zip(&wanted).all(|(have, want)| {
+                let same_type = have.name() == want.name() && have.data_type() == want.data_type();
+                same_type && have.is_nullable() == want.is_nullable()
+            });
         if same { Ok(relation) } else { self.materialise_always(relation) }
     }
 

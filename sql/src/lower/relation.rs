@@ -339,7 +339,9 @@ pub(crate) fn calc_of(relation: &Relation) -> Result<(CalcNode, SchemaRef)> {
     for output in &relation.columns {
         let name = names.take(output.field.name());
         let (_, field) = output.expr.to_field(&scope).map_err(|e| internal(&e))?;
-        fields.push(Arc::new(Field::new(&name, field.data_type().clone(), field.is_nullable())));
+        // A column of a union is nullable if it is so in any branch.
+        let is_nullable = field.is_nullable() || output.field.is_nullable();
+        fields.push(Arc::new(Field::new(&name, field.data_type().clone(), is_nullable)));
         projection.push(NamedExpr { name, expr: encode(&output.expr, &scope)? });
     }
     let filter = encode_conjuncts(&relation.filter, &scope)?;

@@ -176,6 +176,21 @@ fn temporal(name: ObjectName, version: &TableVersion, context: &mut dyn Relation
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(Temporal { input, time, place: (line, column) }) }))
 }
 
+/// The ways to read a name of several parts as fields of a column, the longest column first.
+fn field_accesses(expr: &ast::Expr) -> Vec<ast::Expr> {
+    let ast::Expr::CompoundIdentifier(parts) = expr else { return Vec::new() };
+    let reading = |column: usize| {
+        let (column, fields) = parts.split_at_checked(column)?;
+        let root = match column {
+            [name] => ast::Expr::Identifier(name.clone()),
+            several => ast::Expr::CompoundIdentifier(several.to_vec()),
+        };
+        let dot = |field: &ast::Ident| ast::AccessExpr::Dot(ast::Expr::Identifier(field.clone()));
+        Some(ast::Expr::CompoundFieldAccess { root: Box::new(root), access_chain: fields.iter().map(dot).collect() })
+    };
+    (1..parts.len()).rev().filter_map(reading).collect()
+}
+
 fn unnest(
     alias: Option<TableAlias>,
     exprs: &[ast::Expr],
@@ -188,7 +203,13 @@ fn unnest(
         return Err(carry(error));
     };
     let place = place_of(expr.span());
-    let expr = literals::expression(context.sql_to_expr(expr.clone(), &DFSchema::empty())?)?.data;
+    let nothing = DFSchema::empty();
+    let array = context.sql_to_expr(expr.clone(), &nothing).or_else(|error| {
+        // `c.payload.items` of a table on the left: DataFusion takes no more than a column from there.
+        let mut readings = field_accesses(expr).into_iter();
+        readings.find_map(|reading| context.sql_to_expr(reading, &nothing).ok()).ok_or(error)
+    })?;
+    let expr = literals::expression(array)?.data;
     let data_type = expr.get_type(&DFSchema::empty())?;
     let names: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.value.clone()).collect();
     let fields = element_fields(&data_type, ordinality, &names).map_err(|e| {

@@ -1,9 +1,10 @@
-//! `m[k]` of a map where `k` is no literal: DataFusion's `get_field` takes it at planning and fails at every row.
+//! `m[k]` of a map: DataFusion's `get_field` takes a `k` that is no literal at planning and fails at every row, and so
+//! it does with a key of another type than the map's.
 
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result};
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, TryCast};
 
 use crate::functions::{MAP_VALUE, registry};
 
@@ -15,13 +16,34 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
 pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
         let Expr::ScalarFunction(function) = &mut expr else { return Ok(Transformed::no(expr)) };
-        let is_lookup = function.name() == "get_field"
-            && matches!(function.args.as_slice(), [map, key] if !matches!(key, Expr::Literal(..))
-                && matches!(map.get_type(schema), Ok(DataType::Map(..))));
+        if function.name() != "get_field" {
+            return Ok(Transformed::no(expr));
+        }
+        let [map, key] = function.args.as_mut_slice() else { return Ok(Transformed::no(expr)) };
+        let Some(wanted) = key_type(&map.get_type(schema)?) else { return Ok(Transformed::no(expr)) };
+        let found = key.get_type(schema)?;
+        let is_other = found != wanted && !found.is_null();
+        if matches!(key, Expr::Literal(..)) && !is_other {
+            return Ok(Transformed::no(expr));
+        }
+        if is_other {
+            // What does not fit the key's type is no key of the map.
+            *key = Expr::TryCast(TryCast::new(Box::new(std::mem::take(key)), wanted));
+        }
         match registry().scalar(MAP_VALUE) {
-            Some(lookup) if is_lookup => function.func = lookup,
-            _ => return Ok(Transformed::no(expr)),
+            Some(lookup) => function.func = lookup,
+            None => return Ok(Transformed::no(expr)),
         }
         Ok(Transformed::yes(expr))
     })
+}
+
+fn key_type(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => fields.first().map(|key| key.data_type().clone()),
+            _ => None,
+        },
+        _ => None,
+    }
 }

@@ -5,7 +5,7 @@ use qanat_coordinator_core::command::{Command, Outcome, Refusal};
 use qanat_coordinator_core::state::{JobStatus, State};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, StartId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
-use qanat_proto::receipt::RowSum;
+use qanat_proto::receipt::{OperatorCounts, OperatorReceipt, RowSum};
 use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, Place};
 
@@ -275,6 +275,35 @@ fn a_record_that_fails_each_time_fails_the_job() {
             }
         }
         assert_eq!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }), fails, "{error}");
+    }
+}
+
+/// An epoch of nothing forgives no failure: what fails on the next row has not met it yet. Many of them do.
+#[test]
+fn an_epoch_of_nothing_is_no_progress() {
+    let error = Error::new(Code::Encode, "a NULL in a column that is NOT NULL").at(Place::Named("o".into()));
+    for (epochs, rows, fails) in [(1, 0, true), (1, 5, false), (10, 0, false)] {
+        let mut state = running();
+        let mut epoch = 0;
+        for round in 1..=3 {
+            for _ in 0..epochs {
+                epoch += 1;
+                let mut claim = claim(round, epoch);
+                if let Command::Claim { receipt, .. } = &mut claim {
+                    let counts = OperatorCounts { rows_in: rows, ..OperatorCounts::default() };
+                    let (name, role) = ("t".to_owned(), "source".to_owned());
+                    receipt.operators.push(OperatorReceipt { operator: OperatorId(1), name, role, counts });
+                }
+                state.apply(&claim).expect("an epoch in between");
+                state.apply(&committed(round, round, epoch)).expect("committed");
+            }
+            let failure = Command::RecordFailure { token: token(round), error: error.clone(), is_last: false };
+            state.apply(&failure).expect("recorded");
+            if round < 3 {
+                state.apply(&open(round)).expect("restarted");
+            }
+        }
+        assert_eq!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }), fails, "{epochs} of {rows} rows");
     }
 }
 
