@@ -44,14 +44,24 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
             .volatile()
             .literal(1, check_pattern)
             .build(),
-        Function::new("timestampdiff", &[Text, Time, Time], integer_type, timestampdiff).build(),
+        Function::new("timestampdiff", &[Text, Time, Time], integer_type, timestampdiff).literal(0, check_unit).build(),
         Function::new("timestampadd", &[Text, Integer, Moment], third_type, timestampadd)
             .literal_result(sum_type)
+            .literal(0, check_unit)
             .build(),
         Function::new("convert_tz", &[Text, Text, Text], text_type, convert_tz).build(),
-        Function::new("extract_unit", &[Text, Moment], bigint_type, extract_unit).literal_result(part_type).build(),
-        Function::new("ceil_to", &[Text, Moment], second_type, ceil_to).literal_result(rounded_type).build(),
-        Function::new("floor_to", &[Text, Moment], second_type, floor_to).literal_result(rounded_type).build(),
+        Function::new("extract_unit", &[Text, Moment], bigint_type, extract_unit)
+            .literal_result(part_type)
+            .literal(0, check_unit)
+            .build(),
+        Function::new("ceil_to", &[Text, Moment], second_type, ceil_to)
+            .literal_result(rounded_type)
+            .literal(0, check_unit)
+            .build(),
+        Function::new("floor_to", &[Text, Moment], second_type, floor_to)
+            .literal_result(rounded_type)
+            .literal(0, check_unit)
+            .build(),
     ];
     functions.extend(part_functions());
     functions
@@ -190,6 +200,10 @@ impl Unit {
 
 fn second_type(types: &[DataType]) -> Result<DataType> {
     types.get(1).cloned().map_or_else(|| wrong("an argument is missing"), Ok)
+}
+
+fn check_unit(unit: &str) -> Result<()> {
+    Unit::from_text(unit).map(drop)
 }
 
 fn check_pattern(pattern: &str) -> Result<()> {

@@ -42,6 +42,10 @@ fn translate(error: &DataFusionError) -> Error {
             Error::new(Code::SqlUnsupported, "this operator is not supported").hint("write it with a function")
         }
         DataFusionError::NotImplemented(message) => Error::new(Code::SqlUnsupported, sentence(message)),
+        // A user's mistake that DataFusion takes for its own.
+        DataFusionError::Internal(message) if message.to_lowercase().contains("failed to coerce") => {
+            plan_error(message)
+        }
         DataFusionError::Internal(message) => Error::internal(sentence(message)),
         DataFusionError::Plan(message) => plan_error(message),
         other => plan_error(&other.strip_backtrace()),

@@ -185,8 +185,10 @@ fn field_accesses(expr: &ast::Expr) -> Vec<ast::Expr> {
             [name] => ast::Expr::Identifier(name.clone()),
             several => ast::Expr::CompoundIdentifier(several.to_vec()),
         };
-        let dot = |field: &ast::Ident| ast::AccessExpr::Dot(ast::Expr::Identifier(field.clone()));
-        Some(ast::Expr::CompoundFieldAccess { root: Box::new(root), access_chain: fields.iter().map(dot).collect() })
+        let access = |field: &ast::Ident| {
+            ast::AccessExpr::Subscript(ast::Subscript::Index { index: crate::parse::text(&field.value) })
+        };
+        Some(ast::Expr::CompoundFieldAccess { root: Box::new(root), access_chain: fields.iter().map(access).collect() })
     };
     (1..parts.len()).rev().filter_map(reading).collect()
 }

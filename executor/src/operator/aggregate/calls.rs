@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_empty_array};
 use arrow::compute::{SortColumn, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion_common::{DataFusionError, ScalarValue};
@@ -185,8 +185,22 @@ impl Calls {
         self.key_columns.len()
     }
 
-    /// Type of input column `slot`, known once a batch was evaluated.
+    /// Types of the columns that [`Calls::evaluate`] gives. Nothing is evaluated: a constant may fail, and no row
+    /// may ask for it.
+    pub(crate) fn types(&self, input: &SchemaRef) -> Result<Vec<DataType>, DataFusionError> {
+        let values = self.expressions.iter().map(|(expression, role)| match role {
+            Role::Filter => Ok(DataType::Boolean),
+            Role::Value | Role::Compared => expression.data_type(input),
+        });
+        self.key_types.iter().cloned().map(Ok).chain(values).collect()
+    }
+
+    /// Key columns, then one column per distinct expression.
     pub(crate) fn evaluate(&self, rows: &RecordBatch) -> Result<Inputs, DataFusionError> {
+        if rows.num_rows() == 0 {
+            let types = self.types(rows.schema_ref())?;
+            return Ok(Inputs { columns: types.iter().map(new_empty_array).collect(), rows: 0 });
+        }
         let mut columns = Vec::with_capacity(self.key_columns.len() + self.expressions.len());
         for key in &self.key_columns {
             columns.push(normalized_key(rows.column(*key))?);

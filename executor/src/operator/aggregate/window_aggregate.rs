@@ -644,7 +644,6 @@ fn partition_of(
 impl Calls {
     /// Types of the columns of [`Inputs`].
     pub(crate) fn input_types(&self, input: &arrow::datatypes::SchemaRef) -> Result<Vec<DataType>> {
-        let evaluated = self.evaluate(&RecordBatch::new_empty(Arc::clone(input))).map_err(|e| self.error(&e))?;
-        Ok(evaluated.columns.iter().map(|column| column.data_type().clone()).collect())
+        self.types(input).map_err(|e| self.error(&e))
     }
 }
