@@ -299,8 +299,8 @@ impl SplitReader for PartitionReader {
             dead_letters: Vec::new(),
             position: json!({ "offset": next_offset }),
             records: count as u64,
-            // A slice shares its frame's buffers: its share of them is what was read for it.
-            bytes: (rows.get_array_memory_size() * count / rows.num_rows().max(1)) as u64,
+            // All columns lie in the buffer of their frame: of it only what is theirs was read for them.
+            bytes: taken.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0) as u64).sum(),
             hidden: None,
         }))
     }

@@ -4,6 +4,8 @@ use arrow::array::{Array, ArrayRef};
 use arrow::compute::interleave;
 use datafusion_common::DataFusionError;
 
+use crate::memory::array_bytes;
+
 /// Position of a row: run and row.
 pub(super) type Part = (u32, u32);
 
@@ -34,7 +36,7 @@ impl PartRuns {
     pub(super) fn push(&mut self, columns: Vec<ArrayRef>, rows: usize) -> u32 {
         self.live += rows;
         self.rows += rows;
-        let bytes = columns.iter().map(|column| column.get_array_memory_size()).sum();
+        let bytes = columns.iter().map(array_bytes).sum();
         self.bytes += bytes;
         self.runs.push(Some(Run { columns, rows, live: rows, bytes }));
         (self.runs.len() - 1) as u32
