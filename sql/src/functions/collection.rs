@@ -30,7 +30,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
 pub(crate) const MAP_VALUE: &str = "__map_value";
 
 /// Types of the keys and values of a map.
-fn entry_types(map: &DataType) -> Option<(&DataType, &DataType)> {
+pub(crate) fn entry_types(map: &DataType) -> Option<(&DataType, &DataType)> {
     let DataType::Map(entries, _) = map else { return None };
     let DataType::Struct(fields) = entries.data_type() else { return None };
     let [key, value] = fields.as_ref() else { return None };

@@ -36,7 +36,7 @@ mod time;
 mod times;
 mod url;
 
-pub(crate) use collection::MAP_VALUE;
+pub(crate) use collection::{MAP_VALUE, entry_types};
 
 /// All functions by lower-case name.
 pub struct Functions {

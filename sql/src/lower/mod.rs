@@ -27,6 +27,7 @@ use qanat_proto::graph::{Firing, JobGraph};
 use qanat_proto::settings::JobSettings;
 
 use self::graph::GraphBuilder;
+pub(crate) use self::refuse::placed;
 use self::relation::{Output, Pending, Relation, TimeAttribute, internal};
 pub(crate) use self::sink::{SinkTarget, print_table};
 use self::source::TableUse;

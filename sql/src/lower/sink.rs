@@ -14,6 +14,7 @@ use qanat_proto::ids::OperatorId;
 
 use super::Lowering;
 use super::graph::Port;
+use super::refuse::placed;
 use super::relation::{Output, TimeAttribute, UniqueNames, internal};
 use crate::expr::sql_text;
 use crate::rules;
@@ -114,12 +115,8 @@ impl Lowering<'_> {
         for field in physical.fields() {
             let position = wanted.iter().position(|name| name == field.name());
             let expr = match (position.and_then(|p| columns.get(p)), fixed(field.name())) {
-                (Some(output), _) => cast(output, field, scope, table).map_err(|error| {
-                    match position.and_then(|p| target.places.get(p)?.clone()) {
-                        Some(place) => error.at(place),
-                        None => error,
-                    }
-                })?,
+                (Some(output), _) => cast(output, field, scope, table)
+                    .map_err(|error| placed(error, position.and_then(|p| target.places.get(p)?.clone())))?,
                 (None, Some((_, constant))) => {
                     Expr::Cast(Cast::new(Box::new(constant.clone()), field.data_type().clone()))
                 }

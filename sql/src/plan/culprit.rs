@@ -11,6 +11,7 @@ use datafusion_sql::sqlparser::ast::{self, Expr, Spanned, TableFactor, Value, Vi
 use datafusion_sql::sqlparser::tokenizer::Span;
 use qanat_proto::error::{Code, Error};
 
+use crate::lower;
 use crate::parse::place_of;
 
 /// A query is planned this often at most.
@@ -37,10 +38,7 @@ pub(crate) fn placed<T>(error: Error, query: &ast::Query, attempt: impl Fn(&ast:
         }
         found = *child;
     }
-    match outline.spans.get(found).copied().and_then(place_of) {
-        Some(place) => error.at(place),
-        None => error,
-    }
+    lower::placed(error, outline.spans.get(found).copied().and_then(place_of))
 }
 
 struct Search<'a, F> {

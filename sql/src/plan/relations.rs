@@ -13,6 +13,7 @@ use super::expand::{LateralUnnest, element_fields};
 use super::failure::carry;
 use super::temporal::Temporal;
 use super::window_table::{WINDOW_COLUMNS, WindowTable};
+use crate::lower::placed;
 use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, window_factor};
 use crate::rules::literals;
 
@@ -57,7 +58,7 @@ fn planned(plan: LogicalPlan, alias: Option<TableAlias>) -> Result<RelationPlann
 
 fn refuse(what: &str, relation: &TableFactor) -> Result<RelationPlanning> {
     let error = Error::new(Code::SqlUnsupported, format!("{what} is not supported yet"));
-    Err(carry(at(error, place_of(relation.span()))))
+    Err(carry(placed(error, place_of(relation.span()))))
 }
 
 fn unknown_table_function(name: &ObjectName) -> Error {
@@ -66,21 +67,14 @@ fn unknown_table_function(name: &ObjectName) -> Error {
         let error =
             Error::new(Code::SqlUnsupported, "LATERAL TABLE(…) is not supported: table functions cannot be declared")
                 .hint("`CROSS JOIN UNNEST(SPLIT(s, ',')) AS x (part)` makes rows of an array");
-        return at(error, place_of(name.span()));
+        return placed(error, place_of(name.span()));
     }
     let error = Error::new(Code::UnknownFunction, format!("no table function `{name}`"));
     let error = match nearest(&name.to_string().to_uppercase(), KNOWN) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint(format!("there are {}", KNOWN.join(", "))),
     };
-    at(error, place_of(name.span()))
-}
-
-fn at(error: Error, place: Option<Place>) -> Error {
-    match place {
-        Some(place) => error.or_at(|| place),
-        None => error,
-    }
+    placed(error, place_of(name.span()))
 }
 
 fn named(name: ObjectName) -> TableFactor {
@@ -110,7 +104,7 @@ fn window(call: &WindowCall, context: &mut dyn RelationPlannerContext) -> Result
         let error =
             Error::new(Code::SqlDuplicate, format!("the table of this window function already has a column `{taken}`"))
                 .hint("rename the columns of the earlier window in a view, and keep its `window_time AS rowtime`");
-        return Err(carry(at(error, call.place.clone())));
+        return Err(carry(placed(error, call.place.clone())));
     }
     let mut column = |ident: &ast::Ident| -> Result<Column> {
         match context.sql_to_expr(ast::Expr::Identifier(ident.clone()), &schema)? {
@@ -122,7 +116,7 @@ fn window(call: &WindowCall, context: &mut dyn RelationPlannerContext) -> Result
                     Some(near) => error.hint(format!("did you mean `{near}`?")),
                     None => error,
                 };
-                Err(carry(at(error, place_of(ident.span))))
+                Err(carry(placed(error, place_of(ident.span))))
             }
         }
     };
@@ -151,7 +145,7 @@ fn temporal(name: ObjectName, version: &TableVersion, context: &mut dyn Relation
     let refused = |message: &str| {
         let error = Error::new(Code::SqlUnsupported, message.to_owned())
             .hint("write `JOIN t FOR SYSTEM_TIME AS OF s.proctime AS t ON …`");
-        carry(at(error, place.clone()))
+        carry(placed(error, place.clone()))
     };
     let time = match version {
         TableVersion::ForSystemTimeAsOf(ast::Expr::Identifier(ident)) => vec![ident.value.clone()],
@@ -215,7 +209,7 @@ fn unnest(
     let data_type = expr.get_type(&DFSchema::empty())?;
     let names: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.value.clone()).collect();
     let fields = element_fields(&data_type, ordinality, &names).map_err(|e| {
-        carry(at(
+        carry(placed(
             Error::new(Code::TypeMismatch, e.strip_backtrace().trim_start_matches("Error during planning: ")),
             place,
         ))

@@ -7,6 +7,7 @@ use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::error::{Code, Error};
 
+use crate::functions::entry_types;
 use crate::plan::failure::carry;
 use crate::types::sql_name;
 
@@ -73,9 +74,8 @@ fn percentile(share: &Expr) -> Result<()> {
 }
 
 fn map_key(map: &Expr, key: &Expr, schema: &DFSchema) -> Result<()> {
-    let DataType::Map(entries, _) = map.get_type(schema)? else { return Ok(()) };
-    let DataType::Struct(fields) = entries.data_type() else { return Ok(()) };
-    let Some(wanted) = fields.first().map(|field| field.data_type()) else { return Ok(()) };
+    let map = map.get_type(schema)?;
+    let Some((wanted, _)) = entry_types(&map) else { return Ok(()) };
     let found = key.get_type(schema)?;
     let fits = found.is_null() || wanted == &found || is_text(wanted) == is_text(&found);
     if fits {

@@ -1,12 +1,11 @@
 //! `m[k]` of a map: DataFusion's `get_field` takes a `k` that is no literal at planning and fails at every row, and so
 //! it does with a key of another type than the map's.
 
-use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result};
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, TryCast};
 
-use crate::functions::{MAP_VALUE, registry};
+use crate::functions::{MAP_VALUE, entry_types, registry};
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     super::each_expression(plan, expression)
@@ -20,15 +19,16 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             return Ok(Transformed::no(expr));
         }
         let [map, key] = function.args.as_mut_slice() else { return Ok(Transformed::no(expr)) };
-        let Some(wanted) = key_type(&map.get_type(schema)?) else { return Ok(Transformed::no(expr)) };
+        let map = map.get_type(schema)?;
+        let Some((wanted, _)) = entry_types(&map) else { return Ok(Transformed::no(expr)) };
         let found = key.get_type(schema)?;
-        let is_other = found != wanted && !found.is_null();
+        let is_other = found != *wanted && !found.is_null();
         if matches!(key, Expr::Literal(..)) && !is_other {
             return Ok(Transformed::no(expr));
         }
         if is_other {
             // What does not fit the key's type is no key of the map.
-            *key = Expr::TryCast(TryCast::new(Box::new(std::mem::take(key)), wanted));
+            *key = Expr::TryCast(TryCast::new(Box::new(std::mem::take(key)), wanted.clone()));
         }
         match registry().scalar(MAP_VALUE) {
             Some(lookup) => function.func = lookup,
@@ -36,14 +36,4 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
         }
         Ok(Transformed::yes(expr))
     })
-}
-
-fn key_type(data_type: &DataType) -> Option<DataType> {
-    match data_type {
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) => fields.first().map(|key| key.data_type().clone()),
-            _ => None,
-        },
-        _ => None,
-    }
 }
