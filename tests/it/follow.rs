@@ -125,6 +125,8 @@ fn splits_that_fall_idle_let_go_and_wake_up_behind_the_rest() {
     for name in names {
         append(&folder, name, &format!("id,ts\n{}", row(0)));
     }
+    // One that never had a row holds nothing back either, before the kill and behind it.
+    append(&folder, "e.csv", "id,ts\n");
     let mut job = Running::start(&folder, "3");
     // Only one goes on; the others fall idle and hold nothing back.
     append(&folder, "a.csv", &format!("{}{}", row(1), row(100)));

@@ -166,7 +166,7 @@ impl SourceTask {
         let mut change = self.watermarks.add(state.id.clone(), self.time.follows);
         if state.finished {
             change = self.watermarks.finish(&state.id)?;
-        } else if state.rows > 0 || state.watermark.is_some() {
+        } else if state.rows > 0 || state.watermark.is_some() || state.idle {
             change = self.watermarks.open(&state.id, state.watermark)?;
             if state.idle {
                 change = self.watermarks.idle(&state.id)?;
