@@ -203,6 +203,21 @@ pub(crate) fn digits(unit: TimeUnit) -> u8 {
     }
 }
 
+/// The unit of a time of day.
+pub(crate) fn unit_of_day(data_type: &DataType) -> Option<TimeUnit> {
+    match data_type {
+        DataType::Time32(unit) | DataType::Time64(unit) => Some(*unit),
+        _ => None,
+    }
+}
+
+/// The type of the most digits among times of day of several. None: there are not several.
+pub(crate) fn common_time<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<DataType> {
+    let times = types.filter_map(|data_type| Some((unit_of_day(data_type)?, data_type)));
+    let (unit, finest) = times.clone().max_by_key(|(unit, _)| digits(*unit))?;
+    times.into_iter().any(|(other, _)| other != unit).then(|| finest.clone())
+}
+
 fn decimal(size: ExactNumberInfo) -> Result<DataType> {
     let (precision, scale) = match size {
         ExactNumberInfo::None => (10, 0),

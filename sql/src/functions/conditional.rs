@@ -1,16 +1,18 @@
-//! `IF`, `COALESCE`, and `GREATEST` and `LEAST` as Flink has them: NULL if any argument is.
+//! `IF`, `COALESCE`, `NULLIF`, and `GREATEST` and `LEAST` as Flink has them: NULL if any argument is.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use std::cmp::Ordering;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, make_comparator};
 use arrow::buffer::NullBuffer;
-use arrow::compute::is_not_null;
 use arrow::compute::kernels::{cmp, zip};
+use arrow::compute::{SortOptions, is_not_null};
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use datafusion_expr::type_coercion::binary::{comparison_coercion, type_union_resolution};
 use datafusion_expr::{Expr, ScalarUDF};
 
 use super::define::{Args, Function, Kind, build_text, text_type, wrong};
-use crate::types::sql_name;
+use crate::types::{common_time, sql_name, unit_of_day};
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
     use Kind::{Any, Boolean};
@@ -25,6 +27,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
             .coerce(common_types)
             .rewrite(lazy_coalesce)
             .build(),
+        Function::new("nullif", &[Any, Any], first, null_if).coerce(common_types).build(),
         Function::new("typeof", &[Any], text_type, type_name).build(),
         Function::new("greatest", &[Any], first, |args| extreme(args, true)).variadic().coerce(common_types).build(),
         Function::new("least", &[Any], first, |args| extreme(args, false)).variadic().coerce(common_types).build(),
@@ -45,6 +48,9 @@ fn common_types(types: &[DataType]) -> Result<Vec<DataType>> {
         [] => None,
         [one] => Some(one.clone()),
         [a, b] if a == b => Some(a.clone()),
+        _ if types.iter().all(|t| t.is_null() || unit_of_day(t).is_some()) => {
+            common_time(types.iter()).or_else(|| types.iter().find(|t| !t.is_null()).cloned())
+        }
         [a, b] => type_union_resolution(types).or_else(|| comparison_coercion(a, b)),
         _ => type_union_resolution(types),
     };
@@ -82,6 +88,17 @@ fn first_not_null(args: &Args) -> Result<ArrayRef> {
         found = zip::zip(&is_not_null(&found)?, &found, &args.full(index)?)?;
     }
     Ok(found)
+}
+
+fn null_if(args: &Args) -> Result<ArrayRef> {
+    let (value, other) = (args.full(0)?, args.full(1)?);
+    let equal = if value.data_type().is_nested() {
+        let order = make_comparator(&value, &other, SortOptions::default())?;
+        (0..args.rows).map(|row| Some(order(row, row) == Ordering::Equal)).collect()
+    } else {
+        cmp::eq(&value, &other)?
+    };
+    Ok(arrow::compute::nullif(&value, &equal)?)
 }
 
 /// `IF(c, a, b)` as CASE.

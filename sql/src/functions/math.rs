@@ -37,7 +37,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     ]
 }
 
-/// The name of what makes floats comparable: see `rules::floats`.
+/// The name of what makes floats comparable: see `rules::common_types`.
 pub(crate) const CANONICAL: &str = "float_canonical";
 
 /// One NaN for all, and 0.0 for −0.0.

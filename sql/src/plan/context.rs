@@ -22,6 +22,7 @@ use super::view::View;
 use crate::catalog::{Catalog, Entry};
 use crate::functions;
 use crate::rules::casts;
+use crate::rules::common_types::CommonTypes;
 use crate::rules::json_operators::JsonOperators;
 use crate::rules::names::{keep_all_digits, name_apart};
 use crate::types::resolve_type;
@@ -46,7 +47,7 @@ impl<'c> Context<'c> {
         options.optimizer.max_passes = 3;
         options.optimizer.skip_failed_rules = false;
         options.execution.time_zone = Some("+00:00".to_owned());
-        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(JsonOperators)];
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(JsonOperators), Arc::new(CommonTypes)];
         expr_planners.extend(functions::registry().planners().iter().cloned());
         Self {
             catalog,

@@ -43,7 +43,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::aggregate_types::rewrite(plan).map_err(convert)?;
     let plan = rules::map_access::rewrite(plan).map_err(convert)?;
     let plan = rules::division::rewrite(plan).map_err(convert)?;
-    let plan = rules::floats::rewrite(plan).map_err(convert)?;
+    let plan = rules::common_types::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
     let plan = rules::conversions::rewrite(plan).map_err(convert)?;
@@ -61,6 +61,8 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
 fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(OptimizeUnions::new()),
+        // Before `AND FALSE` makes the whole condition one constant: the equalities still say which windows meet.
+        Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
@@ -83,7 +85,7 @@ pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr>
     rules::checks::expression(&expr, schema)?;
     let expr = rules::map_access::expression(expr, schema)?.data;
     let expr = rules::division::expression(expr, schema)?.data;
-    let expr = rules::floats::expression(expr, schema)?.data;
+    let expr = rules::common_types::expression(expr, schema)?.data;
     let expr = expr.rewrite(&mut coercion)?.data;
     let expr = rules::conversions::expression(expr, schema)?.data;
     let expr = rules::overflow::expression(expr, schema)?.data;

@@ -1,5 +1,5 @@
 //! What DataFusion takes at planning and should not: a condition that is no condition, a percentile that is
-//! none, the key of another map.
+//! none, the key of another map, the least of values without an order.
 
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -34,6 +34,12 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
             {
                 call.params.args.get(1).map_or(Ok(()), percentile)?;
             }
+            Expr::AggregateFunction(call) if matches!(call.func.name(), "min" | "max") => {
+                call.params.args.first().map_or(Ok(()), |value| ordered(value, call.func.name(), schema))?;
+            }
+            Expr::WindowFunction(call) => {
+                call.params.order_by.iter().try_for_each(|sort| ordered(&sort.expr, "ORDER BY", schema))?;
+            }
             Expr::ScalarFunction(call) if call.name() == "get_field" => {
                 if let [map, key] = call.args.as_slice() {
                     map_key(map, key, schema)?;
@@ -54,6 +60,20 @@ fn condition(when: &Expr, schema: &DFSchema) -> Result<()> {
             Err(carry(Error::new(Code::TypeMismatch, message).hint("compare it with something")))
         }
     }
+}
+
+/// DataFusion fails on maps and nested arrays when it runs, and compares rows by some of their fields only.
+fn ordered(value: &Expr, function: &str, schema: &DFSchema) -> Result<()> {
+    let data_type = value.get_type(schema)?;
+    let is_ordered = match &data_type {
+        DataType::List(item) => !item.data_type().is_nested(),
+        other => !other.is_nested(),
+    };
+    if is_ordered {
+        return Ok(());
+    }
+    let message = format!("{} takes no {}: it has no order", function.to_uppercase(), sql_name(&data_type));
+    Err(carry(Error::new(Code::TypeMismatch, message).hint("take a field or an element of it")))
 }
 
 fn percentile(share: &Expr) -> Result<()> {

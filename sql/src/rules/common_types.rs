@@ -1,7 +1,9 @@
-//! Beside a float, an exact number is a DOUBLE: in comparisons, in arithmetic, and where several values have one type.
+//! Where several values have one type, that is in comparisons, arithmetic, CASE, UNION ALL and some
+//! functions: beside a float an exact number is a DOUBLE, and times of day have the most digits of any of them.
 //!
 //! DataFusion would take the float for a `DECIMAL(30, 15)`, in which many a float has no place: neither a
-//! NaN nor 1e16. There is one NaN and one zero. `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
+//! NaN nor 1e16; and it has no type for `TIME(0)` beside `TIME(3)`. There is one NaN and one zero.
+//! `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
 
 use std::sync::Arc;
 
@@ -10,17 +12,30 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList};
 use datafusion_expr::logical_plan::{Projection, Union};
+use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::{compares, node_expressions, scope};
 use crate::functions::math::CANONICAL;
 use crate::functions::registry;
+use crate::types::{common_time, unit_of_day};
 
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
 
 /// Those of them that compare.
 const COMPARING: &[&str] = &["nullif", "greatest", "least"];
+
+/// Casts the sides of an operator as it is planned: DataFusion asks for its type before any rule runs.
+#[derive(Debug)]
+pub(crate) struct CommonTypes;
+
+impl ExprPlanner for CommonTypes {
+    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        even([&mut expr.left, &mut expr.right], schema);
+        Ok(PlannerResult::Original(expr))
+    }
+}
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
@@ -43,24 +58,24 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map(|plan| plan.data)
 }
 
-/// Makes DOUBLEs of the decimals of a column that is a float in another input.
+/// Casts the columns of inputs that [`even`] would cast if they stood beside each other.
 fn even_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
-    let has = |column: usize, wanted: fn(&DataType) -> bool| {
-        union.inputs.iter().any(|input| input.schema().fields().get(column).is_some_and(|f| wanted(f.data_type())))
+    let types_of = |column: usize| {
+        union.inputs.iter().filter_map(move |input| input.schema().fields().get(column)).map(|field| field.data_type())
     };
-    let columns = 0..union.schema.fields().len();
-    let mixed: Vec<usize> = columns.filter(|column| has(*column, is_float) && has(*column, is_decimal)).collect();
-    if mixed.is_empty() {
+    let casts: Vec<Option<Casting>> =
+        (0..union.schema.fields().len()).map(|column| Casting::of(types_of(column))).collect();
+    if casts.iter().all(Option::is_none) {
         return Ok(Transformed::no(LogicalPlan::Union(union)));
     }
     let inputs = union.inputs.into_iter().map(|input| {
-        let exprs = input.schema().iter().enumerate().map(|(position, (qualifier, field))| {
+        let exprs = input.schema().iter().zip(&casts).map(|((qualifier, field), casting)| {
             let column = Expr::from((qualifier, field));
-            if mixed.contains(&position) && is_decimal(field.data_type()) {
-                let cast = Expr::Cast(Cast::new(Box::new(column), DataType::Float64));
-                cast.alias_qualified(qualifier.cloned(), field.name())
-            } else {
-                column
+            match casting {
+                Some(casting) if casting.is_meant(field.data_type()) => {
+                    casting.cast(column).alias_qualified(qualifier.cloned(), field.name())
+                }
+                _ => column,
             }
         });
         let exprs = exprs.collect();
@@ -121,20 +136,42 @@ fn is_arithmetic(op: Operator) -> bool {
     matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }
 
-/// Makes DOUBLEs of the decimals if any of `exprs` is a float.
-fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
-    let typed: Vec<_> = exprs.into_iter().map(|expr| (expr.get_type(schema).ok(), expr)).collect();
-    if !typed.iter().any(|(data_type, _)| data_type.as_ref().is_some_and(is_float)) {
-        return false;
+/// Which of several values are cast, and to what.
+struct Casting {
+    to: DataType,
+}
+
+impl Casting {
+    /// None: DataFusion finds the right type.
+    fn of<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<Self> {
+        if types.clone().any(is_float) && types.clone().any(is_decimal) {
+            return Some(Self { to: DataType::Float64 });
+        }
+        common_time(types).map(|to| Self { to })
     }
-    let mut changed = false;
-    for (data_type, expr) in typed {
-        if data_type.as_ref().is_some_and(is_decimal) {
-            *expr = Expr::Cast(Cast::new(Box::new(std::mem::take(expr)), DataType::Float64));
-            changed = true;
+
+    fn is_meant(&self, data_type: &DataType) -> bool {
+        match unit_of_day(&self.to) {
+            None => is_decimal(data_type),
+            Some(to) => unit_of_day(data_type).is_some_and(|unit| unit != to),
         }
     }
-    changed
+
+    fn cast(&self, expr: Expr) -> Expr {
+        Expr::Cast(Cast::new(Box::new(expr), self.to.clone()))
+    }
+}
+
+/// Casts what of `exprs` has another type than the others need; whether anything had to be cast.
+fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let typed: Vec<_> = exprs.into_iter().map(|expr| (expr.get_type(schema).ok(), expr)).collect();
+    let Some(casting) = Casting::of(typed.iter().filter_map(|(data_type, _)| data_type.as_ref())) else { return false };
+    for (data_type, expr) in typed {
+        if data_type.is_some_and(|data_type| casting.is_meant(&data_type)) {
+            *expr = casting.cast(std::mem::take(expr));
+        }
+    }
+    true
 }
 
 /// Makes floats that are computed comparable: the NaN of `0 / 0` has another sign than others.
