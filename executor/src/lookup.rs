@@ -148,7 +148,8 @@ impl Refresh {
     }
 }
 
-/// Reads the table again and again until it is told to stop.
+/// Reads the table again and again until it is told to stop. One that cannot be read is tried again at the
+/// next time; until then the rows are joined with the version there is.
 pub fn refresh_until_stopped(
     config: &NodeConfig,
     node: &LookupJoinNode,
@@ -165,8 +166,15 @@ pub fn refresh_until_stopped(
             std::thread::park_timeout((due - now).min(Duration::from_millis(50)));
             continue;
         }
-        version += 1;
-        refresh.offer(Version { number: version, rows: read(config, node)? });
+        match read(config, node) {
+            Ok(rows) => {
+                version += 1;
+                refresh.offer(Version { number: version, rows });
+            }
+            Err(error) => {
+                tracing::warn!(table = node.table.name, %error, "could not read a lookup table again; its last version stays");
+            }
+        }
         due = clock.monotonic() + interval;
     }
     Ok(())

@@ -217,3 +217,44 @@ fn a_job_that_only_prints_stops_when_nobody_reads() {
     let listed = Invocation::new(folder.path(), ["-o", "json", "jobs", "list", "--data", "data"]).run().unwrap();
     assert_eq!(listed.json().unwrap()[0]["status"], "STOPPED", "{}", listed.describe());
 }
+
+/// A lookup table that cannot be read for a while does not end a job, and its rows are not lost.
+#[test]
+fn a_lookup_table_that_is_away_keeps_its_version() {
+    let folder = Folder::new("lookup-away");
+    let lookup =
+        "CREATE TABLE d (k INT, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'd.csv', 'format' = 'csv',
+'lookup.full-cache.periodic-reload.interval' = '5 ms');
+INSERT INTO o SELECT t.ts, COALESCE(d.n, 1000) FROM t LEFT JOIN d FOR SYSTEM_TIME AS OF t.p AS d ON d.k = t.id * 0;
+";
+    let script = SCRIPT.replace("WATERMARK FOR ts AS ts", "p AS PROCTIME()");
+    let (tables, _) = script.split_once("INSERT").unwrap();
+    folder.write("q.sql", format!("{tables}{lookup}"));
+    folder.write("d.csv", "k,n\n0,1\n");
+    append(&folder, "a.csv", &format!("id,ts\n{}", row(0)));
+    let mut job = Running::start(&folder, "2");
+    job.until_counted(1);
+    std::fs::remove_file(folder.path().join("d.csv")).unwrap();
+    let begun = Instant::now();
+    while !job.stderr().contains("could not read a lookup table again") {
+        assert!(begun.elapsed() < DEADLINE, "no warning: {}", job.stderr());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    append(&folder, "a.csv", &row(1));
+    job.until_counted(2);
+    folder.write("d.next", "k,n\n0,10\n");
+    std::fs::rename(folder.path().join("d.next"), folder.path().join("d.csv")).unwrap();
+    // Each row counts 1 until the new version is there, and 10 from then on.
+    let mut rows = 2;
+    while counted(&folder) == rows {
+        assert!(begun.elapsed() < DEADLINE, "the old version stays: {}", job.stderr());
+        append(&folder, "a.csv", &row(2));
+        rows += 1;
+        let ready = Instant::now();
+        while counted(&folder) < rows {
+            assert!(ready.elapsed() < DEADLINE, "{rows} rows expected: {}", job.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert_eq!(job.end("-INT"), Some(0));
+}

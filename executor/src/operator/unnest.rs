@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
 use qanat_proto::error::{Error, Result};
@@ -40,7 +40,7 @@ impl Unnest {
         elements: &[ArrayRef],
         picked: &UInt32Array,
         places: &UInt64Array,
-        positions: &Int64Array,
+        positions: &Int32Array,
         out: &mut Output,
     ) -> Result<()> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(rows.num_columns() + elements.len());
@@ -72,7 +72,7 @@ impl Operator for Unnest {
             for element in 0..*count {
                 picked.push(row as u32);
                 places.push(Some((first + element) as u64));
-                positions.push(Some(element as i64 + 1));
+                positions.push(Some(element as i32 + 1));
             }
             if *count == 0 && self.node.outer {
                 picked.push(row as u32);

@@ -1,6 +1,7 @@
 //! What a CAST gives where Arrow's own gives something else. [`crate::rules::conversions`] puts these
 //! functions in the place of casts and around them.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -25,12 +26,17 @@ pub(crate) const TEXT: &str = "cast_text";
 pub(crate) const CUT_FRACTION: &str = "cut_fraction";
 /// The name of what leaves the fraction of a number's text away.
 pub(crate) const WHOLE_PART: &str = "whole_part";
+/// The name of what writes out the exponent of a number's text.
+pub(crate) const WITHOUT_EXPONENT: &str = "without_exponent";
+/// Digits of the longest number that is written out: no DECIMAL has more on either side of its point.
+const WRITTEN_OUT_MAX: i32 = 80;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
     vec![
         Function::new(TEXT, &[Kind::Any], text_type, cast_text).build(),
         Function::new(CUT_FRACTION, &[Kind::Any, Kind::Integer], time_type, cut_fraction).build(),
         Function::new(WHOLE_PART, &[Kind::Text], text_type, whole_part).build(),
+        Function::new(WITHOUT_EXPONENT, &[Kind::Text], text_type, without_exponent).build(),
     ]
 }
 
@@ -41,6 +47,7 @@ pub(crate) fn has_own_text(data_type: &DataType) -> bool {
         DataType::Boolean
             | DataType::Float32
             | DataType::Float64
+            | DataType::Binary
             | DataType::Timestamp(..)
             | DataType::Time32(_)
             | DataType::Time64(_)
@@ -311,4 +318,66 @@ fn whole_part(args: &Args) -> Result<ArrayRef> {
         _ => text,
     };
     Ok(Arc::new(texts.iter().map(|text| text.map(whole)).collect::<StringArray>()))
+}
+
+/// `0.0015` of `1.5e-3`; other texts as they are.
+fn without_exponent(args: &Args) -> Result<ArrayRef> {
+    let array = args.full(0)?;
+    let texts = array.as_string::<i32>();
+    if !texts.iter().flatten().any(|text| text.contains(['e', 'E'])) {
+        return Ok(array);
+    }
+    let plain = |text| written_out(text).map_or(Cow::Borrowed(text), Cow::Owned);
+    Ok(Arc::new(texts.iter().map(|text| text.map(plain)).collect::<StringArray>()))
+}
+
+/// None: the text is no number with an exponent, or one that no DECIMAL holds.
+fn written_out(text: &str) -> Option<String> {
+    let (number, exponent) = text.trim().split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // Where the point comes to stand among the digits.
+    let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let length = i32::try_from(digits.len()).ok()?;
+    if point.abs() > WRITTEN_OUT_MAX || length > WRITTEN_OUT_MAX {
+        // Digits that are all zeros are a number however far they are moved.
+        return digits.bytes().all(|b| b == b'0').then(|| "0".to_owned());
+    }
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
+    if point <= 0 {
+        return Some(format!("{sign}0.{}{digits}", zeros(-point)));
+    }
+    let (whole, fraction) = digits.split_at_checked(usize::try_from(point).ok()?).unwrap_or((&digits, ""));
+    Some(format!("{sign}{whole}{}.{fraction}", zeros(point - length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written_out;
+
+    #[test]
+    fn exponents_are_written_out() {
+        for (text, plain) in [
+            ("1e-8", "0.00000001"),
+            ("1.5E2", "150."),
+            ("-12.345e1", "-123.45"),
+            ("+12.345e-1", "1.2345"),
+            ("0e999", "0"),
+            (" 7e0 ", "7."),
+            (".5e1", "5."),
+        ] {
+            assert_eq!(written_out(text).as_deref(), Some(plain), "{text}");
+        }
+        for text in ["1", "e5", "1e", "1e1.5", "-e1", "abcde1", "1e100", "1e99999999999"] {
+            assert_eq!(written_out(text), None, "{text}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use crate::functions;
 use crate::rules::casts;
 use crate::rules::common_types::CommonTypes;
 use crate::rules::json_operators::JsonOperators;
-use crate::rules::names::{keep_all_digits, name_apart};
+use crate::rules::names::{name_apart, spell_out_all};
 use crate::types::resolve_type;
 
 /// The planner's surroundings while one statement is planned.
@@ -115,7 +115,7 @@ impl<'c> Context<'c> {
     pub(crate) fn expression(&self, expr: &ast::Expr, schema: &SchemaRef) -> qanat_proto::Result<Expr> {
         let df_schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| from_datafusion(&e))?;
         let mut expr = expr.clone();
-        keep_all_digits(&mut expr);
+        spell_out_all(&mut expr);
         let expr =
             self.sql().sql_to_expr(expr, &df_schema, &mut PlannerContext::new()).map_err(|e| from_datafusion(&e))?;
         super::optimize::typed_expression(expr, &Arc::new(df_schema)).map_err(|e| from_datafusion(&e))

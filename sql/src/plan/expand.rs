@@ -51,7 +51,7 @@ pub(crate) fn element_fields(data_type: &DataType, ordinality: bool, names: &[St
         }
     };
     if ordinality {
-        fields.push(Field::new("ordinality", DataType::Int64, true));
+        fields.push(Field::new("ordinality", DataType::Int32, true));
     }
     if !names.is_empty() && names.len() != fields.len() {
         let message = format!("UNNEST makes {} columns, and its alias names {}", fields.len(), names.len());

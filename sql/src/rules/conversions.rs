@@ -11,7 +11,7 @@ use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::{Code, Error};
 
-use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, has_own_text};
+use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, WITHOUT_EXPONENT, has_own_text};
 use crate::functions::registry;
 use crate::functions::row_names::{RENAMED, other_names};
 use crate::types::{digits, sql_name};
@@ -49,6 +49,10 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
                 DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64,
             ) => call(WHOLE_PART, None),
+            (
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
+                DataType::Decimal128(..) | DataType::Decimal256(..),
+            ) => call(WITHOUT_EXPONENT, None),
             _ => None,
         };
         let Some(mut wrap) = wrap else { return Ok(Transformed::no(expr)) };

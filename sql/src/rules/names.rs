@@ -1,5 +1,5 @@
 //! What a query's text must say before DataFusion plans it: names for output columns that would collide, types
-//! of literals in VALUES, LISTAGG's delimiter.
+//! of literals in VALUES, LISTAGG's delimiter, fields of rows in arrays.
 //!
 //! DataFusion names an unnamed expression by its text without casts and refuses a SELECT in which two
 //! come out equal. In Flink columns of a query may be equal expressions; those after the first get
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select,
-    SelectItem, SetExpr, TypedString, UnaryOperator, Value, Values, VisitMut, VisitorMut,
+    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
+    Select, SelectItem, SetExpr, Subscript, TypedString, UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
 use crate::parse::{plain_cast, text};
@@ -66,29 +66,41 @@ impl VisitorMut for Queries {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::Function(function) => delimit(function),
-            Expr::TypedString(literal) => keep_digits(literal),
-            _ => {}
-        }
+        spell_out(expr);
         ControlFlow::Continue(())
     }
 }
 
-/// Gives the literals of times in an expression the digits that they are written with.
-pub(crate) fn keep_all_digits(expr: &mut Expr) {
-    struct Literals;
-    impl VisitorMut for Literals {
+/// Spells out what an expression of no query leaves open.
+pub(crate) fn spell_out_all(expr: &mut Expr) {
+    struct All;
+    impl VisitorMut for All {
         type Break = ();
 
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::TypedString(literal) = expr {
-                keep_digits(literal);
-            }
+            spell_out(expr);
             ControlFlow::Continue(())
         }
     }
-    let _ = expr.visit(&mut Literals);
+    let _ = expr.visit(&mut All);
+}
+
+fn spell_out(expr: &mut Expr) {
+    match expr {
+        Expr::Function(function) => delimit(function),
+        Expr::TypedString(literal) => keep_digits(literal),
+        Expr::CompoundFieldAccess { access_chain, .. } => fields_by_name(access_chain),
+        _ => {}
+    }
+}
+
+/// `a[1].x` is `a[1]['x']`: behind a bracket DataFusion takes no dots.
+fn fields_by_name(steps: &mut [AccessExpr]) {
+    for step in steps.iter_mut().skip_while(|step| matches!(step, AccessExpr::Dot(_))) {
+        if let AccessExpr::Dot(Expr::Identifier(name)) = step {
+            *step = AccessExpr::Subscript(Subscript::Index { index: text(&name.value) });
+        }
+    }
 }
 
 /// `TIMESTAMP '….123456789'` has nine digits, `TIME '01:02:03.5'` has three.

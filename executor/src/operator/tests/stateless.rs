@@ -83,7 +83,7 @@ fn unnest(list: ArrayRef, outer: bool, expand_struct: bool, elements: &[(&str, D
     let input = schema(&[("a", DataType::Int64), ("l", list.data_type().clone())]);
     let mut fields = vec![("a", DataType::Int64)];
     fields.extend_from_slice(elements);
-    fields.push(("position", DataType::Int64));
+    fields.push(("position", DataType::Int32));
     let node = UnnestNode { column: 1, outer, expand_struct, ordinality: true };
     let mut unnest = Unnest::new(&node, &context(vec![Arc::clone(&input)], vec![], schema(&fields), (1, 0)));
     let mut out = Output::default();
