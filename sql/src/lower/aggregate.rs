@@ -288,7 +288,7 @@ impl Call {
         let AggregateFunction { func, params } = function;
         if func.name() == "count" && params.distinct && params.args.len() > 1 {
             let error = Error::new(Code::SqlUnsupported, "COUNT(DISTINCT …) of several columns is not supported yet")
-                .hint("count one value made of them, for example COUNT(DISTINCT CONCAT_WS('|', a, b))");
+                .hint("write COUNT(DISTINCT (a, b)) FILTER (WHERE a IS NOT NULL AND b IS NOT NULL)");
             return Err(placed(error, place_of(&params.args)));
         }
         let translate = |expr: &Expr| relation.translate(expr, schema);

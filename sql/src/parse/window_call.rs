@@ -146,7 +146,13 @@ fn partitioned(parser: &mut Parser, input: Expr) -> Result<Expr, ParserError> {
     if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
         let parenthesised = parser.consume_token(&Token::LParen);
         loop {
-            args.push(Expr::Identifier(parser.parse_identifier()?));
+            let key = parser.parse_identifier()?;
+            if parser.peek_token_ref().token == Token::Period {
+                let error = unsupported("PARTITION BY of a window takes columns of its table, without a dot", by_at)
+                    .hint("give the field a name in a view, and use the view as the table");
+                return Err(carry(&error));
+            }
+            args.push(Expr::Identifier(key));
             // A comma goes on to another key only if a bare name follows: DESCRIPTOR(…) and `SIZE => …`
             // are the next arguments.
             let next = parser.peek_nth_token_ref(1).token.clone();

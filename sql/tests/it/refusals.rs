@@ -355,7 +355,7 @@ fn event_time_of_rows_that_were_held() {
 fn aggregates_that_no_accumulator_has() {
     expect![[r#"
         E0102 COUNT(DISTINCT …) of several columns is not supported yet at 2:49
-        hint: count one value made of them, for example COUNT(DISTINCT CONCAT_WS('|', a, b))
+        hint: write COUNT(DISTINCT (a, b)) FILTER (WHERE a IS NOT NULL AND b IS NOT NULL)
     "#]].assert_eq(&refusal(
         r#"SELECT window_start, window_end, COUNT(DISTINCT origin, dest) FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY window_start, window_end"#,
     ));
