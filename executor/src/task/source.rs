@@ -213,6 +213,7 @@ impl SourceTask {
                 self.waking = false;
                 // After a restore, where the splits stand: nobody else says so until one of them goes on.
                 let own = Some(self.watermarks.watermark()).filter(|own| *own < i64::MAX);
+                self.metrics.watermark(own.unwrap_or(UNKNOWN));
                 self.chain.watermark(own.map_or(adopted, |own| own.max(adopted)))?;
                 if self.watermarks.status() == InputStatus::Idle {
                     self.go_idle()?;
@@ -384,7 +385,6 @@ impl SourceTask {
         if let Some(watermark) = watermark {
             let change = self.watermarks.advance(id, watermark)?;
             self.change(change)?;
-            self.metrics.watermark(self.watermarks.watermark());
         }
         Ok(())
     }
@@ -422,6 +422,7 @@ impl SourceTask {
         }
         // The end is announced by `end`, once, so that it comes behind everything else.
         if let Some(watermark) = change.watermark.filter(|w| *w < i64::MAX) {
+            self.metrics.watermark(watermark);
             self.chain.watermark(watermark)?;
         }
         if change.status == Some(InputStatus::Idle) {
