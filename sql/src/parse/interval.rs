@@ -85,6 +85,12 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Expr, ParserError> {
         Some(_) if parser.parse_keyword(datafusion_sql::sqlparser::keywords::Keyword::TO) => {
             let token = parser.peek_token();
             match unit(parser)? {
+                // Of `CEIL(t + INTERVAL '5' MINUTE TO HOUR)`, CEIL has the rest: an interval's units fall.
+                Some(last) if first >= Some(last) => {
+                    parser.prev_token();
+                    parser.prev_token();
+                    None
+                }
                 Some(last) => Some(last),
                 None => return parser.expected("a unit after TO", token),
             }
