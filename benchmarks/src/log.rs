@@ -154,7 +154,7 @@ fn groups(bytes: &[u8], from: usize) -> (Vec<Range<usize>>, usize) {
 }
 
 /// The limit of [`append`]: the same bytes in the same groups, one write and one `fdatasync` each, into
-/// a file preallocated in the same way.
+/// a file preallocated in the same way: for small appends it is full of zeros, for large ones only reserved.
 ///
 /// # Errors
 /// What the disk says; a file that does not hold the same bytes in the end.
@@ -163,6 +163,9 @@ pub fn append_raw(env: &Env, path: &Path, written: &Written) -> Result<Duration>
     let from = written.groups.first().map_or(0, |group| group.start);
     let file = env.disk.open(path, OpenMode::CreateNew).map_err(failing)?;
     file.allocate(written.allocated).map_err(failing)?;
+    if written.measured() / written.frames.max(1) <= 64 << 10 {
+        file.write_all_at(&vec![0; written.allocated as usize], 0).map_err(failing)?;
+    }
     file.write_all_at(written.bytes.get(..from).unwrap_or_default(), 0).map_err(failing)?;
     file.sync_all().map_err(failing)?;
     let (elapsed, done) = time(env.clock.as_ref(), || {

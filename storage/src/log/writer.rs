@@ -33,6 +33,11 @@ use crate::env::{File, OpenMode};
 const GATHERED_BYTES_MAX: u64 = 16 << 20;
 /// Preallocation grows with the segment up to this, so that small topics stay small on disk.
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
+/// Small runs find their space filled with zeros, this much at a time: a sync into space that is only reserved
+/// must also write the file system's journal, which takes as long again. For larger runs the bytes count, and
+/// are written once.
+const FILL_BYTES_MAX: u64 = 4 << 20;
+const FILLED_FOR_RUNS_OF: u64 = 64 << 10;
 
 /// Fencing token of a partition's owner. Handed out rising by whoever assigns partitions; within one
 /// process with its own data folder it never changes.
@@ -280,13 +285,15 @@ impl Writer {
         let needed = self.next.position.saturating_add(bytes).saturating_add(long(END_MARK_BYTES));
         if needed > active.allocated {
             let least = partition.options.allocate_bytes;
-            let step =
-                active.allocated.clamp(least, ALLOCATE_BYTES_MAX.min(partition.options.segment_bytes).max(least));
+            let is_filled = bytes <= FILLED_FOR_RUNS_OF;
+            let most = if is_filled { FILL_BYTES_MAX } else { ALLOCATE_BYTES_MAX };
+            let step = active.allocated.clamp(least, most.min(partition.options.segment_bytes).max(least));
             let target = needed.saturating_add(step);
-            active
-                .file
-                .allocate(target)
-                .map_err(|e| Error::io(format!("reserve space for {}", active.segment.path.display()), &e))?;
+            let reserved = active.file.allocate(target).and_then(|()| match is_filled {
+                true => fill(active.file.as_ref(), active.allocated..target),
+                false => Ok(()),
+            });
+            reserved.map_err(|e| Error::io(format!("reserve space for {}", active.segment.path.display()), &e))?;
             active.allocated = target;
         }
         Ok(())
@@ -458,6 +465,19 @@ impl Writer {
             self.gathered_bytes = 0;
         }
     }
+}
+
+/// Writes zeros where nothing but zeros is read.
+fn fill(file: &dyn File, space: Range<u64>) -> std::io::Result<()> {
+    const PIECE: u64 = 256 << 10;
+    static ZEROS: [u8; PIECE as usize] = [0; PIECE as usize];
+    let mut at = space.start;
+    while at < space.end {
+        let length = PIECE.min(space.end - at);
+        file.write_all_at(ZEROS.get(..length as usize).unwrap_or_default(), at)?;
+        at += length;
+    }
+    Ok(())
 }
 
 /// Writes a whole, synced header under the segment's name, which nobody else may have taken.
