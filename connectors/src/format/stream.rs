@@ -115,7 +115,14 @@ impl FileInput {
     }
 
     pub fn io_error(&self, verb: &str, error: &io::Error) -> Error {
-        Error::io(format_args!("{verb} `{}`", self.origin), error).at(self.place())
+        let made = Error::io(format_args!("{verb} `{}`", self.origin), error).at(self.place());
+        // What is opened was found by a listing before.
+        let is_gone = made.code() == Code::PathNotFound;
+        if is_gone {
+            made.hint("it was there when this run began: put it back, or start anew under another --name")
+        } else {
+            made
+        }
     }
 
     /// The error for damage at a decompressed offset; errors of the operating system stay what they are.

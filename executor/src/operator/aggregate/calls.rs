@@ -54,6 +54,8 @@ pub(crate) struct Calls {
     pub(crate) state_fields: Vec<FieldRef>,
     /// Whether results depend on the order in which states are merged.
     pub(crate) depend_on_order: bool,
+    /// Whether a state may get longer with each row: lists and joined texts.
+    pub(crate) states_grow: bool,
     /// Name of the operator, for errors.
     name: String,
 }
@@ -99,6 +101,7 @@ impl Calls {
             key_types,
             state_fields: Vec::new(),
             depend_on_order: false,
+            states_grow: false,
             name: name.to_owned(),
         };
         for call in calls {
@@ -134,6 +137,8 @@ impl Calls {
             .build()
             .map_err(|e| self.error(&e))?;
         let state_fields = aggregate.state_fields().map_err(|e| self.error(&e))?;
+        let is_list = |field: &FieldRef| matches!(field.data_type(), DataType::List(_));
+        self.states_grow |= call.function == "string_agg" || state_fields.iter().any(is_list);
         let first_state = self.state_fields.len();
         self.state_fields.extend(state_fields);
 

@@ -2,13 +2,15 @@
 //!
 //! DataFusion's accumulators can only *move* their state out. So a table has two parts:
 //! - *hot*: accumulators over the groups that rows touched since the last settling;
-//! - *settled*: immutable runs of state columns, with an index that says which row of which run is the
-//!   current state of each group.
+//! - *settled*: immutable runs of state columns, with an index that says which rows are the current state of
+//!   each group ([`Settled`]).
 //!
-//! Settling (at a snapshot, or when the slice is shared between windows) moves the hot groups into a new
-//! run, merged with the settled state of those that had one. The new run is exactly what changed since
-//! the last settling: an incremental snapshot. Runs are shared by reference, never copied.
+//! Settling (at a snapshot, or when the slice is shared between windows) moves the hot groups into a new run,
+//! merged with the settled state of those that had one; of states that grow, with those pieces of it that are
+//! small. The new run is exactly what changed since the last settling: an incremental snapshot. Runs are shared
+//! by reference, never copied.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
@@ -19,7 +21,8 @@ use qanat_proto::error::Result;
 
 use super::super::keys::KeyIndex;
 use super::calls::{Calls, Inputs, States};
-use super::slice_table::Results;
+use super::settled::{Place, Settled, sizes};
+use super::slice_table::{Changed, Results};
 use crate::memory::array_bytes;
 
 pub(crate) struct GeneralTable {
@@ -29,12 +32,13 @@ pub(crate) struct GeneralTable {
     unsaved: Unsaved,
 }
 
-/// Groups that were settled since the last snapshot.
+/// What was settled since the last snapshot.
 #[derive(Default)]
 struct Unsaved {
-    groups: Vec<u32>,
-    /// The run that holds exactly these groups, if it is one.
-    run: Option<States>,
+    /// (group, piece): pieces that came, changed or went.
+    pieces: Vec<(u32, u32)>,
+    /// The run that holds exactly these, if it is one.
+    run: Option<(States, Vec<u32>)>,
 }
 
 /// Accumulators and the keys of their groups.
@@ -42,31 +46,6 @@ struct HotGroups {
     keys: KeyIndex,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     groups: Vec<usize>,
-}
-
-/// State columns of groups, with the position of each group's current state.
-struct Settled {
-    index: KeyIndex,
-    /// (run, row) by group.
-    positions: Vec<(u32, u32)>,
-    runs: Vec<Run>,
-}
-
-struct Run {
-    states: States,
-    /// Group of each row.
-    groups: Vec<u32>,
-    /// Rows that a later run has replaced.
-    replaced: usize,
-    /// Of `states`, counted once.
-    bytes: usize,
-}
-
-impl Run {
-    fn new(states: States, groups: Vec<u32>) -> Self {
-        let bytes = states.bytes();
-        Self { states, groups, replaced: 0, bytes }
-    }
 }
 
 impl GeneralTable {
@@ -85,26 +64,36 @@ impl GeneralTable {
         self.hot.merge(&calls, states).map_err(|e| calls.error(&e))
     }
 
-    /// Takes states of a snapshot back. Groups that are there already are merged.
-    pub(crate) fn restore(&mut self, states: States) -> Result<()> {
+    /// Takes rows of a snapshot back; `pieces` as in [`Changed`]. What is there already is merged.
+    pub(crate) fn restore(&mut self, states: States, pieces: Vec<u32>) -> Result<()> {
         let calls = Arc::clone(&self.calls);
-        let settled = self.settled_mut()?;
-        let before = settled.index.len();
-        let mut groups = Vec::new();
-        settled.index.intern(&states.keys, states.rows, &mut groups).map_err(|e| calls.error(&e))?;
-        let all_new = settled.index.len() == before + states.rows;
-        if all_new {
-            settled.push(states, &groups);
-            return Ok(());
+        let again = self.restore_new(states, pieces).map_err(|e| calls.error(&e))?;
+        again.map_or(Ok(()), |states| self.merge(&states))
+    }
+
+    /// Settles the rows of pieces that are not there yet, and returns the others.
+    fn restore_new(&mut self, states: States, pieces: Vec<u32>) -> Result<Option<States>, DataFusionError> {
+        let calls = Arc::clone(&self.calls);
+        let settled = self.settled_mut(&calls)?;
+        let groups = settled.groups(&states.keys, states.rows)?;
+        let piece = |row: usize| pieces.get(row).copied().unwrap_or(0);
+        let mut seen = BTreeSet::new();
+        let (new, again): (Vec<usize>, Vec<usize>) = (0..states.rows).partition(|row| {
+            settled.place(groups[*row], piece(*row)).is_none() && seen.insert((groups[*row], piece(*row)))
+        });
+        if again.is_empty() {
+            settled.push(states, groups, pieces);
+            return Ok(None);
         }
-        // A key twice: what was interned without a position gets a state of its own by merging.
-        self.rebuild_index()?;
-        self.merge(&states)
+        let rows = |rows: &[usize]| rows.iter().map(|row| *row as u32).collect::<UInt32Array>();
+        let pieces = if pieces.is_empty() { pieces } else { new.iter().map(|row| piece(*row)).collect() };
+        settled.push(states.take(&rows(&new))?, new.iter().map(|row| groups[*row]).collect(), pieces);
+        states.take(&rows(&again)).map(Some)
     }
 
     /// Groups held. An upper bound while hot groups are also settled.
     pub(crate) fn len(&self) -> usize {
-        self.hot.keys.len() + self.settled.as_ref().map_or(0, |settled| settled.positions.len())
+        self.hot.keys.len() + self.settled.as_ref().map_or(0, Settled::len)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -113,29 +102,30 @@ impl GeneralTable {
         hot + settled
     }
 
-    /// States that changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> Result<Vec<States>> {
+    /// What changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> Result<Vec<Changed>> {
         self.settle()?;
+        let calls = Arc::clone(&self.calls);
         let unsaved = std::mem::take(&mut self.unsaved);
         let Some(settled) = &self.settled else { return Ok(Vec::new()) };
-        if let Some(run) = unsaved.run {
-            return Ok(vec![run]);
+        if let Some((states, pieces)) = unsaved.run {
+            return Ok(vec![Changed { states, pieces, gone: None }]);
         }
-        let mut groups = unsaved.groups;
-        groups.sort_unstable();
-        groups.dedup();
-        if groups.is_empty() {
+        let mut touched = unsaved.pieces;
+        touched.sort_unstable();
+        touched.dedup();
+        if touched.is_empty() {
             return Ok(Vec::new());
         }
-        let states = settled.states_of(&self.calls, &groups).map_err(|e| self.calls.error(&e))?;
-        Ok(vec![states])
+        changed(settled, &calls, &touched).map(|changed| vec![changed]).map_err(|e| calls.error(&e))
     }
 
-    /// The current states of all groups, each group once, without taking them.
+    /// The current states of all groups without taking them; those of a group in several pieces one after the
+    /// other.
     pub(crate) fn contents(&mut self) -> Result<Vec<States>> {
         self.settle()?;
         let Some(settled) = &self.settled else { return Ok(Vec::new()) };
-        settled.live().map_err(|e| self.calls.error(&e))
+        settled.contents(&self.calls).map_err(|e| self.calls.error(&e))
     }
 
     /// All states; the table is empty afterwards and has nothing left to save.
@@ -168,26 +158,11 @@ impl GeneralTable {
         Ok(Results { keys, values, rows })
     }
 
-    fn settled_mut(&mut self) -> Result<&mut Settled> {
+    fn settled_mut(&mut self, calls: &Calls) -> Result<&mut Settled, DataFusionError> {
         if self.settled.is_none() {
-            let index = KeyIndex::new(&self.calls.key_types).map_err(|e| self.calls.error(&e))?;
-            self.settled = Some(Settled { index, positions: Vec::new(), runs: Vec::new() });
+            self.settled = Some(Settled::new(calls)?);
         }
         Ok(self.settled.as_mut().expect("set above"))
-    }
-
-    /// Interns the live rows anew, for an index that holds groups without a position.
-    fn rebuild_index(&mut self) -> Result<()> {
-        let Some(settled) = self.settled.take() else { return Ok(()) };
-        let live = settled.live().map_err(|e| self.calls.error(&e))?;
-        for states in live {
-            let calls = Arc::clone(&self.calls);
-            let settled = self.settled_mut()?;
-            let mut groups = Vec::new();
-            settled.index.intern(&states.keys, states.rows, &mut groups).map_err(|e| calls.error(&e))?;
-            settled.push(states, &groups);
-        }
-        Ok(())
     }
 
     /// Moves the hot groups into a new run.
@@ -196,35 +171,77 @@ impl GeneralTable {
             return Ok(());
         }
         let calls = Arc::clone(&self.calls);
-        let (groups, run) = self.settle_hot().map_err(|e| calls.error(&e))?;
-        self.unsaved.run = self.unsaved.groups.is_empty().then_some(run);
-        self.unsaved.groups.extend(groups.iter().map(|group| *group as u32));
-        Ok(())
+        self.settle_hot(&calls).map_err(|e| calls.error(&e))
     }
 
-    fn settle_hot(&mut self) -> Result<(Vec<usize>, States), DataFusionError> {
-        let calls = Arc::clone(&self.calls);
-        if self.settled.is_none() {
-            let index = KeyIndex::new(&calls.key_types)?;
-            self.settled = Some(Settled { index, positions: Vec::new(), runs: Vec::new() });
-        }
+    fn settle_hot(&mut self, calls: &Calls) -> Result<(), DataFusionError> {
+        self.settled_mut(calls)?;
         let settled = self.settled.as_mut().expect("set above");
         let rows = self.hot.keys.len();
         let keys = self.hot.keys.take()?;
-        let known = settled.index.len();
-        let mut groups = Vec::new();
-        settled.index.intern(&keys, rows, &mut groups)?;
-        let old: Vec<usize> = (0..rows).filter(|i| groups[*i] < known).collect();
-        if !old.is_empty() {
-            let positions = settled.positions_of(old.iter().map(|i| groups[*i]));
-            let states = settled.gather(calls.state_fields.len(), &positions, |run, column| &run.states[column])?;
-            self.hot.merge_before(&calls, &states, &old, rows)?;
+        let groups = settled.groups(&keys, rows)?;
+        let mut newer = if calls.states_grow { Some(self.hot.take_accumulated(calls)?) } else { None };
+        let row_sizes = newer.as_ref().map_or(Vec::new(), |newer| sizes(newer, rows));
+        // Older pieces that are merged with the hot state, and the rows that they belong to.
+        let (mut older, mut of_rows): (Vec<Place>, Vec<usize>) = (Vec::new(), Vec::new());
+        let mut pieces = Vec::new();
+        let is_first = self.unsaved.pieces.is_empty();
+        let mut is_whole = true;
+        for (row, group) in groups.iter().enumerate() {
+            let first = older.len();
+            let piece = settled.take_small(*group, row_sizes.get(row).copied().unwrap_or(0), &mut older);
+            of_rows.resize(older.len(), row);
+            self.unsaved.pieces.push((*group, piece));
+            if newer.is_some() {
+                pieces.push(piece);
+                // What came first is merged first.
+                older[first..].reverse();
+                let gone = older[first..].iter().map(|place| (*group, settled.piece(*place)));
+                let known = self.unsaved.pieces.len();
+                self.unsaved.pieces.extend(gone.filter(|(_, old)| *old > piece));
+                is_whole &= self.unsaved.pieces.len() == known;
+            }
         }
-        let states = States { keys, states: self.hot.take_accumulated(&calls)?, rows };
-        settled.push(states.clone(), &groups);
-        settled.compact(&calls)?;
-        Ok((groups, states))
+        let states = if older.is_empty() {
+            newer.map_or_else(|| self.hot.take_accumulated(calls), Ok)?
+        } else {
+            let older = settled.accumulated_at(calls, &older)?;
+            match &mut newer {
+                Some(newer) => self.hot.merge_pieces(calls, &older, &of_rows, newer)?,
+                None => {
+                    self.hot.merge_before(calls, &older, &of_rows, rows)?;
+                    self.hot.take_accumulated(calls)?
+                }
+            }
+        };
+        let states = States { keys, states, rows };
+        self.unsaved.run = (is_first && is_whole).then(|| (states.clone(), pieces.clone()));
+        settled.push(states, groups, pieces);
+        settled.compact(calls)
     }
+}
+
+/// Rows to write and keys to delete for pieces that came, changed or went.
+fn changed(settled: &Settled, calls: &Calls, touched: &[(u32, u32)]) -> Result<Changed, DataFusionError> {
+    let (mut places, mut pieces) = (Vec::new(), Vec::new());
+    let (mut gone, mut gone_pieces) = (Vec::new(), Vec::new());
+    for (group, piece) in touched {
+        match (settled.place(*group, *piece), settled.last_of(*group)) {
+            (Some(place), _) => {
+                places.push(place);
+                pieces.push(*piece);
+            }
+            // Its key stands in any piece that is left.
+            (None, Some(other)) => {
+                gone.push(other);
+                gone_pieces.push(*piece);
+            }
+            (None, None) => {}
+        }
+    }
+    let states = settled.states_at(calls, &places)?;
+    let gone = if gone.is_empty() { None } else { Some((settled.keys_at(calls, &gone)?, gone_pieces)) };
+    Ok(Changed { states, pieces: if calls.states_grow { pieces } else { Vec::new() }, gone })
 }
 
 impl HotGroups {
@@ -277,6 +294,33 @@ impl HotGroups {
         Ok(())
     }
 
+    /// The states of all groups, which are `newer` but for those that have older pieces: those are merged.
+    fn merge_pieces(
+        &mut self,
+        calls: &Calls,
+        older: &[ArrayRef],
+        of_rows: &[usize],
+        newer: &[ArrayRef],
+    ) -> Result<Vec<ArrayRef>, DataFusionError> {
+        let mut merged = of_rows.to_vec();
+        merged.dedup();
+        let place = |row: &usize| merged.binary_search(row).unwrap_or_default();
+        let groups: Vec<usize> = of_rows.iter().map(place).chain(0..merged.len()).collect();
+        let rows: UInt32Array = merged.iter().map(|row| *row as u32).collect();
+        let newer_of_merged = newer.iter().map(|column| take(column, &rows, None));
+        let both = older.iter().zip(newer_of_merged).map(|(older, newer)| concat(&[older.as_ref(), newer?.as_ref()]));
+        let both = both.collect::<Result<Vec<_>, _>>()?;
+        for (call, accumulator) in calls.calls.iter().zip(&mut self.accumulators) {
+            accumulator.merge_batch(&both[call.states.clone()], &groups, merged.len())?;
+        }
+        let states = self.take_accumulated(calls)?;
+        let total = newer.first().map_or(0, |column| column.len());
+        let mut positions: Vec<(usize, usize)> = (0..total).map(|row| (0, row)).collect();
+        merged.iter().enumerate().for_each(|(index, row)| positions[*row] = (1, index));
+        let columns = newer.iter().zip(&states);
+        columns.map(|(newer, merged)| Ok(interleave(&[newer.as_ref(), merged.as_ref()], &positions)?)).collect()
+    }
+
     /// The states of all groups; the accumulators are new afterwards.
     fn take_accumulated(&mut self, calls: &Calls) -> Result<Vec<ArrayRef>, DataFusionError> {
         let mut states = Vec::with_capacity(calls.state_fields.len());
@@ -303,96 +347,6 @@ impl HotGroups {
     }
 }
 
-impl Settled {
-    /// Makes `states` the current state of `groups`.
-    fn push(&mut self, states: States, groups: &[usize]) {
-        let run = self.runs.len() as u32;
-        self.positions.resize(self.index.len(), (u32::MAX, 0));
-        for (row, group) in groups.iter().enumerate() {
-            let position = &mut self.positions[*group];
-            if let Some(replaced) = self.runs.get_mut(position.0 as usize) {
-                replaced.replaced += 1;
-            }
-            *position = (run, row as u32);
-        }
-        self.runs.push(Run::new(states, groups.iter().map(|g| *g as u32).collect()));
-    }
-
-    /// (run, row) of groups.
-    fn positions_of(&self, groups: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
-        groups.map(|group| self.positions[group]).map(|(run, row)| (run as usize, row as usize)).collect()
-    }
-
-    /// `columns` columns of the rows at `positions`.
-    fn gather(
-        &self,
-        columns: usize,
-        positions: &[(usize, usize)],
-        column_of: impl for<'a> Fn(&'a States, usize) -> &'a ArrayRef,
-    ) -> Result<Vec<ArrayRef>, DataFusionError> {
-        (0..columns)
-            .map(|column| {
-                let runs: Vec<&dyn arrow::array::Array> =
-                    self.runs.iter().map(|run| column_of(&run.states, column).as_ref()).collect();
-                Ok(interleave(&runs, positions)?)
-            })
-            .collect()
-    }
-
-    /// Keys and states of some groups.
-    fn states_of(&self, calls: &Calls, groups: &[u32]) -> Result<States, DataFusionError> {
-        let positions = self.positions_of(groups.iter().map(|group| *group as usize));
-        let keys = self.gather(calls.key_count(), &positions, |run, column| &run.keys[column])?;
-        let states = self.gather(calls.state_fields.len(), &positions, |run, column| &run.states[column])?;
-        Ok(States { keys, states, rows: groups.len() })
-    }
-
-    /// The current states, in runs, each group once.
-    fn live(&self) -> Result<Vec<States>, DataFusionError> {
-        let mut live = Vec::with_capacity(self.runs.len());
-        for (number, run) in self.runs.iter().enumerate() {
-            if run.replaced == 0 {
-                live.push(run.states.clone());
-            } else if run.replaced < run.states.rows {
-                let rows: UInt32Array = (0..run.states.rows as u32)
-                    .filter(|row| self.positions[run.groups[*row as usize] as usize] == (number as u32, *row))
-                    .collect();
-                live.push(run.states.take(&rows)?);
-            }
-        }
-        Ok(live)
-    }
-
-    /// Puts all runs into one when most of their rows are replaced or when they are many.
-    fn compact(&mut self, calls: &Calls) -> Result<(), DataFusionError> {
-        let rows: usize = self.runs.iter().map(|run| run.states.rows).sum();
-        if rows <= 2 * self.positions.len() && self.runs.len() < RUNS_MAX {
-            return Ok(());
-        }
-        let mut groups = Vec::with_capacity(self.positions.len());
-        for (number, run) in self.runs.iter().enumerate() {
-            let live = run.groups.iter().enumerate();
-            let live = live.filter(|(row, g)| self.positions[**g as usize] == (number as u32, *row as u32));
-            groups.extend(live.map(|(_, group)| *group));
-        }
-        let live = self.live()?;
-        let states = States::concat(&live, calls.key_count(), calls.state_fields.len())?;
-        for (row, group) in groups.iter().enumerate() {
-            self.positions[*group as usize] = (0, row as u32);
-        }
-        self.runs = vec![Run::new(states, groups)];
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        let runs: usize = self.runs.iter().map(|run| run.bytes + run.groups.capacity() * 4).sum();
-        runs + self.index.bytes() + self.positions.capacity() * size_of::<(u32, u32)>()
-    }
-}
-
-/// Runs of one table before they are put into one: each adds an array to every gather.
-const RUNS_MAX: usize = 64;
-
 impl States {
     pub(crate) fn take(&self, rows: &UInt32Array) -> Result<Self, DataFusionError> {
         let pick = |columns: &[ArrayRef]| columns.iter().map(|c| take(c, rows, None)).collect::<Result<Vec<_>, _>>();
@@ -402,19 +356,6 @@ impl States {
     pub(crate) fn slice(&self, start: usize, rows: usize) -> Self {
         let cut = |columns: &[ArrayRef]| columns.iter().map(|c| c.slice(start, rows)).collect();
         Self { keys: cut(&self.keys), states: cut(&self.states), rows }
-    }
-
-    pub(crate) fn concat(parts: &[Self], keys: usize, states: usize) -> Result<Self, DataFusionError> {
-        let join = |column: &dyn Fn(&Self) -> ArrayRef| {
-            let arrays: Vec<ArrayRef> = parts.iter().map(column).collect();
-            let arrays: Vec<&dyn arrow::array::Array> = arrays.iter().map(AsRef::as_ref).collect();
-            concat(&arrays)
-        };
-        Ok(Self {
-            keys: (0..keys).map(|i| join(&|p| Arc::clone(&p.keys[i]))).collect::<Result<_, _>>()?,
-            states: (0..states).map(|i| join(&|p| Arc::clone(&p.states[i]))).collect::<Result<_, _>>()?,
-            rows: parts.iter().map(|p| p.rows).sum(),
-        })
     }
 
     /// What a restore cuts out of one file shares its buffers: of them only the own part counts.

@@ -3,13 +3,13 @@
 //! ```text
 //! partial rows: slice_end (BIGINT, ms)                  | key_0 … | state_0 …     window function
 //!               window_start, window_end (TIMESTAMP(3)) | key_0 … | state_0 …     window on window
-//! state rows:   key_group | slice_end | slice_start | key_0 … | state_0 …
+//! state rows:   key_group | slice_end | slice_start | key_0 … | piece | state_0 …      piece: if states grow
 //! ```
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, UInt32Type};
 use qanat_executor_core::window::{Window, Windows};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{WindowAggregateNode, WindowSource};
@@ -37,6 +37,8 @@ pub(crate) struct Layout {
     /// Columns in front of the keys in partial rows.
     window_columns: usize,
     keys: usize,
+    /// Whether state rows say which piece of a state they are.
+    has_pieces: bool,
     key_fields: Vec<Field>,
     state_fields: Vec<Field>,
 }
@@ -70,7 +72,8 @@ impl Layout {
         let window_columns = window.len();
         let partial = [window, key_fields.clone(), state_fields.clone()].concat();
         let keys = key_fields.len();
-        Self { partial: Arc::new(Schema::new(partial)), window_columns, keys, key_fields, state_fields }
+        let has_pieces = calls.states_grow;
+        Self { partial: Arc::new(Schema::new(partial)), window_columns, keys, has_pieces, key_fields, state_fields }
     }
 
     /// Columns of partial rows by which they are spread: the keys, or else the window, if it is given by
@@ -129,27 +132,37 @@ impl Layout {
     /// Fields of the state table behind the key group.
     pub(crate) fn table_fields(&self) -> Vec<Field> {
         let window = ["slice_end", "slice_start"].map(|name| Field::new(name, DataType::Int64, false)).to_vec();
-        [window, self.key_fields.clone(), self.state_fields.clone()].concat()
+        let piece = self.has_pieces.then(|| Field::new("piece", DataType::UInt32, false)).into_iter().collect();
+        [window, self.key_fields.clone(), piece, self.state_fields.clone()].concat()
     }
 
     pub(crate) fn table_spec(&self, schema: &SchemaRef) -> TableSpec {
         TableSpec {
             name: SLICE_TABLE.to_owned(),
             schema: Arc::clone(schema),
-            key_columns: 2 + self.keys,
+            key_columns: 2 + self.keys + usize::from(self.has_pieces),
             time_column: Some(1),
             append_only: false,
         }
     }
 
     /// State columns behind the key group.
-    pub(crate) fn table_columns(&self, slice: Window, states: &States) -> Vec<ArrayRef> {
+    pub(crate) fn table_columns(&self, slice: Window, states: &States, pieces: &[u32]) -> Vec<ArrayRef> {
+        let mut columns = self.table_keys(slice, &states.keys, pieces, states.rows);
+        columns.extend(states.states.iter().cloned());
+        columns
+    }
+
+    /// Key columns of state rows behind the key group.
+    pub(crate) fn table_keys(&self, slice: Window, keys: &[ArrayRef], pieces: &[u32], rows: usize) -> Vec<ArrayRef> {
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from_value(slice.end, states.rows)),
-            Arc::new(Int64Array::from_value(slice.start, states.rows)),
+            Arc::new(Int64Array::from_value(slice.end, rows)),
+            Arc::new(Int64Array::from_value(slice.start, rows)),
         ];
-        let typed = states.keys.iter().chain(&states.states).cloned();
-        columns.extend(typed);
+        columns.extend(keys.iter().cloned());
+        if self.has_pieces {
+            columns.push(Arc::new(UInt32Array::from(pieces.to_vec())));
+        }
         columns
     }
 
@@ -158,22 +171,27 @@ impl Layout {
         &self,
         partition: &[PartitionColumn],
         slice: Window,
-        states: &States,
+        keys: &[ArrayRef],
+        rows: usize,
     ) -> Vec<ArrayRef> {
         let column = |part: &PartitionColumn| match part {
-            PartitionColumn::Key(i) => Arc::clone(&states.keys[*i]),
-            PartitionColumn::WindowStart => constant_time(slice.start, states.rows),
-            PartitionColumn::WindowEnd => constant_time(slice.end, states.rows),
+            PartitionColumn::Key(i) => Arc::clone(&keys[*i]),
+            PartitionColumn::WindowStart => constant_time(slice.start, rows),
+            PartitionColumn::WindowEnd => constant_time(slice.end, rows),
         };
         partition.iter().map(column).collect()
     }
 
-    /// Slices and states of rows of the state table.
-    pub(crate) fn read_table(&self, rows: &RecordBatch) -> (Vec<Run>, States) {
+    /// Slices, states and pieces of rows of the state table.
+    pub(crate) fn read_table(&self, rows: &RecordBatch) -> (Vec<Run>, States, Option<UInt32Array>) {
         let ends = rows.column(1).as_primitive::<Int64Type>().values();
         let starts = rows.column(2).as_primitive::<Int64Type>().values();
         let runs = runs(rows.num_rows(), |i| Window { end: ends[i], start: starts[i] });
-        (runs, self.states_from(rows, 3))
+        let mut columns = rows.columns()[3..].to_vec();
+        let piece = self.has_pieces.then(|| columns.remove(self.keys));
+        let states = columns.split_off(self.keys);
+        let pieces = piece.map(|piece| piece.as_primitive::<UInt32Type>().clone());
+        (runs, States { keys: columns, states, rows: rows.num_rows() }, pieces)
     }
 }
 

@@ -4,8 +4,8 @@
 //! - [`session`]: the operator over session windows.
 //! - `calls`: the aggregate calls of a node, compiled.
 //! - `slice_table`: the groups of one slice, behind one face: `general` for any key and any aggregate
-//!   through DataFusion's accumulators, `integer` for one integer key and plain aggregates over
-//!   `record_table`.
+//!   through DataFusion's accumulators (`settled`: its groups at rest), `integer` for one integer key and plain
+//!   aggregates over `record_table`.
 //! - `slices`: the tables of all slices.
 //! - `shared`: windows that share slices: `running`, where a slice can be taken away again, and `sliding`.
 //! - `emission`: a window that is being put out.
@@ -24,6 +24,7 @@ mod percentile;
 mod record_table;
 mod running;
 pub mod session;
+mod settled;
 mod shared;
 mod slice_table;
 mod slices;

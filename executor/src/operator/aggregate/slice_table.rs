@@ -24,6 +24,16 @@ pub(crate) enum SliceTable {
     General(GeneralTable),
 }
 
+/// What a snapshot writes of a table.
+pub(crate) struct Changed {
+    /// Rows that came or changed, each once.
+    pub(crate) states: States,
+    /// Which piece of its group's state each row is, if states are kept in pieces ([`Calls::states_grow`]).
+    pub(crate) pieces: Vec<u32>,
+    /// Keys and numbers of pieces that are gone.
+    pub(crate) gone: Option<(Vec<ArrayRef>, Vec<u32>)>,
+}
+
 /// Keys, results and number of groups.
 pub(crate) struct Results {
     pub(crate) keys: Vec<ArrayRef>,
@@ -82,11 +92,11 @@ impl SliceTable {
         }
     }
 
-    /// Takes back states of a snapshot: they do not count as changed.
-    pub(crate) fn restore(&mut self, states: States) -> Result<()> {
+    /// Takes back rows of a snapshot, `pieces` as in [`Changed`]: they do not count as changed.
+    pub(crate) fn restore(&mut self, states: States, pieces: Vec<u32>) -> Result<()> {
         match self {
             Self::Integer(table) => table.merge(&states, false),
-            Self::General(table) => table.restore(states),
+            Self::General(table) => table.restore(states, pieces),
         }
     }
 
@@ -113,10 +123,11 @@ impl SliceTable {
         }
     }
 
-    /// States of the groups that changed since the last call, each group once.
-    pub(crate) fn take_changed(&mut self) -> Result<Vec<States>> {
+    /// What changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> Result<Vec<Changed>> {
+        let whole = |states| Changed { states, pieces: Vec::new(), gone: None };
         match self {
-            Self::Integer(table) => table.take_changed(),
+            Self::Integer(table) => Ok(table.take_changed()?.into_iter().map(whole).collect()),
             Self::General(table) => table.take_changed(),
         }
     }

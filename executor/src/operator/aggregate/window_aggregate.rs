@@ -35,7 +35,7 @@ use super::calls::{Calls, Inputs, States};
 use super::emission::{Emission, Groups};
 use super::layout::{Layout, PartitionColumn, Run, SLICE_TABLE, regroup, runs};
 use super::shared::Shared;
-use super::slice_table::{Results, SliceTable, TableFactory};
+use super::slice_table::{Changed, Results, SliceTable, TableFactory};
 use super::slices::Slices;
 use qanat_proto::physical::Phase;
 
@@ -566,31 +566,40 @@ impl Operator for WindowAggregate {
         if self.phase == Phase::Partial {
             return Ok(Vec::new());
         }
-        let mut upserts = Vec::new();
+        let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
         let slices: Vec<Window> = self.slices.all().collect();
         for slice in slices {
-            for states in self.slices.change(slice, &self.factory, SliceTable::take_changed)? {
-                let partition = self.layout.partition_columns(&self.partition, slice, &states);
-                let columns = self.layout.table_columns(slice, &states);
+            for changed in self.slices.change(slice, &self.factory, SliceTable::take_changed)? {
+                let Changed { states, pieces, gone } = changed;
+                let partition = self.layout.partition_columns(&self.partition, slice, &states.keys, states.rows);
+                let columns = self.layout.table_columns(slice, &states, &pieces);
                 upserts.push(self.state_rows.batch(&partition, columns, states.rows)?);
+                if let Some((keys, pieces)) = gone {
+                    let rows = pieces.len();
+                    let partition = self.layout.partition_columns(&self.partition, slice, &keys, rows);
+                    let keys = self.layout.table_keys(slice, &keys, &pieces, rows);
+                    deletes.push(self.state_rows.keys(&partition, keys, rows)?);
+                }
             }
         }
         let table = SLICE_TABLE.to_owned();
-        Ok(vec![TableDelta { table, upserts, deletes: Vec::new(), closed: self.closed.take() }])
+        Ok(vec![TableDelta { table, upserts, deletes, closed: self.closed.take() }])
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
         if table != SLICE_TABLE {
             return Err(Error::internal(format!("{} has no state table `{table}`", self.context.name)));
         }
-        let (runs, states) = self.layout.read_table(&rows);
-        let (runs, states) = match regroup(&runs, states.rows) {
-            None => (runs, states),
-            Some((runs, order)) => (runs, states.take(&order).map_err(|e| self.factory.calls.error(&e))?),
-        };
+        let (mut runs, mut states, mut pieces) = self.layout.read_table(&rows);
+        if let Some((grouped, order)) = regroup(&runs, states.rows) {
+            runs = grouped;
+            states = states.take(&order).map_err(|e| self.factory.calls.error(&e))?;
+            pieces = pieces.map(|pieces| order.values().iter().map(|row| pieces.value(*row as usize)).collect());
+        }
         for run in &runs {
             let states = states.slice(run.first, run.rows);
-            self.slices.change(run.slice, &self.factory, |table| table.restore(states))?;
+            let pieces = pieces.as_ref().map_or_else(Vec::new, |all| all.slice(run.first, run.rows).values().to_vec());
+            self.slices.change(run.slice, &self.factory, |table| table.restore(states, pieces))?;
         }
         Ok(())
     }

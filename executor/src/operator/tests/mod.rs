@@ -2,6 +2,7 @@
 //! points restored into other parallelisms.
 
 mod aggregate;
+mod growing_states;
 mod harness;
 mod joins;
 mod sessions;
