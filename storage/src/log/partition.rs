@@ -168,17 +168,24 @@ impl Partition {
         // Readers hold on to segments: one that is known already stays the same object.
         let known = lock(&self.shared).segments.clone();
         let mut segments: VecDeque<Arc<Segment>> = VecDeque::with_capacity(found.len());
+        let mut length = 0;
         for (sequence, entry) in found {
-            let file = disk
-                .open(&entry.path, OpenMode::Read)
-                .map_err(|e| Error::io(format!("open log segment {}", entry.path.display()), &e))?;
+            let file = match disk.open(&entry.path, OpenMode::Read) {
+                Ok(file) => file,
+                // Its owner, another process, removed it since it was listed.
+                Err(e) if access == Access::Read && e.kind() == std::io::ErrorKind::NotFound => {
+                    return self.load(access);
+                }
+                Err(e) => return Err(Error::io(format!("open log segment {}", entry.path.display()), &e)),
+            };
             let (header, header_length) = SegmentHeader::read(file.as_ref(), &entry.path, SEGMENT_MAGIC)?;
             if header.sequence != sequence || header.partition != self.index || header.topic != self.topic.as_str() {
                 return Err(damaged(&entry.path, 0, "it belongs to another place"));
             }
             if let Some(previous) = segments.back() {
-                seal_previous(previous, &header, disk.metadata(&previous.path).map_err(|e| reading(&e))?.len)?;
+                seal_previous(previous, &header, length)?;
             }
+            length = file.len().map_err(|e| reading(&e))?;
             let same = |segment: &&Arc<Segment>| segment.header.sequence == sequence && segment.header.id == header.id;
             let segment = known.iter().find(same).cloned();
             segments
@@ -219,7 +226,8 @@ impl Partition {
             // What the process before wrote may not be synced yet, and readers will rely on it.
             file.sync_data().map_err(|e| unsynced(&e))?;
         }
-        let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay)?;
+        let is_owner = access == Access::Write;
+        let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay, is_owner)?;
         // Before anything is cut or written.
         self.refuse_lost_end(scanned.end.offset)?;
         *lock(&last.index) = Some(scanned.index);
@@ -419,16 +427,10 @@ impl Partition {
         let first = shared.segments.front().map_or(0, |segment| segment.header.base_offset);
         if offset < first || offset > shared.end.offset {
             let end = shared.end.offset;
-            return Err(Error::new(
-                Code::OffsetGone,
-                format!(
-                    "offset {offset} of {self} is {}: it holds {first} to {end} (excluded)",
-                    if offset < first { "gone" } else { "not there yet" }
-                ),
-            )
-            .hint(
-                "start from `earliest` or from an offset that is still there; raise the topic's retention to keep more",
-            ));
+            let what = if offset < first { "gone" } else { "not there yet" };
+            return Err(offset_gone(&format!(
+                "offset {offset} of {self} is {what}: it holds {first} to {end} (excluded)"
+            )));
         }
         // Of several segments that begin at one offset all but the last are empty.
         let after = shared.segments.partition_point(|segment| segment.header.base_offset <= offset);
@@ -494,6 +496,12 @@ impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "partition {} of topic `{}`", self.index, self.topic)
     }
+}
+
+/// E0213.
+pub(super) fn offset_gone(message: &str) -> Error {
+    Error::new(Code::OffsetGone, message)
+        .hint("start from `earliest` or from an offset that is still there; raise the topic's retention to keep more")
 }
 
 /// The chain: each header tells how its predecessor ended.

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::{Buffer, MutableBuffer};
-use qanat_proto::error::{Error, Result};
+use qanat_proto::error::{Code, Error, Result};
 
 use super::codec::{long, short};
 use super::frame::{EventTime, FRAME_FIXED, FrameHeader, FrameKind, WriterStamp};
-use super::partition::Partition;
+use super::partition::{Partition, offset_gone};
 use super::payload::PayloadDecoder;
 use super::scan::RunCheck;
 use super::segment::{Extent, Segment, damaged, read_exact};
@@ -208,7 +208,11 @@ impl LogReader {
     }
 
     fn cursor(&self, segment: Arc<Segment>, position: u64, offset: Option<u64>) -> Result<Cursor> {
-        let file = segment.file(self.partition.env.disk.as_ref())?;
+        let file = segment.file(self.partition.env.disk.as_ref()).map_err(|error| match error.code() {
+            // Its owner, another process, removed it.
+            Code::PathNotFound => offset_gone(&format!("offset {} of {} is gone", self.next_offset, self.partition)),
+            _ => error,
+        })?;
         let limit = self.partition.extent(&segment);
         let decoder = PayloadDecoder::new(&segment.header.schema)?;
         Ok(Cursor {

@@ -88,7 +88,7 @@ fn header_at(window: &mut Window<'_>, segment_id: u64, position: u64) -> Result<
     Ok(FrameHeader::parse(bytes).filter(|header| header.segment_id == segment_id && header.position == position))
 }
 
-/// Reads the last segment and finds where its log ends.
+/// Reads the last segment and finds where its log ends. `is_owner`: nobody writes it meanwhile.
 ///
 /// # Errors
 /// E0304 if what is damaged had been synced.
@@ -98,9 +98,9 @@ pub(super) fn scan_segment(
     segment: &SegmentHeader,
     header_length: u64,
     replay: &mut ReplayTable,
+    is_owner: bool,
 ) -> Result<Scanned> {
-    let length = file.len().map_err(|e| qanat_proto::Error::io(format!("read {}", path.display()), &e))?;
-    let mut window = Window::new(file, path, length, WHOLE_PIECE);
+    let mut window = Window::growing(file, path, WHOLE_PIECE)?;
     let mut end = Extent { position: header_length, offset: segment.base_offset };
     let mut at = end;
     let mut index = SparseIndex::default();
@@ -138,7 +138,11 @@ pub(super) fn scan_segment(
             }
         }
     }
-    let is_clean = refuse_damage(&mut window, path, segment.id, end.position, length, is_marked)?;
+    let is_clean = match refuse_damage(&mut window, path, segment.id, end.position, is_marked) {
+        // A group that was half written when this place was read, by an owner who went on meanwhile.
+        Err(_) if !is_owner && scan_on(file, path, segment, end, |_| {})? != end => false,
+        looked => looked?,
+    };
     Ok(Scanned { end, confirmed, index, is_marked: is_marked && is_clean })
 }
 
@@ -151,8 +155,7 @@ pub(super) fn scan_on(
     from: Extent,
     mut visit: impl FnMut(&FrameHeader),
 ) -> Result<Extent> {
-    let length = file.len().map_err(|e| qanat_proto::Error::io(format!("read {}", path.display()), &e))?;
-    let mut window = Window::new(file, path, length, WHOLE_PIECE);
+    let mut window = Window::growing(file, path, WHOLE_PIECE)?;
     let (mut end, mut at) = (from, from);
     let mut run = RunCheck::default();
     let mut seen = Vec::new();
@@ -175,17 +178,10 @@ pub(super) fn scan_on(
 
 /// Looks through everything after the end for proof that the end was not the end. Returns whether
 /// nothing but zeros follows (after the end mark, if there is one).
-fn refuse_damage(
-    window: &mut Window<'_>,
-    path: &Path,
-    segment_id: u64,
-    end: u64,
-    length: u64,
-    is_marked: bool,
-) -> Result<bool> {
+fn refuse_damage(window: &mut Window<'_>, path: &Path, segment_id: u64, end: u64, is_marked: bool) -> Result<bool> {
     let mut is_clean = true;
     let mut position = end + if is_marked { long(super::frame::END_MARK_BYTES) } else { 0 };
-    while position < length {
+    while position < window.limit() {
         let piece = window.get(position, WHOLE_PIECE)?;
         let piece_length = long(piece.len());
         let mut candidates = Vec::new();

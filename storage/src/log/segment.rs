@@ -222,6 +222,10 @@ pub(super) fn read_exact(file: &dyn File, path: &Path, buffer: &mut [u8], positi
     })
 }
 
+fn length_of(file: &dyn File, path: &Path) -> Result<u64> {
+    file.len().map_err(|e| Error::io(format!("read {}", path.display()), &e))
+}
+
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
@@ -232,6 +236,8 @@ pub(super) struct Window<'a> {
     path: &'a Path,
     /// Nothing at or past this position is read.
     limit: u64,
+    /// The limit is the length of a file that another process may cut: it takes away reserved space.
+    may_be_cut: bool,
     piece: usize,
     start: u64,
     bytes: Vec<u8>,
@@ -239,7 +245,17 @@ pub(super) struct Window<'a> {
 
 impl<'a> Window<'a> {
     pub(super) fn new(file: &'a dyn File, path: &'a Path, limit: u64, piece: usize) -> Self {
-        Self { file, path, limit, piece, start: 0, bytes: Vec::new() }
+        Self { file, path, limit, may_be_cut: false, piece, start: 0, bytes: Vec::new() }
+    }
+
+    /// Over all of a file that grows, here or in another process.
+    pub(super) fn growing(file: &'a dyn File, path: &'a Path, piece: usize) -> Result<Self> {
+        let limit = length_of(file, path)?;
+        Ok(Self { may_be_cut: true, ..Self::new(file, path, limit, piece) })
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Up to `length` bytes at `position`; fewer only at the limit.
@@ -250,7 +266,15 @@ impl<'a> Window<'a> {
             let wanted = length.max(self.piece).min(short(self.limit.saturating_sub(position)));
             self.bytes.resize(wanted, 0);
             self.start = position;
-            read_exact(self.file, self.path, &mut self.bytes, position)?;
+            if let Err(error) = read_exact(self.file, self.path, &mut self.bytes, position) {
+                self.bytes.clear();
+                let now = length_of(self.file, self.path)?;
+                if !self.may_be_cut || now >= self.limit {
+                    return Err(error);
+                }
+                self.limit = now;
+                return self.get(position, length);
+            }
         }
         let from = short(position - self.start);
         Ok(self.bytes.get(from..from + length).unwrap_or_default())

@@ -1,5 +1,6 @@
 //! Tests of the log as a whole, and what they share.
 
+mod beside;
 mod crash;
 mod faults;
 mod flip;
