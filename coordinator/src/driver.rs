@@ -252,13 +252,14 @@ impl Leader {
 
     fn create(&mut self, command: &Command) -> Result<()> {
         if let Command::CreateJob { name, .. } = command {
-            // One that never ran has nothing to lose, and would keep the name for ever.
+            // One that never got anywhere has nothing to lose, and would keep the name for ever.
             let is_unborn = |(id, job): &(&JobId, &Job)| {
-                job.name == *name && job.status == JobStatus::Created && !self.drivers.contains_key(id)
+                let is_idle = !job.status.is_ended() && !self.drivers.contains_key(id);
+                job.name == *name && is_idle && !job.has_begun()
             };
             let unborn: Vec<JobId> = self.state.jobs.iter().filter(is_unborn).map(|(id, _)| *id).collect();
             for job in unborn {
-                let error = Error::new(Code::ForeignState, "another script took its name before it ran");
+                let error = Error::new(Code::ForeignState, "another script took its name before it had an epoch");
                 let _ = self.propose(&Command::Close { job, outcome: Outcome::Failed(error) })?;
             }
         }

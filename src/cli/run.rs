@@ -281,12 +281,12 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
 }
 
 /// Whether nothing is lost if a job is never run again: it failed before it wrote anything, did not even
-/// begin, or is done.
+/// have an epoch, or is done.
 fn leaves_nothing(job: &Job) -> bool {
     match job.status {
         JobStatus::Failed { .. } => !job.has_output,
-        JobStatus::Created | JobStatus::Finished => true,
-        JobStatus::Running | JobStatus::Restarting | JobStatus::Stopped => false,
+        JobStatus::Finished => true,
+        JobStatus::Created | JobStatus::Running | JobStatus::Restarting | JobStatus::Stopped => !job.has_begun(),
     }
 }
 

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qanat_proto::Code;
+use qanat_proto::error::is_out_of_files;
 
 use crate::env::{Disk, Env, File, OpenMode};
 
@@ -59,6 +60,10 @@ impl From<&Error> for qanat_proto::Error {
     fn from(error: &Error) -> Self {
         match error {
             Error::Exists(_) => Self::new(Code::Io, error.to_string()),
+            // A folder that could not be opened to be synced: whoever tries again syncs it first.
+            Error::Sync { path, source } if is_out_of_files(source) => {
+                Self::io(format!("sync {}", path.display()), source)
+            }
             Error::Sync { .. } => Self::new(Code::FsyncFailed, error.to_string())
                 .hint("look at the disk's health and the kernel log, then start again from the last checkpoint"),
             Error::Io { what, path, source } => Self::io(format!("{what} {}", path.display()), source),

@@ -215,6 +215,32 @@ fn a_script_with_another_number_of_jobs_waits_for_those_of_before() {
     assert_eq!(sink::committed(&folder.path().join("other")).unwrap().len(), 1);
 }
 
+/// What stood in the way of the first epoch may be mended in the script: nothing was read or written by then.
+#[test]
+fn a_script_that_got_nowhere_can_be_mended() {
+    let folder = Folder::new("mended");
+    let script = |path: &str| {
+        format!(
+            "CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '10', 'fields.id.kind' = 'sequence',
+               'fields.id.start' = '0', 'fields.id.end' = '9');
+             CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = 'csv');
+             INSERT INTO o SELECT id FROM t;"
+        )
+    };
+    folder.write("a.file", "in the way");
+    folder.write("q.sql", script("a.file/out"));
+    let failed = run(&folder, 1, None);
+    assert!(failed.error().is_some(), "{}", failed.describe());
+    folder.write("q.sql", script("out"));
+    finishes(&folder, 1);
+    assert_eq!(sink::committed(&folder.path().join("out")).unwrap().len(), 10);
+    // One that was killed before it had an epoch.
+    dies(&folder, 1, "claim.propose:1");
+    folder.write("q.sql", script("elsewhere"));
+    finishes(&folder, 1);
+    assert_eq!(sink::committed(&folder.path().join("elsewhere")).unwrap().len(), 10);
+}
+
 /// A job's state has one owner, whatever data folder it is used with.
 #[test]
 fn a_state_folder_has_one_owner() {

@@ -262,9 +262,13 @@ fn record_failure(job: &mut Job, error: &Error, is_last: bool) -> Result<Applied
     job.generation_open = false;
     job.status = JobStatus::Restarting;
     // The world outside may mend itself or be mended: such a job stays resumable, however often it fails.
-    // A full disk is one failure, wherever it shows next.
+    // A full disk is one failure, wherever it shows next. And so are records that cannot be taken: of several,
+    // in splits that are read side by side, now this one fails first and now that one.
     let is_external = error.code().domain() == Domain::External;
-    let is_same = |last: &Error| last.code() == error.code() && (is_external || last.place() == error.place());
+    let is_same = |last: &Error| {
+        let is_one_kind = is_external || is_at_record(last) && is_at_record(error);
+        last.code() == error.code() && (is_one_kind || last.place() == error.place())
+    };
     let repeated = match &job.last_failure {
         Some((last, count)) if is_same(last) => count + 1,
         _ => 1,

@@ -106,6 +106,11 @@ impl Job {
         self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch.next())
     }
 
+    /// Whether an epoch with rows or without was claimed: before that nothing was read or written for good.
+    pub fn has_begun(&self) -> bool {
+        self.has_output || self.last_claim().is_some_and(|(epoch, _)| epoch > Epoch(0))
+    }
+
     pub fn token(&self, job: JobId) -> Token {
         Token { job, generation: self.generation }
     }

@@ -12,14 +12,14 @@ const STACK_BYTES: usize = 256 << 20;
 /// Runs `work` on a thread with a deep stack and waits for it. A panic in `work` becomes E0503.
 ///
 /// # Errors
-/// What `work` gives; E0503 if it panicked or no thread could be started.
+/// What `work` gives; E0503 if it panicked, E0214 if no thread could be started.
 pub fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("sql".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, work)
-            .map_err(|error| Error::internal(format!("could not start a thread for the planner: {error}")))?;
+            .map_err(|error| Error::io("start a thread for the planner", &error))?;
         thread.join().unwrap_or_else(|panic| {
             let what = panic
                 .downcast_ref::<&str>()

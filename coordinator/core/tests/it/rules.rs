@@ -278,6 +278,21 @@ fn a_record_that_fails_each_time_fails_the_job() {
     }
 }
 
+/// Of records in splits that are read side by side, each attempt meets another first.
+#[test]
+fn records_that_fail_in_turn_fail_the_job() {
+    let mut state = running();
+    for round in 1..=3 {
+        let place = Place::Origin { origin: format!("{}.csv", round % 2), offset: Some(round), unit: "row".into() };
+        let error = Error::new(Code::BadRecord, "bad").at(place);
+        state.apply(&Command::RecordFailure { token: token(round), error, is_last: false }).expect("recorded");
+        if round < 3 {
+            state.apply(&open(round)).expect("restarted");
+        }
+    }
+    assert!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }));
+}
+
 /// An epoch of nothing forgives no failure: what fails on the next row has not met it yet. Many of them do.
 #[test]
 fn an_epoch_of_nothing_is_no_progress() {
