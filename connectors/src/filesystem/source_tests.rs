@@ -564,6 +564,12 @@ fn parquet_and_arrow_by_name_and_type_from_any_position() {
     assert_eq!((read.map(|r| r.num_rows()), dead.len()), (Some(252), 748), "values that do not fit are dead letters");
     let wrong = case(&[("text", INT)], &[("path", "x.arrow"), ("format", "arrow")]);
     assert_eq!(wrong.error(&folder).code(), Code::HeaderMismatch);
+    let n = rows.schema().field(1).clone();
+    let twice = arrow::datatypes::Schema::new(vec![n.clone(), n]);
+    let twice = RecordBatch::try_new(Arc::new(twice), vec![rows.column(1).clone(), rows.column(1).clone()]);
+    folder.write("twice.parquet", parquet_bytes(&twice.expect("columns of one length")));
+    let error = case(&[("n", INT)], &[("path", "twice.parquet"), ("format", "parquet")]).error(&folder);
+    assert!(error.message().contains("has column `n` twice"), "{error}");
 }
 
 #[test]

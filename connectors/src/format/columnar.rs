@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 
 use super::cast::{can_conform, conform};
-use super::reader::{BadRecord, DecodeRequest, Policy, type_name};
+use super::reader::{BadRecord, DecodeRequest, Policy, stands_twice, type_name};
 use super::stream::FileInput;
 
 /// How a file's columns become the projected ones.
@@ -24,7 +24,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// # Errors
-    /// E0209 for a declared column that the file lacks or has with a type that does not fit.
+    /// E0209 for a declared column that the file lacks, has twice, or has with a type that does not fit.
     pub(super) fn new(file: &Schema, request: &DecodeRequest) -> Result<Self> {
         let place = || Place::Origin { origin: request.origin.clone(), offset: None, unit: String::new() };
         let names: Vec<&str> = file.fields().iter().map(|f| f.name().as_str()).collect();
@@ -39,6 +39,10 @@ impl Layout {
                     None => error.hint(format!("the file has: {}", names.join(", "))),
                 });
             };
+            if stands_twice(&names, field.name()) {
+                let message = format!("`{}` has column `{}` twice", request.origin, field.name());
+                return Err(Error::new(Code::HeaderMismatch, message).at(place()));
+            }
             let there = file.field(at).data_type();
             if !can_conform(there, field.data_type()) {
                 let message = format!(

@@ -124,6 +124,12 @@ impl DecodeRequest {
     }
 }
 
+/// Whether names leave open which column is meant.
+pub(super) fn stands_twice(names: &[impl AsRef<str>], name: &str) -> bool {
+    let exact = names.iter().filter(|n| n.as_ref() == name).count();
+    exact > 1 || (exact == 0 && names.iter().filter(|n| n.as_ref().eq_ignore_ascii_case(name)).count() > 1)
+}
+
 /// What SQL calls a type, for messages.
 pub fn type_name(data_type: &DataType) -> String {
     match data_type {

@@ -3,7 +3,7 @@
 use memchr::memchr;
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 
-use super::super::reader::DecodeRequest;
+use super::super::reader::{DecodeRequest, stands_twice};
 use super::CsvOptions;
 use super::columns::{is_text, is_value};
 
@@ -99,12 +99,6 @@ pub(super) fn read(
 fn position(names: &[String], name: &str) -> Option<usize> {
     let exact = names.iter().position(|n| n == name);
     exact.or_else(|| names.iter().position(|n| n.eq_ignore_ascii_case(name)))
-}
-
-/// Whether a header leaves open which column is meant.
-fn stands_twice(names: &[String], name: &str) -> bool {
-    let exact = names.iter().filter(|n| *n == name).count();
-    exact > 1 || (exact == 0 && names.iter().filter(|n| n.eq_ignore_ascii_case(name)).count() > 1)
 }
 
 /// A header names at least half of the declared columns; or else it is no data: none of the fields
