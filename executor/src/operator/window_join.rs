@@ -5,6 +5,7 @@
 //! NULL keys match nothing. What must never happen: a row that joins twice, or a window that fires twice.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
@@ -119,7 +120,12 @@ impl WindowJoin {
         let size = self.emitter.batch_rows;
         let Joining { left, right, matches, cursor, left_matched, right_matched, rest } = joining;
         let Some(rest) = rest else {
-            let Some((lefts, rights)) = matches.next_pairs(cursor, size) else {
+            let asks_whether = matches!(self.node.kind, JoinKind::LeftSemi | JoinKind::LeftAnti);
+            let pairs = match asks_whether {
+                true => matches.next_unmatched(cursor, size, left_matched),
+                false => matches.next_pairs(cursor, size),
+            };
+            let Some((lefts, rights)) = pairs else {
                 *rest = Some(self.rest(left_matched, right_matched));
                 return Ok(true);
             };
@@ -128,7 +134,7 @@ impl WindowJoin {
                 left_matched[*l as usize] = true;
                 right_matched[*r as usize] = true;
             }
-            if !matches!(self.node.kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
+            if !asks_whether {
                 self.emit_rows(left, right, &lefts, &rights, out)?;
             }
             return Ok(true);
@@ -308,12 +314,21 @@ struct Matches {
     right_starts: Vec<u32>,
 }
 
-/// Where a walk over all pairs stands.
-#[derive(Default)]
+/// Where a walk over pairs stands.
 struct Cursor {
     left: usize,
     /// Among the right rows of the left row's key.
     right: usize,
+    /// Of a walk in rounds: the right rows of each left row that this round looks at.
+    round: Range<usize>,
+    /// Some left row has right rows behind the round.
+    has_more: bool,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self { left: 0, right: 0, round: 0..1, has_more: false }
+    }
 }
 
 const NO_KEY: u32 = u32::MAX;
@@ -353,23 +368,61 @@ impl Matches {
     fn next_pairs(&self, cursor: &mut Cursor, limit: usize) -> Option<(UInt32Array, UInt32Array)> {
         let (mut lefts, mut rights) = (Vec::new(), Vec::new());
         while cursor.left < self.left_keys.len() && lefts.len() < limit {
-            let key = self.left_keys[cursor.left];
-            let rows = if key == NO_KEY {
-                &[]
-            } else {
-                let (from, to) = (self.right_starts[key as usize], self.right_starts[key as usize + 1]);
-                &self.right_rows[from as usize..to as usize]
-            };
-            let rest = &rows[cursor.right..];
+            let rest = &self.partners(cursor.left)[cursor.right..];
             let taken = rest.len().min(limit - lefts.len());
             lefts.resize(lefts.len() + taken, cursor.left as u32);
             rights.extend_from_slice(&rest[..taken]);
             if taken == rest.len() {
-                *cursor = Cursor { left: cursor.left + 1, right: 0 };
+                (cursor.left, cursor.right) = (cursor.left + 1, 0);
             } else {
                 cursor.right += taken;
             }
         }
         (!lefts.is_empty()).then(|| (lefts.into(), rights.into()))
+    }
+
+    /// Up to `limit` pairs whose left row has none yet, in rounds: the first right row of each, then the next two,
+    /// the next four, … A left row that soon finds one does not look at all the others of its key.
+    fn next_unmatched(
+        &self,
+        cursor: &mut Cursor,
+        limit: usize,
+        matched: &[bool],
+    ) -> Option<(UInt32Array, UInt32Array)> {
+        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+        loop {
+            while cursor.left < self.left_keys.len() && lefts.len() < limit {
+                let partners = if matched[cursor.left] { &[] } else { self.partners(cursor.left) };
+                let end = cursor.round.end.min(partners.len());
+                let from = cursor.right.max(cursor.round.start).min(end);
+                let taken = (end - from).min(limit - lefts.len());
+                lefts.resize(lefts.len() + taken, cursor.left as u32);
+                rights.extend_from_slice(&partners[from..from + taken]);
+                if from + taken < end {
+                    cursor.right = from + taken;
+                } else {
+                    cursor.has_more |= end < partners.len();
+                    (cursor.left, cursor.right) = (cursor.left + 1, 0);
+                }
+            }
+            if !lefts.is_empty() {
+                return Some((lefts.into(), rights.into()));
+            }
+            if !cursor.has_more {
+                return None;
+            }
+            let round = cursor.round.end..cursor.round.end * 2 + 1;
+            *cursor = Cursor { round, ..Cursor::default() };
+        }
+    }
+
+    /// The right rows of a left row's key.
+    fn partners(&self, left: usize) -> &[u32] {
+        let key = self.left_keys[left];
+        if key == NO_KEY {
+            return &[];
+        }
+        let (from, to) = (self.right_starts[key as usize], self.right_starts[key as usize + 1]);
+        &self.right_rows[from as usize..to as usize]
     }
 }

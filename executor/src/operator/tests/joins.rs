@@ -11,8 +11,8 @@ use qanat_proto::graph::{JoinKind, TimeDomain, WindowJoinNode};
 use super::harness::{
     batch, context, encoded, events, finish, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
 };
-use crate::operator::BoxedOperator;
 use crate::operator::window_join::WindowJoin;
+use crate::operator::{BoxedOperator, Operator, Output};
 
 /// key, value.
 type Row = (Option<i64>, i64);
@@ -122,6 +122,44 @@ proptest! {
         });
         prop_assert_eq!(sorted(lines(&found.rows)), nested_loops(kind, has_keys, has_filter, &kept));
     }
+}
+
+/// Steps of a semi join of `count` rows of one key with as many, whose values are 0, 1, …; a row's partners are
+/// those of larger values. And how many rows come out.
+fn steps_of_a_semi_join(count: i64, left: impl Fn(i64) -> i64) -> (usize, usize) {
+    let node = WindowJoinNode {
+        kind: JoinKind::LeftSemi,
+        on: vec![(0, 0)],
+        filter: Some(encoded(&col("l_v").lt(col("r_v")), &joined(JoinKind::Inner))),
+        left_window: (2, 3),
+        right_window: (2, 3),
+        domain: TimeDomain::Event,
+        allowed_lateness_ms: 0,
+    };
+    let context = context(vec![side("l"), side("r")], vec![vec![0], vec![0]], joined(node.kind), (1, 0));
+    let mut join = WindowJoin::new(&node, context).expect("builds");
+    let mut out = Output::default();
+    let of_key = |value: &dyn Fn(i64) -> i64| (0..count).map(|n| (1, (Some(7), value(n)))).collect::<Vec<_>>();
+    join.process(0, rows("l", &of_key(&left)), &mut out).expect("takes");
+    join.process(1, rows("r", &of_key(&|n| n)), &mut out).expect("takes");
+    join.on_watermark(i64::MAX, &mut out).expect("closes");
+    let mut steps = 0;
+    while join.resume(&mut out).expect("joins") {
+        steps += 1;
+    }
+    (steps, lines(&out.batches).len())
+}
+
+/// A row that soon finds a partner does not look at all the others of its key.
+#[test]
+fn a_semi_join_of_one_key_ends_with_the_first_partners() {
+    let (steps, found) = steps_of_a_semi_join(700, |n| n % 5 - 1);
+    assert_eq!(found, 700);
+    assert!(steps < 1_000, "{steps} steps of 7 pairs");
+    // Nobody finds one: all pairs are looked at, once.
+    let (steps, found) = steps_of_a_semi_join(70, |_| 70);
+    assert_eq!(found, 0);
+    assert!(steps <= 70 * 70 / 7 + 20, "{steps} steps of 7 pairs");
 }
 
 mod lookup {
