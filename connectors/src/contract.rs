@@ -79,6 +79,9 @@ pub enum ReadOutcome {
     Batch(SourceBatch),
     /// Nothing new for now. Only a read that never ends says this.
     Pending,
+    /// What the split lies in is not there for now, and nothing was read since it was opened. After it `next` is not
+    /// called again: the split is opened anew from time to time, and holds nobody back meanwhile.
+    Away,
     /// The split is finished. After it `next` is not called again.
     End,
 }

@@ -63,7 +63,7 @@ fn read_rows(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBat
                     }
                     batches.push(batch.rows);
                 }
-                ReadOutcome::Pending => {
+                ReadOutcome::Pending | ReadOutcome::Away => {
                     return Err(Error::new(Code::BadRole, "a lookup table must be bounded"));
                 }
                 ReadOutcome::End => break,

@@ -110,7 +110,12 @@ impl JobLine {
     /// A job that no process runs goes on when it is run again, unless it has ended.
     fn status_text(&self) -> String {
         let active = matches!(self.status, "CREATED" | "RUNNING" | "RESTARTING");
-        if active && !self.running { format!("{} (no process)", self.status) } else { self.status.to_owned() }
+        match &self.error {
+            _ if !active || self.running => self.status.to_owned(),
+            // What it was given up for: to run it again is to try again.
+            Some(error) => format!("{} (no process, {})", self.status, error.code()),
+            None => format!("{} (no process)", self.status),
+        }
     }
 }
 

@@ -109,11 +109,20 @@ fn a_single_file_fires_windows_at_any_parallelism_and_grows_by_whole_lines() {
     append(&folder, "a.csv", tail);
     job.until_counted(11);
     assert_eq!(job.end("-INT"), Some(0));
-    // Rotated away while nobody looked: the job goes on with the rest.
-    std::fs::remove_file(folder.path().join("in/a.csv")).unwrap();
+    // Gone while nobody looked: the job goes on with the rest.
+    let (inside, outside) = (folder.path().join("in/a.csv"), folder.path().join("a.csv"));
+    std::fs::rename(&inside, &outside).unwrap();
     append(&folder, "b.csv", "21,2013-01-01 00:30:00.000\n22,2013-01-01 00:40:00.000\n");
     let mut job = Running::start(&folder, "2");
     job.until_counted(13);
+    // Back again, it is read on from where it was left, in this run and the next.
+    std::fs::rename(&outside, &inside).unwrap();
+    append(&folder, "a.csv", &format!("{}{}", row(3_000), row(3_100)));
+    job.until_counted(15);
+    assert_eq!(job.end("-KILL"), None);
+    append(&folder, "a.csv", &row(3_200));
+    let mut job = Running::start(&folder, "3");
+    job.until_counted(16);
     assert_eq!(job.end("-TERM"), Some(0));
 }
 

@@ -185,12 +185,12 @@ pub(super) fn path_pattern(options: &Options<'_>) -> Result<Option<Regex>> {
     pattern.map(Some).map_err(|e| options.bad(KEY, format!("`{text}` is no regular expression: {e}")))
 }
 
-/// A followed file that is not there any more.
-struct Gone;
+/// A followed file that is not there: rotated away, done with, or on a share that is not mounted.
+struct Away;
 
-impl SplitReader for Gone {
+impl SplitReader for Away {
     fn next(&mut self, _stop: &StopFlag) -> Result<ReadOutcome> {
-        Ok(ReadOutcome::End)
+        Ok(ReadOutcome::Away)
     }
 }
 
@@ -228,9 +228,7 @@ impl Source for FilesystemSource {
             .map_err(|e| Error::internal(format!("split `{}` has a bad detail: {e}", split.id)))?;
         let input = self.input(&detail.path);
         if self.monitor.is_some() && !input.disk.exists(&input.path).map_err(|e| input.io_error("look for", &e))? {
-            // Rotated away, or done with: what was read of it stays read.
-            tracing::warn!("`{}` is gone; the job goes on without it, from {position}", input.origin);
-            return Ok(Box::new(Gone));
+            return Ok(Box::new(Away));
         }
         let file = self.check_unchanged(&input, &detail, position)?;
         let partitions = PartitionValues::of(&detail.path, &self.partitioned_by, &self.physical).map_err(|e| {

@@ -223,7 +223,7 @@ fn read(
         match reader.next(&stop).expect("reads") {
             ReadOutcome::Batch(batch) => batches.push(batch),
             ReadOutcome::Pending => return (batches, false),
-            ReadOutcome::End => return (batches, true),
+            ReadOutcome::Away | ReadOutcome::End => return (batches, true),
         }
     }
 }

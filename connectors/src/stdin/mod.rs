@@ -205,7 +205,7 @@ mod tests {
                     seen.push((rows, b.dead_letters.len(), b.position));
                 }
                 ReadOutcome::Pending => {}
-                ReadOutcome::End => break,
+                ReadOutcome::Away | ReadOutcome::End => break,
             }
         }
         assert_eq!(

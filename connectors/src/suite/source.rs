@@ -34,7 +34,7 @@ pub(crate) fn drain_reader(reader: &mut dyn SplitReader) -> Drained {
                 assert!(batch.records >= good as u64, "records count rows and dead letters");
                 batches.push(batch);
             }
-            ReadOutcome::Pending => return Drained { batches, ended: false },
+            ReadOutcome::Pending | ReadOutcome::Away => return Drained { batches, ended: false },
             ReadOutcome::End => return Drained { batches, ended: true },
         }
     }
@@ -98,7 +98,7 @@ fn prove_stop(source: &dyn Source, split: &Split) {
         match reader.next(&stop).expect("a stopped reader returns") {
             ReadOutcome::Batch(batch) => batches.push(batch),
             ReadOutcome::Pending => {}
-            ReadOutcome::End => break,
+            ReadOutcome::Away | ReadOutcome::End => break,
         }
     }
     let records: u64 = batches.iter().map(|b| b.records).sum();

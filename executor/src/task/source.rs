@@ -304,6 +304,10 @@ impl SourceTask {
                     split.pending_since.get_or_insert(now);
                 }
             }
+            LaneItem::Away(id) => {
+                self.align(|alignment| alignment.leave(&id));
+                self.fall_idle(&id)?;
+            }
             LaneItem::Batch { split, batch, held } => {
                 if self.wake_split(&split)? && self.waking {
                     self.held = Some(LaneItem::Batch { split, batch, held });
@@ -406,14 +410,15 @@ impl SourceTask {
             .filter(|(_, split)| !split.state.idle && split.pending_since.is_some_and(|since| now >= since + timeout))
             .map(|(id, _)| id.clone())
             .collect();
-        for id in idle {
-            if let Some(split) = self.splits.get_mut(&id) {
-                split.state.idle = true;
-            }
-            let change = self.watermarks.idle(&id)?;
-            self.change(change)?;
+        idle.iter().try_for_each(|id| self.fall_idle(id))
+    }
+
+    fn fall_idle(&mut self, id: &SplitId) -> Result<()> {
+        if let Some(split) = self.splits.get_mut(id) {
+            split.state.idle = true;
         }
-        Ok(())
+        let change = self.watermarks.idle(id)?;
+        self.change(change)
     }
 
     fn change(&mut self, change: Change) -> Result<()> {

@@ -38,6 +38,8 @@ pub enum LaneItem {
     },
     /// The split's polls began to give nothing.
     Pending(SplitId),
+    /// What the split lies in is not there for now.
+    Away(SplitId),
     Finished(SplitId),
     /// The lane has read all its splits, and no more will come.
     Done,
@@ -70,6 +72,10 @@ struct Open {
     id: SplitId,
     reader: Box<dyn SplitReader>,
     pending: bool,
+    /// As it was opened.
+    state: SplitState,
+    /// It was away before.
+    was_away: bool,
 }
 
 impl SourceLane {
@@ -79,7 +85,9 @@ impl SourceLane {
     /// What the connector says, with the split as its place.
     pub fn run(mut self) -> Result<()> {
         let mut open: VecDeque<Open> = VecDeque::new();
+        let mut away: Vec<SplitState> = Vec::new();
         let mut discovered = self.clock.monotonic();
+        let mut looked = discovered;
         let most = if self.in_order { 1 } else { OPEN_SPLITS_MAX };
         // Splits in a row that had nothing, and since when.
         let (mut dry, mut dry_since) = (0, Duration::ZERO);
@@ -88,22 +96,23 @@ impl SourceLane {
                 discovered = self.clock.monotonic();
                 self.discover()?;
             }
+            if !away.is_empty() && self.clock.monotonic() >= looked + DISCOVERY_INTERVAL {
+                looked = self.clock.monotonic();
+                for state in std::mem::take(&mut away) {
+                    open.push_back(Open { was_away: true, ..self.open(state)? });
+                }
+            }
             // A read that never ends keeps all its splits open; a bounded one a few at a time.
             while let Some(state) = self.splits.front().filter(|_| open.len() < most || self.is_endless).cloned() {
                 self.splits.pop_front();
-                let split = Split {
-                    id: state.id.clone(),
-                    detail: state.detail.as_ref().clone(),
-                    start: state.position.as_ref().clone(),
-                };
-                let reader = self.source.open(&split, &state.position).map_err(|e| at_split(e, &split.id))?;
-                if !self.send(LaneItem::Opened(split.id.clone())) {
+                let opened = self.open(state)?;
+                if !self.send(LaneItem::Opened(opened.id.clone())) {
                     return Ok(());
                 }
-                open.push_back(Open { id: split.id, reader, pending: false });
+                open.push_back(opened);
             }
             if open.is_empty() {
-                if self.discovers {
+                if self.discovers || !away.is_empty() {
                     self.wait(DISCOVERY_WAIT);
                     continue;
                 }
@@ -119,6 +128,16 @@ impl SourceLane {
             }
             let Some(mut current) = self.next_of(&mut open) else { continue };
             let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
+                ReadOutcome::Away => {
+                    away.push(current.state);
+                    if !current.was_away {
+                        tracing::warn!(split = %current.id, "is gone; the job goes on without it until it is back");
+                        if !self.send(LaneItem::Away(current.id)) {
+                            return Ok(());
+                        }
+                    }
+                    continue;
+                }
                 ReadOutcome::Batch(batch) => {
                     dry = 0;
                     current.pending = false;
@@ -150,6 +169,16 @@ impl SourceLane {
             }
         }
         Ok(())
+    }
+
+    fn open(&self, state: SplitState) -> Result<Open> {
+        let split = Split {
+            id: state.id.clone(),
+            detail: state.detail.as_ref().clone(),
+            start: state.position.as_ref().clone(),
+        };
+        let reader = self.source.open(&split, &state.position).map_err(|e| at_split(e, &split.id))?;
+        Ok(Open { id: split.id, reader, pending: false, state, was_away: false })
     }
 
     /// The split to read next, in turn. None if all have to wait, after a while.
