@@ -82,6 +82,20 @@ fn late(folder: &Folder) -> usize {
     list.json().ok().and_then(|lines| lines.as_array().map(Vec::len)).unwrap_or(0)
 }
 
+/// Splits that the newest epoch has as idle; 0 if it is not the newest any more.
+fn idle_splits(folder: &Folder) -> usize {
+    let checkpoints = |arguments: &[&str]| {
+        let all = [["-o", "json", "checkpoints"].as_slice(), arguments, &["--data", "data"]].concat();
+        Invocation::new(folder.path(), all).run().unwrap().json().unwrap_or_default()
+    };
+    let list = checkpoints(&["list", "q"]);
+    let newest =
+        list.as_array().and_then(|list| list.last()).map_or_else(String::new, |line| line["epoch"].to_string());
+    let described = checkpoints(&["describe", "q", &newest]);
+    let splits = described["sources"][0]["splits"].as_array().cloned().unwrap_or_default();
+    splits.iter().filter(|split| split["idle"] == true).count()
+}
+
 fn append(folder: &Folder, name: &str, text: &str) {
     let path = folder.path().join("in").join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -159,6 +173,34 @@ fn splits_that_fall_idle_let_go_and_wake_up_behind_the_rest() {
     job.until_counted(11);
     assert_eq!(job.end("-INT"), Some(0));
     assert_eq!(late(&folder), 3);
+}
+
+/// What came into all splits while the job was down is not late because one of them is read first.
+#[test]
+fn a_backlog_in_splits_that_were_idle_is_not_late() {
+    let folder = Folder::new("backlog");
+    folder.write("q.sql", SCRIPT);
+    let names = ["a.csv", "b.csv", "c.csv", "d.csv"];
+    let add = |seconds: std::ops::Range<i64>| {
+        let rows: String = seconds.map(row).collect();
+        names.iter().for_each(|name| append(&folder, name, &rows));
+    };
+    names.iter().for_each(|name| append(&folder, name, "id,ts\n"));
+    add(0..20);
+    let mut job = Running::start(&folder, "2");
+    // All but what the last second holds: it has fallen idle with the others, and nothing pushes it on.
+    job.until_counted(19 * 4);
+    let begun = Instant::now();
+    while idle_splits(&folder) < names.len() {
+        assert!(begun.elapsed() < DEADLINE, "{} idle: {}", idle_splits(&folder), job.stderr());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(job.end("-INT"), Some(0));
+    add(20..80);
+    let mut job = Running::start(&folder, "3");
+    job.until_counted(79 * 4);
+    assert_eq!(job.end("-INT"), Some(0));
+    assert_eq!(late(&folder), 0);
 }
 
 /// A job that is done is not begun anew because its neighbour in the script was stopped.

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use ::arrow::array::cast::AsArray;
-use ::arrow::array::types::{Float32Type, Float64Type};
-use ::arrow::array::{Array, BinaryArray, RecordBatch};
-use ::arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use ::arrow::array::types::{Float32Type, Float64Type, Int64Type};
+use ::arrow::array::{Array, BinaryArray, Int64Array, RecordBatch};
+use ::arrow::compute::{cast, max, min};
+use ::arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use ::arrow::error::ArrowError;
 use ::arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder, make_encoder};
 use ::arrow::json::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, Writer};
@@ -19,6 +20,7 @@ use qanat_proto::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::compress::CompressedWriter;
+use super::text::{write_date, write_timestamp};
 use super::{Encoder, Target, bad_option, boolean_option, encode_error, utc_rows, utc_schema};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +106,7 @@ impl JsonEncoder {
 impl Encoder for JsonEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let rows = utc_rows(rows, &self.schema).map_err(|e| encode_error("json", &e))?;
+        rows.columns().iter().try_for_each(|column| refuse_far_times(column.as_ref()))?;
         self.writer.write(&rows).map_err(|e| encode_error("json", &e))
     }
 
@@ -130,7 +133,62 @@ pub fn rows_as_text(rows: &RecordBatch) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Floats that JSON has no number for, and bytes.
+/// E0217 for a date or timestamp outside the years 0000 to 9999: the arrow crate would write its own error.
+fn refuse_far_times(array: &dyn Array) -> Result<()> {
+    match array.data_type() {
+        DataType::Timestamp(unit, _) => {
+            let times = as_integers(array)?;
+            let ends = min(&times).into_iter().chain(max(&times));
+            ends.into_iter().try_for_each(|time| write_timestamp(time, *unit, b' ', false, &mut Vec::new()))
+        }
+        DataType::Date32 => {
+            let days = as_integers(array)?;
+            let ends = min(&days).into_iter().chain(max(&days));
+            ends.into_iter().try_for_each(|days| write_date(days, &mut Vec::new()))
+        }
+        DataType::List(_) => refuse_far_times(array.as_list::<i32>().values()),
+        DataType::Map(_, _) => refuse_far_times(array.as_map().entries()),
+        DataType::Struct(_) => array.as_struct().columns().iter().try_for_each(|c| refuse_far_times(c.as_ref())),
+        _ => Ok(()),
+    }
+}
+
+fn as_integers(array: &dyn Array) -> Result<Int64Array> {
+    let integers = match array.data_type() {
+        // No cast from days to 64 bits.
+        DataType::Date32 => cast(array, &DataType::Int32).and_then(|days| cast(&days, &DataType::Int64)),
+        _ => cast(array, &DataType::Int64),
+    };
+    Ok(integers.map_err(|e| encode_error("json", &e))?.as_primitive::<Int64Type>().clone())
+}
+
+/// Times of which some are outside the years 0000 to 9999: those as numbers. Only where nothing may fail.
+struct FarTimes {
+    values: Int64Array,
+    unit: Option<TimeUnit>,
+    zoned: bool,
+}
+
+impl ValueEncoder for FarTimes {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let value = self.values.value(row);
+        let mut text = Vec::new();
+        let written = match self.unit {
+            Some(unit) => write_timestamp(value, unit, b' ', self.zoned, &mut text),
+            None => write_date(value, &mut text),
+        };
+        match written {
+            Ok(()) => {
+                out.push(b'"');
+                out.extend_from_slice(&text);
+                out.push(b'"');
+            }
+            Err(_) => out.extend_from_slice(value.to_string().as_bytes()),
+        }
+    }
+}
+
+/// Floats that JSON has no number for, bytes, and times that it has no text for.
 #[derive(Debug)]
 struct FlinkValues;
 
@@ -149,6 +207,14 @@ impl EncoderFactory for FlinkValues {
                 Box::new(FloatEncoder(array.as_primitive::<Float32Type>().values(), |v| f64::from(*v)))
             }
             DataType::Binary => Box::new(Base64Encoder(array.as_binary())),
+            DataType::Timestamp(_, _) | DataType::Date32 if refuse_far_times(array).is_err() => {
+                let values = as_integers(array).map_err(|e| ArrowError::JsonError(e.to_string()))?;
+                let (unit, zoned) = match array.data_type() {
+                    DataType::Timestamp(unit, zone) => (Some(*unit), zone.is_some()),
+                    _ => (None, false),
+                };
+                Box::new(FarTimes { values, unit, zoned })
+            }
             DataType::Map(entries, _) if !options.explicit_nulls() => {
                 let DataType::Struct(pair) = entries.data_type() else { return Ok(None) };
                 let [key, value] = pair.as_ref() else { return Ok(None) };

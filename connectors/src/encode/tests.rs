@@ -218,6 +218,29 @@ proptest! {
     }
 }
 
+/// The arrow crate alone would write the text of its own error.
+#[test]
+fn json_has_no_text_for_times_beyond_the_calendar() {
+    let far = |value: i64| -> ArrayRef { Arc::new(TimestampMillisecondArray::from(vec![Some(0), None, Some(value)])) };
+    for value in [i64::MAX, i64::MIN, 253_402_300_800_000] {
+        let element = Arc::new(Field::new_list_field(far(value).data_type().clone(), true));
+        let list = ListArray::new(element, OffsetBuffer::from_lengths([1, 0, 2]), far(value), None);
+        for column in [far(value), Arc::new(list) as ArrayRef] {
+            let rows = batch(vec![("t", column)]);
+            let sim = Env::sim(1);
+            let sink = FileSink::open(sim.env, Path::new("/"), &table(&[("format", "json")], &rows), false);
+            let subtask = SubtaskId { operator: OperatorId(1), index: 0 };
+            let token = Token { job: JobId(1), generation: Generation(1) };
+            let mut writer = sink.expect("opens").writer(subtask, token).expect("opens");
+            let error = writer.write(Epoch(1), &rows).and_then(|()| writer.prepare(Epoch(1)).map(drop));
+            assert_eq!(error.expect_err("refused").code(), Code::Encode, "{value}");
+            // What only shows rows gives the number.
+            let shown = super::json::rows_as_text(&rows).expect("shows");
+            assert!(shown[2].contains(&value.to_string()) && !shown[2].contains("ERROR"), "{shown:?}");
+        }
+    }
+}
+
 #[test]
 fn what_a_format_cannot_hold_is_refused_by_name() {
     let rows = batch(nested(&[]));

@@ -217,7 +217,7 @@ pub fn write_timestamp(value: i64, unit: TimeUnit, separator: u8, zoned: bool, o
 }
 
 /// `2013-01-01` from days since 1970. Years outside 0000 to 9999 are refused: readers disagree on them.
-fn write_date(days: i64, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn write_date(days: i64, out: &mut Vec<u8>) -> Result<()> {
     // 0000-01-01 and 9999-12-31.
     if !(-719_528..=2_932_896).contains(&days) {
         let message = format!("a date {days} days from 1970-01-01 is outside the years 0000 to 9999");

@@ -24,7 +24,7 @@ use super::committed::CommitRecord;
 use super::sink::parse_folder;
 use crate::encode::csv::CsvOptions;
 use crate::encode::{Compression, EncodeSpec, utc_schema};
-use crate::format::binary;
+use crate::format::textual;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -73,14 +73,14 @@ pub fn read_rows(
             read_csv(decompressed(DiskReader::new(file), *compression)?, options, &inside, &mut give)
         }
         EncodeSpec::Json { compression, .. } => {
-            let texts = inside.fields().iter().map(binary::as_text).collect::<Vec<_>>();
+            let texts = inside.fields().iter().map(textual::as_text).collect::<Vec<_>>();
             let reader = arrow::json::ReaderBuilder::new(Arc::new(Schema::new(texts)))
                 .with_batch_size(BATCH_ROWS)
                 .with_coerce_primitive(true)
                 .build(decompressed(DiskReader::new(file), *compression)?);
             let mut give = |rows: RecordBatch| {
                 let columns = rows.columns().iter().zip(inside.fields());
-                let columns = columns.map(|(column, field)| binary::from_text(column, field.data_type(), false));
+                let columns = columns.map(|(column, field)| textual::from_text(column, field.data_type(), false));
                 let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(&e))?;
                 give(RecordBatch::try_new(Arc::clone(&inside), columns).map_err(|e| damaged(&e))?)
             };
@@ -220,8 +220,8 @@ impl CsvRows {
         self.rows = 0;
         let cast = |(builder, field): (&mut StringBuilder, &Arc<Field>)| {
             let texts: ArrayRef = Arc::new(builder.finish());
-            if binary::is_read_here(field.data_type()) {
-                return binary::from_text(&texts, field.data_type(), false).map_err(|e| damaged(&e));
+            if textual::is_read_here(field.data_type()) {
+                return textual::from_text(&texts, field.data_type(), false).map_err(|e| damaged(&e));
             }
             cast_strictly(&texts, field.data_type())
         };

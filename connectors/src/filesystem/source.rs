@@ -207,7 +207,15 @@ impl Source for FilesystemSource {
         let is_wanted = |file: &FoundFile| {
             self.pattern.as_ref().is_none_or(|pattern| file.path.to_str().is_some_and(|path| pattern.is_match(path)))
         };
-        let files = self.location.list(self.env.disk.as_ref(), self.monitor.is_some())?;
+        let files = match (self.location.list(self.env.disk.as_ref(), self.monitor.is_some()), last.as_mut()) {
+            // A share that blinks: what was found before is read on, and what is new is found when it is back.
+            (Err(error), Some((at, splits))) if error.code() == Code::PathNotFound => {
+                tracing::warn!(%error, "a followed path is away");
+                *at = now;
+                return Ok(splits.clone());
+            }
+            (files, _) => files?,
+        };
         for file in files.into_iter().filter(is_wanted) {
             self.splits_of(&file, &mut splits)?;
             if splits.len() > SPLITS_MAX {

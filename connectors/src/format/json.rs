@@ -7,20 +7,19 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use memchr::{memchr, memchr2_iter};
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
 
-use super::binary;
-use super::cast::conform;
 use super::json_text;
 use super::reader::{BadRecord, DecodeRequest, Policy};
 use super::text::{Decoded, RecordDecoder, Scan};
+use super::textual;
 use crate::options::Options;
 
 /// The options of the format, read.
@@ -44,9 +43,8 @@ pub struct JsonDecoder {
     request: DecodeRequest,
     /// What is asked for.
     schema: SchemaRef,
-    /// What the arrow crate decodes: zones are offsets there.
-    decoded: SchemaRef,
-    /// As it decodes it: with texts for BYTES and decimals. A number or boolean is a text too, as in Flink.
+    /// As the arrow crate decodes it: with texts for BYTES, decimals and times. A number or boolean is a text too,
+    /// as in Flink.
     read: SchemaRef,
     /// Some column has values that `json_text` rewrites.
     is_rewritten: bool,
@@ -74,15 +72,12 @@ struct Lines<'a> {
 impl JsonDecoder {
     pub fn new(options: JsonOptions, request: DecodeRequest) -> Self {
         let schema = request.output();
-        let fields: Vec<FieldRef> = schema.fields().iter().map(decoded_field).collect();
-        let read = Arc::new(Schema::new(fields.iter().map(binary::as_text).collect::<Vec<_>>()));
-        let decoded = Arc::new(Schema::new(fields));
+        let read = Arc::new(Schema::new(schema.fields().iter().map(textual::as_text).collect::<Vec<_>>()));
         Self {
             options,
             request,
+            is_rewritten: json_text::applies(schema.fields()),
             schema,
-            is_rewritten: json_text::applies(decoded.fields()),
-            decoded,
             read,
             lines: Vec::new(),
             deep: Vec::new(),
@@ -148,15 +143,15 @@ impl JsonDecoder {
         }
     }
 
-    /// BYTES and decimals made of their texts.
+    /// BYTES, decimals and times made of their texts.
     fn finished(&self, batch: RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
-        if self.read == self.decoded {
+        if self.read == self.schema {
             return Ok(batch);
         }
         let lenient = self.request.policy == Policy::Null;
-        let arrays = batch.columns().iter().zip(self.decoded.fields());
-        let arrays = arrays.map(|(array, field)| binary::from_text(array, field.data_type(), lenient));
-        RecordBatch::try_new(Arc::clone(&self.decoded), arrays.collect::<Result<_, _>>()?)
+        let arrays = batch.columns().iter().zip(self.schema.fields());
+        let arrays = arrays.map(|(array, field)| textual::from_text(array, field.data_type(), lenient));
+        RecordBatch::try_new(Arc::clone(&self.schema), arrays.collect::<Result<_, _>>()?)
     }
 
     /// Whether a line decodes to something else after `json_text` rewrote it. What does not decode is
@@ -165,7 +160,7 @@ impl JsonDecoder {
         self.is_rewritten
             && self.request.policy == Policy::Null
             && (memchr2_iter(b'{', b'[', line).nth(1).is_some()
-                || self.decoded.fields().iter().any(|field| field.data_type() == &DataType::Boolean))
+                || self.schema.fields().iter().any(|field| field.data_type() == &DataType::Boolean))
     }
 
     /// The lines as they are decoded.
@@ -177,7 +172,7 @@ impl JsonDecoder {
         for (start, end) in &self.lines {
             let line = bytes.get(*start..*end).unwrap_or_default();
             let from = text.len();
-            match json_text::rewrite(line, self.decoded.fields()) {
+            match json_text::rewrite(line, self.schema.fields()) {
                 Some(line) => text.extend_from_slice(&line),
                 None => text.extend_from_slice(line),
             }
@@ -311,16 +306,16 @@ impl RecordDecoder for JsonDecoder {
     fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded> {
         let (good, bad) = self.decode_all(bytes)?;
         let rows = match good.as_slice() {
-            [] => RecordBatch::new_empty(Arc::clone(&self.decoded)),
+            [] => RecordBatch::new_empty(Arc::clone(&self.schema)),
             [one] => one.clone(),
-            many if self.decoded.fields().is_empty() => {
+            many if self.schema.fields().is_empty() => {
                 let rows = many.iter().map(RecordBatch::num_rows).sum();
-                empty_columns(&self.decoded, rows)?
+                empty_columns(&self.schema, rows)?
             }
-            many => concat_batches(&self.decoded, many).map_err(|e| internal(&e))?,
+            many => concat_batches(&self.schema, many).map_err(|e| internal(&e))?,
         };
         self.reset();
-        Ok(Decoded { rows: with_zones(&rows, &self.schema)?, bad })
+        Ok(Decoded { rows, bad })
     }
 
     fn reset(&mut self) {
@@ -395,27 +390,4 @@ pub fn can_decode(data_type: &DataType) -> bool {
         },
         other => !matches!(other, DataType::List(_)) && super::csv::can_decode(other),
     }
-}
-
-/// The field with offsets for zones: the decoder knows no zone names.
-fn decoded_field(field: &FieldRef) -> FieldRef {
-    Arc::new(Field::new(field.name(), decoded_type(field.data_type()), field.is_nullable()))
-}
-
-fn decoded_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("+00:00".into())),
-        DataType::List(field) => DataType::List(decoded_field(field)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(decoded_field).collect()),
-        DataType::Map(entries, sorted) => DataType::Map(decoded_field(entries), *sorted),
-        other => other.clone(),
-    }
-}
-
-/// Gives decoded rows the schema that was asked for.
-fn with_zones(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let arrays = rows.columns().iter().zip(schema.fields()).map(|(array, field)| conform(array, field.data_type()));
-    let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>().map_err(|e| internal(&e))?;
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map_err(|e| internal(&e))
 }

@@ -4,7 +4,6 @@
 //! source and as sink.
 
 pub mod arrow_ipc;
-pub(crate) mod binary;
 mod cast;
 mod columnar;
 pub mod csv;
@@ -17,6 +16,7 @@ pub mod parquet;
 pub mod reader;
 pub mod stream;
 pub mod text;
+pub(crate) mod textual;
 mod time;
 
 pub(crate) use self::cast::{can_conform, conform};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use qanat_proto::error::Result;
 use qanat_proto::limits::{DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX};
 use serde_json::Value;
@@ -156,8 +156,17 @@ pub fn type_name(data_type: &DataType) -> String {
             format!("{name}({precision})")
         }
         DataType::List(field) | DataType::LargeList(field) => format!("ARRAY<{}>", type_name(field.data_type())),
-        DataType::Struct(_) => "ROW".to_owned(),
-        DataType::Map(_, _) => "MAP".to_owned(),
+        DataType::Struct(fields) => {
+            let field = |field: &FieldRef| format!("{} {}", field.name(), type_name(field.data_type()));
+            format!("ROW<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) => {
+                let types: Vec<String> = pair.iter().map(|field| type_name(field.data_type())).collect();
+                format!("MAP<{}>", types.join(", "))
+            }
+            other => other.to_string(),
+        },
         other => other.to_string(),
     }
 }

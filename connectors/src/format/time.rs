@@ -20,7 +20,7 @@ pub(crate) fn parse_timestamp(text: &[u8], unit: TimeUnit) -> Option<i64> {
         TimeUnit::Second => Some(seconds),
         TimeUnit::Millisecond => Some(seconds * 1_000 + nanos / 1_000_000),
         TimeUnit::Microsecond => Some(seconds * 1_000_000 + nanos / 1_000),
-        TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000)?.checked_add(nanos),
+        TimeUnit::Nanosecond => i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok(),
     }
 }
 
@@ -125,6 +125,7 @@ mod tests {
         }
         assert_eq!(parse_time(b"10:30"), Some(37_800_000_000_000));
         assert_eq!(parse_timestamp(b"9999-01-01", TimeUnit::Nanosecond), None);
+        assert_eq!(parse_timestamp(b"1677-09-21 00:12:43.145224193", TimeUnit::Nanosecond), Some(i64::MIN + 1));
     }
 
     proptest! {

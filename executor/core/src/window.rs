@@ -19,8 +19,8 @@ use arrow::array::{Array, Int64Array};
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::{Firing, WindowShape};
 
-/// Times beyond ±2^60 ms (36 million years) are taken as this bound, so that sums cannot overflow.
-pub const TIME_LIMIT: i64 = 1 << 60;
+/// Times beyond ±2^52 ms (142,000 years) are taken as this bound: sums cannot overflow, and calendars know them.
+pub const TIME_LIMIT: i64 = 1 << 52;
 
 /// A window: `[start, end)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

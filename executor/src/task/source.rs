@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use crossbeam::channel::{Receiver, TryRecvError};
 use datafusion_physical_expr::PhysicalExpr;
 use qanat_executor_core::watermark::{Change, InputStatus, SplitWatermarks, UNKNOWN};
+use qanat_executor_core::window::TIME_LIMIT;
 use qanat_proto::control::{CoordinatorMessage, OperatorReport};
 use qanat_proto::ids::{Epoch, SplitId};
 use qanat_proto::manifest::SplitState;
@@ -25,6 +26,7 @@ use serde_json::Value;
 
 use crate::memory::JobMemory;
 use crate::metrics::SourceMetrics;
+use crate::operator::event_time::milliseconds;
 use crate::task::alignment::Alignment;
 use crate::task::chain::{Chain, Progress};
 use crate::task::pool::{QUANTUM, Step, Task, Waker};
@@ -161,17 +163,17 @@ impl SourceTask {
         Ok(task)
     }
 
-    /// What it changes at the start is announced by [`Self::announce`].
-    fn add_split(&mut self, state: SplitState) -> Result<Change> {
+    /// What it changes at the start is announced by [`Self::announce`]. One that was idle at the restore point is
+    /// awake: what came meanwhile waits in all splits, and the first that is read would make it late in the others.
+    /// It falls idle again when its polls give nothing for the timeout, in this process.
+    fn add_split(&mut self, mut state: SplitState) -> Result<Change> {
         let mut change = self.watermarks.add(state.id.clone(), self.time.follows);
         if state.finished {
             change = self.watermarks.finish(&state.id)?;
         } else if state.rows > 0 || state.watermark.is_some() || state.idle {
             change = self.watermarks.open(&state.id, state.watermark)?;
-            if state.idle {
-                change = self.watermarks.idle(&state.id)?;
-            }
         }
+        state.idle = false;
         let split = Split { from: state.position.clone(), rows_from: state.rows, pending_since: None, state };
         self.splits.insert(split.state.id.clone(), split);
         Ok(change)
@@ -502,26 +504,37 @@ impl Drop for SourceTask {
     }
 }
 
-/// The watermark of a batch: the highest value of the watermark expression, in ms. NULLs say nothing.
+/// The watermark of a batch: the highest value of the watermark expression, in ms. NULLs say nothing, and neither
+/// do rows whose time is so far from 1970 that no window takes them.
 fn batch_watermark(expr: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<Option<i64>> {
+    watermark_of(expr, rows).or_else(|error| {
+        let near = near_rows(rows)?;
+        if near.num_rows() < rows.num_rows() { watermark_of(expr, &near) } else { Err(error) }
+    })
+}
+
+fn watermark_of(expr: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<Option<i64>> {
     let place =
         |e: &dyn std::fmt::Display| Error::new(Code::Evaluation, format!("could not compute the watermark: {e}"));
     let value = expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(|e| place(&e))?;
-    let DataType::Timestamp(unit, _) = value.data_type() else {
+    if !matches!(value.data_type(), DataType::Timestamp(_, _)) {
         return Err(Error::internal("a watermark is not a timestamp"));
-    };
-    let unit = *unit;
-    let highest = highest_value(value.as_ref())?;
-    Ok(highest.map(|value| match unit {
-        TimeUnit::Second => value.saturating_mul(1_000),
-        TimeUnit::Millisecond => value,
-        TimeUnit::Microsecond => value.div_euclid(1_000),
-        TimeUnit::Nanosecond => value.div_euclid(1_000_000),
-    }))
+    }
+    let times = milliseconds(&value)?;
+    match arrow::compute::max(&times) {
+        Some(highest) if highest > TIME_LIMIT => Ok(times.iter().flatten().filter(|time| *time <= TIME_LIMIT).max()),
+        highest => Ok(highest),
+    }
 }
 
-fn highest_value(array: &dyn Array) -> Result<Option<i64>> {
-    let integers = arrow::compute::cast(array, &DataType::Int64)
-        .map_err(|e| Error::internal(format!("could not read a timestamp: {e}")))?;
-    Ok(arrow::compute::max(integers.as_primitive::<Int64Type>()))
+/// The rows without a time that is out of range.
+fn near_rows(rows: &RecordBatch) -> Result<RecordBatch> {
+    let mut near = vec![true; rows.num_rows()];
+    for column in rows.columns().iter().filter(|column| matches!(column.data_type(), DataType::Timestamp(_, _))) {
+        for (near, time) in near.iter_mut().zip(&milliseconds(column)?) {
+            *near &= time.is_none_or(|time| (-TIME_LIMIT..=TIME_LIMIT).contains(&time));
+        }
+    }
+    arrow::compute::filter_record_batch(rows, &near.into())
+        .map_err(|e| Error::internal(format!("could not leave rows out: {e}")))
 }

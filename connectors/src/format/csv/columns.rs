@@ -306,7 +306,7 @@ fn binary(texts: &impl Texts, failures: &mut Vec<(usize, String)>) -> ArrayRef {
         bytes.clear();
         if (text.is_empty() && !is_quoted) || texts.null_literal() == Some(text) {
             builder.append_null();
-        } else if super::super::binary::decode(trim(text), &mut bytes).is_some() {
+        } else if super::super::textual::decode(trim(text), &mut bytes).is_some() {
             builder.append_value(&bytes);
         } else {
             builder.append_null();

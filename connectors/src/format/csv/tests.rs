@@ -176,3 +176,22 @@ proptest! {
         prop_assert_eq!(chunk.rows, expected);
     }
 }
+
+/// What is taken, and the lines that are not.
+fn taken(text: &str) -> (Vec<String>, Vec<String>) {
+    let (rows, bad, _) = read(text.as_bytes(), 2, 1000, 1000);
+    let good = rows.column(1).as_string::<i32>().iter().map(|t| t.unwrap_or("NULL").to_owned()).collect();
+    (good, bad.iter().map(|bad| String::from_utf8_lossy(&bad.raw).into_owned()).collect())
+}
+
+#[test]
+fn text_behind_a_closing_quote_makes_its_line_bad_and_no_other() {
+    let (good, bad) = taken("1,\"a\"\"b\" \t\n2,\"n\"x\n3,\"c\nd\"\n4,e\n");
+    assert_eq!(good, ["a\"b", "c\nd", "e"]);
+    assert_eq!(bad, ["2,\"n\"x"]);
+    // A stray quote, and the next one far behind it.
+    let lines: String = (0..100).map(|n| format!("{n},{}v{n}\n", if n % 40 == 7 { "\"" } else { "" })).collect();
+    let (good, bad) = taken(&lines);
+    assert_eq!((good.len(), bad.len()), (97, 3));
+    assert_eq!(bad[1], "47,\"v47");
+}

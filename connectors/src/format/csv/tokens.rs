@@ -1,9 +1,10 @@
 //! Cuts CSV bytes into records and fields, in one pass, eight bytes at a time.
 //!
 //! Rules: a record ends at `\n`, an `\r` before it is not data; blank lines are no records. A field
-//! that begins with the quote runs to the quote that is not doubled (or escaped); text behind the
-//! closing quote is kept as it stands. A quote inside an unquoted field is an ordinary character.
-//! A quote that never closes makes its own line bad, and no more than that line.
+//! that begins with the quote runs to the quote that is not doubled (or escaped); behind that only blanks
+//! may stand. A quote inside an unquoted field is an ordinary character. A quote that never closes, or that has
+//! text behind it, makes the line in which its record begins bad, and no more than that line: a stray quote
+//! does not take the lines up to the next one with it.
 
 use memchr::{memchr, memchr2};
 use qanat_proto::limits::RECORD_BYTES_MAX;
@@ -69,6 +70,8 @@ enum Ended {
     Incomplete,
     /// A quote opened and did not close.
     Unclosed,
+    /// Text stands behind a quote that closed.
+    Broken,
 }
 
 impl Tokenizer {
@@ -145,7 +148,14 @@ impl Tokenizer {
                     if !at_end && self.multiline && !is_too_long {
                         break;
                     }
-                    self.unclosed_line(bytes);
+                    self.bad_line(bytes, "a quoted field is not closed");
+                }
+                Ended::Broken => {
+                    let rest = bytes.get(self.bytes..).unwrap_or_default();
+                    if !at_end && memchr(b'\n', rest).is_none() {
+                        break;
+                    }
+                    self.bad_line(bytes, "text stands behind a closing quote");
                 }
             }
         }
@@ -153,14 +163,14 @@ impl Tokenizer {
         Scan { records: self.spans.len(), bytes: self.bytes, is_full }
     }
 
-    /// Takes the first line of a record whose quote never closes as a bad record.
-    fn unclosed_line(&mut self, bytes: &[u8]) {
+    /// Takes the first line of a record as a bad record.
+    fn bad_line(&mut self, bytes: &[u8], reason: &str) {
         let rest = bytes.get(self.bytes..).unwrap_or_default();
         let (length, next) = match memchr(b'\n', rest) {
             Some(at) => (at, at + 1),
             None => (rest.len(), rest.len()),
         };
-        self.failures.push((self.spans.len(), "a quoted field is not closed".to_owned()));
+        self.failures.push((self.spans.len(), reason.to_owned()));
         let start = self.bytes;
         self.push_span(bytes, start, start + length);
         self.fields.resize(self.spans.len() * self.stride, Field::default());
@@ -224,22 +234,23 @@ impl Tokenizer {
                 };
                 is_quoted = true;
                 search_from = close + 1;
-                let next = bytes.get(search_from).copied();
-                let is_plain = match next {
+                while bytes.get(search_from).is_some_and(|b| matches!(b, b' ' | b'\t') && *b != self.delimiter) {
+                    search_from += 1;
+                }
+                let is_over = match bytes.get(search_from) {
                     None => true,
                     Some(b'\r') => bytes.get(search_from + 1).is_none_or(|b| *b == b'\n'),
-                    Some(byte) => byte == self.delimiter || byte == b'\n',
+                    Some(byte) => *byte == self.delimiter || *byte == b'\n',
                 };
-                if escapes || !is_plain {
+                if !is_over {
+                    return Ended::Broken;
+                }
+                if escapes {
                     // Kept with its quotes until `unescape`.
-                    field.end |= ESCAPED;
+                    field = Field { start: offset(at) | QUOTED, end: offset(close) | ESCAPED };
                     self.has_escapes = true;
                 } else {
-                    field.start = offset(at + 1);
-                }
-                field.start |= QUOTED;
-                if is_plain && !escapes {
-                    field.end = offset(close);
+                    field = Field { start: offset(at + 1) | QUOTED, end: offset(close) };
                 }
             }
             let stop = find_either(bytes, search_from, self.delimiter, b'\n');
@@ -249,8 +260,8 @@ impl Tokenizer {
                 None if at_end => (without_return(bytes, search_from, bytes.len()), bytes.len(), true),
                 None => return Ended::Incomplete,
             };
-            if !is_quoted || field.end & ESCAPED != 0 {
-                field.end |= offset(end);
+            if !is_quoted {
+                field.end = offset(end);
             }
             if let Some(slot) = self.slots.get(column)
                 && *slot != UNUSED
@@ -350,16 +361,10 @@ impl Tokenizer {
             let range = (field.start & OFFSET) as usize..(field.end & OFFSET) as usize;
             let from = self.scratch.len();
             let mut characters = text.get(range).unwrap_or_default().chars().skip(1).peekable();
-            let mut is_open = true;
             while let Some(character) = characters.next() {
-                if !is_open {
-                    self.scratch.push(character);
-                } else if character == quote {
-                    if characters.next_if_eq(&quote).is_some() {
-                        self.scratch.push(quote);
-                    } else {
-                        is_open = false;
-                    }
+                if character == quote {
+                    // Of two: one that is alone closes the field, and is not in it.
+                    self.scratch.extend(characters.next_if_eq(&quote));
                 } else if Some(character) == escape {
                     self.scratch.extend(characters.next());
                 } else {
