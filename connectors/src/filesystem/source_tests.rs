@@ -573,6 +573,33 @@ fn parquet_and_arrow_by_name_and_type_from_any_position() {
 }
 
 #[test]
+fn values_that_do_not_fit_are_found_at_any_depth_and_times_are_cut_downwards() {
+    use arrow::array::{ListArray, TimestampNanosecondArray};
+    let folder = Folder::new();
+    let numbers = vec![Some(vec![Some(1), Some(1 << 40)]), Some(vec![Some(2)]), None, Some(vec![None, Some(-1 << 40)])];
+    let lists = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(numbers);
+    let times = TimestampNanosecondArray::from(vec![-1, -1, -1_500_000_001, 1_999_999]);
+    let rows = RecordBatch::try_from_iter([
+        ("l", Arc::new(lists) as arrow::array::ArrayRef),
+        ("t", Arc::new(times) as arrow::array::ArrayRef),
+    ]);
+    folder.write("x.parquet", parquet_bytes(&rows.expect("columns of one length")));
+    let list = DataType::List(Arc::new(arrow::datatypes::Field::new_list_field(INT, true)));
+    let columns = [("l", list), ("t", DataType::Timestamp(TimeUnit::Millisecond, None))];
+    let options = [("path", "x.parquet"), ("format", "parquet")];
+    let (read, dead) = case(&columns, &options).read(&folder);
+    assert_eq!(dead.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [0, 3]);
+    assert!(String::from_utf8_lossy(&dead[0].raw).contains("[1,1099511627776]"), "{dead:?}");
+    let read = read.expect("rows");
+    assert_eq!(read.column(0).as_list::<i32>().values().len(), 1);
+    let times = read.column(1).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+    assert_eq!(times.values(), &[-1, -1_501]);
+    let lenient = [options[0], options[1], ("dead-letter.policy", "null")];
+    let (read, dead) = case(&columns, &lenient).read(&folder);
+    assert_eq!((read.map(|rows| rows.column(0).null_count()), dead.len()), (Some(3), 0));
+}
+
+#[test]
 fn row_groups_that_no_row_passes_are_counted_and_not_decoded() {
     let folder = Folder::new();
     folder.write("x.parquet", parquet_bytes(&columnar_rows()));

@@ -112,7 +112,7 @@ impl FileSplitReader {
             let offset = first + record.record as u64;
             let place = Place::Origin { origin: self.origin.clone(), offset: Some(offset), unit: "row".to_owned() };
             let error = Error::new(code, format!("record {offset} cannot be decoded: {}", record.reason)).at(place);
-            return Err(error.hint("'dead-letter.policy' = 'dead_letter' keeps bad records aside and goes on"));
+            return Err(error.hint("'dead-letter.policy' = 'dead_letter', of a run that is started anew, keeps bad records aside and goes on"));
         }
         let letter = |record: BadRecord| DeadLetter {
             origin: self.origin.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, make_array};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 
 /// Whether two types hold the same values: they are equal, or both are texts, or both are bytes.
@@ -93,6 +93,15 @@ pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, A
             Ok(Arc::new(MapArray::try_new(Arc::clone(entries), map.offsets().clone(), pairs, nulls, *sorted)?))
         }
         (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) => {
+            let (from_digits, to_digits) = (digits(*from), digits(*to));
+            if to_digits < from_digits {
+                // The arrow crate cuts towards 1970.
+                let unit = 10_i64.pow(from_digits - to_digits);
+                let times = renamed(array, DataType::Int64)?;
+                let times: ArrayRef =
+                    Arc::new(times.as_primitive::<Int64Type>().unary::<_, Int64Type>(|t| t.div_euclid(unit)));
+                return renamed(&times, wanted.clone());
+            }
             let plain = renamed(array, DataType::Timestamp(*from, None))?;
             let plain = strictly(&plain, &DataType::Timestamp(*to, None))?;
             renamed(&plain, wanted.clone())
@@ -101,6 +110,15 @@ pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, A
             renamed(&strictly(array, &DataType::Timestamp(*to, None))?, wanted.clone())
         }
         _ => strictly(array, wanted),
+    }
+}
+
+fn digits(unit: TimeUnit) -> u32 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{cast, filter, is_null};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
+use arrow::compute::{concat, filter, take};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 
 use super::cast::{can_conform, conform};
 use super::reader::{BadRecord, DecodeRequest, Policy, stands_twice, type_name};
 use super::stream::FileInput;
+use crate::encode::json::rows_as_text;
 
 /// How a file's columns become the projected ones.
 pub(super) struct Layout {
@@ -79,24 +80,21 @@ impl Layout {
             let array = batch.column(*from);
             let array = match conform(array, field.data_type()) {
                 Ok(array) => array,
-                Err(error) => {
-                    // Some value does not fit: a lenient cast makes it NULL and shows which.
-                    let lenient = cast(array, field.data_type()).map_err(|_| bad_value(field.name(), &error))?;
-                    let before = is_null(array).map_err(|e| internal(&e))?;
-                    for row in (0..lenient.len()).filter(|row| lenient.is_null(*row) && !before.value(*row)) {
-                        if self.policy != Policy::Null {
-                            let reason =
-                                format!("column `{}`: value is not {}", field.name(), type_name(field.data_type()));
-                            bad.push(BadRecord::new(row, reason, b""));
-                        }
+                Err(_) => {
+                    let (array, misfits) =
+                        fitting(array, field.data_type()).map_err(|e| bad_value(field.name(), &e))?;
+                    for row in misfits.into_iter().filter(|_| self.policy != Policy::Null) {
+                        let reason =
+                            format!("column `{}`: value is not {}", field.name(), type_name(field.data_type()));
+                        bad.push(BadRecord::new(row, reason, &row_text(batch, row)));
                     }
-                    lenient
+                    array
                 }
             };
             if !field.is_nullable() && array.null_count() > 0 {
                 for row in (0..array.len()).filter(|row| array.is_null(*row)) {
                     let reason = format!("column `{}` is NULL but declared NOT NULL", field.name());
-                    bad.push(BadRecord::new(row, reason, b""));
+                    bad.push(BadRecord::new(row, reason, &row_text(batch, row)));
                 }
             }
             arrays.push(array);
@@ -117,6 +115,48 @@ impl Layout {
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.output), arrays, &options);
         Ok((rows.map_err(|e| internal(&e))?, bad))
     }
+}
+
+/// `array` as `wanted`, with NULL in the rows that do not fit, at whatever depth; and those rows.
+fn fitting(array: &ArrayRef, wanted: &DataType) -> Result<(ArrayRef, Vec<usize>), ArrowError> {
+    let mut misfits = Vec::new();
+    let mut parts = Vec::new();
+    halve(array, wanted, 0, &mut parts, &mut misfits)?;
+    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+    Ok((concat(&parts)?, misfits))
+}
+
+/// Conforms what fits in one piece, and halves what does not until the rows that do not fit stand alone.
+fn halve(
+    array: &ArrayRef,
+    wanted: &DataType,
+    first: usize,
+    parts: &mut Vec<ArrayRef>,
+    misfits: &mut Vec<usize>,
+) -> Result<(), ArrowError> {
+    match conform(array, wanted) {
+        Ok(part) => parts.push(part),
+        Err(_) if array.len() == 1 => {
+            misfits.push(first);
+            parts.push(new_null_array(wanted, 1));
+        }
+        Err(error) if array.is_empty() => return Err(error),
+        Err(_) => {
+            let middle = array.len() / 2;
+            for (from, to) in [(0, middle), (middle, array.len())] {
+                // A slice of a list would still have the elements of all rows.
+                let rows: UInt64Array = (from as u64..to as u64).collect();
+                halve(&take(array, &rows, None)?, wanted, first + from, parts, misfits)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A record has no bytes of its own here: its columns as JSON, as far as they are read.
+fn row_text(batch: &RecordBatch, row: usize) -> Vec<u8> {
+    let text = rows_as_text(&batch.slice(row, 1)).unwrap_or_default();
+    text.into_iter().next().unwrap_or_default().into_bytes()
 }
 
 fn bad_value(column: &str, error: &ArrowError) -> Error {

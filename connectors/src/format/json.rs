@@ -16,6 +16,7 @@ use memchr::{memchr, memchr2_iter};
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
 
+use super::json_check::Checker;
 use super::json_text;
 use super::reader::{BadRecord, DecodeRequest, Policy};
 use super::text::{Decoded, RecordDecoder, Scan};
@@ -52,6 +53,9 @@ pub struct JsonDecoder {
     lines: Vec<(usize, usize)>,
     /// Those that nest too deep.
     deep: Vec<usize>,
+    /// Those that may be no JSON although the arrow crate takes them.
+    suspect: Vec<usize>,
+    checker: Checker,
     /// Where the next line begins, and up to where no line end was found.
     bytes: usize,
     searched: usize,
@@ -81,6 +85,8 @@ impl JsonDecoder {
             read,
             lines: Vec::new(),
             deep: Vec::new(),
+            suspect: Vec::new(),
+            checker: Checker::default(),
             bytes: 0,
             searched: 0,
             decoder: None,
@@ -182,7 +188,7 @@ impl JsonDecoder {
         Some(Lines { text: Cow::Owned(text), at: Cow::Owned(at) })
     }
 
-    /// Decodes lines `from..to`, halving where they do not decode. `bytes` are the lines as they came.
+    /// Decodes lines `from..to`, in pieces, halving those that do not decode. `bytes` are the lines as they came.
     fn isolate(
         &self,
         (bytes, all): (&[u8], &Lines<'_>),
@@ -193,10 +199,20 @@ impl JsonDecoder {
         let Some(lines @ [(start, _), .., (_, end)] | lines @ [(start, end)]) = all.at.get(from..to) else {
             return;
         };
+        if lines.len() > PIECE_LINES {
+            // They did not decode in one piece: each bad line costs a piece, not all of them.
+            for first in (from..to).step_by(PIECE_LINES) {
+                self.isolate((bytes, all), (first, to.min(first + PIECE_LINES)), good, bad);
+            }
+            return;
+        }
         let text = all.text.get(*start..*end).unwrap_or_default();
         let is_one = lines.len() == 1;
-        let decoded = if is_one || lines.iter().all(|(start, end)| is_braced(&all.text, *start, *end)) {
-            self.decode_lines(text, lines.len())
+        let suspect = self.suspect.partition_point(|line| *line < from);
+        let is_suspect = self.suspect.get(suspect).is_some_and(|line| *line < to);
+        let decoded = if is_one || !is_suspect && lines.iter().all(|(start, end)| is_braced(&all.text, *start, *end)) {
+            let decoded = self.decode_lines(text, lines.len());
+            decoded.and_then(|batch| if is_suspect { no_json(text).map_or(Ok(batch), Err) } else { Ok(batch) })
         } else {
             Err(String::new())
         };
@@ -292,6 +308,9 @@ impl RecordDecoder for JsonDecoder {
                 if nests_too_deep(line) {
                     self.is_refused = true;
                     self.deep.push(self.lines.len());
+                } else if !self.checker.is_json(line) {
+                    self.is_refused = true;
+                    self.suspect.push(self.lines.len());
                 }
                 self.lines.push((self.bytes, self.bytes + length));
             }
@@ -321,6 +340,7 @@ impl RecordDecoder for JsonDecoder {
     fn reset(&mut self) {
         self.lines.clear();
         self.deep.clear();
+        self.suspect.clear();
         self.bytes = 0;
         self.searched = 0;
         if self.fed > 0 {
@@ -329,6 +349,19 @@ impl RecordDecoder for JsonDecoder {
         self.fed = 0;
         self.is_refused = self.options.fail_on_missing_field;
     }
+}
+
+/// Lines that are decoded together where not all of a batch decode.
+const PIECE_LINES: usize = 64;
+
+/// Why a line is no JSON. None: it is.
+fn no_json(line: &[u8]) -> Option<String> {
+    let error = serde_json::from_slice::<IgnoredAny>(line).err()?;
+    Some(format!(
+        "no JSON at byte {}: {}",
+        error.column(),
+        error.to_string().split(" at line").next().unwrap_or_default()
+    ))
 }
 
 /// Whether a line begins and ends as an object does. Without this, objects that go on in the next line

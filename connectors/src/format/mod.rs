@@ -11,6 +11,7 @@ pub(crate) mod decimal;
 pub mod decode;
 mod guard;
 pub mod json;
+mod json_check;
 mod json_text;
 pub mod parquet;
 pub mod reader;

@@ -1,5 +1,6 @@
 //! Dates and times: Flink's names, Java's patterns, UTC.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Date32Array, Int64Array, PrimitiveArray, TimestampMillisecondArray};
@@ -344,6 +345,9 @@ fn ltz_types(types: &[DataType]) -> Result<Vec<DataType>> {
     Ok(std::iter::once(first).chain(types.get(1).map(|_| second)).collect())
 }
 
+/// The years 0000 to 9999, in ms: beyond, Flink gives NULL.
+const EPOCH_MS: RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+
 fn to_timestamp_ltz(args: &Args) -> Result<ArrayRef> {
     let (first, _) = args.raw(0)?;
     let values: TimestampMillisecondArray = match first.data_type() {
@@ -362,7 +366,7 @@ fn to_timestamp_ltz(args: &Args) -> Result<ArrayRef> {
                     }
                     Some(other) => return failed(format!("the precision of TO_TIMESTAMP_LTZ is 0 or 3, not {other}")),
                 };
-                values.push(if is_double {
+                let moment = if is_double {
                     #[expect(
                         clippy::cast_possible_truncation,
                         clippy::cast_precision_loss,
@@ -377,7 +381,8 @@ fn to_timestamp_ltz(args: &Args) -> Result<ArrayRef> {
                     ms
                 } else {
                     args.integer(0)?.get(row).and_then(|n| n.checked_mul(factor))
-                });
+                };
+                values.push(moment.filter(|ms| EPOCH_MS.contains(ms)));
             }
             values.into()
         }

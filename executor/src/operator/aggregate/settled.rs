@@ -24,6 +24,8 @@ use crate::memory::array_bytes;
 
 type Result<T> = std::result::Result<T, DataFusionError>;
 
+/// A piece of so few bytes is never worth a row of its own.
+const PIECE_BYTES_MIN: u64 = 256;
 /// Runs of one table before they are put into one: each adds an array to every gather.
 const RUNS_MAX: usize = 64;
 
@@ -118,7 +120,7 @@ impl Settled {
     pub(super) fn take_small(&mut self, group: u32, mut size: u64, taken: &mut Vec<Place>) -> u32 {
         while let Some(place) = self.last_of(group) {
             let own = self.run(place).size(place.row);
-            if own > size.saturating_mul(2) {
+            if own > size.saturating_mul(2).max(PIECE_BYTES_MIN) {
                 return self.piece(place) + 1;
             }
             size += own;
