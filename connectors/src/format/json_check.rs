@@ -4,39 +4,46 @@
 /// Containers that are followed; a line that nests deeper is left to a slower look.
 const DEPTH_MAX: u32 = 64;
 
-/// Looks at the lines of one file: most are objects with the members of the one before, in the same order, and
-/// what stands between their values can be compared as it is.
+/// Lines that are not like the one that is kept before another is taken in its place.
+const MISSES_MAX: u32 = 8;
+
+/// Looks at the lines of one file: most are objects with the members of one before, in the same order, some left
+/// out, and what stands between their values can be compared as it is.
 #[derive(Default)]
 pub(super) struct Checker {
-    /// Of the last object without containers in it: what stands before each value, and behind the last.
+    /// Of an object without containers in it: what stands before each value, and behind the last. All but the
+    /// first and the last begin with a comma, so that any of them may follow a value.
     between: Vec<Box<[u8]>>,
+    misses: u32,
 }
 
 impl Checker {
     /// Whether `text` is one JSON value and blanks. False for some that are: those that nest deep.
     pub(super) fn is_json(&mut self, text: &[u8]) -> bool {
         if is_like(&self.between, text) {
+            self.misses = self.misses.saturating_sub(1);
             return true;
         }
-        self.between.clear();
-        let walk = Walk { text, at: 0, depth: 0, objects: 0, between: 0 };
-        let is_json = walk.of(&mut self.between).is_some();
-        if !is_json {
-            self.between.clear();
+        self.misses += 1;
+        let mut found = (self.between.is_empty() || self.misses > MISSES_MAX).then(Vec::new);
+        let is_json = Walk::at(text).of(found.as_mut()).is_some();
+        if let Some(found) = found.filter(|found| is_json && !found.is_empty()) {
+            self.between = found;
+            self.misses = 0;
         }
         is_json
     }
 }
 
-/// Whether a line is `between` with a text, number or word in each gap.
+/// Whether a line has parts of `between`, with a text, number or word in each gap.
 fn is_like(between: &[Box<[u8]>], text: &[u8]) -> bool {
-    let [first @ .., last] = between else { return false };
-    let mut walk = Walk { text, at: 0, depth: 0, objects: 0, between: 0 };
-    for part in first {
-        if !text.get(walk.at..walk.at + part.len()).is_some_and(|found| is_same(found, part)) {
-            return false;
-        }
-        walk.at += part.len();
+    let [first, rest @ .., last] = between else { return false };
+    let mut walk = Walk::at(text);
+    if !walk.takes(first) {
+        return false;
+    }
+    let mut rest = rest.iter();
+    loop {
         let is_value = match text.get(walk.at) {
             Some(b'-' | b'0'..=b'9') => walk.number(),
             Some(b'"') => walk.string(),
@@ -48,8 +55,10 @@ fn is_like(between: &[Box<[u8]>], text: &[u8]) -> bool {
         if is_value.is_none() {
             return false;
         }
+        if !rest.any(|part| walk.takes(part)) {
+            return text.get(walk.at..) == Some(last);
+        }
     }
-    text.get(walk.at..) == Some(last)
 }
 
 /// Whether two slices of one length are equal. They are short: a call of `memcmp` costs as much as the rest.
@@ -77,13 +86,27 @@ struct Walk<'a> {
     between: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn at(text: &'a [u8]) -> Self {
+        Self { text, at: 0, depth: 0, objects: 0, between: 0 }
+    }
+
+    /// Steps over `part` if it stands here.
+    #[inline]
+    fn takes(&mut self, part: &[u8]) -> bool {
+        let is_here = self.text.get(self.at..self.at + part.len()).is_some_and(|found| is_same(found, part));
+        if is_here {
+            self.at += part.len();
+        }
+        is_here
+    }
+
     /// Notes what stands between the values of an object without containers in it. None: it is no JSON.
-    fn of(mut self, between: &mut Vec<Box<[u8]>>) -> Option<()> {
-        let mut is_flat = true;
+    fn of(mut self, mut between: Option<&mut Vec<Box<[u8]>>>) -> Option<()> {
+        let mut is_flat = between.is_some();
         loop {
             let byte = self.peek()?;
-            if self.depth == 1 && is_flat {
+            if let Some(between) = between.as_mut().filter(|_| self.depth == 1 && is_flat) {
                 between.push(self.text.get(self.between..self.at)?.into());
                 is_flat = !matches!(byte, b'{' | b'[') && self.objects & 1 == 1;
             }
@@ -115,9 +138,11 @@ impl Walk<'_> {
                     if self.peek().is_some() {
                         return None;
                     }
-                    between.push(self.text.get(self.between..)?.into());
-                    if !is_flat || between.len() < 2 {
-                        between.clear();
+                    if let Some(between) = between {
+                        between.push(self.text.get(self.between..)?.into());
+                        if !is_flat || between.len() < 2 {
+                            between.clear();
+                        }
                     }
                     return Some(());
                 }
@@ -336,8 +361,15 @@ mod tests {
         ) {
             let mut checker = Checker::default();
             for pair in values.windows(2) {
-                let line = format!("{{\"a\":{},\"b\" : {}}}", pair[0], pair[1]);
-                prop_assert_eq!(checker.is_json(line.as_bytes()), by_serde(line.as_bytes()), "{}", line);
+                for line in [
+                    format!("{{\"a\":{},\"b\" : {}}}", pair[0], pair[1]),
+                    format!("{{\"a\":{}}}", pair[0]),
+                    format!("{{\"a\":{},\"b\" : {} , \"c\":{}}}", pair[0], pair[1], pair[0]),
+                    format!("{{\"a\":{},}}", pair[0]),
+                    format!("{{\"a\":{} , \"c\":{}}}", pair[0], pair[1]),
+                ] {
+                    prop_assert_eq!(checker.is_json(line.as_bytes()), by_serde(line.as_bytes()), "{}", line);
+                }
             }
         }
 
