@@ -70,10 +70,11 @@ impl SessionBook {
         let mut numbers = Vec::new();
         let known = self.places.len();
         self.index.intern(keys, rows, &mut numbers).map_err(internal)?;
-        let mut new_rows: Vec<u32> = Vec::new();
+        // The first row of each new key, by number: keys whose hashes collide are numbered behind later ones.
+        let mut new_rows: Vec<u32> = vec![u32::MAX; self.index.len() - known];
         for (row, number) in numbers.iter().enumerate() {
-            if *number == known + new_rows.len() {
-                new_rows.push(row as u32);
+            if let Some(first) = number.checked_sub(known).and_then(|new| new_rows.get_mut(new)) {
+                *first = (*first).min(row as u32);
             }
         }
         if !new_rows.is_empty() {
@@ -211,12 +212,18 @@ impl SessionBook {
         let kept: Vec<u32> = (0..self.sets.len() as u32).filter(|key| disposable.binary_search(key).is_err()).collect();
         let values = self.key_values(kept.iter().copied())?;
         let mut index = KeyIndex::new(&self.key_types).map_err(internal)?;
-        index.intern(&values, kept.len(), &mut Vec::new()).map_err(internal)?;
+        let mut numbers = Vec::new();
+        index.intern(&values, kept.len(), &mut numbers).map_err(internal)?;
         self.index = index;
-        self.chunks = vec![values];
+        let renumbered: BTreeMap<u32, u32> = kept.iter().copied().zip(numbers.iter().map(|new| *new as u32)).collect();
+        // A new number is not always that of the row: keys whose hashes collide come behind later ones.
+        let mut rows: Vec<u32> = (0..kept.len() as u32).collect();
+        rows.sort_unstable_by_key(|row| numbers[*row as usize]);
+        self.sets = rows.iter().map(|row| self.sets[kept[*row as usize] as usize].clone()).collect();
         self.places = (0..kept.len() as u32).map(|row| (0, row)).collect();
-        let renumbered: BTreeMap<u32, u32> = kept.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
-        self.sets = kept.iter().map(|key| self.sets[*key as usize].clone()).collect();
+        let rows = arrow::array::UInt32Array::from(rows);
+        let columns = values.iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>();
+        self.chunks = vec![columns.map_err(internal)?];
         let sessions = std::mem::take(&mut self.sessions);
         self.by_end.clear();
         for ((key, start), session) in sessions {
@@ -271,5 +278,66 @@ impl SessionBook {
         self.by_end.remove(&(end, id));
         self.gone.insert(id);
         self.sessions.remove(&id).map(|session| session.parts).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    type Pair = (Option<i64>, Option<i64>);
+
+    fn columns(pairs: &[Pair]) -> Vec<ArrayRef> {
+        let first: Int64Array = pairs.iter().map(|pair| pair.0).collect();
+        let second: Int64Array = pairs.iter().map(|pair| pair.1).collect();
+        vec![Arc::new(Int64Array::from_value(7, pairs.len())), Arc::new(first), Arc::new(second)]
+    }
+
+    fn pairs_of(book: &SessionBook, numbers: &[u32]) -> Vec<Pair> {
+        let columns = book.key_values(numbers.iter().copied()).expect("known keys");
+        let values = |column: &ArrayRef| column.as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
+        values(&columns[1]).into_iter().zip(values(&columns[2])).collect()
+    }
+
+    /// (7, 1, NULL) and (7, NULL, 1) have one hash: the index numbers the second of them behind all others of the batch.
+    #[test]
+    fn keys_whose_hashes_collide_keep_their_numbers_apart() {
+        let parts = || (-1..6).map(|n| (n >= 0).then_some(n));
+        let pairs: Vec<Pair> = parts().flat_map(|a| parts().map(move |b| (a, b))).collect();
+        let rule = SessionRule::new(10, 0).expect("a rule");
+        let mut book = SessionBook::new(rule, vec![DataType::Int64; 3]).expect("a book");
+        let mut number_of: BTreeMap<Pair, u32> = BTreeMap::new();
+        for batch in pairs.chunks(20) {
+            let numbers: Vec<u32> =
+                book.keys(&columns(batch), batch.len(), 0).expect("numbers").into_iter().map(|n| n as u32).collect();
+            assert_eq!(pairs_of(&book, &numbers), batch);
+            number_of.extend(batch.iter().copied().zip(numbers));
+        }
+        for (pair, number) in &number_of {
+            let time = pair.0.unwrap_or(-1) * 100 + pair.1.unwrap_or(-1) + 1_000;
+            assert!(book.insert(*number, time, i64::MIN));
+        }
+        let gone: Vec<Pair> = pairs.iter().step_by(3).copied().collect();
+        let mut disposable: Vec<u32> = gone.iter().map(|pair| number_of[pair]).collect();
+        disposable.sort_unstable();
+        for (end, id) in book.by_end.clone().into_iter().filter(|(_, id)| disposable.contains(&id.0)) {
+            book.remove(id, end);
+        }
+        book.forget_keys(&disposable).expect("forgets");
+        // Each session is still that of its key.
+        let kept: Vec<Pair> = pairs.iter().filter(|pair| !gone.contains(pair)).copied().collect();
+        assert_eq!(book.sessions.len(), kept.len());
+        for (key, start) in book.sessions.keys() {
+            let pair = pairs_of(&book, &[*key])[0];
+            assert_eq!(*start, pair.0.unwrap_or(-1) * 100 + pair.1.unwrap_or(-1) + 1_000, "{pair:?}");
+        }
+        let again = book.keys(&columns(&pairs), pairs.len(), 0).expect("numbers");
+        let again: Vec<u32> = again.into_iter().map(|n| n as u32).collect();
+        assert_eq!(pairs_of(&book, &again), pairs);
     }
 }
