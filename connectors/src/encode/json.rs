@@ -56,7 +56,7 @@ impl JsonOptions {
         Ok(Self { timestamps, ignore_null_fields: boolean_option(table, "json.encode.ignore-null-fields", false)? })
     }
 
-    fn builder(&self) -> WriterBuilder {
+    fn builder(&self, values: FlinkValues) -> WriterBuilder {
         let separator = match self.timestamps {
             TimestampStandard::Sql => ' ',
             TimestampStandard::Iso8601 => 'T',
@@ -68,7 +68,7 @@ impl JsonOptions {
             .with_timestamp_tz_format(format!("{plain}Z"))
             .with_datetime_format(plain.clone())
             .with_timestamp_format(plain)
-            .with_encoder_factory(Arc::new(FlinkValues))
+            .with_encoder_factory(Arc::new(values))
     }
 }
 
@@ -99,7 +99,10 @@ pub(crate) struct JsonEncoder {
 
 impl JsonEncoder {
     pub(crate) fn new(options: &JsonOptions, columns: &SchemaRef, writer: CompressedWriter) -> Self {
-        Self { writer: options.builder().build(writer), schema: utc_schema(columns) }
+        Self {
+            writer: options.builder(FlinkValues { has_far_times: false }).build(writer),
+            schema: utc_schema(columns),
+        }
     }
 }
 
@@ -126,7 +129,8 @@ impl Encoder for JsonEncoder {
 /// E0217 for a type that JSON cannot hold.
 pub fn rows_as_text(rows: &RecordBatch) -> Result<Vec<String>> {
     let rows = utc_rows(rows, &utc_schema(rows.schema_ref())).map_err(|e| encode_error("json", &e))?;
-    let mut writer = JsonOptions::default().builder().build::<_, LineDelimited>(Vec::new());
+    let mut writer =
+        JsonOptions::default().builder(FlinkValues { has_far_times: true }).build::<_, LineDelimited>(Vec::new());
     writer.write(&rows).and_then(|()| writer.finish()).map_err(|e| encode_error("json", &e))?;
     let bytes = writer.into_inner();
     let text = String::from_utf8_lossy(&bytes);
@@ -190,7 +194,10 @@ impl ValueEncoder for FarTimes {
 
 /// Floats that JSON has no number for, bytes, and times that it has no text for.
 #[derive(Debug)]
-struct FlinkValues;
+struct FlinkValues {
+    /// Times outside the years 0000 to 9999 may come: they were not refused before.
+    has_far_times: bool,
+}
 
 impl EncoderFactory for FlinkValues {
     fn make_default_encoder<'a>(
@@ -207,7 +214,7 @@ impl EncoderFactory for FlinkValues {
                 Box::new(FloatEncoder(array.as_primitive::<Float32Type>().values(), |v| f64::from(*v)))
             }
             DataType::Binary => Box::new(Base64Encoder(array.as_binary())),
-            DataType::Timestamp(_, _) | DataType::Date32 if refuse_far_times(array).is_err() => {
+            DataType::Timestamp(_, _) | DataType::Date32 if self.has_far_times && refuse_far_times(array).is_err() => {
                 let values = as_integers(array).map_err(|e| ArrowError::JsonError(e.to_string()))?;
                 let (unit, zoned) = match array.data_type() {
                     DataType::Timestamp(unit, zone) => (Some(*unit), zone.is_some()),

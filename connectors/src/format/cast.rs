@@ -113,7 +113,8 @@ pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, A
     }
 }
 
-fn digits(unit: TimeUnit) -> u32 {
+/// Digits of a second.
+pub(crate) fn digits(unit: TimeUnit) -> u32 {
     match unit {
         TimeUnit::Second => 0,
         TimeUnit::Millisecond => 3,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use qanat_proto::error::Result;
 use qanat_proto::limits::{DEAD_LETTER_BYTES_MAX, RECORD_BYTES_MAX};
 use serde_json::Value;
 
+use super::cast::digits;
 use crate::contract::StopFlag;
 use crate::options::Options;
 use crate::predicate::PushedFilter;
@@ -146,14 +147,8 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::Time32(_) | DataType::Time64(_) => "TIME".to_owned(),
         DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => format!("DECIMAL({p}, {s})"),
         DataType::Timestamp(unit, zone) => {
-            let precision = match unit {
-                TimeUnit::Second => 0,
-                TimeUnit::Millisecond => 3,
-                TimeUnit::Microsecond => 6,
-                TimeUnit::Nanosecond => 9,
-            };
             let name = if zone.is_some() { "TIMESTAMP_LTZ" } else { "TIMESTAMP" };
-            format!("{name}({precision})")
+            format!("{name}({})", digits(*unit))
         }
         DataType::List(field) | DataType::LargeList(field) => format!("ARRAY<{}>", type_name(field.data_type())),
         DataType::Struct(fields) => {

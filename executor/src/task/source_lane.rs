@@ -69,7 +69,6 @@ pub struct SourceLane {
 }
 
 struct Open {
-    id: SplitId,
     reader: Box<dyn SplitReader>,
     pending: bool,
     /// As it was opened.
@@ -106,7 +105,7 @@ impl SourceLane {
             while let Some(state) = self.splits.front().filter(|_| open.len() < most || self.is_endless).cloned() {
                 self.splits.pop_front();
                 let opened = self.open(state)?;
-                if !self.send(LaneItem::Opened(opened.id.clone())) {
+                if !self.send(LaneItem::Opened(opened.state.id.clone())) {
                     return Ok(());
                 }
                 open.push_back(opened);
@@ -127,15 +126,15 @@ impl SourceLane {
                 dry = 0;
             }
             let Some(mut current) = self.next_of(&mut open) else { continue };
-            let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.id))? {
+            let item = match current.reader.next(&self.stop).map_err(|e| at_split(e, &current.state.id))? {
                 ReadOutcome::Away => {
-                    away.push(current.state);
                     if !current.was_away {
-                        tracing::warn!(split = %current.id, "is gone; the job goes on without it until it is back");
-                        if !self.send(LaneItem::Away(current.id)) {
+                        tracing::warn!(split = %current.state.id, "is gone; the job goes on without it until it is back");
+                        if !self.send(LaneItem::Away(current.state.id.clone())) {
                             return Ok(());
                         }
                     }
+                    away.push(current.state);
                     continue;
                 }
                 ReadOutcome::Batch(batch) => {
@@ -143,7 +142,7 @@ impl SourceLane {
                     current.pending = false;
                     let held = batch_bytes(&batch.rows) + batch.hidden.as_ref().map_or(0, batch_bytes);
                     self.memory.grow(held);
-                    Some(LaneItem::Batch { split: current.id.clone(), batch, held })
+                    Some(LaneItem::Batch { split: current.state.id.clone(), batch, held })
                 }
                 ReadOutcome::Pending if current.pending => {
                     if dry == 0 {
@@ -154,10 +153,10 @@ impl SourceLane {
                 }
                 ReadOutcome::Pending => {
                     current.pending = true;
-                    Some(LaneItem::Pending(current.id.clone()))
+                    Some(LaneItem::Pending(current.state.id.clone()))
                 }
                 ReadOutcome::End => {
-                    if !self.send(LaneItem::Finished(current.id)) {
+                    if !self.send(LaneItem::Finished(current.state.id)) {
                         return Ok(());
                     }
                     continue;
@@ -178,14 +177,14 @@ impl SourceLane {
             start: state.position.as_ref().clone(),
         };
         let reader = self.source.open(&split, &state.position).map_err(|e| at_split(e, &split.id))?;
-        Ok(Open { id: split.id, reader, pending: false, state, was_away: false })
+        Ok(Open { reader, pending: false, state, was_away: false })
     }
 
     /// The split to read next, in turn. None if all have to wait, after a while.
     fn next_of(&self, open: &mut VecDeque<Open>) -> Option<Open> {
         let Some(alignment) = &self.alignment else { return open.pop_front() };
         // A split that has caught up is asked for more, wherever it stands: else it would look idle.
-        let is_free = |split: &Open| split.pending || !alignment.holds(&split.id);
+        let is_free = |split: &Open| split.pending || !alignment.holds(&split.state.id);
         let position = open.iter().position(is_free);
         if position.is_none() {
             alignment.wait(|| open.iter().any(is_free));

@@ -9,9 +9,9 @@ use ::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use ::parquet::basic::{ColumnOrder, Type};
 use ::parquet::file::metadata::RowGroupMetaData;
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef};
 
-use super::super::cast::{are_alike, conform};
+use super::super::cast::{are_alike, conform, digits};
 use super::super::columnar::Layout;
 use super::super::reader::DecodeRequest;
 use crate::predicate::{Bounds, PushedFilter};
@@ -156,13 +156,4 @@ fn is_total(found: &DataType, wanted: &DataType) -> bool {
 
 fn is_total_field(from: &FieldRef, to: &FieldRef) -> bool {
     is_total(from.data_type(), to.data_type()) && (to.is_nullable() || !from.is_nullable())
-}
-
-fn digits(unit: TimeUnit) -> u32 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 3,
-        TimeUnit::Microsecond => 6,
-        TimeUnit::Nanosecond => 9,
-    }
 }

@@ -244,6 +244,12 @@ fn changed(settled: &Settled, calls: &Calls, touched: &[(u32, u32)]) -> Result<C
     Ok(Changed { states, pieces: if calls.states_grow { pieces } else { Vec::new() }, gone })
 }
 
+/// Columns of older rows and behind them those of newer ones.
+fn behind(older: &[ArrayRef], newer: &[ArrayRef]) -> Result<Vec<ArrayRef>, DataFusionError> {
+    let both = older.iter().zip(newer).map(|(older, newer)| Ok(concat(&[older.as_ref(), newer.as_ref()])?));
+    both.collect()
+}
+
 impl HotGroups {
     fn new(calls: &Calls) -> Result<Self> {
         let keys = KeyIndex::new(&calls.key_types).map_err(|e| calls.error(&e))?;
@@ -261,9 +267,23 @@ impl HotGroups {
 
     fn merge(&mut self, calls: &Calls, states: &States) -> Result<(), DataFusionError> {
         self.keys.intern(&states.keys, states.rows, &mut self.groups)?;
-        let total = self.keys.len();
+        let groups = std::mem::take(&mut self.groups);
+        let merged = self.accumulate(calls, &states.states, &groups, self.keys.len());
+        // Its space is used again.
+        self.groups = groups;
+        merged
+    }
+
+    /// Merges rows of states, each into its group of `total`.
+    fn accumulate(
+        &mut self,
+        calls: &Calls,
+        states: &[ArrayRef],
+        groups: &[usize],
+        total: usize,
+    ) -> Result<(), DataFusionError> {
         for (call, accumulator) in calls.calls.iter().zip(&mut self.accumulators) {
-            accumulator.merge_batch(&states.states[call.states.clone()], &self.groups, total)?;
+            accumulator.merge_batch(&states[call.states.clone()], groups, total)?;
         }
         Ok(())
     }
@@ -281,17 +301,9 @@ impl HotGroups {
             // those that are new occur in the batch, and would hold the others for groups with a value.
             let newer = self.take_accumulated(calls)?;
             let all: Vec<usize> = groups.iter().copied().chain(0..total).collect();
-            let both = older.iter().zip(&newer).map(|(older, newer)| concat(&[older.as_ref(), newer.as_ref()]));
-            let both = both.collect::<Result<Vec<_>, _>>()?;
-            for (call, accumulator) in calls.calls.iter().zip(&mut self.accumulators) {
-                accumulator.merge_batch(&both[call.states.clone()], &all, total)?;
-            }
-            return Ok(());
+            return self.accumulate(calls, &behind(older, &newer)?, &all, total);
         }
-        for (call, accumulator) in calls.calls.iter().zip(&mut self.accumulators) {
-            accumulator.merge_batch(&older[call.states.clone()], groups, total)?;
-        }
-        Ok(())
+        self.accumulate(calls, older, groups, total)
     }
 
     /// The states of all groups, which are `newer` but for those that have older pieces: those are merged.
@@ -307,12 +319,8 @@ impl HotGroups {
         let place = |row: &usize| merged.binary_search(row).unwrap_or_default();
         let groups: Vec<usize> = of_rows.iter().map(place).chain(0..merged.len()).collect();
         let rows: UInt32Array = merged.iter().map(|row| *row as u32).collect();
-        let newer_of_merged = newer.iter().map(|column| take(column, &rows, None));
-        let both = older.iter().zip(newer_of_merged).map(|(older, newer)| concat(&[older.as_ref(), newer?.as_ref()]));
-        let both = both.collect::<Result<Vec<_>, _>>()?;
-        for (call, accumulator) in calls.calls.iter().zip(&mut self.accumulators) {
-            accumulator.merge_batch(&both[call.states.clone()], &groups, merged.len())?;
-        }
+        let of_merged = newer.iter().map(|column| take(column, &rows, None)).collect::<Result<Vec<_>, _>>()?;
+        self.accumulate(calls, &behind(older, &of_merged)?, &groups, merged.len())?;
         let states = self.take_accumulated(calls)?;
         let total = newer.first().map_or(0, |column| column.len());
         let mut positions: Vec<(usize, usize)> = (0..total).map(|row| (0, row)).collect();
