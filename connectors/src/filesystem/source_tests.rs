@@ -683,7 +683,10 @@ mod random_json {
             Just("[]"),
             Just("{}{}"),
             Just("{}{"),
-            Just("}")
+            Just("}"),
+            // In a member that nobody reads.
+            Just("{\"a\":1,\"z\":\"\\ud800\"}"),
+            Just("{\"a\":1,\"z\":08}")
         ];
         prop_oneof![6 => good, 1 => bad.prop_map(|b| (b.to_owned(), None))]
     }

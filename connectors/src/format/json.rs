@@ -1,7 +1,8 @@
 //! JSON lines: one object per line, decoded by the arrow crate's tape decoder.
 //!
-//! Lines go into the decoder as they are found. Where a batch does not decode, it is halved until the
-//! bad lines stand alone, so that the good ones keep their speed. Who reads: `super::text::TextReader`.
+//! The wanted values of each line go into the decoder as they are found, without the names and the other values.
+//! Where a batch does not decode, its lines are decoded as they are, and halved until the bad ones stand alone, so
+//! that the good ones keep their speed. Who reads: `super::text::TextReader`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,14 +11,15 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
+use arrow::json::{ReaderBuilder, StructMode};
 use memchr::{memchr, memchr2_iter};
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
 
-use super::json_check::Checker;
+use super::json_line::Lines;
 use super::json_text;
+use super::json_wanted::Wanted;
 use super::reader::{BadRecord, DecodeRequest, Policy};
 use super::text::{Decoded, RecordDecoder, Scan};
 use super::textual;
@@ -55,7 +57,8 @@ pub struct JsonDecoder {
     deep: Vec<usize>,
     /// Those that may be no JSON although the arrow crate takes them.
     suspect: Vec<usize>,
-    checker: Checker,
+    finder: Lines,
+    wanted: Wanted,
     /// Where the next line begins, and up to where no line end was found.
     bytes: usize,
     searched: usize,
@@ -68,7 +71,7 @@ pub struct JsonDecoder {
 }
 
 /// Lines to decode: those that were read, or rewritten.
-struct Lines<'a> {
+struct Rewritten<'a> {
     text: Cow<'a, [u8]>,
     at: Cow<'a, [(usize, usize)]>,
 }
@@ -82,22 +85,24 @@ impl JsonDecoder {
             request,
             is_rewritten: json_text::applies(schema.fields()),
             schema,
-            read,
             lines: Vec::new(),
             deep: Vec::new(),
             suspect: Vec::new(),
-            checker: Checker::default(),
+            finder: Lines::new(read.fields()),
+            wanted: Wanted::of(read.fields()),
             bytes: 0,
             searched: 0,
             decoder: None,
             fed: 0,
             is_refused: options.fail_on_missing_field,
+            read,
         }
     }
 
     /// A decoder for at most so many records.
-    fn decoder(&self, records: usize) -> Result<Decoder, String> {
+    fn decoder(&self, records: usize, mode: StructMode) -> Result<Decoder, String> {
         ReaderBuilder::new(Arc::clone(&self.read))
+            .with_struct_mode(mode)
             .with_batch_size(records.max(1))
             .with_coerce_primitive(true)
             .with_ignore_type_conflicts(self.request.policy == Policy::Null)
@@ -112,11 +117,16 @@ impl JsonDecoder {
             return;
         }
         let kept = self.decoder.take();
-        let decoder = kept.map_or_else(|| self.decoder(self.request.batch_rows), Ok);
+        let decoder = kept.map_or_else(|| self.decoder(self.request.batch_rows, self.wanted.mode), Ok);
+        let wanted = std::mem::take(&mut self.wanted.text);
         self.decoder = decoder.ok().and_then(|mut decoder| {
-            let is_taken = decoder.decode(found).is_ok_and(|taken| taken == found.len());
+            // The decoder looks at the texts that it is given.
+            let is_text = std::str::from_utf8(found).is_ok();
+            let is_taken = is_text && decoder.decode(&wanted).is_ok_and(|taken| taken == wanted.len());
             is_taken.then_some(decoder)
         });
+        self.wanted.text = wanted;
+        self.wanted.text.clear();
         self.fed = self.bytes;
         self.is_refused = self.decoder.is_none();
     }
@@ -134,7 +144,7 @@ impl JsonDecoder {
 
     /// The lines of `bytes` as one batch; `records` of them are expected.
     fn decode_lines(&self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
-        let mut decoder = self.decoder(records)?;
+        let mut decoder = self.decoder(records, StructMode::ObjectOnly)?;
         let taken = decoder.decode(bytes).map_err(|e| reason(&e))?;
         if !bytes.get(taken..).unwrap_or_default().trim_ascii().is_empty() {
             return Err("more than one JSON value on a line".to_owned());
@@ -170,7 +180,7 @@ impl JsonDecoder {
     }
 
     /// The lines as they are decoded.
-    fn rewritten(&self, bytes: &[u8]) -> Option<Lines<'static>> {
+    fn rewritten(&self, bytes: &[u8]) -> Option<Rewritten<'static>> {
         if !self.is_rewritten {
             return None;
         }
@@ -185,13 +195,13 @@ impl JsonDecoder {
             at.push((from, text.len()));
             text.push(b'\n');
         }
-        Some(Lines { text: Cow::Owned(text), at: Cow::Owned(at) })
+        Some(Rewritten { text: Cow::Owned(text), at: Cow::Owned(at) })
     }
 
     /// Decodes lines `from..to`, in pieces, halving those that do not decode. `bytes` are the lines as they came.
     fn isolate(
         &self,
-        (bytes, all): (&[u8], &Lines<'_>),
+        (bytes, all): (&[u8], &Rewritten<'_>),
         (from, to): (usize, usize),
         good: &mut Vec<RecordBatch>,
         bad: &mut Vec<BadRecord>,
@@ -262,7 +272,7 @@ impl JsonDecoder {
         refused.sort_by_key(|(record, _)| *record);
         refused.dedup_by_key(|(record, _)| *record);
         let lines = self.rewritten(bytes);
-        let lines = lines.unwrap_or(Lines { text: Cow::Borrowed(bytes), at: Cow::Borrowed(&self.lines) });
+        let lines = lines.unwrap_or(Rewritten { text: Cow::Borrowed(bytes), at: Cow::Borrowed(&self.lines) });
         let mut from = 0;
         for (record, reason) in refused {
             self.isolate((bytes, &lines), (from, record), &mut good, &mut bad);
@@ -304,13 +314,15 @@ impl RecordDecoder for JsonDecoder {
             let line = bytes.get(self.bytes..end).unwrap_or_default();
             let length = line.trim_ascii_end().len();
             if length > 0 {
-                self.is_refused |= !is_braced(line, 0, length) || self.may_hide(line);
-                if nests_too_deep(line) {
-                    self.is_refused = true;
-                    self.deep.push(self.lines.len());
-                } else if !self.checker.is_json(line) {
-                    self.is_refused = true;
-                    self.suspect.push(self.lines.len());
+                self.is_refused |= self.may_hide(line);
+                match self.finder.values(line) {
+                    Some(values) if !self.is_refused => self.wanted.push(line, values),
+                    Some(_) => {}
+                    None => {
+                        self.is_refused = true;
+                        let kind = if nests_too_deep(line) { &mut self.deep } else { &mut self.suspect };
+                        kind.push(self.lines.len());
+                    }
                 }
                 self.lines.push((self.bytes, self.bytes + length));
             }
@@ -347,6 +359,7 @@ impl RecordDecoder for JsonDecoder {
             self.decoder = None;
         }
         self.fed = 0;
+        self.wanted.text.clear();
         self.is_refused = self.options.fail_on_missing_field;
     }
 }
