@@ -1,5 +1,6 @@
-//! Division of decimals with Flink's scale, rounded half up. DataFusion's keeps four digits more than the
-//! dividend and cuts the rest off. [`crate::rules::division`] puts it in the place of `/`.
+//! Division and multiplication of decimals with Flink's scale, rounded half up. DataFusion's quotient keeps four
+//! digits more than the dividend and cuts the rest off, and its product keeps all digits behind the point, whether
+//! any are left before it. [`crate::rules::decimals`] puts them in the place of `/` and `*`.
 //! [`crate::rules::overflow`] has results of other operators checked.
 
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use super::define::{Args, Function, Kind, wrong};
 
 /// The name of the call.
 pub(crate) const DIVIDE: &str = "decimal_divide";
+/// The name of the call for products that may have more than 38 digits.
+pub(crate) const MULTIPLY: &str = "decimal_multiply";
 /// The name of the call that fails for a decimal with more digits than its type has.
 pub(crate) const CHECKED: &str = "decimal_checked";
 const PRECISION_MAX: u8 = 38;
-/// Digits behind the point that a quotient has at least.
+/// Digits behind the point that a quotient has at least, and a long product as far as its factors have them.
 const SCALE_MIN: i16 = 6;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
@@ -27,6 +30,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     };
     vec![
         Function::new(DIVIDE, &[Kind::Any, Kind::Any], quotient_type, divide).coerce(exact_types).build(),
+        Function::new(MULTIPLY, &[Kind::Any, Kind::Any], product_type, multiply).coerce(exact_types).build(),
         Function::new(CHECKED, &[Kind::Any], same, checked).build(),
     ]
 }
@@ -66,6 +70,56 @@ fn quotient_type(types: &[DataType]) -> Result<DataType> {
         (Ok(precision), Ok(scale)) => Ok(DataType::Decimal128(precision, scale)),
         _ => wrong(format!("DECIMAL({precision}, {scale}) is no type")),
     }
+}
+
+/// Whether a product of these may have more digits than a decimal.
+pub(crate) fn is_long(types: &[DataType; 2]) -> bool {
+    match types {
+        [DataType::Decimal128(p1, _), DataType::Decimal128(p2, _)] => p1 + p2 + 1 > PRECISION_MAX,
+        _ => false,
+    }
+}
+
+/// Flink's rule: the precision is `p1 + p2 + 1` and the scale `s1 + s2`; beyond 38 digits, those in front of the
+/// point stay and at least six behind it.
+fn product_type(types: &[DataType]) -> Result<DataType> {
+    let [DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)] = types else {
+        return wrong("decimals are multiplied");
+    };
+    let (precision, scale) = (i16::from(*p1) + i16::from(*p2) + 1, i16::from(*s1) + i16::from(*s2));
+    let max = i16::from(PRECISION_MAX);
+    let (precision, scale) = if precision <= max {
+        (precision, scale)
+    } else {
+        (max, (max - (precision - scale)).max(scale.min(SCALE_MIN)))
+    };
+    match (u8::try_from(precision), i8::try_from(scale)) {
+        (Ok(precision), Ok(scale)) => Ok(DataType::Decimal128(precision, scale)),
+        _ => wrong(format!("DECIMAL({precision}, {scale}) is no type")),
+    }
+}
+
+fn multiply(args: &Args) -> Result<ArrayRef> {
+    let (left, right) = (args.full(0)?, args.full(1)?);
+    let result = product_type(&[left.data_type().clone(), right.data_type().clone()])?;
+    let (left, right) = (left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>());
+    let DataType::Decimal128(precision, scale) = result else { return wrong("decimals are multiplied") };
+    let overflow = || ArrowError::ArithmeticOverflow(format!("a product does not fit DECIMAL({precision}, {scale})"));
+    let cut = i16::from(left.scale()) + i16::from(right.scale()) - i16::from(scale);
+    let divisor = i256::from_i128(10).checked_pow(u32::try_from(cut).unwrap_or(0)).ok_or_else(overflow)?;
+    let mut values = Vec::with_capacity(left.len());
+    for row in 0..left.len() {
+        if left.is_null(row) || right.is_null(row) {
+            values.push(None);
+            continue;
+        }
+        // 256 bits hold any product of two times 128.
+        let product = i256::from_i128(left.value(row)).wrapping_mul(i256::from_i128(right.value(row)));
+        let product = half_up_wide(product, divisor).ok_or_else(overflow)?;
+        Decimal128Type::validate_decimal_precision(product, precision, scale).map_err(|_| overflow())?;
+        values.push(Some(product));
+    }
+    Ok(Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale)?))
 }
 
 fn divide(args: &Args) -> Result<ArrayRef> {
@@ -123,6 +177,10 @@ fn wide(dividend: i128, divisor: i128, factor: i256, shift: i16) -> Option<i128>
     let (dividend, divisor) = (i256::from_i128(dividend), i256::from_i128(divisor));
     let (dividend, divisor) =
         if shift >= 0 { (dividend.checked_mul(factor)?, divisor) } else { (dividend, divisor.checked_mul(factor)?) };
+    half_up_wide(dividend, divisor)
+}
+
+fn half_up_wide(dividend: i256, divisor: i256) -> Option<i128> {
     let quotient = dividend.checked_div(divisor)?;
     let rest = dividend.checked_rem(divisor)?.wrapping_abs();
     let up = rest >= divisor.wrapping_abs().wrapping_sub(rest) && rest > i256::ZERO;
@@ -146,6 +204,20 @@ mod tests {
             (decimal(38, 0), decimal(38, 38), decimal(38, 6)),
         ] {
             assert_eq!(quotient_type(&[left.clone(), right.clone()]).expect("a type"), quotient, "{left} / {right}");
+        }
+    }
+
+    #[test]
+    fn products_have_flinks_types() {
+        let decimal = DataType::Decimal128;
+        for (left, right, product) in [
+            (decimal(10, 2), decimal(10, 4), decimal(21, 6)),
+            (decimal(38, 18), decimal(38, 18), decimal(38, 6)),
+            (decimal(20, 10), decimal(20, 10), decimal(38, 17)),
+            (decimal(38, 2), decimal(10, 0), decimal(38, 2)),
+            (decimal(38, 18), decimal(10, 0), decimal(38, 7)),
+        ] {
+            assert_eq!(product_type(&[left.clone(), right.clone()]).expect("a type"), product, "{left} * {right}");
         }
     }
 

@@ -36,6 +36,7 @@ mod failure;
 mod interval;
 mod json_call;
 mod limits;
+mod refuse;
 mod script;
 mod stack;
 mod statement;

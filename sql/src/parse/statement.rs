@@ -1,14 +1,12 @@
 //! Statements: which one it is, and those of a few words. `create_table.rs` has the long one.
 
-use std::ops::ControlFlow;
-
-use datafusion_sql::sqlparser::ast::{Expr, Ident, ObjectName, Query, Visit, Visitor};
+use datafusion_sql::sqlparser::ast::{Expr, Ident, ObjectName, Query};
 use datafusion_sql::sqlparser::tokenizer::Token;
 use qanat_proto::{Code, Error, Place, Result, limits};
 
 use super::failure::{describe, syntax, unsupported};
 use super::script::Reader;
-use super::{CreateView, DropObject, Explain, ExplainTarget, Insert, Statement, create_table};
+use super::{CreateView, DropObject, Explain, ExplainTarget, Insert, Statement, create_table, refuse};
 
 /// First words of statements, for hints.
 const STATEMENTS: &[&str] = &[
@@ -85,30 +83,8 @@ fn at_place(at: datafusion_sql::sqlparser::tokenizer::Location) -> Place {
 pub(super) fn query(reader: &mut Reader) -> Result<Box<Query>> {
     let at = reader.here();
     let query = reader.lift(|parser| parser.parse_query())?;
-    match locking_clause(&query) {
-        Some(clause) => Err(unsupported(format!("{clause} is not supported"), at)
-            .hint("leave it out: a job only reads its sources, and nothing is locked")),
-        None => Ok(query),
-    }
-}
-
-/// `FOR UPDATE` or `FOR SHARE`, in any query of a query: the planner would pass over it.
-fn locking_clause(query: &Query) -> Option<String> {
-    struct Locks;
-    impl Visitor for Locks {
-        type Break = String;
-
-        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<String> {
-            match query.locks.first() {
-                Some(lock) => ControlFlow::Break(lock.to_string()),
-                None => ControlFlow::Continue(()),
-            }
-        }
-    }
-    match query.visit(&mut Locks) {
-        ControlFlow::Break(clause) => Some(clause),
-        ControlFlow::Continue(()) => None,
-    }
+    refuse::check(&query, at)?;
+    Ok(query)
 }
 
 pub(super) fn object_name(reader: &mut Reader) -> Result<ObjectName> {

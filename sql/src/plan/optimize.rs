@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchemaRef, Result};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, LogicalPlan};
 use datafusion_optimizer::analyzer::Analyzer;
-use datafusion_optimizer::analyzer::type_coercion::{TypeCoercion, TypeCoercionRewriter};
+use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion_optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -40,19 +39,18 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
     let plan = rules::checks::check(plan).map_err(convert)?;
-    let plan = rules::aggregate_types::rewrite(plan).map_err(convert)?;
-    let plan = rules::map_access::rewrite(plan).map_err(convert)?;
-    let plan = rules::division::rewrite(plan).map_err(convert)?;
-    let plan = rules::common_types::rewrite(plan).map_err(convert)?;
+    let plan = rules::types::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
     let plan = rules::conversions::rewrite(plan).map_err(convert)?;
     let plan = rules::overflow::rewrite(plan).map_err(convert)?;
     let plan = rules::lists::rewrite(plan).map_err(convert)?;
+    let plan = rules::casts::hide(plan).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
-    Optimizer::with_rules(stream_rules()).optimize(plan, &context, |_, _| {}).map_err(convert)
+    let plan = Optimizer::with_rules(stream_rules()).optimize(plan, &context, |_, _| {}).map_err(convert)?;
+    rules::casts::unwrap(plan).map_err(convert)
 }
 
 /// Left out on purpose: rules that assume a finished input (limits, empty relations), that turn one
@@ -79,17 +77,15 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 /// Type coercion and simplification of one expression.
 pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
-    let mut coercion = TypeCoercionRewriter::new(schema);
     let expr = rules::literals::expression(expr)?.data;
     let expr = rules::patterns::expression(expr)?.data;
     rules::checks::expression(&expr, schema)?;
-    let expr = rules::map_access::expression(expr, schema)?.data;
-    let expr = rules::division::expression(expr, schema)?.data;
-    let expr = rules::common_types::expression(expr, schema)?.data;
-    let expr = expr.rewrite(&mut coercion)?.data;
+    let expr = rules::types::expression(expr, schema)?.data;
     let expr = rules::conversions::expression(expr, schema)?.data;
     let expr = rules::overflow::expression(expr, schema)?.data;
     let expr = rules::lists::expression(expr)?.data;
+    let expr = rules::casts::hidden(expr, schema)?.data;
     let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
-    ExprSimplifier::new(context).simplify(expr)
+    let expr = ExprSimplifier::new(context).simplify(expr)?;
+    Ok(rules::casts::shown(expr)?.data)
 }

@@ -161,10 +161,7 @@ impl ScriptPlanner<'_> {
             Statement::Describe(name) => {
                 let text = match self.catalog.resolve(name)? {
                     Entry::Table(table) => listing::describe_table(table),
-                    Entry::View(view) => {
-                        let plan = Context::new(&self.catalog, self.connectors).query(&view.query)?;
-                        listing::describe(plan.schema().inner())
-                    }
+                    Entry::View(view) => listing::describe(self.typed(&view.query)?.schema().inner()),
                 };
                 self.listings.push(text);
                 Ok(())

@@ -12,8 +12,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::Transformed;
-use datafusion_common::{Column, Result};
+use datafusion_common::{Column, DFSchema, Result};
 use datafusion_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion_expr::logical_plan::Aggregate;
 use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection};
@@ -25,18 +24,9 @@ const SUM_PRECISION: u8 = 28;
 /// Least scale of an average.
 const AVERAGE_SCALE: i8 = 6;
 
-pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|node| {
-        let node = node.recompute_schema()?;
-        match node {
-            LogicalPlan::Aggregate(aggregate) => retype(aggregate).map(Transformed::yes),
-            other => Ok(Transformed::yes(other)),
-        }
-    })
-    .map(|t| t.data)
-}
-
-fn retype(aggregate: Aggregate) -> Result<LogicalPlan> {
+/// The aggregation with a projection that makes these types of what DataFusion's functions give. Its arguments have
+/// their types.
+pub(super) fn retype(aggregate: Aggregate) -> Result<LogicalPlan> {
     let schema = Arc::clone(aggregate.input.schema());
     let mut calls: Vec<Expr> = Vec::new();
     let mut results: Vec<Expr> = Vec::new();
@@ -74,11 +64,7 @@ fn retype(aggregate: Aggregate) -> Result<LogicalPlan> {
 
 /// The result of `function` as an expression over aggregates that are added to `calls`; `None`: its type
 /// is right as it is.
-fn convert(
-    function: &AggregateFunction,
-    schema: &datafusion_common::DFSchema,
-    calls: &mut Vec<Expr>,
-) -> Result<Option<Expr>> {
+fn convert(function: &AggregateFunction, schema: &DFSchema, calls: &mut Vec<Expr>) -> Result<Option<Expr>> {
     let [argument] = function.params.args.as_slice() else { return Ok(None) };
     let data_type = argument.get_type(schema)?;
     let plain = |calls: &mut Vec<Expr>| Expr::Column(add(calls, Expr::AggregateFunction(function.clone())));
@@ -102,7 +88,7 @@ fn convert(
         ("avg", DataType::Decimal128(precision, scale)) => {
             let (Some(sum), Some(count)) = (named(function, "sum"), named(function, "count")) else { return Ok(None) };
             let sum = wide(sum, *precision, *scale);
-            // `rules::division` makes this the division that rounds.
+            // `rules::decimals` makes this the division that rounds.
             let quotient = Expr::BinaryExpr(BinaryExpr::new(
                 Box::new(cast(Expr::Column(add(calls, sum)), DataType::Decimal128(PRECISION, *scale))),
                 Operator::Divide,

@@ -4,6 +4,8 @@
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::logical_plan::Subquery;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::error::{Code, Error};
 
@@ -11,8 +13,11 @@ use crate::functions::entry_types;
 use crate::plan::failure::carry;
 use crate::types::sql_name;
 
+/// Functions whose arguments have one type: a text beside a number is a mistake, as in Flink.
+const OF_ONE_TYPE: &[&str] = &["coalesce", "ifnull", "nvl", "nullif", "greatest", "least"];
+
 /// # Errors
-/// E0106 for the first such expression.
+/// E0106 or E0102 for the first such expression.
 pub(crate) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
     super::each_expression(plan, |expr, schema| {
         expression(&expr, schema)?;
@@ -40,6 +45,9 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
             Expr::WindowFunction(call) => {
                 call.params.order_by.iter().try_for_each(|sort| ordered(&sort.expr, "ORDER BY", schema))?;
             }
+            Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.name()) => one_type(call, schema)?,
+            Expr::Exists(exists) => without_groups(&exists.subquery)?,
+            Expr::InSubquery(within) => without_groups(&within.subquery)?,
             Expr::ScalarFunction(call) if call.name() == "get_field" => {
                 if let [map, key] = call.args.as_slice() {
                     map_key(map, key, schema)?;
@@ -50,6 +58,31 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
         Ok(TreeNodeRecursion::Continue)
     })
     .map(drop)
+}
+
+/// DataFusion would cast the texts to numbers.
+fn one_type(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
+    let types = call.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
+    let number = types.iter().find(|data_type| data_type.is_numeric());
+    let (Some(number), true) = (number, types.iter().any(is_text)) else { return Ok(()) };
+    let message = format!("{} of a STRING and {} has no type", call.name().to_uppercase(), sql_name(number));
+    Err(carry(Error::new(Code::TypeMismatch, message).hint("CAST one to the type of the other")))
+}
+
+/// An aggregate without GROUP BY has a row for no rows too, which a join of what is there does not give.
+fn without_groups(subquery: &Subquery) -> Result<()> {
+    if subquery.outer_ref_columns.is_empty() {
+        return Ok(());
+    }
+    let is_ungrouped = subquery
+        .subquery
+        .exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())))?;
+    if !is_ungrouped {
+        return Ok(());
+    }
+    let message = "an aggregate without GROUP BY in a correlated subquery is not supported yet";
+    let hint = "aggregate in a view by the columns that are compared, and join it (LEFT JOIN keeps those without rows)";
+    Err(carry(Error::new(Code::SqlUnsupported, message).hint(hint)))
 }
 
 fn condition(when: &Expr, schema: &DFSchema) -> Result<()> {

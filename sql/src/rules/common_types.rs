@@ -7,18 +7,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList};
-use datafusion_expr::logical_plan::{Projection, Union};
+use datafusion_expr::logical_plan::{Join, Projection, Union};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion_sql::sqlparser::ast;
 
-use super::{compares, node_expressions, scope};
+use super::compares;
 use crate::functions::math::CANONICAL;
 use crate::functions::registry;
-use crate::types::{common_time, unit_of_day};
+use crate::types::{common_time, digits, unit_of_day};
 
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
@@ -33,40 +34,49 @@ pub(crate) struct CommonTypes;
 impl ExprPlanner for CommonTypes {
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         even([&mut expr.left, &mut expr.right], schema);
+        if matches!(expr.op, ast::BinaryOperator::Plus | ast::BinaryOperator::Minus) {
+            with_hours(&mut expr.left, &expr.right, schema);
+            with_hours(&mut expr.right, &expr.left, schema);
+        }
         Ok(PlannerResult::Original(expr))
     }
 }
 
-pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|node| {
-        let node = node.recompute_schema()?;
-        let schema = scope(&node);
-        let node = node_expressions(node, |expr| expression(expr, &schema))?;
-        let node = node.transform_data(|node| match node {
-            LogicalPlan::Join(mut join) => {
-                let mut changed = false;
-                for (left, right) in &mut join.on {
-                    changed |= even([left, right], &schema);
-                }
-                Ok(Transformed::new_transformed(LogicalPlan::Join(join), changed))
+/// A date that goes by hours is a time, as in TIMESTAMPADD: DataFusion would leave the hours away.
+fn with_hours(date: &mut Expr, interval: &Expr, schema: &DFSchema) {
+    const DAY: i64 = 86_400_000_000_000;
+    let has_hours = interval.exists(|part| {
+        Ok(match part {
+            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(value)), _) => value.nanoseconds % DAY != 0,
+            Expr::Literal(ScalarValue::IntervalDayTime(Some(value)), _) => {
+                i64::from(value.milliseconds) % (DAY / 1_000_000) != 0
             }
-            LogicalPlan::Union(union) => even_inputs(union),
-            other => Ok(Transformed::no(other)),
-        })?;
-        if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
-    })
-    .map(|plan| plan.data)
+            _ => false,
+        })
+    });
+    if has_hours.unwrap_or(false) && date.get_type(schema).is_ok_and(|data_type| data_type == DataType::Date32) {
+        let to = DataType::Timestamp(TimeUnit::Millisecond, None);
+        *date = Expr::Cast(Cast::new(Box::new(std::mem::take(date)), to));
+    }
+}
+
+/// Casts the keys of a join that [`even`] would cast if they were compared in an expression.
+pub(super) fn even_keys(mut join: Join, schema: &DFSchema) -> Join {
+    for (left, right) in &mut join.on {
+        even([left, right], schema);
+    }
+    join
 }
 
 /// Casts the columns of inputs that [`even`] would cast if they stood beside each other.
-fn even_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
+pub(super) fn even_inputs(union: Union) -> Result<LogicalPlan> {
     let types_of = |column: usize| {
         union.inputs.iter().filter_map(move |input| input.schema().fields().get(column)).map(|field| field.data_type())
     };
     let casts: Vec<Option<Casting>> =
         (0..union.schema.fields().len()).map(|column| Casting::of(types_of(column))).collect();
     if casts.iter().all(Option::is_none) {
-        return Ok(Transformed::no(LogicalPlan::Union(union)));
+        return Ok(LogicalPlan::Union(union));
     }
     let inputs = union.inputs.into_iter().map(|input| {
         let exprs = input.schema().iter().zip(&casts).map(|((qualifier, field), casting)| {
@@ -81,35 +91,35 @@ fn even_inputs(union: Union) -> Result<Transformed<LogicalPlan>> {
         let exprs = exprs.collect();
         Projection::try_new(exprs, input).map(|projection| Arc::new(LogicalPlan::Projection(projection)))
     });
-    let union = Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?;
-    Ok(Transformed::yes(LogicalPlan::Union(union)))
+    Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?).map(LogicalPlan::Union)
 }
 
-/// The same for one expression over `schema`.
-pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|mut expr| {
-        if let Some(plain) = as_equality(&expr, schema) {
-            expr = plain;
-            one_type(&mut expr, schema);
-            return Ok(Transformed::yes(expr));
-        }
-        let changed = one_type(&mut expr, schema);
-        Ok(Transformed::new_transformed(expr, changed))
-    })
+/// One expression over `schema`, whose parts are done.
+pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Some(plain) = as_equality(&expr, schema) {
+        expr = plain;
+        one_type(&mut expr, schema);
+        return Ok(Transformed::yes(expr));
+    }
+    let changed = one_type(&mut expr, schema);
+    Ok(Transformed::new_transformed(expr, changed))
 }
 
 /// Casts what of an expression must have one type; whether anything had to be cast.
 fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
-            even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema)
+            let changed = exact([left.as_mut(), right], schema);
+            even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema) | changed
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => even([left.as_mut(), right], schema),
         Expr::Between(Between { expr, low, high, .. }) => {
-            even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema)
+            let changed = exact([expr.as_mut(), low, high], schema);
+            even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema) | changed
         }
         Expr::InList(InList { expr, list, .. }) => {
-            let changed = even(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema);
+            let changed = exact(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema);
+            let changed = even(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
             let changed = plain(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
             both_zeros(expr, list, schema) || changed
         }
@@ -172,6 +182,47 @@ fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) ->
         }
     }
     true
+}
+
+/// Brings literals of timestamps to the digits of what they are compared with, where nothing is lost by it: the
+/// other is then compared as it is. Whether there was one.
+fn exact<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let (mut literals, mut finest) = (Vec::new(), None);
+    for expr in exprs {
+        match (timestamp_literal(expr), expr.get_type(schema)) {
+            (Some(literal), _) => literals.push((expr, literal)),
+            (None, Ok(DataType::Timestamp(unit, zone))) => {
+                let is_finer = finest.as_ref().is_none_or(|(finest, _)| digits(unit) > digits(*finest));
+                finest = if is_finer { Some((unit, zone)) } else { finest };
+            }
+            _ => {}
+        }
+    }
+    let Some((unit, zone)) = finest else { return false };
+    let wanted = DataType::Timestamp(unit, zone);
+    let mut changed = false;
+    for (expr, literal) in literals {
+        let DataType::Timestamp(own, _) = literal.data_type() else { continue };
+        let coarse = literal.cast_to(&wanted).ok().filter(|_| digits(own) > digits(unit));
+        if let Some(coarse) = coarse.filter(|coarse| coarse.cast_to(&literal.data_type()).is_ok_and(|v| v == literal)) {
+            *expr = Expr::Literal(coarse, None);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The value of `TIMESTAMP '…'`.
+fn timestamp_literal(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(cast) => match cast.expr.as_ref() {
+            Expr::Literal(text @ ScalarValue::Utf8(_), _) => text.cast_to(cast.field.data_type()).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+    .filter(|value| matches!(value.data_type(), DataType::Timestamp(..)) && !value.is_null())
 }
 
 /// Makes floats that are computed comparable: the NaN of `0 / 0` has another sign than others.

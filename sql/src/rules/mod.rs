@@ -14,7 +14,7 @@ pub(crate) mod checks;
 pub(crate) mod common_types;
 pub(crate) mod constant_filters;
 pub(crate) mod conversions;
-pub(crate) mod division;
+pub(crate) mod decimals;
 pub(crate) mod filtered;
 pub(crate) mod implicit_cast;
 pub(crate) mod json_operators;
@@ -27,6 +27,7 @@ pub(crate) mod overflow;
 pub(crate) mod patterns;
 pub(crate) mod row_number;
 pub(crate) mod temporal;
+pub(crate) mod types;
 
 /// Rewrites every expression of a plan by a rule, which is told what the expression is over. Columns keep
 /// their names.

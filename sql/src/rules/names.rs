@@ -1,5 +1,5 @@
-//! What a query's text must say before DataFusion plans it: names for output columns that would collide, types
-//! of literals in VALUES, LISTAGG's delimiter, fields of rows in arrays.
+//! What a query's text must say before DataFusion plans it: names for output columns that would collide or are
+//! fields of rows, types of literals in VALUES, LISTAGG's delimiter, fields of rows in arrays, comparisons of rows.
 //!
 //! DataFusion names an unnamed expression by its text without casts and refuses a SELECT in which two
 //! come out equal. In Flink columns of a query may be equal expressions; those after the first get
@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    Select, SelectItem, SetExpr, Subscript, TypedString, UnaryOperator, Value, Values, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins, TypedString, UnaryOperator,
+    Value, Values, VisitMut, VisitorMut,
 };
 
 use crate::parse::{plain_cast, text};
@@ -27,10 +28,8 @@ pub(crate) fn number_duplicates(body: &mut SetExpr, wildcards: &dyn Fn(&Select) 
         SetExpr::Select(select) => {
             let mut taken: BTreeSet<String> = wildcards(select).into_iter().collect();
             let given = |item: &SelectItem| match item {
-                SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
-                SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.clone()),
                 SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(|part| part.value.clone()),
-                _ => None,
+                other => plain_name(other),
             };
             let all: BTreeSet<String> = select.projection.iter().filter_map(given).chain(taken.clone()).collect();
             for item in &mut select.projection {
@@ -38,9 +37,7 @@ pub(crate) fn number_duplicates(body: &mut SetExpr, wildcards: &dyn Fn(&Select) 
                 if taken.insert(name.clone()) {
                     continue;
                 }
-                let free =
-                    (0..).map(|n| format!("{name}{n}")).find(|free| !all.contains(free) && !taken.contains(free));
-                let Some(free) = free else { continue };
+                let free = numbered(&name, |free| all.contains(free) || taken.contains(free));
                 taken.insert(free.clone());
                 let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { continue };
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('`', free) };
@@ -53,6 +50,20 @@ pub(crate) fn number_duplicates(body: &mut SetExpr, wildcards: &dyn Fn(&Select) 
         SetExpr::Query(query) => number_duplicates(&mut query.body, wildcards),
         _ => {}
     }
+}
+
+/// The name of a column under an alias, or without a table before it.
+fn plain_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.clone()),
+        _ => None,
+    }
+}
+
+/// `name0`, or the next that is free.
+fn numbered(name: &str, is_taken: impl Fn(&String) -> bool) -> String {
+    (0_u64..).map(|n| format!("{name}{n}")).find(|free| !is_taken(free)).unwrap_or_default()
 }
 
 struct Queries;
@@ -90,8 +101,46 @@ fn spell_out(expr: &mut Expr) {
         Expr::Function(function) => delimit(function),
         Expr::TypedString(literal) => keep_digits(literal),
         Expr::CompoundFieldAccess { access_chain, .. } => fields_by_name(access_chain),
+        Expr::BinaryOp { left, op: op @ (BinaryOperator::Eq | BinaryOperator::NotEq), right } => {
+            if let Some(equal) = equal_rows(left, right) {
+                let is_negated = *op == BinaryOperator::NotEq;
+                *expr = if is_negated { not(equal) } else { equal };
+            }
+        }
+        Expr::InList { expr: row, list, negated } => {
+            let equal = list.iter().map(|item| equal_rows(row, item)).collect::<Option<Vec<_>>>();
+            if let Some(any) = equal.and_then(|equal| combined(equal, &BinaryOperator::Or)) {
+                *expr = if *negated { not(any) } else { any };
+            }
+        }
         _ => {}
     }
+}
+
+/// `(a, b) = (c, d)` column by column: compared as values, two rows with a NULL at one place would be equal.
+fn equal_rows(left: &Expr, right: &Expr) -> Option<Expr> {
+    let (Expr::Tuple(left), Expr::Tuple(right)) = (left, right) else { return None };
+    if left.len() != right.len() {
+        return None;
+    }
+    let equal = |(left, right): (&Expr, &Expr)| {
+        let (left, right) = (Box::new(left.clone()), Box::new(right.clone()));
+        equal_rows(&left, &right).unwrap_or(Expr::BinaryOp { left, op: BinaryOperator::Eq, right })
+    };
+    combined(left.iter().zip(right).map(equal).collect(), &BinaryOperator::And)
+}
+
+fn combined(exprs: Vec<Expr>, op: &BinaryOperator) -> Option<Expr> {
+    let all = exprs.into_iter().reduce(|left, right| Expr::BinaryOp {
+        left: Box::new(left),
+        op: op.clone(),
+        right: Box::new(right),
+    });
+    all.map(|all| Expr::Nested(Box::new(all)))
+}
+
+fn not(expr: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(expr) }
 }
 
 /// `a[1].x` is `a[1]['x']`: behind a bracket DataFusion takes no dots.
@@ -130,6 +179,7 @@ fn name_columns(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
             super::casts::wrap(select);
+            name_fields(select);
             let mut seen = BTreeSet::new();
             for (position, item) in select.projection.iter_mut().enumerate() {
                 let SelectItem::UnnamedExpr(expr) = item else { continue };
@@ -147,6 +197,65 @@ fn name_columns(body: &mut SetExpr) {
         // A nested query is visited as a query.
         _ => {}
     }
+}
+
+/// A field of a row, `r.x` or `t.r.x`, is a column by its own name: the planner would call it by all of its way.
+/// Beside a wildcard, which may stand for that name, it keeps the long one.
+fn name_fields(select: &mut Select) {
+    let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    if select.projection.iter().any(is_wildcard) {
+        return;
+    }
+    let tables: Vec<Vec<String>> = select.from.iter().flat_map(tables_of).collect();
+    let is_column = |parts: &[Ident]| {
+        parts.split_last().is_some_and(|(_, table)| {
+            let table: Vec<String> = table.iter().map(|part| part.value.clone()).collect();
+            tables.iter().any(|known| known.ends_with(&table))
+        })
+    };
+    let column = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if is_column(parts) => {
+            parts.last().map(|part| part.value.clone())
+        }
+        other => plain_name(other),
+    };
+    let mut taken: BTreeSet<String> = select.projection.iter().filter_map(column).collect();
+    for item in &mut select.projection {
+        let name = match &*item {
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if !is_column(parts) => parts.last(),
+            SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. }) => match access_chain.last() {
+                Some(AccessExpr::Dot(Expr::Identifier(name))) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let (Some(name), SelectItem::UnnamedExpr(expr)) = (name.map(|name| name.value.clone()), &*item) {
+            let is_free = !taken.contains(&name);
+            let name = if is_free { name } else { numbered(&name, |free| taken.contains(free)) };
+            taken.insert(name.clone());
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('`', name) };
+        }
+    }
+}
+
+/// The names that tables go by in a FROM item.
+fn tables_of(from: &TableWithJoins) -> Vec<Vec<String>> {
+    let relations = std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
+    relations
+        .flat_map(|relation| match relation {
+            TableFactor::NestedJoin { table_with_joins, .. } => tables_of(table_with_joins),
+            TableFactor::Table { name, alias: None, .. } => {
+                let parts = name.0.iter().filter_map(|part| part.as_ident());
+                vec![parts.map(|part| part.value.clone()).collect()]
+            }
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::TableFunction { alias: Some(alias), .. }
+            | TableFactor::Function { alias: Some(alias), .. }
+            | TableFactor::UNNEST { alias: Some(alias), .. } => vec![vec![alias.name.value.clone()]],
+            _ => Vec::new(),
+        })
+        .collect()
 }
 
 /// What the planner would call the column: its text without casts, a column without its table, an

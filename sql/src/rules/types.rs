@@ -1,0 +1,57 @@
+//! Gives every expression its type, from the inside out and from the sources on: what an operator or an aggregate
+//! makes of its arguments goes by the types that these have in the end, after all branches of a CASE and all inputs
+//! of a UNION ALL have been brought to one.
+
+use std::sync::Arc;
+
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::{Expr, LogicalPlan, Projection};
+use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
+
+use super::{aggregate_types, common_types, decimals, map_access, node_expressions, scope};
+
+/// All but the aggregates' own arguments, which DataFusion's type coercion is left to cast.
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let node = node.recompute_schema()?;
+        let schema = scope(&node);
+        let node = node_expressions(node, |expr| expression(expr, &schema))?.data;
+        let node = match node {
+            LogicalPlan::Join(join) => LogicalPlan::Join(common_types::even_keys(join, &schema)),
+            LogicalPlan::Union(union) => match common_types::even_inputs(union)? {
+                LogicalPlan::Union(union) => TypeCoercionRewriter::coerce_union(union)?,
+                other => other,
+            },
+            LogicalPlan::Aggregate(aggregate) => match aggregate_types::retype(aggregate)? {
+                // What it makes of sums and counts.
+                LogicalPlan::Projection(results) => {
+                    let input = results.input.schema();
+                    let exprs = results.expr.into_iter().map(|expr| Ok(expression(expr, input)?.data));
+                    let exprs = exprs.collect::<Result<_>>()?;
+                    LogicalPlan::Projection(Projection::try_new(exprs, Arc::clone(&results.input))?)
+                }
+                other => other,
+            },
+            other => other,
+        };
+        Ok(Transformed::yes(node.recompute_schema()?))
+    })
+    .map(|plan| plan.data)
+}
+
+/// The same for one expression over `schema`.
+pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut coercion = TypeCoercionRewriter::new(schema);
+    expr.transform_up(|expr| {
+        let accessed = map_access::node(expr, schema)?;
+        let exact = decimals::node(accessed.data, schema)?;
+        let even = common_types::node(exact.data, schema)?;
+        let changed = accessed.transformed || exact.transformed || even.transformed;
+        let coerced = match even.data {
+            call @ Expr::AggregateFunction(_) => Transformed::no(call),
+            other => coercion.f_up(other)?,
+        };
+        Ok(Transformed::new_transformed(coerced.data, changed || coerced.transformed))
+    })
+}
