@@ -114,7 +114,7 @@ impl Source for GeneratorSource {
             detail,
             next: position.row,
             end: self.limit.map(|limit| limit.saturating_sub(detail.split).div_ceil(detail.of)),
-            rate: self.rate.map(|rate| rate / detail.of as f64),
+            rate: self.rate,
             opened: self.clock.monotonic(),
             opened_at: position.row,
             schema: Arc::clone(&self.schema),
@@ -131,7 +131,7 @@ struct GeneratorReader {
     next: u64,
     /// Rows of this split.
     end: Option<u64>,
-    /// Rows per second of this split.
+    /// Rows per second of all splits.
     rate: Option<f64>,
     opened: Duration,
     opened_at: u64,
@@ -146,8 +146,9 @@ impl GeneratorReader {
         let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.next));
         let Some(rate) = self.rate else { return left };
         let elapsed = self.clock.monotonic().saturating_sub(self.opened).as_secs_f64();
-        // The first row is due at once.
-        let earned = self.opened_at.saturating_add((elapsed * rate) as u64).saturating_add(1);
+        // The first row of all is due at once, and the splits take turns from there.
+        let earned = ((elapsed * rate) as u64).saturating_add(1).saturating_sub(self.detail.split);
+        let earned = self.opened_at.saturating_add(earned.div_ceil(self.detail.of.max(1)));
         left.min(earned.saturating_sub(self.next))
     }
 

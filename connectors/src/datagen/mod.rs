@@ -188,6 +188,7 @@ mod tests {
     use qanat_storage::env::Env;
 
     use super::*;
+    use crate::contract::{ReadOutcome, StopFlag};
     use crate::suite::source::{drain, prove, rows_of};
 
     fn table(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDescriptor {
@@ -335,5 +336,30 @@ mod tests {
         assert_eq!(refused(&[("fields.b.min", "1")]).code(), Code::UnknownOption);
         assert_eq!(refused(&[("fields.a.min", "5"), ("fields.a.max", "1")]).code(), Code::BadOption);
         assert_eq!(refused(&[("fields.a.null-rate", "2")]).code(), Code::BadOption);
+    }
+
+    #[test]
+    fn at_a_low_rate_the_splits_take_turns_also_after_a_restart() {
+        let sim = Env::sim(1);
+        let table = table(&[("a", DataType::Int32)], &[("rows-per-second", "1")]);
+        let source = source(&sim.env, &table, request(1, false)).expect("opens");
+        let splits = source.discover().expect("splits");
+        assert_eq!(splits.len(), 16);
+        let mut positions: Vec<_> = splits.iter().map(|split| split.start.clone()).collect();
+        for _ in 0..2 {
+            let open = |(split, position)| source.open(split, position).expect("a split");
+            let mut readers: Vec<_> = splits.iter().zip(&positions).map(open).collect();
+            let mut seen = 0;
+            for second in 1..=40 {
+                for (reader, position) in readers.iter_mut().zip(&mut positions) {
+                    while let ReadOutcome::Batch(batch) = reader.next(&StopFlag::default()).expect("rows") {
+                        seen += batch.rows.num_rows();
+                        *position = batch.position;
+                    }
+                }
+                assert_eq!(seen, second, "one at once, and one in each second");
+                sim.clock.advance(std::time::Duration::from_secs(1));
+            }
+        }
     }
 }

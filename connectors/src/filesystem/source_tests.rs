@@ -600,6 +600,31 @@ fn values_that_do_not_fit_are_found_at_any_depth_and_times_are_cut_downwards() {
 }
 
 #[test]
+fn what_no_row_holds_fails_no_row() {
+    use arrow::array::{DictionaryArray, Int64Array, StructArray};
+    use arrow::datatypes::{Field, Int32Type};
+    let folder = Folder::new();
+    let keys = arrow::array::Int32Array::from(vec![0, 1, 0, 2]);
+    let words = DictionaryArray::<Int32Type>::new(keys, Arc::new(Int64Array::from(vec![1, 2, 1 << 40, 1 << 41])));
+    let inner: arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![1, 1 << 40, 3, 4]));
+    let field = Arc::new(Field::new("a", DataType::Int64, true));
+    let structs = StructArray::new(vec![field].into(), vec![inner], Some(vec![true, false, true, true].into()));
+    let rows = RecordBatch::try_from_iter([
+        ("d", Arc::new(words) as arrow::array::ArrayRef),
+        ("r", Arc::new(structs) as arrow::array::ArrayRef),
+    ]);
+    let rows = rows.expect("columns of one length");
+    let mut file = arrow::ipc::writer::FileWriter::try_new(Vec::new(), &rows.schema()).expect("a writer");
+    file.write(&rows).expect("written");
+    folder.write("x.arrow", file.into_inner().expect("whole"));
+    let row = DataType::Struct(vec![Field::new("a", INT, true)].into());
+    let (read, dead) = case(&[("d", INT), ("r", row)], &[("path", "x.arrow"), ("format", "arrow")]).read(&folder);
+    assert_eq!(dead.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [3]);
+    assert_eq!(ints(&read, 0), [Some(1), Some(2), Some(1)]);
+    assert_eq!(read.map(|read| read.column(1).null_count()), Some(1));
+}
+
+#[test]
 fn row_groups_that_no_row_passes_are_counted_and_not_decoded() {
     let folder = Folder::new();
     folder.write("x.parquet", parquet_bytes(&columnar_rows()));

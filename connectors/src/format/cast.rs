@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, make_array};
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StructArray, make_array};
+use arrow::compute::{CastOptions, cast, cast_with_options, nullif};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 
@@ -62,6 +62,8 @@ pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, A
         return Ok(Arc::clone(array));
     }
     match (array.data_type(), wanted) {
+        // Value by value: what is in the dictionary need not be in any row.
+        (DataType::Dictionary(_, values), _) => conform(&cast(array, values)?, wanted),
         (DataType::LargeList(field) | DataType::FixedSizeList(field, _), DataType::List(_)) => {
             conform(&cast(array, &DataType::List(Arc::clone(field)))?, wanted)
         }
@@ -73,8 +75,14 @@ pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, A
         }
         (DataType::Struct(_), DataType::Struct(fields)) => {
             let structs = array.as_struct();
+            // A row that is NULL may have values behind it.
+            let hidden = structs.nulls().filter(|nulls| nulls.null_count() > 0);
+            let hidden = hidden.map(|nulls| BooleanArray::new(!nulls.inner(), None));
             let columns = fields.iter().map(|field| match structs.column_by_name(field.name()) {
-                Some(column) => conform(column, field.data_type()),
+                Some(column) => match &hidden {
+                    Some(hidden) => conform(&nullif(column, hidden)?, field.data_type()),
+                    None => conform(column, field.data_type()),
+                },
                 None => Err(ArrowError::CastError(format!("no field `{}`", field.name()))),
             });
             let columns = columns.collect::<Result<Vec<_>, _>>()?;

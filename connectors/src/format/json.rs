@@ -415,6 +415,11 @@ fn empty_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {
 /// The arrow crate's message without its wrapping.
 fn reason(error: &arrow::error::ArrowError) -> String {
     let text = error.to_string();
+    let name =
+        text.split_once("non-nullable StructArray child: Field { \"").and_then(|(_, field)| field.split_once('"'));
+    if let Some((name, _)) = name {
+        return format!("column `{name}` is NULL but declared NOT NULL");
+    }
     text.trim_start_matches("Json error: ").trim_start_matches("Parser error: ").to_owned()
 }
 

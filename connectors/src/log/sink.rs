@@ -120,7 +120,13 @@ impl Sink for LogSink {
             return Ok(());
         }
         // Found again by name: a topic that was deleted meanwhile is not written to.
-        self.topics.topic(&self.name)?.commit(&staged).map(drop)
+        let topic = self.topics.topic(&self.name)?;
+        topic.commit(&staged)?;
+        // Between two sweeps a fast job would write many times the size.
+        if let Err(error) = topic.retain_size() {
+            tracing::info!(%error, topic = %self.name, "could not apply retention");
+        }
+        Ok(())
     }
 
     fn abort_lower(&self, operator: CommitScope, token: Token, keep: &[PreparedHandle]) -> Result<()> {

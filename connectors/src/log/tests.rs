@@ -19,7 +19,7 @@ use qanat_proto::names::Name;
 use qanat_proto::receipt::RowSum;
 use qanat_storage::env::Env;
 use qanat_storage::env::sim::{SimDisk, SimEnv};
-use qanat_storage::log::{GroupCommit, Isolation, Start, Topics};
+use qanat_storage::log::{GroupCommit, Isolation, Retention, Start, TopicSpec, Topics};
 
 use super::Log;
 use crate::contract::{CommitScope, Context, ReadOutcome, ReadRequest, Sink, SourceBatch, Split, StopFlag};
@@ -191,6 +191,27 @@ fn a_power_failure_at_any_point_is_survived() {
         ids.sort_unstable();
         assert_eq!(ids, (100..120).chain(200..220).collect::<Vec<i64>>(), "{state}");
     }
+}
+
+/// No sweep comes between the epochs of a fast job.
+#[test]
+fn a_size_is_kept_by_the_commits() {
+    let sim = Env::sim(1);
+    let context = context(&sim.env);
+    let retention = Retention { bytes: Some(1 << 20), ..Retention::default() };
+    let name = Name::new("flights").expect("a name");
+    let topic = context.topics.create(&name, TopicSpec { retention, ..TopicSpec::new(1) }).expect("new");
+    let sink = sink(&context, &table(&[])).expect("a sink");
+    let mut most = 0;
+    for epoch in 1..=60 {
+        let subtask = SubtaskId { operator: SCOPE.operator, index: 0 };
+        let mut writer = sink.writer(subtask, token(1)).expect("a writer");
+        writer.write(Epoch(epoch), &rows(0, 8_000)).expect("writes");
+        let handles: Vec<_> = writer.prepare(Epoch(epoch)).expect("prepares").into_iter().collect();
+        commit(sink.as_ref(), 1, epoch, &handles);
+        most = most.max(topic.partition(0).expect("open").bytes());
+    }
+    assert!(((1 << 19)..(3 << 19)).contains(&most), "{most}");
 }
 
 fn node(table: TableDescriptor, overwrite: bool) -> SinkNode {

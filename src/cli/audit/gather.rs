@@ -14,7 +14,7 @@ use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
 use qanat_proto::manifest::{Manifest, SinkChannel};
 use qanat_proto::names::Name;
 use qanat_proto::receipt::RowSum;
-use qanat_proto::{Error, Result};
+use qanat_proto::{Code, Error, Result};
 use qanat_storage::log::{Isolation, Start, Topics};
 
 use super::evidence::{
@@ -218,10 +218,21 @@ fn topic_sums(topics: &Topics, name: &Name, job: JobId) -> Result<(Sums, Option<
     let Some(topic) = topics.find(name)? else { return Ok((sums, cut)) };
     let mut hasher = RowHasher::default();
     for partition in 0..topic.partitions() {
-        let is_cut = topic.partition(partition)?.first_offset() > 0 && !topic.keeps_everything();
+        let mut is_cut = topic.partition(partition)?.first_offset() > 0 && !topic.keeps_everything();
         let mut first = None;
         let mut batches = topic.read_to_latest(partition, Start::Earliest, Isolation::Committed)?;
-        while let Some(batch) = batches.next()? {
+        loop {
+            let batch = match batches.next() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break,
+                // Retention was faster: on with what it has left.
+                Err(error) if error.code() == Code::OffsetGone => {
+                    (is_cut, first) = (true, None);
+                    batches = topic.read_to_latest(partition, Start::Earliest, Isolation::Committed)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if batch.writer.job != job {
                 continue;
             }

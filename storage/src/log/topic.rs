@@ -315,6 +315,15 @@ impl Topic {
         self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&self.spec.retention)?))
     }
 
+    /// Applies what of the topic's retention goes by size, which asks nobody.
+    pub fn retain_size(&self) -> Result<usize> {
+        let by_size = Retention { bytes: self.spec.retention.bytes, ..Retention::default() };
+        match by_size.bytes {
+            Some(_) => self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&by_size)?)),
+            None => Ok(0),
+        }
+    }
+
     pub fn describe(&self) -> Result<TopicDescription> {
         let describe = |partition: &Arc<Partition>| PartitionDescription {
             partition: partition.index(),
