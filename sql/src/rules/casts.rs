@@ -135,9 +135,9 @@ pub(crate) fn hidden(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
                 let changed = computed.map(|arg| *arg = kept(std::mem::take(arg))).count() > 0;
                 return Ok(Transformed::new_transformed(Expr::AggregateFunction(function), changed));
             }
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-                let right = lists_apart(&left, *right)?;
-                let both = BinaryExpr { left, op: Operator::And, right: Box::new(right.data) };
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+                let right = lists_apart(&left, *right, op)?;
+                let both = BinaryExpr { left, op, right: Box::new(right.data) };
                 return Ok(Transformed::new_transformed(Expr::BinaryExpr(both), right.transformed));
             }
             other => other,
@@ -154,16 +154,35 @@ pub(crate) fn hidden(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
     })
 }
 
-/// Wraps IN lists in `right` of what has one in `left` too.
-fn lists_apart(left: &Expr, right: Expr) -> Result<Transformed<Expr>> {
-    let is_in_left =
-        |value: &Expr| left.exists(|part| Ok(matches!(part, Expr::InList(list) if list.expr.as_ref() == value)));
-    right.transform_down(|part| match &part {
-        Expr::InList(list) if is_in_left(&list.expr)? => {
-            Ok(Transformed::new(kept(part), true, TreeNodeRecursion::Jump))
-        }
-        _ => Ok(Transformed::no(part)),
+/// Wraps lists in `right` of what has one in `left` too, where the simplifier might intersect the two.
+fn lists_apart(left: &Expr, right: Expr, op: Operator) -> Result<Transformed<Expr>> {
+    let is_in_left = |value: &Expr| left.exists(|part| Ok(listed(part, op).is_some_and(|other| other == value)));
+    right.transform_down(|part| {
+        let is_in_both = match listed(&part, op) {
+            Some(value) => is_in_left(value)?,
+            None => false,
+        };
+        let kept = if is_in_both {
+            Transformed::new(kept(part), true, TreeNodeRecursion::Jump)
+        } else {
+            Transformed::no(part)
+        };
+        Ok(kept)
     })
+}
+
+/// What a list under AND or OR is one of. `x = 1 OR …` is the begin of one.
+fn listed(expr: &Expr, op: Operator) -> Option<&Expr> {
+    match expr {
+        Expr::InList(list) if op == Operator::And || list.negated => Some(&list.expr),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if op == Operator::And => {
+            match (left.as_ref(), right.as_ref()) {
+                (value, Expr::Literal(..)) | (Expr::Literal(..), value) => Some(value),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 fn kept(expr: Expr) -> Expr {

@@ -16,6 +16,9 @@ use crate::types::sql_name;
 /// Functions whose arguments have one type: a text beside a number is a mistake, as in Flink.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "ifnull", "nvl", "nullif", "greatest", "least"];
 
+/// Functions that give another value for each row and call.
+const DRAWN: &[&str] = &["rand", "random", "rand_integer", "uuid"];
+
 /// # Errors
 /// E0106 or E0102 for the first such expression.
 pub(crate) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -45,7 +48,13 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
             Expr::WindowFunction(call) => {
                 call.params.order_by.iter().try_for_each(|sort| ordered(&sort.expr, "ORDER BY", schema))?;
             }
-            Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.name()) => one_type(call, schema)?,
+            Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.name()) => {
+                one_type(call, schema)?;
+                let again = call.args.split_last().map_or(&[][..], |(_, before)| before);
+                again.iter().try_for_each(|arg| drawn_once(arg, &call.name().to_uppercase()))?;
+            }
+            Expr::Between(between) => drawn_once(&between.expr, "BETWEEN")?,
+            Expr::InList(list) => drawn_once(&list.expr, "IN")?,
             Expr::Exists(exists) => without_groups(&exists.subquery)?,
             Expr::InSubquery(within) => without_groups(&within.subquery)?,
             Expr::ScalarFunction(call) if call.name() == "get_field" => {
@@ -58,6 +67,23 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
         Ok(TreeNodeRecursion::Continue)
     })
     .map(drop)
+}
+
+/// DataFusion would write the value down twice, and have it drawn twice.
+fn drawn_once(value: &Expr, place: &str) -> Result<()> {
+    let drawn = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) if DRAWN.contains(&call.name()) => Some(call.name().to_uppercase()),
+        _ => None,
+    };
+    let mut found = None;
+    value.apply(|part| {
+        found = drawn(part);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    let Some(name) = found else { return Ok(()) };
+    let message = format!("{place} of {name}, which gives another value each time, is not supported");
+    let hint = format!("name its value first: FROM (SELECT *, {name}(…) AS r FROM t)");
+    Err(carry(Error::new(Code::SqlUnsupported, message).hint(hint)))
 }
 
 /// DataFusion would cast the texts to numbers.

@@ -230,6 +230,14 @@ fn plain<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -
     let Some(func) = registry().scalar(CANONICAL) else { return false };
     let mut changed = false;
     for expr in exprs {
+        // Of two conditions on one value DataFusion keeps the stricter by its bits, in which −0.0 is below 0.0.
+        if literal_of(expr).is_some_and(is_zero)
+            && let Some(zero) = expr.get_type(schema).ok().and_then(|data_type| zero_of(&data_type))
+        {
+            *expr = Expr::Literal(zero, None);
+            changed = true;
+            continue;
+        }
         let is_done = matches!(expr, Expr::ScalarFunction(function) if function.name() == CANONICAL);
         let is_given = matches!(expr, Expr::Column(_)) || literal_of(expr).is_some();
         if !is_done && !is_given && expr.get_type(schema).is_ok_and(|data_type| is_float(&data_type)) {
@@ -276,6 +284,14 @@ fn literal_of(expr: &Expr) -> Option<&ScalarValue> {
         Expr::Negative(inner) => literal_of(inner),
         Expr::Cast(cast) => literal_of(&cast.expr),
         Expr::TryCast(cast) => literal_of(&cast.expr),
+        _ => None,
+    }
+}
+
+fn zero_of(data_type: &DataType) -> Option<ScalarValue> {
+    match data_type {
+        DataType::Float32 => Some(ScalarValue::Float32(Some(0.0))),
+        DataType::Float64 => Some(ScalarValue::Float64(Some(0.0))),
         _ => None,
     }
 }

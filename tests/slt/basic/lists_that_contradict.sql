@@ -4,12 +4,13 @@
 --| 1,a
 --| 2,NA
 --! expect out
---| 1 | false | false
---| 2 | NULL | NULL
+--| 1 | false | false | true | true | false
+--| 2 | NULL | NULL | NULL | NULL | true
 --! expect rows
 --| 1
 CREATE TABLE t (id INT, s STRING) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 't.csv', 'csv.null-literal' = 'NA');
-CREATE TABLE o (id INT, a BOOLEAN, b BOOLEAN) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'out');
-INSERT INTO o SELECT id, s IN ('a', 'b') AND s IN ('c', 'd'), s IN ('a', 'b', 'x', 'y') AND s NOT IN ('a', 'b', 'x', 'y', 'z') FROM t;
+CREATE TABLE o (id INT, a BOOLEAN, b BOOLEAN, c BOOLEAN, d BOOLEAN, e BOOLEAN) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'out');
+INSERT INTO o SELECT id, s IN ('a', 'b') AND s IN ('c', 'd'), s IN ('a', 'b', 'x', 'y') AND s NOT IN ('a', 'b', 'x', 'y', 'z'),
+  NOT ((id + 1 = 4 OR s = 'x' OR s = 'y') AND (s = 'p' OR s = 'q')), s NOT IN ('a', 'b') OR s NOT IN ('c', 'd'), (s IN ('a', 'b') AND (s = 'c' OR s = 'd')) IS NULL FROM t;
 CREATE TABLE rows (id INT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'rows');
 INSERT INTO rows SELECT id FROM t WHERE NOT (s IN ('a', 'b') AND s IN ('c', 'd'));
