@@ -1,10 +1,17 @@
 //! Gives decoded arrays the types that a table declares, where no information is lost.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StructArray, make_array};
-use arrow::compute::{CastOptions, cast, cast_with_options, nullif};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::array::{
+    Array, ArrayRef, ArrowNumericType, AsArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StructArray,
+    make_array,
+};
+use arrow::compute::{CastOptions, cast, cast_with_options, max, min, nullif};
+use arrow::datatypes::{
+    DataType, Date32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
+    Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType,
+};
 use arrow::error::ArrowError;
 
 /// Whether two types hold the same values: they are equal, or both are texts, or both are bytes.
@@ -56,12 +63,74 @@ pub(crate) fn can_conform(found: &DataType, wanted: &DataType) -> bool {
 /// cut, zones are only names.
 ///
 /// # Errors
-/// A value that does not fit.
+/// A value that does not fit, or a time that has no text.
 pub(crate) fn conform(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
-    if array.data_type() == wanted {
+    if array.data_type() == wanted && !holds_times(wanted) {
         return Ok(Arc::clone(array));
     }
+    // Before the cast: it wraps round.
+    within_a_day(array)?;
+    let conformed = converted(array, wanted)?;
+    within_the_calendar(&conformed)?;
+    Ok(conformed)
+}
+
+fn holds_times(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(field) | DataType::Map(field, _) => holds_times(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_times(field.data_type())),
+        other => other.is_temporal(),
+    }
+}
+
+/// Times of day from midnight to midnight: writers take 24:00:00 too, and what is beyond.
+fn within_a_day(array: &ArrayRef) -> Result<(), ArrowError> {
+    const SECONDS: i64 = 86_400;
+    match array.data_type() {
+        DataType::Time32(TimeUnit::Second) => within(array.as_primitive::<Time32SecondType>(), 0..SECONDS),
+        DataType::Time32(_) => within(array.as_primitive::<Time32MillisecondType>(), 0..SECONDS * 1_000),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            within(array.as_primitive::<Time64MicrosecondType>(), 0..SECONDS * 1_000_000)
+        }
+        DataType::Time64(_) => within(array.as_primitive::<Time64NanosecondType>(), 0..SECONDS * 1_000_000_000),
+        _ => Ok(()),
+    }
+}
+
+/// Dates and timestamps of the years 0000 to 9999, as in the text formats: others have no text.
+fn within_the_calendar(array: &ArrayRef) -> Result<(), ArrowError> {
+    const FIRST_DAY: i64 = -719_528;
+    const END_DAY: i64 = 2_932_897;
+    const FIRST: i64 = FIRST_DAY * 86_400;
+    const END: i64 = END_DAY * 86_400;
+    match array.data_type() {
+        DataType::Date32 => within(array.as_primitive::<Date32Type>(), FIRST_DAY..END_DAY),
+        DataType::Timestamp(TimeUnit::Second, _) => within(array.as_primitive::<TimestampSecondType>(), FIRST..END),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            within(array.as_primitive::<TimestampMillisecondType>(), FIRST * 1_000..END * 1_000)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            within(array.as_primitive::<TimestampMicrosecondType>(), FIRST * 1_000_000..END * 1_000_000)
+        }
+        // Nanoseconds reach from 1677 to 2262.
+        _ => Ok(()),
+    }
+}
+
+fn within<T: ArrowNumericType>(array: &PrimitiveArray<T>, range: Range<i64>) -> Result<(), ArrowError>
+where
+    T::Native: Into<i64>,
+{
+    let is_within = |value: Option<T::Native>| value.is_none_or(|value| range.contains(&value.into()));
+    if is_within(min(array)) && is_within(max(array)) {
+        return Ok(());
+    }
+    Err(ArrowError::CastError(format!("a value is outside {range:?}")))
+}
+
+fn converted(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
     match (array.data_type(), wanted) {
+        (from, to) if from == to && !from.is_nested() => Ok(Arc::clone(array)),
         // Value by value: what is in the dictionary need not be in any row.
         (DataType::Dictionary(_, values), _) => conform(&cast(array, values)?, wanted),
         (DataType::LargeList(field) | DataType::FixedSizeList(field, _), DataType::List(_)) => {

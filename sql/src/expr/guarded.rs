@@ -2,7 +2,8 @@
 //!
 //! `b <> 0 AND a / b > 1` must not fail where `b` is 0. DataFusion's operators look at the right side of a
 //! whole batch, or not at all, as the batch happens to be; so a row could fail beside its neighbours and pass
-//! alone. Only where the right side can fail is the operator replaced: the others stay as fast as they are.
+//! alone. Only where the right side can fail is the operator replaced: the others stay as fast as they are. So it is
+//! with `COALESCE` ([`super::coalesced`]).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -15,16 +16,22 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{ColumnarValue, Operator};
-use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{
     BinaryExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::coalesced::Coalesced;
+use crate::functions::conditional::COALESCE;
 use crate::rules::compares;
 
-/// Replaces each `AND` and `OR` whose right side can fail.
+/// Replaces each `AND` and `OR` whose right side can fail, and each `COALESCE` with a later argument that can.
 pub(super) fn guard(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let guarded = expr.transform_up(|expr| {
+        if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == COALESCE) {
+            let can_fail = call.args().iter().skip(1).any(|arg| !cannot_fail(arg));
+            return Ok(if can_fail { Transformed::yes(Coalesced::of(call)) } else { Transformed::no(expr) });
+        }
         let Some(binary) = expr.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
         let is_or = match binary.op() {
             Operator::And => false,

@@ -11,6 +11,7 @@
 //! of flat chains on a thread with a large stack before the expression is handed out.
 
 mod checked;
+mod coalesced;
 mod guarded;
 mod wire;
 

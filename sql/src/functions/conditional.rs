@@ -14,18 +14,21 @@ use datafusion_expr::{Expr, ScalarUDF};
 use super::define::{Args, Function, Kind, build_text, text_type, wrong};
 use crate::types::{common_time, sql_name, unit_of_day};
 
+/// The name of the function of which [`crate::expr`] looks at an argument only where those before it are NULL.
+pub(crate) const COALESCE: &str = "coalesce";
+
 pub(super) fn functions() -> Vec<ScalarUDF> {
     use Kind::{Any, Boolean};
     let first = |types: &[DataType]| types.first().cloned().map_or_else(|| wrong("an argument is missing"), Ok);
     let second = |types: &[DataType]| types.get(1).cloned().map_or_else(|| wrong("an argument is missing"), Ok);
     vec![
         Function::new("if", &[Boolean, Any, Any], second, choose).coerce(choose_types).rewrite(lazy_if).build(),
-        Function::new("coalesce", &[Any], first, first_not_null)
+        Function::new(COALESCE, &[Any], first, first_not_null)
             .variadic()
             .alias("ifnull")
             .alias("nvl")
             .coerce(common_types)
-            .rewrite(lazy_coalesce)
+            .choosing()
             .build(),
         Function::new("nullif", &[Any, Any], first, null_if).coerce(common_types).build(),
         Function::new("typeof", &[Any], text_type, type_name).build(),
@@ -105,15 +108,6 @@ fn null_if(args: &Args) -> Result<ArrayRef> {
 fn lazy_if(args: Vec<Expr>) -> Result<Expr> {
     let [condition, yes, no]: [Expr; 3] = args.try_into().or_else(|_| wrong("IF takes a condition and two values"))?;
     datafusion_expr::when(condition, yes).otherwise(no)
-}
-
-/// `COALESCE(a, b, …)` as CASE.
-fn lazy_coalesce(mut args: Vec<Expr>) -> Result<Expr> {
-    let Some(mut result) = args.pop() else { return wrong("COALESCE takes at least one argument") };
-    while let Some(arg) = args.pop() {
-        result = datafusion_expr::when(arg.clone().is_not_null(), arg).otherwise(result)?;
-    }
-    Ok(result)
 }
 
 fn extreme(args: &Args, greatest: bool) -> Result<ArrayRef> {

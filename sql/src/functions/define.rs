@@ -69,6 +69,7 @@ pub(super) struct Function {
     result: ResultType,
     coerce: Option<fn(&[DataType]) -> Result<Vec<DataType>>>,
     rewrite: Option<fn(Vec<Expr>) -> Result<Expr>>,
+    is_choosing: bool,
     literal_result: Option<LiteralResult>,
     /// An argument and what its literal must be.
     literal: Option<(usize, fn(&str) -> Result<()>)>,
@@ -88,6 +89,7 @@ impl Function {
             result,
             coerce: None,
             rewrite: None,
+            is_choosing: false,
             literal_result: None,
             literal: None,
             body,
@@ -126,6 +128,12 @@ impl Function {
     /// evaluated. The body stands in where no optimizer runs.
     pub(super) fn rewrite(mut self, rule: fn(Vec<Expr>) -> Result<Expr>) -> Self {
         self.rewrite = Some(rule);
+        self
+    }
+
+    /// The result is the first argument that is not NULL.
+    pub(super) fn choosing(mut self) -> Self {
+        self.is_choosing = true;
         self
     }
 
@@ -205,7 +213,8 @@ impl ScalarUDFImpl for Function {
             }
             None => self.return_type(&types)?,
         };
-        Ok(Arc::new(Field::new(self.name, data_type, true)))
+        let is_nullable = !self.is_choosing || args.arg_fields.iter().all(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name, data_type, is_nullable)))
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
@@ -253,7 +262,7 @@ impl ScalarUDFImpl for Function {
     }
 
     fn short_circuits(&self) -> bool {
-        self.rewrite.is_some()
+        self.rewrite.is_some() || self.is_choosing
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -20,7 +20,7 @@ mod bounded;
 pub(crate) mod cast;
 pub mod clock;
 mod collection;
-mod conditional;
+pub(crate) mod conditional;
 pub(crate) mod decimal;
 mod define;
 mod hash;

@@ -7,12 +7,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion_common::{DFSchema, JoinType, NullEquality};
+use arrow::datatypes::SchemaRef;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, DataFusionError, JoinType, NullEquality};
 use datafusion_expr::logical_plan::{Join, TableScan};
 use datafusion_expr::{Expr, LogicalPlan};
 use qanat_proto::connector::{ConnectorCatalog, Role, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::graph::{JoinKind, LookupJoinNode, OperatorKind};
+use qanat_proto::graph::{EncodedExpr, JoinKind, LookupJoinNode, OperatorKind};
 
 use super::Lowering;
 use super::graph::Port;
@@ -22,6 +24,7 @@ use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, cal
 use super::source::{Layout, declared, projected, scan_columns};
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
+use crate::rules::hidden;
 
 /// How often a looked-up table is loaded anew, as Flink calls it.
 const REFRESH_OPTION: &str = "lookup.full-cache.periodic-reload.interval";
@@ -118,7 +121,7 @@ impl Lowering<'_> {
             columns.extend(table_columns);
         }
         let filter = match &join.filter {
-            None => None,
+            None => loaded.matching.map(|matching| encoded(&matching, &scope)).transpose()?,
             Some(filter) => {
                 let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
                 let combined = Relation {
@@ -128,8 +131,9 @@ impl Lowering<'_> {
                     filter: Vec::new(),
                     columns: columns.clone(),
                 };
-                let scope = DFSchema::try_from(Arc::clone(&scope)).map_err(|e| internal(&e))?;
-                Some(crate::expr::encode(&combined.translate(filter, &logical)?, &scope)?)
+                let filter = combined.translate(filter, &logical)?;
+                let filter = loaded.matching.into_iter().chain([filter]).reduce(Expr::and);
+                filter.map(|filter| encoded(&filter, &scope)).transpose()?
             }
         };
         let output = both(&stream.base, &loaded.schema, kind)?;
@@ -181,6 +185,10 @@ impl Lowering<'_> {
         };
         let mut relation = self.over_loaded(relation, plan)?;
         let width = relation.columns.len();
+        // What can fail is asked of rows that are joined, not of the whole table.
+        let (failing, filter) = std::mem::take(&mut relation.filter).into_iter().partition(hidden::can_fail);
+        relation.filter = filter;
+        let failing: Vec<Expr> = failing;
         let mut positions = Vec::new();
         for key in keys {
             let translated = relation.translate(key, plan.schema())?;
@@ -191,6 +199,13 @@ impl Lowering<'_> {
                     datafusion_expr::ExprSchemable::to_field(*key, plan.schema()).map_err(|e| internal(&e))?;
                 let field = Arc::new(field.as_ref().clone().with_name("lookup_key"));
                 relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
+            }
+        }
+        for column in failing.iter().flat_map(Expr::column_refs) {
+            let expr = Expr::Column(column.clone());
+            if !relation.columns.iter().any(|out| out.expr == expr) {
+                let field = relation.base.field_with_name(&column.name).map_err(|e| Error::internal(e.to_string()))?;
+                relation.columns.push(Output { expr, field: Arc::new(field.clone()), time: TimeAttribute::None });
             }
         }
         let identity = relation.is_identity();
@@ -207,9 +222,11 @@ impl Lowering<'_> {
             let (calc, schema) = calc_of(&relation)?;
             (Some(calc), schema)
         };
+        let matching = failing.into_iter().map(|expr| as_loaded(expr, &relation)).collect::<Result<Vec<_>>>()?;
         let mut columns = Relation::over(Vec::new(), Arc::clone(&schema), &[]).columns;
         columns.truncate(width);
         Ok(Loaded {
+            matching: matching.into_iter().reduce(Expr::and),
             table: bound.table.descriptor.clone(),
             projection: layout.physical,
             calc,
@@ -251,13 +268,33 @@ impl Lowering<'_> {
     }
 }
 
+/// A condition over the base, over the columns that are made of it.
+fn as_loaded(expr: Expr, relation: &Relation) -> Result<Expr> {
+    let expr = expr.transform_up(|part| match &part {
+        Expr::Column(_) => {
+            let made = relation.columns.iter().find(|out| out.expr == part);
+            let made = made.ok_or_else(|| DataFusionError::Internal(format!("column {part} is not loaded")))?;
+            Ok(Transformed::yes(super::relation::column(made.field.name())))
+        }
+        _ => Ok(Transformed::no(part)),
+    });
+    Ok(expr.map_err(|e| internal(&e))?.data)
+}
+
+fn encoded(filter: &Expr, scope: &SchemaRef) -> Result<EncodedExpr> {
+    let scope = DFSchema::try_from(Arc::clone(scope)).map_err(|e| internal(&e))?;
+    crate::expr::encode(filter, &scope)
+}
+
 struct Loaded {
     table: TableDescriptor,
     projection: Vec<usize>,
     calc: Option<qanat_proto::graph::CalcNode>,
-    schema: arrow::datatypes::SchemaRef,
+    schema: SchemaRef,
     keys: Vec<usize>,
     columns: Vec<Output>,
+    /// What else a row must be to match, over `schema`.
+    matching: Option<Expr>,
 }
 
 fn refresh(table: &TableDescriptor) -> Result<Option<u64>> {

@@ -45,7 +45,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::conversions::rewrite(plan).map_err(convert)?;
     let plan = rules::overflow::rewrite(plan).map_err(convert)?;
     let plan = rules::lists::rewrite(plan).map_err(convert)?;
-    let plan = rules::casts::hide(plan).map_err(convert)?;
+    let plan = rules::hidden::hide(plan).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
@@ -67,6 +67,7 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(rules::constant_filters::ConstantFilters),
+        Arc::new(rules::constant_keys::ConstantKeys),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
@@ -84,7 +85,7 @@ pub(crate) fn typed_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr>
     let expr = rules::conversions::expression(expr, schema)?.data;
     let expr = rules::overflow::expression(expr, schema)?.data;
     let expr = rules::lists::expression(expr)?.data;
-    let expr = rules::casts::hidden(expr, schema)?.data;
+    let expr = rules::hidden::expression(expr, schema)?.data;
     let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).build();
     let expr = ExprSimplifier::new(context).simplify(expr)?;
     Ok(rules::casts::shown(expr)?.data)

@@ -3,22 +3,17 @@
 //! DataFusion names a call by its text without the casts in it, and refuses `SUM(a)` beside
 //! `SUM(CAST(a AS BIGINT))`. Where a SELECT has such calls or groupings, its casts pass the planner as
 //! calls of [`KEEP`], which have a name; [`unwrap`] takes them out of the plan again.
-//!
-//! Casts that may lose something pass DataFusion's simplifier in the same way: it would compare with what stands
-//! before the cast, and make `d = 1.00` of `CAST(d AS INT) = 1`. So do computed arguments of aggregates: it would
-//! make `SUM(x) + 0.5 * COUNT(x)` of `SUM(x + 0.5)`, with the count in the type of the literal. And of two lists under
-//! AND, `x IN (1) AND x IN (2)`, it would make FALSE, where NULL is neither in nor out.
+//! [`super::hidden`] uses it too.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion_sql::sqlparser::ast::{
     self, GroupByExpr, Ident, Select, SelectItem, Visit, VisitMut, Visitor, VisitorMut,
@@ -121,91 +116,9 @@ pub(crate) fn shown(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Wraps the planned casts that may lose something, and computed arguments of aggregates.
-pub(crate) fn hide(plan: LogicalPlan) -> Result<LogicalPlan> {
-    super::each_expression(plan, hidden)
-}
-
-/// The same for one expression over `schema`.
-pub(crate) fn hidden(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| {
-        let expr = match expr {
-            Expr::AggregateFunction(mut function) => {
-                let computed = function.params.args.iter_mut().filter(|arg| matches!(arg, Expr::BinaryExpr(_)));
-                let changed = computed.map(|arg| *arg = kept(std::mem::take(arg))).count() > 0;
-                return Ok(Transformed::new_transformed(Expr::AggregateFunction(function), changed));
-            }
-            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-                let right = lists_apart(&left, *right, op)?;
-                let both = BinaryExpr { left, op, right: Box::new(right.data) };
-                return Ok(Transformed::new_transformed(Expr::BinaryExpr(both), right.transformed));
-            }
-            other => other,
-        };
-        let (inner, to) = match &expr {
-            Expr::Cast(cast) => (&cast.expr, &cast.field),
-            Expr::TryCast(cast) => (&cast.expr, &cast.field),
-            _ => return Ok(Transformed::no(expr)),
-        };
-        if !inner.get_type(schema).is_ok_and(|from| loses(&from, to.data_type())) {
-            return Ok(Transformed::no(expr));
-        }
-        Ok(Transformed::yes(kept(expr)))
-    })
-}
-
-/// Wraps lists in `right` of what has one in `left` too, where the simplifier might intersect the two.
-fn lists_apart(left: &Expr, right: Expr, op: Operator) -> Result<Transformed<Expr>> {
-    let is_in_left = |value: &Expr| left.exists(|part| Ok(listed(part, op).is_some_and(|other| other == value)));
-    right.transform_down(|part| {
-        let is_in_both = match listed(&part, op) {
-            Some(value) => is_in_left(value)?,
-            None => false,
-        };
-        let kept = if is_in_both {
-            Transformed::new(kept(part), true, TreeNodeRecursion::Jump)
-        } else {
-            Transformed::no(part)
-        };
-        Ok(kept)
-    })
-}
-
-/// What a list under AND or OR is one of. `x = 1 OR …` is the begin of one.
-fn listed(expr: &Expr, op: Operator) -> Option<&Expr> {
-    match expr {
-        Expr::InList(list) if op == Operator::And || list.negated => Some(&list.expr),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if op == Operator::And => {
-            match (left.as_ref(), right.as_ref()) {
-                (value, Expr::Literal(..)) | (Expr::Literal(..), value) => Some(value),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn kept(expr: Expr) -> Expr {
+/// An expression in the wrapping.
+pub(super) fn kept(expr: Expr) -> Expr {
     keep().call(vec![expr, Expr::Literal(ScalarValue::Null, None)])
-}
-
-/// Whether two values may come out of a cast as one, or one as none.
-fn loses(from: &DataType, to: &DataType) -> bool {
-    let digits_of = |data_type: &DataType| match data_type {
-        DataType::Int8 => Some((3, 0)),
-        DataType::Int16 => Some((5, 0)),
-        DataType::Int32 => Some((10, 0)),
-        DataType::Int64 => Some((19, 0)),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
-            Some((i16::from(*precision) - i16::from(*scale), i16::from(*scale)))
-        }
-        _ => None,
-    };
-    match (digits_of(from), digits_of(to)) {
-        (Some((whole, fraction)), Some((to_whole, to_fraction))) => to_whole < whole || to_fraction < fraction,
-        // The simplifier cuts the literal to the digits of the column.
-        _ => matches!((from, to), (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if from != to),
-    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -48,11 +48,7 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
             Expr::WindowFunction(call) => {
                 call.params.order_by.iter().try_for_each(|sort| ordered(&sort.expr, "ORDER BY", schema))?;
             }
-            Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.name()) => {
-                one_type(call, schema)?;
-                let again = call.args.split_last().map_or(&[][..], |(_, before)| before);
-                again.iter().try_for_each(|arg| drawn_once(arg, &call.name().to_uppercase()))?;
-            }
+            Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.name()) => one_type(call, schema)?,
             Expr::Between(between) => drawn_once(&between.expr, "BETWEEN")?,
             Expr::InList(list) => drawn_once(&list.expr, "IN")?,
             Expr::Exists(exists) => without_groups(&exists.subquery)?,

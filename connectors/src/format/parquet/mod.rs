@@ -4,6 +4,7 @@
 //! read, so that positions and offsets do not change, and where there is a watermark its columns are read
 //! all the same.
 
+mod int96;
 mod prune;
 
 use std::collections::VecDeque;
@@ -115,7 +116,16 @@ pub(super) fn open(
     request: DecodeRequest,
 ) -> Result<Box<dyn FormatReader>> {
     let file = ParquetFile::open(input)?;
-    let metadata = guarded(input, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
+    let metadata = guarded(input, || {
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+        match int96::schema(&metadata, &request.columns) {
+            Some(schema) => ArrowReaderMetadata::try_new(
+                Arc::clone(metadata.metadata()),
+                ArrowReaderOptions::new().with_schema(schema),
+            ),
+            None => Ok(metadata),
+        }
+    })?;
     let layout = Layout::new(metadata.schema(), &request)?;
     let runs = guarded(input, || Ok::<_, ParquetError>(runs(&metadata, part, &layout, &request)))?;
     let hidden = match request.filter.as_ref().and_then(|filter| filter.watermark.as_ref()) {
