@@ -49,15 +49,18 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
-    let plan = Optimizer::with_rules(stream_rules()).optimize(plan, &context, |_, _| {}).map_err(convert)?;
+    let is_unsafe = rules::hidden::is_unsafe(&plan).map_err(convert)?;
+    let plan = Optimizer::with_rules(stream_rules(is_unsafe)).optimize(plan, &context, |_, _| {}).map_err(convert)?;
     rules::casts::unwrap(plan).map_err(convert)
 }
 
 /// Left out on purpose: rules that assume a finished input (limits, empty relations), that turn one
 /// aggregation into two without their windows (single distinct), or that add work per row for join
-/// orders we do not have.
-fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    vec![
+/// orders we do not have. `is_unsafe`: a condition can fail.
+fn stream_rules(is_unsafe: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let keys_apart: Option<Arc<dyn OptimizerRule + Send + Sync>> =
+        is_unsafe.then(|| Arc::new(rules::keys_apart::KeysApart) as _);
+    let before: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         // Before `AND FALSE` makes the whole condition one constant: the equalities still say which windows meet.
         Arc::new(ExtractEquijoinPredicate::new()),
@@ -70,10 +73,13 @@ fn stream_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(rules::constant_keys::ConstantKeys),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
+    ];
+    let after: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(PushDownFilter::new()),
         Arc::new(EliminateGroupByConstant::new()),
         Arc::new(OptimizeProjections::new()),
-    ]
+    ];
+    before.into_iter().chain(keys_apart).chain(after).collect()
 }
 
 /// Type coercion and simplification of one expression.

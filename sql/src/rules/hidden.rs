@@ -25,14 +25,7 @@ pub(crate) fn hide(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Wraps the conditions of all filters where one of any can fail.
 fn in_order(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut is_unsafe = false;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Filter(filter) = node {
-            is_unsafe |= can_fail(&filter.predicate);
-        }
-        Ok(if is_unsafe { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    if !is_unsafe {
+    if !is_unsafe(&plan)? {
         return Ok(plan);
     }
     plan.transform_up_with_subqueries(|node| {
@@ -46,6 +39,21 @@ fn in_order(plan: LogicalPlan) -> Result<LogicalPlan> {
         Filter::try_new(predicate, filter.input).map(LogicalPlan::Filter).map(Transformed::yes)
     })
     .map(|plan| plan.data)
+}
+
+/// Whether a condition of a plan can fail.
+pub(crate) fn is_unsafe(plan: &LogicalPlan) -> Result<bool> {
+    let mut is_unsafe = false;
+    plan.apply_with_subqueries(|node| {
+        let condition = match node {
+            LogicalPlan::Filter(filter) => Some(&filter.predicate),
+            LogicalPlan::Join(join) => join.filter.as_ref(),
+            _ => None,
+        };
+        is_unsafe |= condition.is_some_and(can_fail);
+        Ok(if is_unsafe { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(is_unsafe)
 }
 
 /// Whether there may be rows in which an expression has no value: casts and calls may fail.

@@ -20,6 +20,7 @@ pub(crate) mod filtered;
 pub(crate) mod hidden;
 pub(crate) mod implicit_cast;
 pub(crate) mod json_operators;
+pub(crate) mod keys_apart;
 pub(crate) mod lateral;
 pub(crate) mod lists;
 pub(crate) mod literals;
