@@ -39,6 +39,14 @@ pub trait Source: Send + Sync {
     /// Whether new splits may appear (a folder that is followed).
     fn is_growing(&self) -> bool;
 
+    /// Called when `discover` finds a split again that was read to its end at `position`.
+    ///
+    /// # Errors
+    /// E0212 if what it lies in has been replaced since.
+    fn check_finished(&self, _split: &Split, _position: &Value) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a split at a position that `discover` or [`SourceBatch::position`] gave.
     fn open(&self, split: &Split, position: &Value) -> Result<Box<dyn SplitReader>>;
 }

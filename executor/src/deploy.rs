@@ -616,6 +616,8 @@ impl BuildContext<'_> {
         let known: BTreeSet<SplitId> = states.iter().map(|state| state.id.clone()).collect();
         let (sender, items) = bounded(limits::CHANNEL_BATCHES);
         let follows = node.table.option("scan.split-order").is_some_and(|order| order == "time");
+        let finished = mine.iter().filter(|state| state.finished);
+        let finished: BTreeMap<_, _> = finished.map(|state| (state.id.clone(), Arc::clone(&state.position))).collect();
         let unread: Vec<SplitState> = mine.iter().filter(|state| !state.finished).cloned().collect();
         let aligned = node.watermark.as_ref().and_then(|watermark| watermark.alignment.as_ref());
         let alignment =
@@ -627,6 +629,7 @@ impl BuildContext<'_> {
                 source: source.clone(),
                 splits: splits.into(),
                 known: known.clone(),
+                finished: finished.clone(),
                 owns: Arc::new(move |id| split_owner(id, parallelism) == index),
                 discovers: lane == 0 && source.is_growing(),
                 is_endless: !node.bounded,

@@ -58,7 +58,7 @@ struct Detail {
     /// First and last unit of a part of a file: bytes of text, row groups of Parquet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<(u64, u64)>,
-    /// Of a file that is read once, as it was listed.
+    /// Of a file that may not change, as it was listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<Identity>,
 }
@@ -137,7 +137,8 @@ impl FilesystemSource {
         let whole = Detail {
             path: file.relative.clone(),
             part: None,
-            file: is_once.then_some(Identity { size: file.len, modified_ms: file.modified_ms }),
+            file: (is_once || !self.format.can_grow())
+                .then_some(Identity { size: file.len, modified_ms: file.modified_ms }),
         };
         let input = self.input(&file.relative);
         let parts = if is_once && file.len > self.split_bytes && input.compression == Compression::None {
@@ -172,6 +173,11 @@ impl FilesystemSource {
             None => Ok(found),
         }
     }
+}
+
+fn detail_of(split: &Split) -> Result<Detail> {
+    serde_json::from_value(split.detail.clone())
+        .map_err(|e| Error::internal(format!("split `{}` has a bad detail: {e}", split.id)))
 }
 
 /// `source.path.regex-pattern`, which a whole path must match, as in Flink.
@@ -231,9 +237,20 @@ impl Source for FilesystemSource {
         self.monitor.is_some()
     }
 
+    /// By its size: a file that was only touched is still the one that was read.
+    fn check_finished(&self, split: &Split, position: &Value) -> Result<()> {
+        let detail = detail_of(split)?;
+        let read = position.get(IDENTITY).and_then(|file| serde_json::from_value::<Identity>(file.clone()).ok());
+        match (read, detail.file) {
+            (Some(read), Some(found)) if read.size != found.size => {
+                Err(changed(&self.input(&detail.path), read, found))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn open(&self, split: &Split, position: &Value) -> Result<Box<dyn SplitReader>> {
-        let detail: Detail = serde_json::from_value(split.detail.clone())
-            .map_err(|e| Error::internal(format!("split `{}` has a bad detail: {e}", split.id)))?;
+        let detail = detail_of(split)?;
         let input = self.input(&detail.path);
         if self.monitor.is_some() && !input.disk.exists(&input.path).map_err(|e| input.io_error("look for", &e))? {
             return Ok(Box::new(Away));

@@ -1,7 +1,9 @@
 //! Files that change while they are read, or between two reads of them.
 
 use std::io::Write;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use qanat_proto::error::Code;
 
 use super::{Folder, INT, STRING, case, drain, ints};
@@ -67,6 +69,36 @@ fn a_followed_file_that_was_replaced_is_refused() {
         }
     };
     assert_eq!(error.code(), Code::SourceChanged);
+}
+
+#[test]
+fn a_followed_file_that_was_read_and_replaced_is_refused() {
+    let folder = Folder::new();
+    let parquet = |rows: i32| {
+        let column = Arc::new(arrow::array::Int32Array::from_iter_values(0..rows)) as arrow::array::ArrayRef;
+        let rows = RecordBatch::try_from_iter([("a", column)]).expect("rows");
+        let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), rows.schema(), None).expect("a writer");
+        writer.write(&rows).expect("written");
+        writer.into_inner().expect("whole")
+    };
+    folder.write("in/a.parquet", parquet(100));
+    let options = [("path", "in"), ("format", "parquet"), ("source.monitor-interval", "1 ms")];
+    let source = case(&[("a", INT)], &options).source(&folder);
+    let split = source.discover().expect("one split").remove(0);
+    let mut reader = source.open(&split, &split.start).expect("opens");
+    let mut position = split.start.clone();
+    while let ReadOutcome::Batch(batch) = reader.next(&StopFlag::default()).expect("rows") {
+        position = batch.position;
+    }
+    let found = |folder: &Folder| {
+        let source = case(&[("a", INT)], &options).source(folder);
+        source.check_finished(&source.discover().expect("one split").remove(0), &position)
+    };
+    assert!(found(&folder).is_ok());
+    folder.write("in/a.parquet", parquet(100));
+    assert!(found(&folder).is_ok(), "it was only touched");
+    folder.write("in/a.parquet", parquet(3_000));
+    assert_eq!(found(&folder).err().map(|e| e.code()), Some(Code::SourceChanged));
 }
 
 #[test]

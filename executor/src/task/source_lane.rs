@@ -52,6 +52,8 @@ pub struct SourceLane {
     pub splits: VecDeque<SplitState>,
     /// All splits of the source that are known at the start, of other subtasks too.
     pub known: std::collections::BTreeSet<SplitId>,
+    /// Where splits ended that are read.
+    pub finished: std::collections::BTreeMap<SplitId, Arc<serde_json::Value>>,
     /// Whether this subtask owns a split that is found later.
     pub owns: Arc<dyn Fn(&SplitId) -> bool + Send + Sync>,
     /// Whether this lane looks for new splits.
@@ -71,7 +73,7 @@ pub struct SourceLane {
 struct Open {
     reader: Box<dyn SplitReader>,
     pending: bool,
-    /// As it was opened.
+    /// As it was opened, but for its position.
     state: SplitState,
     /// It was away before.
     was_away: bool,
@@ -140,6 +142,9 @@ impl SourceLane {
                 ReadOutcome::Batch(batch) => {
                     dry = 0;
                     current.pending = false;
+                    if self.discovers {
+                        current.state.position = Arc::new(batch.position.clone());
+                    }
                     let held = batch_bytes(&batch.rows) + batch.hidden.as_ref().map_or(0, batch_bytes);
                     self.memory.grow(held);
                     Some(LaneItem::Batch { split: current.state.id.clone(), batch, held })
@@ -156,6 +161,9 @@ impl SourceLane {
                     Some(LaneItem::Pending(current.state.id.clone()))
                 }
                 ReadOutcome::End => {
+                    if self.discovers {
+                        self.finished.insert(current.state.id.clone(), Arc::clone(&current.state.position));
+                    }
                     if !self.send(LaneItem::Finished(current.state.id)) {
                         return Ok(());
                     }
@@ -204,6 +212,9 @@ impl SourceLane {
 
     fn discover(&mut self) -> Result<()> {
         for split in self.source.discover()? {
+            if let Some(position) = self.finished.get(&split.id) {
+                self.source.check_finished(&split, position).map_err(|e| at_split(e, &split.id))?;
+            }
             if !self.known.insert(split.id.clone()) || !(self.owns)(&split.id) {
                 continue;
             }
