@@ -33,9 +33,17 @@ pub(crate) fn expression(expr: &Expr, schema: &DFSchema) -> Result<()> {
     expr.apply(|expr| {
         match expr {
             Expr::Case(case) if case.expr.is_none() => {
+                let is_boolean = expr.get_type(schema).is_ok_and(|data_type| data_type == DataType::Boolean);
                 for (when, _) in &case.when_then_expr {
                     condition(when, schema)?;
+                    if is_boolean {
+                        drawn_once(when, "a condition")?;
+                    }
                 }
+            }
+            Expr::ScalarFunction(call) if call.name() == "if" => {
+                let is_boolean = expr.get_type(schema).is_ok_and(|data_type| data_type == DataType::Boolean);
+                call.args.first().filter(|_| is_boolean).map_or(Ok(()), |when| drawn_once(when, "a condition"))?;
             }
             Expr::AggregateFunction(call)
                 if matches!(call.func.name(), "percentile_cont" | "approx_percentile_cont") =>

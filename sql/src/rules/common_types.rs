@@ -5,15 +5,18 @@
 //! NaN nor 1e16; and it has no type for `TIME(0)` beside `TIME(3)`. There is one NaN and one zero.
 //! `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList};
 use datafusion_expr::logical_plan::{Join, Projection, Union};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion_expr::{
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion_sql::sqlparser::ast;
 
 use super::compares;
@@ -24,26 +27,76 @@ use crate::types::{common_time, digits, unit_of_day};
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
 
+/// The name of [`for_now`].
+const FOR_NOW: &str = "__for_now";
+
 /// Those of them that compare.
 const COMPARING: &[&str] = &["nullif", "greatest", "least"];
 
-/// Casts the sides of an operator as it is planned: DataFusion asks for its type before any rule runs.
+/// Casts the sides of an operator as it is planned: DataFusion asks for its type before any rule runs. They may have
+/// other types in the end, so these casts are for that question alone: [`node`] takes them out again.
 #[derive(Debug)]
 pub(crate) struct CommonTypes;
 
 impl ExprPlanner for CommonTypes {
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let (left, right) = (expr.left.clone(), expr.right.clone());
         even([&mut expr.left, &mut expr.right], schema);
         if matches!(expr.op, ast::BinaryOperator::Plus | ast::BinaryOperator::Minus) {
-            with_hours(&mut expr.left, &expr.right, schema);
-            with_hours(&mut expr.right, &expr.left, schema);
+            with_hours(&mut expr.left, &right, schema);
+            with_hours(&mut expr.right, &left, schema);
+        }
+        for (side, before) in [(&mut expr.left, left), (&mut expr.right, right)] {
+            if *side != before {
+                *side = for_now().call(vec![std::mem::take(side)]);
+            }
         }
         Ok(PlannerResult::Original(expr))
     }
 }
 
+/// The function around a cast that is there for the planner alone; it goes by the name of what is cast.
+fn for_now() -> Arc<ScalarUDF> {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(ForNow(Signature::any(1, Volatility::Immutable)))));
+    Arc::clone(&FUNCTION)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ForNow(Signature);
+
+impl ScalarUDFImpl for ForNow {
+    fn name(&self) -> &str {
+        FOR_NOW
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        self.schema_name(args)
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        types.first().cloned().ok_or_else(lost)
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        args.args.pop().ok_or_else(lost)
+    }
+}
+
+fn lost() -> DataFusionError {
+    DataFusionError::Internal("a cast was lost".to_owned())
+}
+
 /// A date that goes by hours is a time, as in TIMESTAMPADD: DataFusion would leave the hours away.
-fn with_hours(date: &mut Expr, interval: &Expr, schema: &DFSchema) {
+fn with_hours(date: &mut Expr, interval: &Expr, schema: &DFSchema) -> bool {
     const DAY: i64 = 86_400_000_000_000;
     let has_hours = interval.exists(|part| {
         Ok(match part {
@@ -54,10 +107,13 @@ fn with_hours(date: &mut Expr, interval: &Expr, schema: &DFSchema) {
             _ => false,
         })
     });
-    if has_hours.unwrap_or(false) && date.get_type(schema).is_ok_and(|data_type| data_type == DataType::Date32) {
+    let is_cast =
+        has_hours.unwrap_or(false) && date.get_type(schema).is_ok_and(|data_type| data_type == DataType::Date32);
+    if is_cast {
         let to = DataType::Timestamp(TimeUnit::Millisecond, None);
         *date = Expr::Cast(Cast::new(Box::new(std::mem::take(date)), to));
     }
+    is_cast
 }
 
 /// Casts the keys of a join that [`even`] would cast if they were compared in an expression.
@@ -96,6 +152,14 @@ pub(super) fn even_inputs(union: Union) -> Result<LogicalPlan> {
 
 /// One expression over `schema`, whose parts are done.
 pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Expr::ScalarFunction(function) = &mut expr
+        && function.name() == FOR_NOW
+    {
+        return match function.args.pop() {
+            Some(Expr::Cast(cast)) => Ok(Transformed::yes(*cast.expr)),
+            _ => Err(lost()),
+        };
+    }
     if let Some(plain) = as_equality(&expr, schema) {
         expr = plain;
         one_type(&mut expr, schema);
@@ -112,7 +176,11 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
             let changed = exact([left.as_mut(), right], schema);
             even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema) | changed
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => even([left.as_mut(), right], schema),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
+            let is_moved = matches!(op, Operator::Plus | Operator::Minus)
+                && (with_hours(left, right, schema) || with_hours(right, left, schema));
+            even([left.as_mut(), right], schema) || is_moved
+        }
         Expr::Between(Between { expr, low, high, .. }) => {
             let changed = exact([expr.as_mut(), low, high], schema);
             even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema) | changed

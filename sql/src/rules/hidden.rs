@@ -129,32 +129,37 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
     })
 }
 
-/// Wraps lists in `right` of what has one in `left` too, where the simplifier might intersect the two.
+/// Wraps lists in `right` of what has one in `left` too, where the simplifier might intersect the two. It only unites
+/// those that hold under OR, and those that do not under AND.
 fn lists_apart(left: &Expr, right: Expr, op: Operator) -> Result<Transformed<Expr>> {
-    let is_in_left = |value: &Expr| left.exists(|part| Ok(listed(part, op).is_some_and(|other| other == value)));
+    let is_not = |part: &Expr| Ok(matches!(part, Expr::Not(_)));
+    let may_turn = left.exists(is_not)? || right.exists(is_not)?;
+    let are_united = |a: bool, b: bool| !may_turn && a == b && a == (op == Operator::And);
+    let is_in_left = |value: &Expr, negated: bool| {
+        left.exists(|part| {
+            Ok(listed(part).is_some_and(|(other, other_negated)| other == value && !are_united(negated, other_negated)))
+        })
+    };
     right.transform_down(|part| {
-        let is_in_both = match listed(&part, op) {
-            Some(value) => is_in_left(value)?,
+        let is_in_both = match listed(&part) {
+            Some((value, negated)) => is_in_left(value, negated)?,
             None => false,
         };
-        let kept = if is_in_both {
-            Transformed::new(kept(part), true, TreeNodeRecursion::Jump)
-        } else {
-            Transformed::no(part)
-        };
-        Ok(kept)
+        Ok(if is_in_both { Transformed::new(kept(part), true, TreeNodeRecursion::Jump) } else { Transformed::no(part) })
     })
 }
 
-/// What a list under AND or OR is one of. `x = 1 OR …` is the begin of one.
-fn listed(expr: &Expr, op: Operator) -> Option<&Expr> {
+/// What a list is one of, and whether it is one of what is left out. `x = 1 OR …` is the begin of one.
+fn listed(expr: &Expr) -> Option<(&Expr, bool)> {
     match expr {
-        Expr::InList(list) if op == Operator::And || list.negated => Some(&list.expr),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if op == Operator::And => {
-            match (left.as_ref(), right.as_ref()) {
-                (value, Expr::Literal(..)) | (Expr::Literal(..), value) => Some(value),
-                _ => None,
-            }
+        Expr::InList(list) => Some((&list.expr, list.negated)),
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right }) => {
+            let value = match (left.any_column_refs(), right.any_column_refs()) {
+                (true, false) => left,
+                (false, true) => right,
+                _ => return None,
+            };
+            Some((value, *op == Operator::NotEq))
         }
         _ => None,
     }

@@ -11,6 +11,8 @@
 --| 7.0 | 0.875
 --! expect quotients
 --| 0.0000009999625 | 0.0000002500000 | 0.0000002499906
+--! expect sides
+--| 49382715604938271.56 | 49382715604938269.56 | 1.5
 --! expect shifted
 --| 6.500000 | 36.0 | 0.333333333333
 CREATE TABLE t (id INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 't.csv');
@@ -29,3 +31,6 @@ INSERT INTO quotients SELECT SUM(x), MAX(x), AVG(x) FROM TABLE(TUMBLE(TABLE r, D
 CREATE TABLE shifted (a DECIMAL(38, 6), s DECIMAL(38, 1), q DOUBLE) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'shifted');
 INSERT INTO shifted SELECT AVG(id * 4 + 0.5), SUM(id + 1.5), CAST(AVG((CASE WHEN id < 9 THEN 1 ELSE 700.5 END) / 3) AS DOUBLE)
 FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) CROSS JOIN UNNEST(ARRAY[1, 2, 3]) AS n (n) GROUP BY window_start, window_end;
+CREATE VIEW e AS SELECT ts, id, CAST(12345678901234567.89 AS DECIMAL(20, 2)) AS d FROM t;
+CREATE TABLE sides (a DECIMAL(38, 2), b DECIMAL(38, 2), c DECIMAL(38, 1)) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'sides');
+INSERT INTO sides SELECT SUM(d), SUM(d) - AVG(id) - 1, AVG(id) * 1.5 FROM TABLE(TUMBLE(TABLE e, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end;
