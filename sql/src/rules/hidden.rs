@@ -10,6 +10,8 @@
 //! - The conditions of filters where one can fail: it would look at those without calls first, and at
 //!   `CAST(s AS DATE)` before the `REGEXP` that guards it.
 
+use std::collections::HashSet;
+
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, Result};
@@ -134,15 +136,20 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
 fn lists_apart(left: &Expr, right: Expr, op: Operator) -> Result<Transformed<Expr>> {
     let is_not = |part: &Expr| Ok(matches!(part, Expr::Not(_)));
     let may_turn = left.exists(is_not)? || right.exists(is_not)?;
-    let are_united = |a: bool, b: bool| !may_turn && a == b && a == (op == Operator::And);
+    let mut in_left = HashSet::new();
+    left.apply(|part| {
+        in_left.extend(listed(part));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let united = (op == Operator::And, op == Operator::And);
     let is_in_left = |value: &Expr, negated: bool| {
-        left.exists(|part| {
-            Ok(listed(part).is_some_and(|(other, other_negated)| other == value && !are_united(negated, other_negated)))
-        })
+        [false, true]
+            .into_iter()
+            .any(|other| in_left.contains(&(value, other)) && (may_turn || (negated, other) != united))
     };
     right.transform_down(|part| {
         let is_in_both = match listed(&part) {
-            Some((value, negated)) => is_in_left(value, negated)?,
+            Some((value, negated)) => is_in_left(value, negated),
             None => false,
         };
         Ok(if is_in_both { Transformed::new(kept(part), true, TreeNodeRecursion::Jump) } else { Transformed::no(part) })

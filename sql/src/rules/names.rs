@@ -130,13 +130,20 @@ fn equal_rows(left: &Expr, right: &Expr) -> Option<Expr> {
     combined(left.iter().zip(right).map(equal).collect(), &BinaryOperator::And)
 }
 
-fn combined(exprs: Vec<Expr>, op: &BinaryOperator) -> Option<Expr> {
-    let all = exprs.into_iter().reduce(|left, right| Expr::BinaryOp {
-        left: Box::new(left),
-        op: op.clone(),
-        right: Box::new(right),
-    });
-    all.map(|all| Expr::Nested(Box::new(all)))
+/// All of them under one operator, as a tree that is no deeper than it must be.
+fn combined(mut exprs: Vec<Expr>, op: &BinaryOperator) -> Option<Expr> {
+    while exprs.len() > 1 {
+        let mut pairs = Vec::with_capacity(exprs.len().div_ceil(2));
+        let mut rest = exprs.into_iter();
+        while let Some(left) = rest.next() {
+            pairs.push(match rest.next() {
+                Some(right) => Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) },
+                None => left,
+            });
+        }
+        exprs = pairs;
+    }
+    exprs.pop().map(|all| Expr::Nested(Box::new(all)))
 }
 
 fn not(expr: Expr) -> Expr {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
 use datafusion_common::{DFSchema, Result};
+use datafusion_expr::logical_plan::Union;
 use datafusion_expr::{Expr, LogicalPlan, Projection};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
@@ -14,7 +15,11 @@ use super::{aggregate_types, common_types, decimals, map_access, node_expression
 /// All but the aggregates' own arguments, which DataFusion's type coercion is left to cast.
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
-        let node = node.recompute_schema()?;
+        let node = match node {
+            // Its inputs are brought to one type below.
+            LogicalPlan::Union(union) => LogicalPlan::Union(Union::try_new_with_loose_types(union.inputs)?),
+            other => other.recompute_schema()?,
+        };
         let schema = scope(&node);
         let node = node_expressions(node, |expr| expression(expr, &schema))?.data;
         let node = match node {
