@@ -1,5 +1,6 @@
 //! Where several values have one type, that is in comparisons, arithmetic, CASE, UNION ALL and some
-//! functions: beside a float an exact number is a DOUBLE, and times of day have the most digits of any of them.
+//! functions: beside a float an exact number is a DOUBLE, times of day and timestamps have the most digits of any of
+//! them, and a date beside a timestamp is one.
 //!
 //! DataFusion would take the float for a `DECIMAL(30, 15)`, in which many a float has no place: neither a
 //! NaN nor 1e16; and it has no type for `TIME(0)` beside `TIME(3)`. There is one NaN and one zero.
@@ -41,7 +42,7 @@ pub(crate) struct CommonTypes;
 impl ExprPlanner for CommonTypes {
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let (left, right) = (expr.left.clone(), expr.right.clone());
-        even([&mut expr.left, &mut expr.right], schema);
+        even_terms([&mut expr.left, &mut expr.right], schema);
         if matches!(expr.op, ast::BinaryOperator::Plus | ast::BinaryOperator::Minus) {
             with_hours(&mut expr.left, &right, schema);
             with_hours(&mut expr.right, &left, schema);
@@ -179,7 +180,7 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
             let is_moved = matches!(op, Operator::Plus | Operator::Minus)
                 && (with_hours(left, right, schema) || with_hours(right, left, schema));
-            even([left.as_mut(), right], schema) || is_moved
+            even_terms([left.as_mut(), right], schema) || is_moved
         }
         Expr::Between(Between { expr, low, high, .. }) => {
             let changed = exact([expr.as_mut(), low, high], schema);
@@ -220,18 +221,28 @@ struct Casting {
 }
 
 impl Casting {
-    /// None: DataFusion finds the right type.
-    fn of<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<Self> {
+    /// Of the sides of an operator that computes. None: DataFusion finds the right type.
+    fn of_terms<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<Self> {
         if types.clone().any(is_float) && types.clone().any(is_decimal) {
             return Some(Self { to: DataType::Float64 });
         }
         common_time(types).map(|to| Self { to })
     }
 
+    /// Of values that stand for each other.
+    fn of<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<Self> {
+        Self::of_terms(types.clone()).or_else(|| common_moment(types).map(|to| Self { to }))
+    }
+
     fn is_meant(&self, data_type: &DataType) -> bool {
-        match unit_of_day(&self.to) {
-            None => is_decimal(data_type),
-            Some(to) => unit_of_day(data_type).is_some_and(|unit| unit != to),
+        match &self.to {
+            DataType::Timestamp(..) => {
+                matches!(data_type, DataType::Date32 | DataType::Timestamp(..)) && data_type != &self.to
+            }
+            to => match unit_of_day(to) {
+                None => is_decimal(data_type),
+                Some(to) => unit_of_day(data_type).is_some_and(|unit| unit != to),
+            },
         }
     }
 
@@ -240,10 +251,37 @@ impl Casting {
     }
 }
 
+/// The timestamp that dates and timestamps of several types are: that with the most digits, with a zone if one has
+/// it. DataFusion would go to nanoseconds, in which 9999-12-31 has no place. None: there are not several.
+fn common_moment<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<DataType> {
+    let zoned = types.clone().filter_map(|data_type| match data_type {
+        DataType::Timestamp(unit, zone) => Some((*unit, zone.clone())),
+        _ => None,
+    });
+    let unit = zoned.clone().map(|(unit, _)| unit).max_by_key(|unit| digits(*unit))?;
+    let to = DataType::Timestamp(unit, zoned.filter_map(|(_, zone)| zone).next());
+    let mut moments = types.filter(|data_type| matches!(data_type, DataType::Date32 | DataType::Timestamp(..)));
+    moments.any(|data_type| *data_type != to).then_some(to)
+}
+
 /// Casts what of `exprs` has another type than the others need; whether anything had to be cast.
 fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    even_by(exprs, schema, |types| Casting::of(types.iter()))
+}
+
+/// The same for the sides of an operator that computes.
+fn even_terms<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    even_by(exprs, schema, |types| Casting::of_terms(types.iter()))
+}
+
+fn even_by<'e>(
+    exprs: impl IntoIterator<Item = &'e mut Expr>,
+    schema: &DFSchema,
+    casting: impl Fn(&[DataType]) -> Option<Casting>,
+) -> bool {
     let typed: Vec<_> = exprs.into_iter().map(|expr| (expr.get_type(schema).ok(), expr)).collect();
-    let Some(casting) = Casting::of(typed.iter().filter_map(|(data_type, _)| data_type.as_ref())) else { return false };
+    let types: Vec<DataType> = typed.iter().filter_map(|(data_type, _)| data_type.clone()).collect();
+    let Some(casting) = casting(&types) else { return false };
     for (data_type, expr) in typed {
         if data_type.is_some_and(|data_type| casting.is_meant(&data_type)) {
             *expr = casting.cast(std::mem::take(expr));
