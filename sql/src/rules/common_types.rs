@@ -26,7 +26,7 @@ use crate::functions::registry;
 use crate::types::{common_time, digits, unit_of_day};
 
 /// Functions whose arguments have one type.
-const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if"];
+const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if", "make_array"];
 
 /// The name of [`for_now`].
 const FOR_NOW: &str = "__for_now";

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins, TypedString, UnaryOperator,
-    Value, Values, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins, TypedString,
+    UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
 use crate::parse::{plain_cast, text};
@@ -301,18 +301,22 @@ fn bare(expr: &Expr) -> Expr {
 }
 
 /// An integer literal of VALUES is INT where it fits: DataFusion makes it BIGINT, and a column of them
-/// could not be inserted into an INT column.
+/// could not be inserted into an INT column. Beside a DOUBLE a number is one: DataFusion makes decimals of both.
 fn type_literals(values: &mut Values) {
     let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
     for column in 0..width {
         let mut cells = values.rows.iter().filter_map(|row| row.get(column));
-        let fits = cells.clone().any(is_int) && cells.all(|cell| is_int(cell) || is_null(cell));
-        if !fits {
+        let is_number = |cell: &Expr| is_double(cell) || is_exact(cell) || is_null(cell);
+        let data_type = if cells.clone().any(is_int) && cells.clone().all(|cell| is_int(cell) || is_null(cell)) {
+            DataType::Int(None)
+        } else if cells.clone().any(is_double) && cells.all(is_number) {
+            DataType::Double(ExactNumberInfo::None)
+        } else {
             continue;
-        }
+        };
         for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
             let expr = Box::new(cell.clone());
-            *cell = plain_cast(CastKind::Cast, expr, DataType::Int(None));
+            *cell = plain_cast(CastKind::Cast, expr, data_type.clone());
         }
     }
 }
@@ -323,6 +327,22 @@ fn is_int(expr: &Expr) -> bool {
         other => other.to_string(),
     };
     text.parse::<i32>().is_ok()
+}
+
+/// A literal with an exponent, or a cast to DOUBLE.
+fn is_double(expr: &Expr) -> bool {
+    match expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => is_double(expr),
+        other => matches!(other, Expr::Cast { data_type: DataType::Double(_), .. }),
+    }
+}
+
+/// A literal without an exponent.
+fn is_exact(expr: &Expr) -> bool {
+    match expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => is_exact(expr),
+        other => matches!(other, Expr::Value(value) if matches!(value.value, Value::Number(..))),
+    }
 }
 
 fn is_null(expr: &Expr) -> bool {
