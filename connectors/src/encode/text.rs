@@ -18,6 +18,8 @@ use ::arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::engine::general_purpose::STANDARD;
 use qanat_proto::error::{Code, Error, Result};
 
+use crate::format::CALENDAR_DAYS;
+
 /// Writes values of one column as text.
 pub struct ColumnText<'a> {
     array: &'a dyn Array,
@@ -218,8 +220,7 @@ pub fn write_timestamp(value: i64, unit: TimeUnit, separator: u8, zoned: bool, o
 
 /// `2013-01-01` from days since 1970. Years outside 0000 to 9999 are refused: readers disagree on them.
 pub(super) fn write_date(days: i64, out: &mut Vec<u8>) -> Result<()> {
-    // 0000-01-01 and 9999-12-31.
-    if !(-719_528..=2_932_896).contains(&days) {
+    if !CALENDAR_DAYS.contains(&days) {
         let message = format!("a date {days} days from 1970-01-01 is outside the years 0000 to 9999");
         return Err(Error::new(Code::Encode, message).hint(
             "leave such rows out with WHERE (a window may end in another year than its rows), or write parquet or arrow",

@@ -14,6 +14,9 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
+/// 0000-01-01 to 9999-12-31 in days since 1970: readers disagree on other years.
+pub(crate) const CALENDAR_DAYS: Range<i64> = -719_528..2_932_897;
+
 /// Whether two types hold the same values: they are equal, or both are texts, or both are bytes.
 pub(crate) fn are_alike(a: &DataType, b: &DataType) -> bool {
     use DataType as T;
@@ -97,14 +100,12 @@ fn within_a_day(array: &ArrayRef) -> Result<(), ArrowError> {
     }
 }
 
-/// Dates and timestamps of the years 0000 to 9999, as in the text formats: others have no text.
+/// Dates and timestamps that have a text, as in the text formats.
 fn within_the_calendar(array: &ArrayRef) -> Result<(), ArrowError> {
-    const FIRST_DAY: i64 = -719_528;
-    const END_DAY: i64 = 2_932_897;
-    const FIRST: i64 = FIRST_DAY * 86_400;
-    const END: i64 = END_DAY * 86_400;
+    const FIRST: i64 = CALENDAR_DAYS.start * 86_400;
+    const END: i64 = CALENDAR_DAYS.end * 86_400;
     match array.data_type() {
-        DataType::Date32 => within(array.as_primitive::<Date32Type>(), FIRST_DAY..END_DAY),
+        DataType::Date32 => within(array.as_primitive::<Date32Type>(), CALENDAR_DAYS),
         DataType::Timestamp(TimeUnit::Second, _) => within(array.as_primitive::<TimestampSecondType>(), FIRST..END),
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             within(array.as_primitive::<TimestampMillisecondType>(), FIRST * 1_000..END * 1_000)

@@ -21,7 +21,7 @@ pub mod text;
 pub(crate) mod textual;
 mod time;
 
-pub(crate) use self::cast::{can_conform, conform};
+pub(crate) use self::cast::{CALENDAR_DAYS, can_conform, conform};
 
 use qanat_proto::connector::{FormatDescriptor, OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};

@@ -66,7 +66,11 @@ fn quotient_type(types: &[DataType]) -> Result<DataType> {
     let scale = SCALE_MIN.max(s1 + p2 + 1);
     let (precision, scale) =
         if whole + scale <= max { (whole + scale, scale) } else { (max, scale.min(SCALE_MIN).max(max - whole)) };
-    match (u8::try_from(precision.max(1)), i8::try_from(scale)) {
+    decimal(precision.max(1), scale)
+}
+
+fn decimal(precision: i16, scale: i16) -> Result<DataType> {
+    match (u8::try_from(precision), i8::try_from(scale)) {
         (Ok(precision), Ok(scale)) => Ok(DataType::Decimal128(precision, scale)),
         _ => wrong(format!("DECIMAL({precision}, {scale}) is no type")),
     }
@@ -88,15 +92,10 @@ fn product_type(types: &[DataType]) -> Result<DataType> {
     };
     let (precision, scale) = (i16::from(*p1) + i16::from(*p2) + 1, i16::from(*s1) + i16::from(*s2));
     let max = i16::from(PRECISION_MAX);
-    let (precision, scale) = if precision <= max {
-        (precision, scale)
-    } else {
-        (max, (max - (precision - scale)).max(scale.min(SCALE_MIN)))
-    };
-    match (u8::try_from(precision), i8::try_from(scale)) {
-        (Ok(precision), Ok(scale)) => Ok(DataType::Decimal128(precision, scale)),
-        _ => wrong(format!("DECIMAL({precision}, {scale}) is no type")),
+    if precision <= max {
+        return decimal(precision, scale);
     }
+    decimal(max, (max - (precision - scale)).max(scale.min(SCALE_MIN)))
 }
 
 fn multiply(args: &Args) -> Result<ArrayRef> {

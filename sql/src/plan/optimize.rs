@@ -45,11 +45,10 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::conversions::rewrite(plan).map_err(convert)?;
     let plan = rules::overflow::rewrite(plan).map_err(convert)?;
     let plan = rules::lists::rewrite(plan).map_err(convert)?;
-    let plan = rules::hidden::hide(plan).map_err(convert)?;
+    let (plan, is_unsafe) = rules::hidden::hide(plan).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
-    let is_unsafe = rules::hidden::is_unsafe(&plan).map_err(convert)?;
     let plan = Optimizer::with_rules(stream_rules(is_unsafe)).optimize(plan, &context, |_, _| {}).map_err(convert)?;
     rules::casts::unwrap(plan).map_err(convert)
 }

@@ -28,11 +28,11 @@ use crate::types::{common_time, digits, unit_of_day};
 /// Functions whose arguments have one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if", "make_array"];
 
-/// The name of [`for_now`].
-const FOR_NOW: &str = "__for_now";
-
 /// Those of them that compare.
 const COMPARING: &[&str] = &["nullif", "greatest", "least"];
+
+/// The name of [`for_now`].
+const FOR_NOW: &str = "__for_now";
 
 /// Casts the sides of an operator as it is planned: DataFusion asks for its type before any rule runs. They may have
 /// other types in the end, so these casts are for that question alone: [`node`] takes them out again.

@@ -21,15 +21,15 @@ use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::casts::kept;
 
-pub(crate) fn hide(plan: LogicalPlan) -> Result<LogicalPlan> {
-    in_order(super::each_expression(plan, expression)?)
+/// The plan, and whether a condition of it can fail.
+pub(crate) fn hide(plan: LogicalPlan) -> Result<(LogicalPlan, bool)> {
+    let plan = super::each_expression(plan, expression)?;
+    let is_unsafe = is_unsafe(&plan)?;
+    Ok((if is_unsafe { in_order(plan)? } else { plan }, is_unsafe))
 }
 
-/// Wraps the conditions of all filters where one of any can fail.
+/// Wraps the conditions of all filters.
 fn in_order(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !is_unsafe(&plan)? {
-        return Ok(plan);
-    }
     plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Filter(filter) = node else { return Ok(Transformed::no(node)) };
         let conditions = split_conjunction_owned(filter.predicate).into_iter();
@@ -44,7 +44,7 @@ fn in_order(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// Whether a condition of a plan can fail.
-pub(crate) fn is_unsafe(plan: &LogicalPlan) -> Result<bool> {
+fn is_unsafe(plan: &LogicalPlan) -> Result<bool> {
     let mut is_unsafe = false;
     plan.apply_with_subqueries(|node| {
         let condition = match node {
