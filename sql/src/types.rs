@@ -203,6 +203,21 @@ pub(crate) fn digits(unit: TimeUnit) -> u8 {
     }
 }
 
+/// How many digits a number of an exact type has at most before and behind the point.
+pub(crate) fn exact_digits(data_type: &DataType) -> Option<(u8, u8)> {
+    match data_type {
+        DataType::Int8 => Some((3, 0)),
+        DataType::Int16 => Some((5, 0)),
+        DataType::Int32 => Some((10, 0)),
+        DataType::Int64 => Some((19, 0)),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            let scale = u8::try_from(*scale).ok()?;
+            Some((precision.saturating_sub(scale), scale))
+        }
+        _ => None,
+    }
+}
+
 /// The unit of a time of day.
 pub(crate) fn unit_of_day(data_type: &DataType) -> Option<TimeUnit> {
     match data_type {

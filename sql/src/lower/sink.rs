@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::connector::TableDescriptor;
@@ -162,6 +163,9 @@ fn cast(output: &Output, field: &Field, scope: &DFSchema, table: &TableDescripto
         let cast = Expr::Cast(Cast::new(Box::new(output.expr.clone()), to.clone()));
         return Ok(rules::conversions::expression(cast, scope).map_err(|e| internal(&e))?.data);
     }
+    // Into calls that nobody could write.
+    let is_rewritten = output.expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::Cast(_))));
+    let is_rewritten = is_rewritten.map_err(|e| internal(&e))?;
     let value = if matches!(output.expr, Expr::Literal(..)) { "…".to_owned() } else { sql_text(&output.expr) };
     Err(Error::new(
         Code::SinkSchema,
@@ -174,7 +178,7 @@ fn cast(output: &Output, field: &Field, scope: &DFSchema, table: &TableDescripto
             sql_name(from),
         ),
     )
-    .hint(format!("cast it: `CAST({value} AS {})`", sql_name(to))))
+    .hint(format!("cast it: `CAST({} AS {})`", if is_rewritten { "…" } else { &value }, sql_name(to))))
 }
 
 /// Equal apart from nullability and names inside.

@@ -137,6 +137,18 @@ impl ScalarUDFImpl for Keep {
         KEEP
     }
 
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        self.schema_name(args)
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(match args {
+            [value, Expr::Literal(ScalarValue::Utf8(Some(to)), _)] => format!("CAST({} AS {to})", value.schema_name()),
+            [value, ..] => value.schema_name().to_string(),
+            [] => String::new(),
+        })
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }

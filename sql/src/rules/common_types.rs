@@ -6,32 +6,62 @@
 //! NaN nor 1e16; and it has no type for `TIME(0)` beside `TIME(3)`. There is one NaN and one zero.
 //! `CASE x WHEN 0` and `NULLIF(x, 0)` of a float compare as `=` does, for which −0.0 is 0.0.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
-use datafusion_expr::expr::{Between, Case, InList};
+use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_expr::expr::{Between, Case, InList, InSubquery};
+use datafusion_expr::expr_schema::cast_subquery;
 use datafusion_expr::logical_plan::{Join, Projection, Union};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{
-    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion_sql::sqlparser::ast;
 
+use super::casting::{Casting, is_decimal, is_float};
 use super::compares;
 use crate::functions::math::CANONICAL;
 use crate::functions::registry;
-use crate::types::{common_time, digits, unit_of_day};
+use crate::types::{digits, exact_digits};
 
 /// Functions whose arguments have one type.
-const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "nvl", "ifnull", "greatest", "least", "if", "make_array"];
+const OF_ONE_TYPE: &[&str] = &[
+    "coalesce",
+    "nullif",
+    "nvl",
+    "ifnull",
+    "greatest",
+    "least",
+    "if",
+    "make_array",
+    "array_concat",
+    "array_union",
+    "array_except",
+    "array_intersect",
+    "array_has_all",
+    "array_has_any",
+];
+
+/// Functions of an array and of what its items are.
+const WITH_ITEMS: &[&str] = &[
+    "array_append",
+    "array_prepend",
+    "array_contains",
+    "array_has",
+    "array_position",
+    "array_positions",
+    "array_remove",
+    "array_remove_all",
+    "array_remove_n",
+    "array_replace",
+    "array_replace_all",
+    "array_replace_n",
+];
 
 /// Those of them that compare.
 const COMPARING: &[&str] = &["nullif", "greatest", "least"];
 
-/// The name of [`for_now`].
+/// The name of a cast's field by which it is known to be there for the planner alone.
 const FOR_NOW: &str = "__for_now";
 
 /// Casts the sides of an operator as it is planned: DataFusion asks for its type before any rule runs. They may have
@@ -49,51 +79,22 @@ impl ExprPlanner for CommonTypes {
         }
         for (side, before) in [(&mut expr.left, left), (&mut expr.right, right)] {
             if *side != before {
-                *side = for_now().call(vec![std::mem::take(side)]);
+                *side = for_now(std::mem::take(side));
             }
         }
         Ok(PlannerResult::Original(expr))
     }
 }
 
-/// The function around a cast that is there for the planner alone; it goes by the name of what is cast.
-fn for_now() -> Arc<ScalarUDF> {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
-        LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(ForNow(Signature::any(1, Volatility::Immutable)))));
-    Arc::clone(&FUNCTION)
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct ForNow(Signature);
-
-impl ScalarUDFImpl for ForNow {
-    fn name(&self) -> &str {
-        FOR_NOW
+/// The same cast, told apart from the user's.
+fn for_now(cast: Expr) -> Expr {
+    match cast {
+        Expr::Cast(cast) => {
+            let marked = cast.field.as_ref().clone().with_name(FOR_NOW);
+            Expr::Cast(Cast::new_from_field(cast.expr, Arc::new(marked)))
+        }
+        other => other,
     }
-
-    fn display_name(&self, args: &[Expr]) -> Result<String> {
-        self.schema_name(args)
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        types.first().cloned().ok_or_else(lost)
-    }
-
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        args.args.pop().ok_or_else(lost)
-    }
-}
-
-fn lost() -> DataFusionError {
-    DataFusionError::Internal("a cast was lost".to_owned())
 }
 
 /// A date that goes by hours is a time, as in TIMESTAMPADD: DataFusion would leave the hours away.
@@ -120,7 +121,8 @@ fn with_hours(date: &mut Expr, interval: &Expr, schema: &DFSchema) -> bool {
 /// Casts the keys of a join that [`even`] would cast if they were compared in an expression.
 pub(super) fn even_keys(mut join: Join, schema: &DFSchema) -> Join {
     for (left, right) in &mut join.on {
-        even([left, right], schema);
+        even([&mut *left, &mut *right], schema);
+        widen([left, right], schema);
     }
     join
 }
@@ -139,10 +141,11 @@ pub(super) fn even_inputs(union: Union) -> Result<LogicalPlan> {
         let exprs = input.schema().iter().zip(&casts).map(|((qualifier, field), casting)| {
             let column = Expr::from((qualifier, field));
             match casting {
-                Some(casting) if casting.is_meant(field.data_type()) => {
-                    casting.cast(column).alias_qualified(qualifier.cloned(), field.name())
-                }
-                _ => column,
+                Some(casting) => match casting.retyped(field.data_type()) {
+                    Some(to) => cast(column, to).alias_qualified(qualifier.cloned(), field.name()),
+                    None => column,
+                },
+                None => column,
             }
         });
         let exprs = exprs.collect();
@@ -153,20 +156,20 @@ pub(super) fn even_inputs(union: Union) -> Result<LogicalPlan> {
 
 /// One expression over `schema`, whose parts are done.
 pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if let Expr::ScalarFunction(function) = &mut expr
-        && function.name() == FOR_NOW
+    if matches!(&expr, Expr::Cast(cast) if cast.field.name() == FOR_NOW)
+        && let Expr::Cast(cast) = expr
     {
-        return match function.args.pop() {
-            Some(Expr::Cast(cast)) => Ok(Transformed::yes(*cast.expr)),
-            _ => Err(lost()),
-        };
+        return Ok(Transformed::yes(*cast.expr));
     }
     if let Some(plain) = as_equality(&expr, schema) {
         expr = plain;
         one_type(&mut expr, schema);
         return Ok(Transformed::yes(expr));
     }
-    let changed = one_type(&mut expr, schema);
+    let changed = match &mut expr {
+        Expr::InSubquery(within) => even_with_rows(within, schema)?,
+        other => one_type(other, schema),
+    };
     Ok(Transformed::new_transformed(expr, changed))
 }
 
@@ -174,7 +177,7 @@ pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
 fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
-            let changed = exact([left.as_mut(), right], schema);
+            let changed = exact([left.as_mut(), right], schema) | widen([left.as_mut(), right], schema);
             even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema) | changed
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
@@ -183,11 +186,12 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
             even_terms([left.as_mut(), right], schema) || is_moved
         }
         Expr::Between(Between { expr, low, high, .. }) => {
-            let changed = exact([expr.as_mut(), low, high], schema);
+            let changed = exact([expr.as_mut(), low, high], schema) | widen([expr.as_mut(), low, high], schema);
             even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema) | changed
         }
         Expr::InList(InList { expr, list, .. }) => {
             let changed = exact(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema);
+            let changed = widen(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
             let changed = even(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
             let changed = plain(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
             both_zeros(expr, list, schema) || changed
@@ -198,6 +202,8 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
                 let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
                 changed |= even(std::iter::once(base.as_mut()).chain(whens), schema);
                 let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+                changed |= widen(std::iter::once(base.as_mut()).chain(whens), schema);
+                let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
                 changed |= plain(std::iter::once(base.as_mut()).chain(whens), schema);
             }
             let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
@@ -207,61 +213,59 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
             let is_comparing = COMPARING.contains(&function.name());
             even(&mut function.args, schema) | (is_comparing && plain(&mut function.args, schema))
         }
+        Expr::ScalarFunction(function) if WITH_ITEMS.contains(&function.name()) => {
+            even_with_items(&mut function.args, schema)
+        }
         _ => false,
     }
 }
 
+/// Casts what is looked for in the rows of a query, and these, as the sides of `=` are.
+fn even_with_rows(within: &mut InSubquery, schema: &DFSchema) -> Result<bool> {
+    let rows = within.subquery.subquery.schema();
+    let (Ok(own), Some(row)) = (within.expr.get_type(schema), rows.fields().first()) else { return Ok(false) };
+    let types = [own, row.data_type().clone()];
+    let wide = || Casting::wide(types.iter().map(exact_digits));
+    let Some(casting) = Casting::of(types.iter()).or_else(wide) else { return Ok(false) };
+    let [own, row] = types.map(|data_type| casting.retyped(&data_type));
+    if let Some(to) = own {
+        *within.expr = cast(std::mem::take(&mut within.expr), to);
+    }
+    if let Some(to) = row {
+        within.subquery = cast_subquery(within.subquery.clone(), &to)?;
+    }
+    Ok(true)
+}
+
+/// Casts the array that is the first argument, and what is looked for or put into it.
+fn even_with_items(args: &mut [Expr], schema: &DFSchema) -> bool {
+    let as_array = |data_type: DataType, is_array: bool| {
+        if is_array { data_type } else { DataType::List(Arc::new(Field::new_list_field(data_type, true))) }
+    };
+    let of_item = |data_type: DataType| match data_type {
+        DataType::List(item) => Some(item.data_type().clone()),
+        _ => None,
+    };
+    let typed: Option<Vec<_>> = args.iter().map(|arg| arg.get_type(schema).ok()).collect();
+    let Some(typed) = typed else { return false };
+    let arrays = typed.into_iter().enumerate().map(|(place, data_type)| as_array(data_type, place == 0));
+    let arrays: Vec<DataType> = arrays.collect();
+    let Some(casting) = Casting::of(arrays.iter()) else { return false };
+    for (place, (arg, array)) in args.iter_mut().zip(&arrays).enumerate() {
+        let to = casting.retyped(array);
+        if let Some(to) = if place == 0 { to } else { to.and_then(of_item) } {
+            *arg = cast(std::mem::take(arg), to);
+        }
+    }
+    true
+}
+
+fn cast(expr: Expr, to: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), to))
+}
+
 fn is_arithmetic(op: Operator) -> bool {
     matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
-}
-
-/// Which of several values are cast, and to what.
-struct Casting {
-    to: DataType,
-}
-
-impl Casting {
-    /// Of the sides of an operator that computes. None: DataFusion finds the right type.
-    fn of_terms<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<Self> {
-        if types.clone().any(is_float) && types.clone().any(is_decimal) {
-            return Some(Self { to: DataType::Float64 });
-        }
-        common_time(types).map(|to| Self { to })
-    }
-
-    /// Of values that stand for each other.
-    fn of<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<Self> {
-        Self::of_terms(types.clone()).or_else(|| common_moment(types).map(|to| Self { to }))
-    }
-
-    fn is_meant(&self, data_type: &DataType) -> bool {
-        match &self.to {
-            DataType::Timestamp(..) => {
-                matches!(data_type, DataType::Date32 | DataType::Timestamp(..)) && data_type != &self.to
-            }
-            to => match unit_of_day(to) {
-                None => is_decimal(data_type),
-                Some(to) => unit_of_day(data_type).is_some_and(|unit| unit != to),
-            },
-        }
-    }
-
-    fn cast(&self, expr: Expr) -> Expr {
-        Expr::Cast(Cast::new(Box::new(expr), self.to.clone()))
-    }
-}
-
-/// The timestamp that dates and timestamps of several types are: that with the most digits, with a zone if one has
-/// it. DataFusion would go to nanoseconds, in which 9999-12-31 has no place. None: there are not several.
-fn common_moment<'t>(types: impl Iterator<Item = &'t DataType> + Clone) -> Option<DataType> {
-    let zoned = types.clone().filter_map(|data_type| match data_type {
-        DataType::Timestamp(unit, zone) => Some((*unit, zone.clone())),
-        _ => None,
-    });
-    let unit = zoned.clone().map(|(unit, _)| unit).max_by_key(|unit| digits(*unit))?;
-    let to = DataType::Timestamp(unit, zoned.filter_map(|(_, zone)| zone).next());
-    let mut moments = types.filter(|data_type| matches!(data_type, DataType::Date32 | DataType::Timestamp(..)));
-    moments.any(|data_type| *data_type != to).then_some(to)
 }
 
 /// Casts what of `exprs` has another type than the others need; whether anything had to be cast.
@@ -283,11 +287,36 @@ fn even_by<'e>(
     let types: Vec<DataType> = typed.iter().filter_map(|(data_type, _)| data_type.clone()).collect();
     let Some(casting) = casting(&types) else { return false };
     for (data_type, expr) in typed {
-        if data_type.is_some_and(|data_type| casting.is_meant(&data_type)) {
-            *expr = casting.cast(std::mem::take(expr));
+        if let Some(to) = data_type.and_then(|data_type| casting.retyped(&data_type)) {
+            *expr = cast(std::mem::take(expr), to);
         }
     }
     true
+}
+
+/// Casts the exact numbers that are compared where no DECIMAL has room for the digits of all of them: DataFusion would
+/// take that with the most digits behind the point, and fail where a value has more before it. Whether there were some.
+fn widen<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let exprs: Vec<_> = exprs.into_iter().filter(|expr| !literal_of(expr).is_some_and(ScalarValue::is_null)).collect();
+    let Some(casting) = Casting::wide(exprs.iter().map(|expr| digits_of(expr, schema))) else { return false };
+    for expr in exprs {
+        if let Some(to) = expr.get_type(schema).ok().and_then(|data_type| casting.retyped(&data_type)) {
+            *expr = cast(std::mem::take(expr), to);
+        }
+    }
+    true
+}
+
+/// The digits before and behind the point of an exact number; a literal has its own.
+fn digits_of(expr: &Expr, schema: &DFSchema) -> Option<(u8, u8)> {
+    let under_sign = if let Expr::Negative(inner) = expr { inner } else { expr };
+    match under_sign {
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) => {
+            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |digits| digits + 1);
+            u8::try_from(digits).ok().map(|digits| (digits, 0))
+        }
+        _ => exact_digits(&expr.get_type(schema).ok()?),
+    }
 }
 
 /// Brings literals of timestamps to the digits of what they are compared with, where nothing is lost by it: the
@@ -406,25 +435,18 @@ fn is_zero(value: &ScalarValue) -> bool {
     value.cast_to(&DataType::Float64).is_ok_and(|value| matches!(value, ScalarValue::Float64(Some(0.0))))
 }
 
-fn is_decimal(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
-}
-
-fn is_float(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Float32 | DataType::Float64)
-}
-
-/// `CASE x WHEN a` and `NULLIF(x, a)` of a float column as `CASE WHEN x = a`.
+/// `CASE x WHEN a` and `NULLIF(x, a)` of a column of floats or decimals as `CASE WHEN x = a`.
 fn as_equality(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
-    let is_float_column =
-        |expr: &Expr| matches!(expr, Expr::Column(_)) && expr.get_type(schema).is_ok_and(|t| is_float(&t));
+    let is_column = |expr: &Expr| {
+        matches!(expr, Expr::Column(_)) && expr.get_type(schema).is_ok_and(|t| is_float(&t) || is_decimal(&t))
+    };
     match expr {
-        Expr::Case(Case { expr: Some(base), when_then_expr, else_expr }) if is_float_column(base) => {
+        Expr::Case(Case { expr: Some(base), when_then_expr, else_expr }) if is_column(base) => {
             let whens = when_then_expr.iter().map(|(when, then)| (equality(base, when, schema), then.clone()));
             Some(Expr::Case(Case::new(None, whens.collect(), else_expr.clone())))
         }
         Expr::ScalarFunction(function) if function.name() == "nullif" => match function.args.as_slice() {
-            [value, other] if is_float_column(value) => {
+            [value, other] if is_column(value) => {
                 let null = Expr::Literal(ScalarValue::Null, None);
                 let whens = vec![(equality(value, other, schema), Box::new(null))];
                 Some(Expr::Case(Case::new(None, whens, Some(Box::new(value.clone())))))

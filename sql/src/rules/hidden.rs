@@ -20,6 +20,7 @@ use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::casts::kept;
+use crate::types::exact_digits;
 
 /// The plan, and whether a condition of it can fail.
 pub(crate) fn hide(plan: LogicalPlan) -> Result<(LogicalPlan, bool)> {
@@ -174,17 +175,7 @@ fn listed(expr: &Expr) -> Option<(&Expr, bool)> {
 
 /// Whether two values may come out of a cast as one, or one as none.
 fn loses(from: &DataType, to: &DataType) -> bool {
-    let digits_of = |data_type: &DataType| match data_type {
-        DataType::Int8 => Some((3, 0)),
-        DataType::Int16 => Some((5, 0)),
-        DataType::Int32 => Some((10, 0)),
-        DataType::Int64 => Some((19, 0)),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
-            Some((i16::from(*precision) - i16::from(*scale), i16::from(*scale)))
-        }
-        _ => None,
-    };
-    match (digits_of(from), digits_of(to)) {
+    match (exact_digits(from), exact_digits(to)) {
         (Some((whole, fraction)), Some((to_whole, to_fraction))) => to_whole < whole || to_fraction < fraction,
         // The simplifier cuts the literal to the digits of the column.
         _ => matches!((from, to), (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if from != to),

@@ -9,6 +9,7 @@ use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Expr, LogicalPlan, Operator};
 
 pub(crate) mod aggregate_types;
+pub(crate) mod casting;
 pub(crate) mod casts;
 pub(crate) mod checks;
 pub(crate) mod common_types;
