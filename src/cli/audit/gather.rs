@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use qanat_connectors::filesystem::audit::audit;
 use qanat_connectors::filesystem::sink_folder;
@@ -15,7 +16,7 @@ use qanat_proto::manifest::{Manifest, SinkChannel};
 use qanat_proto::names::Name;
 use qanat_proto::receipt::RowSum;
 use qanat_proto::{Code, Error, Result};
-use qanat_storage::log::{Isolation, Start, Topics};
+use qanat_storage::log::{Isolation, Start, Topic};
 
 use super::evidence::{
     ClaimedEpoch, Cut, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, SideEvidence, SinkEvidence,
@@ -61,13 +62,12 @@ pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<E
             receipt: receipt.clone(),
         });
     }
-    let topics = view.topics();
     if let Some(graph) = &graph {
-        evidence.sinks = sinks(view, &topics, graph, history.id, base)?;
+        evidence.sinks = sinks(view, graph, history.id, base)?;
     }
     for channel in [SinkChannel::Late, SinkChannel::DeadLetters] {
         let topic = side::topic_name(&history.name, channel)?;
-        let (found, cut) = topic_sums(&topics, &topic, history.id)?;
+        let (found, cut) = topic_sums(|| view.topics().find(&topic), history.id)?;
         evidence.side_tables.push(SideEvidence { channel, topic: topic.to_string(), found, cut });
     }
     evidence.graph = graph;
@@ -140,7 +140,7 @@ fn was_retired(view: &DataView, found: &FoundJob, epoch: Epoch) -> Result<bool> 
     Ok(now.history.epochs.get(&epoch).is_none_or(|claim| claim.status == EpochStatus::Retired))
 }
 
-fn sinks(view: &DataView, topics: &Topics, graph: &JobGraph, job: JobId, base: &Path) -> Result<Vec<SinkEvidence>> {
+fn sinks(view: &DataView, graph: &JobGraph, job: JobId, base: &Path) -> Result<Vec<SinkEvidence>> {
     let mut read: BTreeMap<Name, (Sums, Option<Epoch>)> = BTreeMap::new();
     let mut sinks = Vec::new();
     for (operator, node) in graph.sinks() {
@@ -158,7 +158,7 @@ fn sinks(view: &DataView, topics: &Topics, graph: &JobGraph, job: JobId, base: &
                 let topic = LogOptions::of_table(&node.table)?.topic;
                 sink.medium = Medium::Topic(topic.to_string());
                 if !read.contains_key(&topic) {
-                    read.insert(topic.clone(), topic_sums(topics, &topic, job)?);
+                    read.insert(topic.clone(), topic_sums(|| view.topics().find(&topic), job)?);
                 }
                 if let Some((sums, cut)) = read.get(&topic) {
                     sink.cut = *cut;
@@ -211,11 +211,12 @@ fn object_name(path: &str) -> &str {
 type Sums = BTreeMap<(OperatorId, Epoch), RowSum>;
 
 /// Rows and hashes of a job in a topic, by operator and epoch, all read again; and the newest epoch of
-/// which retention may have taken rows.
-fn topic_sums(topics: &Topics, name: &Name, job: JobId) -> Result<(Sums, Option<Epoch>)> {
+/// which retention may have taken rows. `open` looks at the topic as it is now: what was opened before does
+/// not see what is removed behind it.
+fn topic_sums(open: impl Fn() -> Result<Option<Arc<Topic>>>, job: JobId) -> Result<(Sums, Option<Epoch>)> {
     let mut sums = Sums::new();
     let mut cut = None;
-    let Some(topic) = topics.find(name)? else { return Ok((sums, cut)) };
+    let Some(topic) = open()? else { return Ok((sums, cut)) };
     let mut hasher = RowHasher::default();
     for partition in 0..topic.partitions() {
         let mut is_cut = topic.partition(partition)?.first_offset() > 0 && !topic.keeps_everything();
@@ -228,6 +229,7 @@ fn topic_sums(topics: &Topics, name: &Name, job: JobId) -> Result<(Sums, Option<
                 // Retention was faster: on with what it has left.
                 Err(error) if error.code() == Code::OffsetGone => {
                     (is_cut, first) = (true, None);
+                    let Some(topic) = open()? else { break };
                     batches = topic.read_to_latest(partition, Start::Earliest, Isolation::Committed)?;
                     continue;
                 }
@@ -246,3 +248,7 @@ fn topic_sums(topics: &Topics, name: &Name, job: JobId) -> Result<(Sums, Option<
     }
     Ok((sums, cut))
 }
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;
