@@ -116,7 +116,7 @@ pub(crate) struct Expand {
     /// Keep a row whose list is empty or NULL.
     pub(crate) outer: bool,
     pub(crate) ordinality: bool,
-    /// The element's columns with their qualifier.
+    /// The element's columns with their qualifier; of the types that the list's items have by now.
     pub(crate) elements: Vec<(Option<TableReference>, FieldRef)>,
     schema: DFSchemaRef,
 }
@@ -130,6 +130,11 @@ impl Expand {
         elements: Vec<(Option<TableReference>, FieldRef)>,
     ) -> Result<Self> {
         let list_index = input.schema().index_of_column(&list)?;
+        // The list may have another type than when its columns got their names: rules settle it in between.
+        let names: Vec<String> = elements.iter().map(|(_, field)| field.name().clone()).collect();
+        let settled = element_fields(input.schema().field(list_index).data_type(), ordinality, &names)?;
+        let elements: Vec<_> =
+            elements.into_iter().zip(settled).map(|((qualifier, _), field)| (qualifier, field)).collect();
         let mut fields: Vec<_> = input
             .schema()
             .iter()
