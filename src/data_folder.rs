@@ -50,6 +50,11 @@ impl DataFolder {
         Ok(Self { env: env.clone(), root: root.to_owned(), topics, _lock: lock })
     }
 
+    /// A look at all of it.
+    pub(crate) fn view(&self) -> DataView {
+        DataView { env: self.env.clone(), root: self.root.clone(), state: None }
+    }
+
     pub(crate) fn job_folder(&self, name: &Name) -> PathBuf {
         self.root.join("jobs").join(name.as_str())
     }

@@ -11,7 +11,8 @@ use qanat_connectors::contract::{Context, Opener};
 use qanat_connectors::log::hold::hold_positions;
 use qanat_connectors::side;
 use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink};
-use qanat_coordinator_core::state::JobStatus;
+use qanat_coordinator::command_log::Reach;
+use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::metrics::JobMetrics;
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_executor::task::side::SideTables;
@@ -23,7 +24,7 @@ use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::File;
 use qanat_storage::log::Topics;
 
-use crate::data_folder::{DataFolder, JobFolder};
+use crate::data_folder::{DataFolder, DataView, JobFolder};
 
 /// Everything that runs jobs in this process.
 pub(crate) struct Embedded {
@@ -32,6 +33,8 @@ pub(crate) struct Embedded {
     pub(crate) opener: Arc<dyn Opener>,
     topics: Arc<Topics>,
     checkpoints: Arc<CheckpointStore>,
+    /// The whole data folder, for the other jobs that lie in it.
+    data: DataView,
     _lock: Arc<dyn File>,
 }
 
@@ -74,33 +77,42 @@ impl Embedded {
             link: Box::new(InProcess(node.clone())),
             inbox,
         })?;
-        Ok(Self { coordinator, node, opener, topics: data.topics.clone(), checkpoints, _lock: lock })
+        let (topics, data) = (data.topics.clone(), data.view());
+        Ok(Self { coordinator, node, opener, topics, checkpoints, data, _lock: lock })
     }
 
     /// Applies the retention of topics. What a restorable manifest still needs is held first (P15).
     pub(crate) fn retain_topics(&self) -> Result<()> {
-        // Only for topics that let go of something: manifests may be large.
-        let mut lets_go = false;
+        // Only for topics that ask what is read: manifests may be large.
+        let mut asks = false;
         for name in self.topics.list()? {
-            lets_go |= !self.topics.topic(&name)?.keeps_everything();
+            asks |= self.topics.topic(&name)?.spec().retention.consumed;
         }
-        if !lets_go {
-            return Ok(());
-        }
-        let state = self.coordinator.state()?;
-        for (id, job) in &state.jobs {
-            // A finished job reads nothing again.
-            if job.status == JobStatus::Finished {
-                continue;
+        if asks {
+            let state = self.coordinator.state()?;
+            for (id, job) in &state.jobs {
+                self.hold(*id, job, &self.checkpoints)?;
             }
-            let mut manifests = Vec::with_capacity(job.claims.len());
-            for claim in job.claims.values() {
-                manifests.push(self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?);
+            for found in self.data.jobs(Reach::State)? {
+                if !state.jobs.contains_key(&found.history.id) {
+                    self.hold(found.history.id, &found.history.job, &found.checkpoints(&self.data.env)?)?;
+                }
             }
-            hold_positions(&self.topics, &id.to_string(), &manifests)?;
         }
         self.topics.retain()?;
         Ok(())
+    }
+
+    fn hold(&self, id: JobId, job: &Job, checkpoints: &CheckpointStore) -> Result<()> {
+        // A finished job reads nothing again.
+        if job.status == JobStatus::Finished {
+            return Ok(());
+        }
+        let mut manifests = Vec::with_capacity(job.claims.len());
+        for claim in job.claims.values() {
+            manifests.push(checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?);
+        }
+        hold_positions(&self.topics, &id.to_string(), &manifests)
     }
 
     /// The manifest of a job's last claim.

@@ -53,6 +53,9 @@ pub(crate) struct Create {
     /// Keep rows for this long (`12h`, `7d`).
     #[arg(long, value_name = "DURATION")]
     retention_age: Option<String>,
+    /// Keep rows until every job of the data folder that reads them is done with them.
+    #[arg(long)]
+    retention_consumed: bool,
     #[command(flatten)]
     data: DataArguments,
 }
@@ -142,7 +145,7 @@ impl Create {
                 Some(age.ok_or_else(|| bad("retention-age", text, "write a duration such as `12h` or `7d`"))?)
             }
         };
-        Ok(Retention { bytes, age_ms, consumed: false })
+        Ok(Retention { bytes, age_ms, consumed: self.retention_consumed })
     }
 }
 

@@ -309,3 +309,46 @@ INSERT INTO o SELECT t.ts, COALESCE(d.n, 1000) FROM t LEFT JOIN d FOR SYSTEM_TIM
     }
     assert_eq!(job.end("-INT"), Some(0));
 }
+
+#[test]
+fn a_topic_keeps_rows_until_every_reader_is_done_with_them() {
+    let folder = Folder::new("consumed");
+    let fill = |rows: u32| {
+        let script = format!(
+            "CREATE TABLE s (id BIGINT, pad STRING) WITH ('connector' = 'datagen', 'number-of-rows' = '{rows}',
+ 'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '{rows}', 'fields.pad.length' = '1000');
+CREATE TABLE c (id BIGINT, pad STRING) WITH ('connector' = 'log', 'topic' = 'c');
+INSERT INTO c SELECT id, pad FROM s;\n"
+        );
+        folder.write("fill.sql", script);
+        let outcome = Invocation::new(folder.path(), ["run", "fill.sql", "--data", "data"]).run().unwrap();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    };
+    let first_offset = || {
+        let describe = ["-o", "json", "topics", "describe", "c", "--data", "data"];
+        Invocation::new(folder.path(), describe).run().unwrap().json().unwrap()["partitions"][0]["first_offset"].clone()
+    };
+    let create = ["topics", "create", "c", "--retention-consumed", "--data", "data"];
+    assert_eq!(Invocation::new(folder.path(), create).run().unwrap().code, Some(0));
+    fill(20_000);
+    assert_eq!(first_offset(), 0, "nobody reads it yet");
+    let read = "SET 'execution.checkpointing.interval' = '20 ms';
+CREATE TABLE c (id BIGINT, pad STRING) WITH ('connector' = 'log', 'topic' = 'c');
+CREATE TABLE o (id BIGINT, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+INSERT INTO o SELECT id, 1 FROM c;\n";
+    folder.write("q.sql", read);
+    // This reader dies at its first epoch, and may be run again from its start.
+    folder.write("slow.sql", read.replace("'out'", "'slow'"));
+    let slow = Invocation::new(folder.path(), ["run", "slow.sql", "--data", "data"]);
+    assert!(slow.failpoint(Some("claim.applied:1")).run().unwrap().aborted);
+    let mut running = Running::start(&folder, "1");
+    running.until_counted(20_000);
+    assert_eq!(running.end("-INT"), Some(0));
+    assert_eq!(first_offset(), 0, "the other reader needs it");
+    std::fs::remove_dir_all(folder.path().join("data/jobs/slow")).unwrap();
+    fill(10);
+    let mut running = Running::start(&folder, "1");
+    running.until_counted(20_010);
+    assert_eq!(running.end("-INT"), Some(0));
+    assert_ne!(first_offset(), 0, "all readers are done with the first segment");
+}

@@ -46,13 +46,16 @@ pub struct LogOptions {
 /// Segments that a topic's retention lets stand: whole ones go, so it keeps at most so much more than it says.
 const SEGMENTS_KEPT: u64 = 4;
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Of a topic that keeps rows until they are read: so much stays that was.
+const CONSUMED_SEGMENT_BYTES: u64 = 8 << 20;
 const ROLL_AFTER_MS_MIN: i64 = 1_000;
 
 impl LogOptions {
     /// With segments that are small enough for `retention` to have an effect.
     pub(super) fn for_retention(self, retention: &Retention) -> Self {
         let part = |bytes: u64| (bytes / SEGMENTS_KEPT).max(SEGMENT_BYTES_MIN);
-        let segment_bytes = retention.bytes.map_or(self.segment_bytes, |bytes| part(bytes).min(self.segment_bytes));
+        let of_reading = if retention.consumed { CONSUMED_SEGMENT_BYTES } else { self.segment_bytes };
+        let segment_bytes = retention.bytes.map_or(of_reading, part).min(of_reading).min(self.segment_bytes);
         let of_age = retention.age_ms.map(|age| (age / SEGMENTS_KEPT.cast_signed()).max(ROLL_AFTER_MS_MIN));
         Self { segment_bytes, roll_after_ms: self.roll_after_ms.or(of_age), ..self }
     }
