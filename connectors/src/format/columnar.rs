@@ -53,7 +53,14 @@ impl Layout {
                     type_name(there),
                     type_name(field.data_type())
                 );
-                let hint = format!("declare it as {} and CAST it in the query", type_name(there));
+                let hint = match there {
+                    // What has more digits than a DECIMAL is a bad value then.
+                    DataType::Decimal256(38.., scale) => format!("declare it as DECIMAL(38, {scale})"),
+                    DataType::Duration(_) | DataType::Interval(_) | DataType::Union(..) => {
+                        "no type of a table holds it: leave the column away".to_owned()
+                    }
+                    _ => format!("declare it as {} and CAST it in the query", type_name(there)),
+                };
                 return Err(Error::new(Code::HeaderMismatch, message).at(place()).hint(hint));
             }
             found.push(at);

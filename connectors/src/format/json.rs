@@ -49,8 +49,9 @@ pub struct JsonDecoder {
     /// As the arrow crate decodes it: with texts for BYTES, decimals and times. A number or boolean is a text too,
     /// as in Flink.
     read: SchemaRef,
-    /// Some column has values that `json_text` rewrites.
+    /// Some column has values that `json_text` rewrites, or such of them as the arrow crate refuses.
     is_rewritten: bool,
+    may_be_refused: bool,
     /// Lines found that are not blank, without their ends.
     lines: Vec<(usize, usize)>,
     /// Those that nest too deep.
@@ -84,6 +85,7 @@ impl JsonDecoder {
             options,
             request,
             is_rewritten: json_text::applies(schema.fields()),
+            may_be_refused: json_text::may_be_refused(schema.fields()),
             schema,
             lines: Vec::new(),
             deep: Vec::new(),
@@ -173,7 +175,7 @@ impl JsonDecoder {
     /// Whether a line decodes to something else after `json_text` rewrote it. What does not decode is
     /// rewritten anyway; where type conflicts are NULL, nothing would fail.
     fn may_hide(&self, line: &[u8]) -> bool {
-        self.is_rewritten
+        self.may_be_refused
             && self.request.policy == Policy::Null
             && (memchr2_iter(b'{', b'[', line).nth(1).is_some()
                 || self.schema.fields().iter().any(|field| field.data_type() == &DataType::Boolean))

@@ -1,23 +1,39 @@
 //! Values of a JSON line that Flink takes and the arrow crate refuses: an object or array for a STRING is its
-//! text without blanks, and the text `"true"` or `"false"` is a BOOLEAN.
+//! text without blanks, and the text `"true"` or `"false"` is a BOOLEAN. And numbers that the arrow crate cuts: one
+//! with a point or an exponent is an integer by all of its digits, or it is none.
 //!
-//! `super::json` calls [`rewrite`] for lines that do not decode as they are. Everything else stays byte for byte.
+//! `super::json` calls [`rewrite`] for lines that do not decode as they are, [`exact`] for values that would decode to
+//! something else. Everything else stays byte for byte.
 
 use arrow::datatypes::{DataType, Field, Fields};
 use serde::de::IgnoredAny;
 
 /// Whether columns hold a type whose values [`rewrite`] may change.
 pub(super) fn applies(fields: &Fields) -> bool {
-    fields.iter().any(|field| is_or_holds(field))
+    may_be_refused(fields) || fields.iter().any(|field| holds(field, &DataType::is_signed_integer))
 }
 
-fn is_or_holds(field: &Field) -> bool {
+/// Whether columns hold a type of whose values the arrow crate refuses some that [`rewrite`] changes.
+pub(super) fn may_be_refused(fields: &Fields) -> bool {
+    fields.iter().any(|field| holds(field, &|data_type| matches!(data_type, DataType::Utf8 | DataType::Boolean)))
+}
+
+/// Whether a column has values that `is_meant`, or holds some.
+pub(super) fn holds(field: &Field, is_meant: &impl Fn(&DataType) -> bool) -> bool {
     match field.data_type() {
-        DataType::Utf8 | DataType::Boolean => true,
-        DataType::List(inner) | DataType::Map(inner, _) => is_or_holds(inner),
-        DataType::Struct(fields) => applies(fields),
-        _ => false,
+        DataType::List(inner) | DataType::Map(inner, _) => holds(inner, is_meant),
+        DataType::Struct(fields) => fields.iter().any(|field| holds(field, is_meant)),
+        data_type => is_meant(data_type),
     }
+}
+
+/// A value of a column that holds integers, as the arrow crate takes it. None: as it stands.
+pub(super) fn exact(value: &[u8], data_type: &DataType) -> Option<Vec<u8>> {
+    // Most have neither a point nor an exponent.
+    memchr::memchr3(b'.', b'e', b'E', value)?;
+    let mut rewriter = Rewriter { text: value, at: 0, out: Vec::with_capacity(value.len()) };
+    rewriter.value(Some(data_type));
+    Some(rewriter.out)
 }
 
 /// The object of a line as the arrow crate takes it. None: the line is no JSON.
@@ -72,6 +88,14 @@ impl<'a> Rewriter<'a> {
                     "false" => b"false",
                     _ => quoted,
                 });
+            }
+            (Some(data_type), Some(b'-' | b'0'..=b'9')) if data_type.is_signed_integer() => {
+                let number = self.take();
+                match integer(number) {
+                    Some(digits) => self.out.extend_from_slice(digits.as_bytes()),
+                    // A text is a bad value, where a number would be cut.
+                    None => self.out.extend([b"\"", number, b"\""].concat()),
+                }
             }
             (Some(DataType::Struct(fields)), Some(b'{')) => self.structure(fields),
             (Some(DataType::Map(entries, _)), Some(b'{')) => {
@@ -132,6 +156,26 @@ impl<'a> Rewriter<'a> {
     }
 }
 
+/// The integer that a number is. None: it has a fraction, or more digits than any type of column.
+fn integer(number: &[u8]) -> Option<String> {
+    const DIGITS_MAX: usize = 20;
+    let text = std::str::from_utf8(number).ok()?;
+    let (sign, text) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_start_matches('0').trim_end_matches('0');
+    if significant.is_empty() {
+        return Some("0".to_owned());
+    }
+    // Zeros behind the last digit that is none, as many as the point stands behind it.
+    let behind =
+        i64::try_from(fraction.len()).ok()? - i64::try_from(digits.len() - digits.trim_end_matches('0').len()).ok()?;
+    let zeros = usize::try_from(exponent.parse::<i64>().ok()?.checked_sub(behind)?).ok()?;
+    let is_short = significant.len().checked_add(zeros).is_some_and(|digits| digits <= DIGITS_MAX);
+    is_short.then(|| format!("{sign}{significant}{}", "0".repeat(zeros)))
+}
+
 /// Where the value ends that begins at `from`: always behind `from`.
 fn value_end(text: &[u8], from: usize) -> usize {
     let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
@@ -177,6 +221,41 @@ mod tests {
     fn rewritten(line: &str, data_type: DataType) -> Option<String> {
         let fields = Fields::from(vec![Field::new("a", data_type, true), Field::new("n", DataType::Int32, true)]);
         rewrite(line.as_bytes(), &fields).map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+    }
+
+    #[test]
+    fn a_number_is_an_integer_by_its_digits() {
+        for (number, expected) in [
+            ("1", Some("1")),
+            ("-120", Some("-120")),
+            ("1.0", Some("1")),
+            ("9007199254740993.000", Some("9007199254740993")),
+            ("-9223372036854775808.0", Some("-9223372036854775808")),
+            ("1e3", Some("1000")),
+            ("1.25E+2", Some("125")),
+            ("1200e-2", Some("12")),
+            ("0.0", Some("0")),
+            ("-0.0e5", Some("0")),
+            ("0e999999999999999999999", Some("0")),
+            ("1.5", None),
+            ("1.25e1", None),
+            ("1e-1", None),
+            ("1e20", None),
+            ("1e999999999999999999999", None),
+        ] {
+            assert_eq!(integer(number.as_bytes()).as_deref(), expected, "{number}");
+        }
+        let list = DataType::List(Field::new("item", DataType::Int64, true).into());
+        for (data_type, value, expected) in [
+            (DataType::Int32, "7", None),
+            (DataType::Int32, "7.0", Some("7")),
+            (DataType::Int32, "7.5", Some(r#""7.5""#)),
+            (DataType::Int32, r#""7e0""#, Some(r#""7e0""#)),
+            (list, "[1, 2.0,null ,3.5]", Some(r#"[1,2,null,"3.5"]"#)),
+        ] {
+            let found = exact(value.as_bytes(), &data_type).map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
+            assert_eq!(found.as_deref(), expected, "{value}");
+        }
     }
 
     #[test]

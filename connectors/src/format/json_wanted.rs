@@ -4,6 +4,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::json::StructMode;
 
 use super::json_line::Span;
+use super::json_text;
 
 /// What the decoder gets of the lines.
 pub(super) struct Wanted {
@@ -12,6 +13,8 @@ pub(super) struct Wanted {
     /// values.
     pub(super) mode: StructMode,
     names: Vec<String>,
+    /// Of each column that holds integers.
+    integers: Vec<Option<DataType>>,
 }
 
 impl Wanted {
@@ -22,7 +25,15 @@ impl Wanted {
             StructMode::ObjectOnly => format!("{}:", serde_json::Value::from(column.name().as_str())),
             StructMode::ListOnly => String::new(),
         };
-        Self { text: Vec::new(), mode, names: columns.iter().map(name).collect() }
+        let integers = |column: &FieldRef| {
+            json_text::holds(column, &DataType::is_signed_integer).then(|| column.data_type().clone())
+        };
+        Self {
+            text: Vec::new(),
+            mode,
+            names: columns.iter().map(name).collect(),
+            integers: columns.iter().map(integers).collect(),
+        }
     }
 
     /// Of one line.
@@ -32,11 +43,14 @@ impl Wanted {
             StructMode::ListOnly => (b'[', b']'),
         };
         let mut before = open;
-        for ((from, to), name) in values.iter().zip(&self.names) {
+        for (((from, to), name), integers) in values.iter().zip(&self.names).zip(&self.integers) {
             self.text.push(before);
             self.text.extend_from_slice(name.as_bytes());
             match line.get(*from..*to) {
-                Some(value) if !value.is_empty() => self.text.extend_from_slice(value),
+                Some(value) if !value.is_empty() => {
+                    let exact = integers.as_ref().and_then(|data_type| json_text::exact(value, data_type));
+                    self.text.extend_from_slice(exact.as_deref().unwrap_or(value));
+                }
                 _ => self.text.extend_from_slice(b"null"),
             }
             before = b',';
