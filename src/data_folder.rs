@@ -76,15 +76,16 @@ impl DataFolder {
         let bound = job.path.join(".data");
         match read_id(&self.env, &bound)? {
             Some(known) if known == id => Ok(()),
-            Some(_) => {
-                let message = format!("this state belongs to another data folder than `{}`", self.root.display());
-                Err(Error::new(Code::ForeignState, message)
-                    .at(Place::Named(job.path.display().to_string()))
-                    .hint("give --data the folder it was started with, wherever that lies now, or start anew with another --state"))
-            }
+            Some(_) => Err(foreign(&job.path, &self.root)
+                .hint("give --data the folder it was started with, wherever that lies now, or start anew with another --state")),
             None => write_id(&self.env, &bound, id),
         }
     }
+}
+
+fn foreign(state: &Path, root: &Path) -> Error {
+    let message = format!("this state belongs to another data folder than `{}`", root.display());
+    Error::new(Code::ForeignState, message).at(Place::Named(state.display().to_string()))
 }
 
 fn write_id(env: &Env, path: &Path, id: u128) -> Result<()> {
@@ -190,8 +191,19 @@ impl DataView {
     }
 
     /// The topics as they are now.
-    pub(crate) fn topics(&self) -> Topics {
-        Topics::open_read_only(self.env.clone(), topics_of(&self.root))
+    ///
+    /// # Errors
+    /// E0302 if the state that is looked at belongs to another data folder: its rows are not in these topics.
+    pub(crate) fn topics(&self) -> Result<Topics> {
+        if let Some(state) = &self.state
+            && let Some(bound) = read_id(&self.env, &state.join(".data"))?
+            && read_id(&self.env, &self.root.join(".id"))? != Some(bound)
+        {
+            return Err(
+                foreign(state, &self.root).hint("give --data the folder it was run with, wherever that lies now")
+            );
+        }
+        Ok(Topics::open_read_only(self.env.clone(), topics_of(&self.root)))
     }
 
     /// All runs of all jobs, those of one folder in the order they were started.

@@ -121,7 +121,7 @@ impl Readmit {
         let env = Env::real();
         let wanted = self.ids.as_deref().map(parse_ids).transpose()?;
         let view = DataView::open(&env, &self.data.data, None)?;
-        check_job(&view, &view.topics(), &self.name, channel)?;
+        check_job(&view, &view.topics()?, &self.name, channel)?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let memory = Memory::open(&data.topics, &self.name)?;
         let notes = memory.notes()?;

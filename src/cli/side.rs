@@ -102,7 +102,7 @@ impl List {
         line: fn(E) -> L,
     ) -> Result<Vec<L>> {
         let view = self.job.view()?;
-        let topics = view.topics();
+        let topics = view.topics()?;
         check_job(&view, &topics, &self.name, channel)?;
         let mut reader = SideReader::open(&topics, &self.name, channel, 0)?;
         let limit = self.limit.unwrap_or(usize::MAX);

@@ -66,7 +66,7 @@ impl Tail {
             None => Start::Latest,
         };
         let view = DataView::open(&Env::real(), &self.data.data, None)?;
-        let topic = view.topics().topic(&Name::new(&self.topic)?)?;
+        let topic = view.topics()?.topic(&Name::new(&self.topic)?)?;
         let partitions: Vec<u32> = match self.partition {
             Some(partition) if partition < topic.partitions() => vec![partition],
             Some(partition) => {

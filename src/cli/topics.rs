@@ -94,7 +94,7 @@ impl Topics {
         let env = Env::real();
         match self {
             Self::List(list) => {
-                let topics = DataView::open(&env, &list.data.data, None)?.topics();
+                let topics = DataView::open(&env, &list.data.data, None)?.topics()?;
                 let names = topics.list()?;
                 let lines = names.iter().map(|name| Ok(line(&topics.describe(name)?))).collect::<Result<Vec<_>>>()?;
                 output::print_object(&lines, format, || {
@@ -103,7 +103,7 @@ impl Topics {
                 });
             }
             Self::Describe(named) => {
-                let topics = DataView::open(&env, &named.data.data, None)?.topics();
+                let topics = DataView::open(&env, &named.data.data, None)?.topics()?;
                 let line = line(&topics.describe(&Name::new(&named.name)?)?);
                 output::print_object(&line, format, || text(&line));
             }

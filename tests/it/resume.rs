@@ -293,6 +293,13 @@ fn a_state_folder_belongs_to_its_data_folder() {
         let refused = run("b", state);
         assert_eq!(refused.error().unwrap()["code"], "E0302", "{}", refused.describe());
     }
+    let audit = |data: &str| {
+        Invocation::new(folder.path(), ["-o", "json", "audit", "q", "--data", data, "--state", "s"]).run().unwrap()
+    };
+    assert_eq!(audit("a").code, Some(0));
+    for data in ["c", "nowhere"] {
+        assert_eq!(audit(data).error().unwrap()["code"], "E0302", "{}", audit(data).describe());
+    }
     for (from, to) in [("a", "moved"), ("s", "moved-state")] {
         std::fs::rename(folder.path().join(from), folder.path().join(to)).unwrap();
     }

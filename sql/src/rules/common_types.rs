@@ -161,6 +161,14 @@ pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
     {
         return Ok(Transformed::yes(*cast.expr));
     }
+    // Its type is that of its first argument, whatever that is compared with.
+    let type_of_null_if = match &expr {
+        Expr::ScalarFunction(function) if function.name() == "nullif" && function.args.len() == 2 => {
+            let types = (function.args[0].get_type(schema), function.args[1].get_type(schema));
+            types.0.ok().filter(|own| types.1.is_ok_and(|other| other != *own && !other.is_null()) && !own.is_null())
+        }
+        _ => None,
+    };
     if let Some(plain) = as_equality(&expr, schema) {
         expr = plain;
         one_type(&mut expr, schema);
@@ -170,7 +178,10 @@ pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
         Expr::InSubquery(within) => even_with_rows(within, schema)?,
         other => one_type(other, schema),
     };
-    Ok(Transformed::new_transformed(expr, changed))
+    Ok(match type_of_null_if {
+        Some(own) => Transformed::yes(cast(expr, own)),
+        None => Transformed::new_transformed(expr, changed),
+    })
 }
 
 /// Casts what of an expression must have one type; whether anything had to be cast.
@@ -270,7 +281,40 @@ fn is_arithmetic(op: Operator) -> bool {
 
 /// Casts what of `exprs` has another type than the others need; whether anything had to be cast.
 fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
-    even_by(exprs, schema, |types| Casting::of(types.iter()))
+    let mut exprs: Vec<&mut Expr> = exprs.into_iter().collect();
+    let are_read = texts_as_moments(&mut exprs, schema);
+    even_by(exprs, schema, |types| Casting::of(types.iter())) || are_read
+}
+
+/// Makes timestamps of the texts beside timestamps, with the digits that they have: DataFusion would take all of them
+/// to nanoseconds. Whether there were any.
+fn texts_as_moments(exprs: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let types: Vec<Option<DataType>> = exprs.iter().map(|expr| expr.get_type(schema).ok()).collect();
+    if !types.iter().any(|data_type| matches!(data_type, Some(DataType::Timestamp(..)))) {
+        return false;
+    }
+    let mut changed = false;
+    for (expr, data_type) in exprs.iter_mut().zip(types) {
+        if matches!(data_type, Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)) {
+            let to = DataType::Timestamp(unit_of_text(expr), None);
+            **expr = cast(std::mem::take(*expr), to);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The unit in which a text's time has all of its digits; one that is not known has six of them at most.
+fn unit_of_text(expr: &Expr) -> TimeUnit {
+    let text = expr.as_literal().and_then(|literal| literal.try_as_str().flatten());
+    let Some(text) = text else { return TimeUnit::Microsecond };
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    match fraction.bytes().take_while(u8::is_ascii_digit).count() {
+        0 => TimeUnit::Second,
+        1..=3 => TimeUnit::Millisecond,
+        4..=6 => TimeUnit::Microsecond,
+        _ => TimeUnit::Nanosecond,
+    }
 }
 
 /// The same for the sides of an operator that computes.

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins, TypedString,
-    UnaryOperator, Value, Values, VisitMut, VisitorMut,
+    FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, Subscript, TableFactor, TableWithJoins, TimezoneInfo,
+    TypedString, UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
 use crate::parse::{plain_cast, text};
@@ -301,20 +301,25 @@ fn bare(expr: &Expr) -> Expr {
 }
 
 /// An integer literal of VALUES is INT where it fits: DataFusion makes it BIGINT, and a column of them
-/// could not be inserted into an INT column. Beside a DOUBLE a number is one: DataFusion makes decimals of both.
+/// could not be inserted into an INT column. Beside a DOUBLE a number is one: DataFusion makes decimals of both; and
+/// beside a timestamp a date is one, where DataFusion makes nanoseconds of both.
 fn type_literals(values: &mut Values) {
     let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
     for column in 0..width {
-        let mut cells = values.rows.iter().filter_map(|row| row.get(column));
+        let cells = values.rows.iter().filter_map(|row| row.get(column));
         let is_number = |cell: &Expr| is_double(cell) || is_exact(cell) || is_null(cell);
-        let data_type = if cells.clone().any(is_int) && cells.clone().all(|cell| is_int(cell) || is_null(cell)) {
+        let is_small = |cell: &Expr| is_int(cell) || is_cast_to_int(cell) || is_null(cell);
+        let data_type = if cells.clone().any(is_int) && cells.clone().all(is_small) {
             DataType::Int(None)
-        } else if cells.clone().any(is_double) && cells.all(is_number) {
+        } else if cells.clone().any(is_double) && cells.clone().all(is_number) {
             DataType::Double(ExactNumberInfo::None)
+        } else if cells.clone().any(is_timestamp) && cells.clone().any(is_date) {
+            DataType::Timestamp(Some(3), TimezoneInfo::None)
         } else {
             continue;
         };
-        for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+        let is_meant = |cell: &Expr| !matches!(data_type, DataType::Timestamp(..)) || is_date(cell);
+        for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(column)).filter(|cell| is_meant(cell)) {
             let expr = Box::new(cell.clone());
             *cell = plain_cast(CastKind::Cast, expr, data_type.clone());
         }
@@ -322,11 +327,49 @@ fn type_literals(values: &mut Values) {
 }
 
 fn is_int(expr: &Expr) -> bool {
-    let text = match expr {
-        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => expr.to_string(),
-        other => other.to_string(),
-    };
-    text.parse::<i32>().is_ok()
+    integer(expr).is_some_and(|value| i32::try_from(value).is_ok())
+}
+
+/// What literals with a sign, `+`, `-` and `*` between them come to.
+fn integer(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Nested(inner) => integer(inner),
+        Expr::UnaryOp { op: UnaryOperator::Plus, expr } => integer(expr),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => integer(expr)?.checked_neg(),
+        Expr::BinaryOp { left, op, right } => {
+            let (left, right) = (integer(left)?, integer(right)?);
+            match op {
+                BinaryOperator::Plus => left.checked_add(right),
+                BinaryOperator::Minus => left.checked_sub(right),
+                BinaryOperator::Multiply => left.checked_mul(right),
+                _ => None,
+            }
+        }
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) => text.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_cast_to_int(expr: &Expr) -> bool {
+    use DataType::{Int, Integer, SmallInt, TinyInt};
+    matches!(expr, Expr::Cast { data_type: Int(_) | Integer(_) | SmallInt(_) | TinyInt(_), .. })
+}
+
+fn is_timestamp(expr: &Expr) -> bool {
+    match expr {
+        Expr::TypedString(typed) => matches!(typed.data_type, DataType::Timestamp(..)),
+        other => matches!(other, Expr::Cast { data_type: DataType::Timestamp(..), .. }),
+    }
+}
+
+fn is_date(expr: &Expr) -> bool {
+    match expr {
+        Expr::TypedString(typed) => typed.data_type == DataType::Date,
+        other => matches!(other, Expr::Cast { data_type: DataType::Date, .. }),
+    }
 }
 
 /// A literal with an exponent, or a cast to DOUBLE.

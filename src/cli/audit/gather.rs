@@ -67,7 +67,7 @@ pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<E
     }
     for channel in [SinkChannel::Late, SinkChannel::DeadLetters] {
         let topic = side::topic_name(&history.name, channel)?;
-        let (found, cut) = topic_sums(|| view.topics().find(&topic), history.id)?;
+        let (found, cut) = topic_sums(|| view.topics()?.find(&topic), history.id)?;
         evidence.side_tables.push(SideEvidence { channel, topic: topic.to_string(), found, cut });
     }
     evidence.graph = graph;
@@ -158,7 +158,7 @@ fn sinks(view: &DataView, graph: &JobGraph, job: JobId, base: &Path) -> Result<V
                 let topic = LogOptions::of_table(&node.table)?.topic;
                 sink.medium = Medium::Topic(topic.to_string());
                 if !read.contains_key(&topic) {
-                    read.insert(topic.clone(), topic_sums(|| view.topics().find(&topic), job)?);
+                    read.insert(topic.clone(), topic_sums(|| view.topics()?.find(&topic), job)?);
                 }
                 if let Some((sums, cut)) = read.get(&topic) {
                     sink.cut = *cut;

@@ -65,6 +65,11 @@ impl CsvOptions {
         if read.quote == Some(read.delimiter) {
             return Err(options.bad("csv.quote-character", "the quote and the delimiter are the same character"));
         }
+        for (key, character) in [("csv.field-delimiter", Some(read.delimiter)), ("csv.quote-character", read.quote)] {
+            if read.comment.is_some() && read.comment == character {
+                return Err(options.bad(key, "`csv.allow-comments` takes a line that begins with it for a comment"));
+            }
+        }
         Ok(read)
     }
 }
