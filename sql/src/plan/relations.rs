@@ -1,14 +1,11 @@
 //! Flink's tables in FROM: window table functions, `FOR SYSTEM_TIME AS OF` and `UNNEST`.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion_common::{Column, DFSchema, Result, TableReference};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{ExprSchemable, Extension, LogicalPlan};
-use datafusion_sql::sqlparser::ast::{
-    self, ObjectName, Spanned, TableAlias, TableFactor, TableVersion, VisitMut, VisitorMut,
-};
+use datafusion_sql::sqlparser::ast::{self, ObjectName, Spanned, TableAlias, TableFactor, TableVersion, VisitMut};
 use qanat_proto::error::{Code, Error, Place, nearest};
 use qanat_proto::graph::WindowShape;
 
@@ -17,8 +14,8 @@ use super::failure::carry;
 use super::temporal::Temporal;
 use super::window_table::{WINDOW_COLUMNS, WindowTable};
 use crate::lower::placed;
-use crate::parse::{WindowCall, WindowInput, WindowKind, call, place_of, window_factor};
-use crate::rules::literals;
+use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, window_factor};
+use crate::rules::{literals, names};
 
 #[derive(Debug)]
 pub(crate) struct Relations;
@@ -190,20 +187,6 @@ fn field_accesses(expr: &ast::Expr) -> Vec<ast::Expr> {
     (1..parts.len()).rev().filter_map(reading).collect()
 }
 
-/// `ARRAY[a, b]` as a call: in brackets DataFusion knows no columns of tables on the left.
-struct ArraysAsCalls;
-
-impl VisitorMut for ArraysAsCalls {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        if let ast::Expr::Array(array) = expr {
-            *expr = call("make_array", std::mem::take(&mut array.elem));
-        }
-        ControlFlow::Continue(())
-    }
-}
-
 fn unnest(
     alias: Option<TableAlias>,
     exprs: &[ast::Expr],
@@ -218,7 +201,7 @@ fn unnest(
     let place = place_of(expr.span());
     let nothing = DFSchema::empty();
     let mut expr = expr.clone();
-    let _ = VisitMut::visit(&mut expr, &mut ArraysAsCalls);
+    let _ = VisitMut::visit(&mut expr, &mut names::ArraysAsCalls);
     let expr = &expr;
     let array = context.sql_to_expr(expr.clone(), &nothing).or_else(|error| {
         // `c.payload.items` of a table on the left: DataFusion takes no more than a column from there.

@@ -14,7 +14,7 @@ use datafusion_sql::sqlparser::ast::{
     TypedString, UnaryOperator, Value, Values, VisitMut, VisitorMut,
 };
 
-use crate::parse::{plain_cast, text};
+use crate::parse::{call, plain_cast, text};
 
 /// Gives every later of several equal, unnamed columns a name of its own, in all SELECTs of a query.
 pub(crate) fn name_apart(query: &mut Query) {
@@ -113,7 +113,24 @@ fn spell_out(expr: &mut Expr) {
                 *expr = if *negated { not(any) } else { any };
             }
         }
+        Expr::Exists { subquery, .. } | Expr::InSubquery { subquery, .. } | Expr::Subquery(subquery) => {
+            let _ = subquery.visit(&mut ArraysAsCalls);
+        }
         _ => {}
+    }
+}
+
+/// `ARRAY[a, b]` as a call: in brackets DataFusion knows no columns of tables around or on the left.
+pub(crate) struct ArraysAsCalls;
+
+impl VisitorMut for ArraysAsCalls {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Array(array) = expr {
+            *expr = call("make_array", std::mem::take(&mut array.elem));
+        }
+        ControlFlow::Continue(())
     }
 }
 
