@@ -1,22 +1,18 @@
 //! Counters that show a running job's progress. They decide nothing.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::memory::JobMemory;
 
 /// What the subtasks of one source have read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SourceMetrics {
     records: AtomicU64,
     bytes: AtomicU64,
-    watermark: AtomicI64,
-}
-
-impl Default for SourceMetrics {
-    fn default() -> Self {
-        Self { records: AtomicU64::new(0), bytes: AtomicU64::new(0), watermark: AtomicI64::new(i64::MIN) }
-    }
+    /// Of each subtask: its watermark in ms, and whether it holds back what is behind it.
+    watermarks: Mutex<BTreeMap<u32, (i64, bool)>>,
 }
 
 impl SourceMetrics {
@@ -25,8 +21,15 @@ impl SourceMetrics {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub fn watermark(&self, watermark: i64) {
-        self.watermark.fetch_max(watermark, Ordering::Relaxed);
+    /// How far a subtask has come; one that is idle or has ended holds nothing back.
+    pub fn watermark(&self, subtask: u32, watermark: i64, holds_back: bool) {
+        self.watermarks.lock().unwrap_or_else(PoisonError::into_inner).insert(subtask, (watermark, holds_back));
+    }
+
+    /// The highest watermark of a subtask, in ms.
+    pub fn reached(&self) -> i64 {
+        let watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+        watermarks.values().map(|(watermark, _)| *watermark).max().unwrap_or(i64::MIN)
     }
 
     pub fn records(&self) -> u64 {
@@ -37,9 +40,13 @@ impl SourceMetrics {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// ms; None before the first.
+    /// The lowest of the subtasks that hold others back, else the highest of all; ms. None before the first.
     pub fn watermark_ms(&self) -> Option<i64> {
-        Some(self.watermark.load(Ordering::Relaxed)).filter(|w| *w > i64::MIN)
+        let lowest = {
+            let watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+            watermarks.values().filter(|(_, holds_back)| *holds_back).map(|(watermark, _)| *watermark).min()
+        };
+        Some(lowest.unwrap_or_else(|| self.reached())).filter(|watermark| *watermark > i64::MIN)
     }
 }
 

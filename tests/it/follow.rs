@@ -311,6 +311,34 @@ INSERT INTO o SELECT t.ts, COALESCE(d.n, 1000) FROM t LEFT JOIN d FOR SYSTEM_TIM
 }
 
 #[test]
+fn files_that_follow_each_other_in_time_hold_nothing_open() {
+    let folder = Folder::new("in-time");
+    folder.write(
+        "q.sql",
+        SCRIPT
+            .replace("'300 ms'", "'0 ms'")
+            .replace("'csv', 'source.mon", "'csv', 'scan.split-order' = 'time', 'source.mon"),
+    );
+    let day = |n: i64| {
+        let rows = (0..10).map(|row| format!("{row},{}\n", timestamp::format(START + n * 10_000 + row * 900)));
+        folder.write(&format!("in/day{n}.csv"), format!("id,ts\n{}", rows.collect::<String>()));
+    };
+    day(1);
+    day(2);
+    let mut running = Running::start(&folder, "2");
+    // The last second of the last file stays open.
+    running.until_counted(19);
+    day(3);
+    running.until_counted(29);
+    assert_eq!(running.end("-KILL"), None);
+    let mut running = Running::start(&folder, "3");
+    day(4);
+    running.until_counted(39);
+    assert_eq!(running.end("-INT"), Some(0));
+    assert_eq!(late(&folder), 0);
+}
+
+#[test]
 fn a_topic_keeps_rows_until_every_reader_is_done_with_them() {
     let folder = Folder::new("consumed");
     let fill = |rows: u32| {

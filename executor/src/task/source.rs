@@ -81,7 +81,12 @@ struct Split {
     rows_from: u64,
     /// Since when polls have given nothing.
     pending_since: Option<Duration>,
+    /// It was said that it holds the others back.
+    was_told: bool,
 }
+
+/// A split without rows that holds others back is told of after so long, once.
+const STILL_AFTER: Duration = Duration::from_secs(60);
 
 pub struct SourceTask {
     chain: Chain,
@@ -89,6 +94,8 @@ pub struct SourceTask {
     control: SourceControl,
     items: Receiver<LaneItem>,
     splits: BTreeMap<SplitId, Split>,
+    /// The last split of the source, by name, that is known; of another subtask too.
+    newest: Option<SplitId>,
     watermarks: SplitWatermarks,
     time: SourceTime,
     clock: Arc<dyn Clock>,
@@ -133,6 +140,7 @@ impl SourceTask {
             control,
             items,
             splits: BTreeMap::new(),
+            newest: None,
             watermarks: SplitWatermarks::new(UNKNOWN),
             time,
             clock,
@@ -160,6 +168,7 @@ impl SourceTask {
             // those behind go on, and what an aggregation still holds would be late for them.
             let _ = task.watermarks.close();
         }
+        task.show_watermark();
         Ok(task)
     }
 
@@ -174,7 +183,8 @@ impl SourceTask {
             change = self.watermarks.open(&state.id, state.watermark)?;
         }
         state.idle = false;
-        let split = Split { from: state.position.clone(), rows_from: state.rows, pending_since: None, state };
+        let split =
+            Split { from: state.position.clone(), rows_from: state.rows, pending_since: None, was_told: false, state };
         self.splits.insert(split.state.id.clone(), split);
         Ok(change)
     }
@@ -186,6 +196,15 @@ impl SourceTask {
             return self.wake();
         }
         if self.watermarks.status() == InputStatus::Idle { self.go_idle() } else { Ok(()) }
+    }
+
+    fn show_watermark(&self) {
+        let holds_back = self.watermarks.status() == InputStatus::Active;
+        let watermark = self.watermarks.watermark();
+        // The end of all is no time.
+        if watermark < i64::MAX {
+            self.metrics.watermark(self.chain.context.index, watermark, holds_back);
+        }
     }
 
     fn wake(&mut self) -> Result<()> {
@@ -215,7 +234,7 @@ impl SourceTask {
                 self.waking = false;
                 // After a restore, where the splits stand: nobody else says so until one of them goes on.
                 let own = Some(self.watermarks.watermark()).filter(|own| *own < i64::MAX);
-                self.metrics.watermark(own.unwrap_or(UNKNOWN));
+                self.show_watermark();
                 self.chain.watermark(own.map_or(adopted, |own| own.max(adopted)))?;
                 if self.watermarks.status() == InputStatus::Idle {
                     self.go_idle()?;
@@ -262,10 +281,10 @@ impl SourceTask {
             let wait = u64::try_from(timer - self.clock.now_ms()).unwrap_or(0);
             now + Duration::from_millis(wait)
         });
-        let idle = self.time.idle_timeout.and_then(|timeout| {
-            let pending = self.splits.values().filter(|split| !split.state.idle).filter_map(|s| s.pending_since);
-            pending.min().map(|since| since + timeout)
-        });
+        let pending = self.splits.values().filter(|split| !split.state.idle && !split.was_told);
+        let pending = pending.filter_map(|split| split.pending_since).min();
+        let still_after = self.time.expr.as_ref().map(|_| STILL_AFTER);
+        let idle = pending.zip(self.time.idle_timeout.or(still_after)).map(|(since, timeout)| since + timeout);
         timer.into_iter().chain(idle).min().map_or(Step::Wait, |at| Step::WaitUntil(at.max(now)))
     }
 
@@ -305,6 +324,13 @@ impl SourceTask {
                 if let Some(split) = self.splits.get_mut(&id) {
                     split.pending_since.get_or_insert(now);
                 }
+                self.pass(&id)?;
+            }
+            LaneItem::Newest(id) => {
+                self.newest = Some(id);
+                let pending = self.splits.iter().filter(|(_, split)| split.pending_since.is_some());
+                let pending: Vec<SplitId> = pending.map(|(id, _)| id.clone()).collect();
+                pending.iter().try_for_each(|id| self.pass(id))?;
             }
             LaneItem::Away(id) => {
                 self.align(|alignment| alignment.leave(&id));
@@ -321,7 +347,7 @@ impl SourceTask {
             LaneItem::Finished(id) => {
                 if let Some(split) = self.splits.get_mut(&id) {
                     split.state.finished = true;
-                    split.pending_since = None;
+                    (split.pending_since, split.was_told) = (None, false);
                 }
                 self.align(|alignment| alignment.leave(&id));
                 let change = self.watermarks.finish(&id)?;
@@ -353,7 +379,7 @@ impl SourceTask {
         let Some(split) = self.splits.get_mut(id) else {
             return Err(Error::internal(format!("rows of split {id}, which is not known")));
         };
-        split.pending_since = None;
+        (split.pending_since, split.was_told) = (None, false);
         split.state.position = Arc::new(batch.position);
         split.state.rows += batch.records;
         let rows = batch.rows.num_rows() as u64;
@@ -404,8 +430,11 @@ impl SourceTask {
     /// Splits whose polls gave nothing for the timeout fall idle. A split that is held back, by its
     /// consumers or by alignment, is not polled, so it never looks idle.
     fn find_idle(&mut self) -> Result<()> {
-        let Some(timeout) = self.time.idle_timeout else { return Ok(()) };
         let now = self.clock.monotonic();
+        let Some(timeout) = self.time.idle_timeout else {
+            self.tell_of_still(now);
+            return Ok(());
+        };
         let idle: BTreeSet<SplitId> = self
             .splits
             .iter()
@@ -413,6 +442,37 @@ impl SourceTask {
             .map(|(id, _)| id.clone())
             .collect();
         idle.iter().try_for_each(|id| self.fall_idle(id))
+    }
+
+    /// No silent stall (I16): a split without rows for long may be all that keeps windows open.
+    fn tell_of_still(&mut self, now: Duration) {
+        if self.time.expr.is_none() {
+            return;
+        }
+        let reached = self.splits.values().filter_map(|split| split.state.watermark).max();
+        let reached = reached.unwrap_or(UNKNOWN).max(self.metrics.reached());
+        for (id, split) in &mut self.splits {
+            let is_still = !split.state.idle && split.pending_since.is_some_and(|since| now >= since + STILL_AFTER);
+            if is_still && !split.was_told {
+                split.was_told = true;
+                if split.state.watermark.unwrap_or(UNKNOWN) < reached {
+                    tracing::warn!(
+                        table = self.table,
+                        split = %id,
+                        "had no row for a minute, and windows that others are past wait for it: \
+                         `scan.watermark.idle-timeout` of the table lets it go"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Lets a split go that has nothing more to read, if another follows it in time: what is added to it later
+    /// would be late.
+    fn pass(&mut self, id: &SplitId) -> Result<()> {
+        let is_awake = self.splits.get(id).is_some_and(|split| !split.state.idle);
+        let is_passed = is_awake && self.time.follows && self.newest.as_ref().is_some_and(|newest| id < newest);
+        if is_passed { self.fall_idle(id) } else { Ok(()) }
     }
 
     fn fall_idle(&mut self, id: &SplitId) -> Result<()> {
@@ -428,8 +488,8 @@ impl SourceTask {
             self.wake()?;
         }
         // The end is announced by `end`, once, so that it comes behind everything else.
+        self.show_watermark();
         if let Some(watermark) = change.watermark.filter(|w| *w < i64::MAX) {
-            self.metrics.watermark(watermark);
             self.chain.watermark(watermark)?;
         }
         if change.status == Some(InputStatus::Idle) {
