@@ -100,6 +100,7 @@ impl Run {
         }
         let name = self.job_name()?;
         let parallelism = self.parallelism(&planned.settings)?;
+        outlive_file_limits()?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
         data.bind(&folder)?;
@@ -443,6 +444,16 @@ impl Attempts {
 
 fn tell(error: &Error, progress: &Progress) {
     progress.note(&format!("attempt failed: {error}"));
+}
+
+/// A write beyond the limit for files (`ulimit -f`) is an error like that of a full disk: by default the process ends.
+fn outlive_file_limits() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |e: std::io::Error| Error::io("listen for signals", &e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let _guard = runtime.enter();
+    // Whoever listens once takes the signal's effect away for good.
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(failed)
 }
 
 /// One message per Ctrl-C (or SIGTERM).

@@ -374,9 +374,15 @@ INSERT INTO o SELECT id, 1 FROM c;\n";
     assert_eq!(running.end("-INT"), Some(0));
     assert_eq!(first_offset(), 0, "the other reader needs it");
     std::fs::remove_dir_all(folder.path().join("data/jobs/slow")).unwrap();
-    fill(10);
-    let mut running = Running::start(&folder, "1");
-    running.until_counted(20_010);
-    assert_eq!(running.end("-INT"), Some(0));
-    assert_ne!(first_offset(), 0, "all readers are done with the first segment");
+    // Checkpoints that may be resumed are kept until there are some more.
+    for round in 1.. {
+        assert!(round < 50, "all readers are done with the first segment");
+        fill(10);
+        let mut running = Running::start(&folder, "1");
+        running.until_counted(20_000 + 10 * round);
+        assert_eq!(running.end("-INT"), Some(0));
+        if first_offset() != 0 {
+            break;
+        }
+    }
 }

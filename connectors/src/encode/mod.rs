@@ -18,6 +18,7 @@ mod zone;
 
 use std::io::Write;
 
+use crate::format::reader::type_name;
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{DataType, SchemaRef};
 use ::arrow::error::ArrowError;
@@ -152,8 +153,11 @@ impl EncodeSpec {
                     Self::Parquet(_) => "parquet",
                     Self::Arrow(_) => "arrow",
                 };
-                let message =
-                    format!("column `{}` of type {} cannot be written as {name}", field.name(), field.data_type());
+                let message = format!(
+                    "column `{}` of type {} cannot be written as {name}",
+                    field.name(),
+                    type_name(field.data_type())
+                );
                 return Err(Error::new(Code::Encode, message).hint(if is_nested(field.data_type()) {
                     "use json, parquet or arrow for nested columns, or cast the column to STRING"
                 } else {

@@ -123,7 +123,18 @@ impl Location {
         above.push(real);
         let entries = disk.list(folder).map_err(|e| self.error("list", &self.origin(relative), &e))?;
         for entry in entries {
-            let Some(name) = entry.path.file_name().and_then(|n| n.to_str()).map(str::to_owned) else { continue };
+            let Some(name) = entry.path.file_name() else { continue };
+            let Some(name) = name.to_str().map(str::to_owned) else {
+                let shown = name.to_string_lossy();
+                if is_hidden(&shown) {
+                    continue;
+                }
+                // Left out it would be rows that nobody misses.
+                let message = format!("`{shown}` in `{}` is a name that is not UTF-8", self.origin(relative));
+                return Err(Error::new(Code::Io, message)
+                    .at(self.place(relative))
+                    .hint("rename it, or let its name begin with a dot"));
+            };
             let below = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
             match pattern {
                 // Everything below a folder that was named.

@@ -28,6 +28,8 @@ pub(crate) const CUT_FRACTION: &str = "cut_fraction";
 pub(crate) const WHOLE_PART: &str = "whole_part";
 /// The name of what writes out the exponent of a number's text.
 pub(crate) const WITHOUT_EXPONENT: &str = "without_exponent";
+/// The name of what keeps a text from being a date whose year has a sign or more than four digits.
+pub(crate) const FOUR_DIGIT_YEAR: &str = "four_digit_year";
 /// Digits of the longest number that is written out: no DECIMAL has more on either side of its point.
 const WRITTEN_OUT_MAX: i32 = 80;
 
@@ -36,6 +38,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         Function::new(TEXT, &[Kind::Any], text_type, cast_text).build(),
         Function::new(CUT_FRACTION, &[Kind::Any, Kind::Integer], time_type, cut_fraction).build(),
         Function::new(WHOLE_PART, &[Kind::Text], text_type, whole_part).build(),
+        Function::new(FOUR_DIGIT_YEAR, &[Kind::Text], text_type, four_digit_year).build(),
         Function::new(WITHOUT_EXPONENT, &[Kind::Text], text_type, without_exponent).build(),
     ]
 }
@@ -318,6 +321,22 @@ fn whole_part(args: &Args) -> Result<ArrayRef> {
         _ => text,
     };
     Ok(Arc::new(texts.iter().map(|text| text.map(whole)).collect::<StringArray>()))
+}
+
+/// A text without blanks around it; one that Arrow reads as a date outside the years 0000 to 9999 in quotes, which
+/// is none.
+fn four_digit_year(args: &Args) -> Result<ArrayRef> {
+    let array = args.full(0)?;
+    let texts = array.as_string::<i32>();
+    let is_far = |text: &str| text.starts_with(['+', '-']) || text.bytes().take_while(u8::is_ascii_digit).count() > 4;
+    if !texts.iter().flatten().any(|text| text.trim() != text || is_far(text)) {
+        return Ok(array);
+    }
+    let plain = |text: &str| match text.trim() {
+        far if is_far(far) => format!("'{far}'"),
+        text => text.to_owned(),
+    };
+    Ok(Arc::new(texts.iter().map(|text| text.map(plain)).collect::<StringArray>()))
 }
 
 /// `0.0015` of `1.5e-3`; other texts as they are.

@@ -12,7 +12,7 @@ pub(super) enum Casting {
     To(DataType),
     /// Arrays, whose items are.
     Items(Box<Self>),
-    /// Rows, of which some fields are.
+    /// Rows, of which some fields are; of a map, its keys and its values.
     Fields(Vec<Option<Self>>),
 }
 
@@ -51,6 +51,10 @@ impl Casting {
         let rows: Vec<_> = types
             .filter_map(|data_type| match data_type {
                 DataType::Struct(fields) => Some(fields),
+                DataType::Map(entries, _) => match entries.data_type() {
+                    DataType::Struct(fields) => Some(fields),
+                    _ => None,
+                },
                 _ => None,
             })
             .collect();
@@ -90,6 +94,10 @@ impl Casting {
                     });
                     DataType::Struct(fields.collect())
                 })
+            }
+            (Self::Fields(_), DataType::Map(entries, is_sorted)) => {
+                let to = self.retyped(entries.data_type())?;
+                Some(DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(to)), *is_sorted))
             }
             _ => None,
         }

@@ -40,6 +40,7 @@ const OF_ONE_TYPE: &[&str] = &[
     "array_intersect",
     "array_has_all",
     "array_has_any",
+    "map_union",
 ];
 
 /// Functions of an array and of what its items are.

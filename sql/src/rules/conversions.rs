@@ -8,10 +8,10 @@ use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::{Code, Error};
 
-use crate::functions::cast::{CUT_FRACTION, TEXT, WHOLE_PART, WITHOUT_EXPONENT, has_own_text};
+use crate::functions::cast::{CUT_FRACTION, FOUR_DIGIT_YEAR, TEXT, WHOLE_PART, WITHOUT_EXPONENT, has_own_text};
 use crate::functions::registry;
 use crate::functions::row_names::{RENAMED, other_names};
 use crate::types::{digits, sql_name};
@@ -29,6 +29,12 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             _ => return Ok(Transformed::no(expr)),
         };
         let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
+        if from == DataType::Boolean && matches!(to, DataType::Decimal128(..)) {
+            // 1 or 0, by way of an integer.
+            let value = std::mem::take(inner.as_mut());
+            **inner = Expr::Cast(Cast::new(Box::new(value), DataType::Int32));
+            return Ok(Transformed::yes(expr));
+        }
         let renamed = other_names(&from, to);
         if renamed.is_none() {
             refuse(&from, to)?;
@@ -53,6 +59,9 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
                 DataType::Decimal128(..) | DataType::Decimal256(..),
             ) => call(WITHOUT_EXPONENT, None),
+            (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, DataType::Date32) => {
+                call(FOUR_DIGIT_YEAR, None)
+            }
             _ => None,
         };
         let Some(mut wrap) = wrap else { return Ok(Transformed::no(expr)) };

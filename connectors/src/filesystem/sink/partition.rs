@@ -13,6 +13,7 @@ use qanat_proto::error::{Code, Error, Place, Result};
 use crate::encode::text::ColumnText;
 use crate::filesystem::partition::NULL_NAMES;
 use crate::format::csv::parse_one;
+use crate::format::reader::type_name;
 
 /// The folder value of a null.
 pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -30,9 +31,12 @@ pub(super) fn columns_of(table: &TableDescriptor) -> Result<Vec<usize>> {
             .map_err(|_| Error::new(Code::UnknownColumn, format!("no column `{name}` to partition by")).at(place()))?;
         let data_type = table.physical.field(index).data_type();
         if !is_supported(data_type) {
-            return Err(Error::new(Code::Encode, format!("a table cannot be partitioned by {data_type} `{name}`"))
-                .at(place())
-                .hint("partition by text, integer, boolean, date or timestamp columns"));
+            return Err(Error::new(
+                Code::Encode,
+                format!("a table cannot be partitioned by {} `{name}`", type_name(data_type)),
+            )
+            .at(place())
+            .hint("partition by text, integer, boolean, date or timestamp columns"));
         }
         if name.starts_with(['.', '_']) {
             return Err(Error::new(Code::Encode, format!("folders of partition column `{name}` would be hidden"))
