@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crossbeam::channel::unbounded;
 use qanat_connectors::Registry;
 use qanat_connectors::contract::{Context, Opener};
-use qanat_connectors::log::hold::hold_positions;
+use qanat_connectors::log::hold::{hold_positions, release_positions};
 use qanat_connectors::side;
 use qanat_coordinator::command_log::Reach;
 use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink};
@@ -88,25 +88,33 @@ impl Embedded {
         for name in self.topics.list()? {
             asks |= self.topics.topic(&name)?.spec().retention.consumed;
         }
-        if asks {
-            let state = self.coordinator.state()?;
-            for (id, job) in &state.jobs {
-                self.hold(*id, job, &self.checkpoints)?;
-            }
-            for found in self.data.jobs(Reach::State)? {
-                if !state.jobs.contains_key(&found.history.id) {
-                    self.hold(found.history.id, &found.history.job, &found.checkpoints(&self.data.env)?)?;
-                }
+        let held = if asks { self.hold_all() } else { Ok(()) };
+        // What goes by size and age asks nobody.
+        if held.is_ok() {
+            self.topics.retain()?
+        } else {
+            self.topics.retain_unasked()?
+        };
+        held
+    }
+
+    fn hold_all(&self) -> Result<()> {
+        let state = self.coordinator.state()?;
+        for (id, job) in &state.jobs {
+            self.hold(*id, job, &self.checkpoints)?;
+        }
+        for found in self.data.jobs(Reach::State)? {
+            if !state.jobs.contains_key(&found.history.id) {
+                self.hold(found.history.id, &found.history.job, &found.checkpoints(&self.data.env)?)?;
             }
         }
-        self.topics.retain()?;
         Ok(())
     }
 
     fn hold(&self, id: JobId, job: &Job, checkpoints: &CheckpointStore) -> Result<()> {
         // A finished job reads nothing again.
         if job.status == JobStatus::Finished {
-            return Ok(());
+            return release_positions(&self.topics, &id.to_string());
         }
         let mut manifests = Vec::with_capacity(job.claims.len());
         for claim in job.claims.values() {

@@ -629,7 +629,6 @@ impl BuildContext<'_> {
                 source: source.clone(),
                 splits: splits.into(),
                 known: known.clone(),
-                told: None,
                 finished: finished.clone(),
                 owns: Arc::new(move |id| split_owner(id, parallelism) == index),
                 discovers: lane == 0 && source.is_growing(),

@@ -21,9 +21,11 @@ impl SourceMetrics {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// How far a subtask has come; one that is idle or has ended holds nothing back.
-    pub fn watermark(&self, subtask: u32, watermark: i64, holds_back: bool) {
-        self.watermarks.lock().unwrap_or_else(PoisonError::into_inner).insert(subtask, (watermark, holds_back));
+    /// How far a subtask has come (None: as far as before); one that is idle or has ended holds nothing back.
+    pub fn watermark(&self, subtask: u32, watermark: Option<i64>, holds_back: bool) {
+        let mut watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = watermarks.entry(subtask).or_insert((i64::MIN, holds_back));
+        *shown = (watermark.unwrap_or(shown.0), holds_back);
     }
 
     /// The highest watermark of a subtask, in ms.

@@ -336,6 +336,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
     let interrupts = interrupts()?;
     let ticks = tick(Duration::from_millis(200));
     let sweeps = tick(RETENTION_INTERVAL);
+    let mut failed_sweeps = 0;
     let mut asked = false;
     let mut attempts = Attempts::default();
     while jobs.iter().any(|job| job.ended.is_none()) {
@@ -363,7 +364,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
             }
         } else if ready == sweep {
             let _ = sweeps.try_recv();
-            sweep_topics(embedded);
+            sweep_topics(embedded, &mut failed_sweeps);
         } else if ready == clock {
             let _ = ticks.try_recv();
             attempts.tick(&progress);
@@ -395,14 +396,21 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
     }
     progress.clear();
     // A run may be shorter than the time between two sweeps.
-    sweep_topics(embedded);
+    sweep_topics(embedded, &mut failed_sweeps);
     Ok(())
 }
 
-fn sweep_topics(embedded: &Embedded) {
-    if let Err(error) = embedded.retain_topics() {
+/// Counts sweeps that failed in a row.
+fn sweep_topics(embedded: &Embedded, failed: &mut u32) {
+    match embedded.retain_topics() {
+        Ok(()) => *failed = 0,
         // A manifest may be retired and collected while it is looked at; the next sweep sees that.
-        tracing::info!(%error, "could not apply retention");
+        Err(error) => {
+            *failed += 1;
+            if *failed == 2 {
+                tracing::warn!(%error, "rows of topics that were read are kept until it is known who reads them");
+            }
+        }
     }
 }
 

@@ -311,34 +311,6 @@ INSERT INTO o SELECT t.ts, COALESCE(d.n, 1000) FROM t LEFT JOIN d FOR SYSTEM_TIM
 }
 
 #[test]
-fn files_that_follow_each_other_in_time_hold_nothing_open() {
-    let folder = Folder::new("in-time");
-    folder.write(
-        "q.sql",
-        SCRIPT
-            .replace("'300 ms'", "'0 ms'")
-            .replace("'csv', 'source.mon", "'csv', 'scan.split-order' = 'time', 'source.mon"),
-    );
-    let day = |n: i64| {
-        let rows = (0..10).map(|row| format!("{row},{}\n", timestamp::format(START + n * 10_000 + row * 900)));
-        folder.write(&format!("in/day{n}.csv"), format!("id,ts\n{}", rows.collect::<String>()));
-    };
-    day(1);
-    day(2);
-    let mut running = Running::start(&folder, "2");
-    // The last second of the last file stays open.
-    running.until_counted(19);
-    day(3);
-    running.until_counted(29);
-    assert_eq!(running.end("-KILL"), None);
-    let mut running = Running::start(&folder, "3");
-    day(4);
-    running.until_counted(39);
-    assert_eq!(running.end("-INT"), Some(0));
-    assert_eq!(late(&folder), 0);
-}
-
-#[test]
 fn a_topic_keeps_rows_until_every_reader_is_done_with_them() {
     let folder = Folder::new("consumed");
     let fill = |rows: u32| {
@@ -374,15 +346,29 @@ INSERT INTO o SELECT id, 1 FROM c;\n";
     assert_eq!(running.end("-INT"), Some(0));
     assert_eq!(first_offset(), 0, "the other reader needs it");
     std::fs::remove_dir_all(folder.path().join("data/jobs/slow")).unwrap();
-    // Checkpoints that may be resumed are kept until there are some more.
-    for round in 1.. {
-        assert!(round < 50, "all readers are done with the first segment");
+    // This one reads all of it whenever it begins.
+    folder.write(
+        "lookup.sql",
+        "CREATE TABLE s (id BIGINT, p AS PROCTIME()) WITH ('connector' = 'datagen', 'number-of-rows' = '10');
+CREATE TABLE c (id BIGINT, pad STRING) WITH ('connector' = 'log', 'topic' = 'c', 'scan.bounded.mode' = 'latest-offset');
+CREATE TABLE o (id BIGINT, pad STRING) WITH ('connector' = 'filesystem', 'path' = 'joined', 'format' = 'csv');
+INSERT INTO o SELECT s.id, c.pad FROM s JOIN c FOR SYSTEM_TIME AS OF s.p ON s.id = c.id;\n",
+    );
+    let lookup = Invocation::new(folder.path(), ["run", "lookup.sql", "--data", "data"]);
+    assert!(lookup.failpoint(Some("claim.applied:1")).run().unwrap().aborted);
+    let mut rows = 20_000;
+    let mut go_on = || {
+        rows += 10;
         fill(10);
         let mut running = Running::start(&folder, "1");
-        running.until_counted(20_000 + 10 * round);
+        running.until_counted(rows);
         assert_eq!(running.end("-INT"), Some(0));
-        if first_offset() != 0 {
-            break;
-        }
+        first_offset()
+    };
+    // Checkpoints that may be resumed are kept until there are some more.
+    for _ in 0..12 {
+        assert_eq!(go_on(), 0, "the lookup needs it");
     }
+    std::fs::remove_dir_all(folder.path().join("data/jobs/lookup")).unwrap();
+    assert!((0..50).any(|_| go_on() != 0), "all readers are done with the first segment");
 }

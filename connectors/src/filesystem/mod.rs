@@ -129,6 +129,13 @@ impl Connector for Filesystem {
             Role::Source | Role::Lookup => {
                 FormatOptions::of(&options)?.check_columns(table)?;
                 source::path_pattern(&options)?;
+                // A file that may grow has no end, behind which the next would begin.
+                if options.is_set("source.monitor-interval") && options.text("scan.split-order") == Some("time") {
+                    let message = "a path that is followed is not read in the order of time";
+                    return Err(options
+                        .bad("scan.split-order", message)
+                        .hint("`scan.watermark.idle-timeout` lets a file go that had no row for so long"));
+                }
             }
         }
         Ok(TableTraits {

@@ -81,11 +81,20 @@ struct Split {
     rows_from: u64,
     /// Since when polls have given nothing.
     pending_since: Option<Duration>,
-    /// It was said that it holds the others back.
+    /// When it was last looked at whether it holds others back, and whether that was said.
+    looked_at: Option<Duration>,
     was_told: bool,
 }
 
-/// A split without rows that holds others back is told of after so long, once.
+impl Split {
+    /// When it is time to look whether it holds others back.
+    fn still_at(&self) -> Option<Duration> {
+        let since = self.pending_since.filter(|_| !self.state.idle && !self.was_told)?;
+        Some(self.looked_at.map_or(since, |looked| looked.max(since)) + STILL_AFTER)
+    }
+}
+
+/// A split without rows for so long that holds others back is told of, once.
 const STILL_AFTER: Duration = Duration::from_secs(60);
 
 pub struct SourceTask {
@@ -94,8 +103,6 @@ pub struct SourceTask {
     control: SourceControl,
     items: Receiver<LaneItem>,
     splits: BTreeMap<SplitId, Split>,
-    /// The last split of the source, by name, that is known; of another subtask too.
-    newest: Option<SplitId>,
     watermarks: SplitWatermarks,
     time: SourceTime,
     clock: Arc<dyn Clock>,
@@ -140,7 +147,6 @@ impl SourceTask {
             control,
             items,
             splits: BTreeMap::new(),
-            newest: None,
             watermarks: SplitWatermarks::new(UNKNOWN),
             time,
             clock,
@@ -183,8 +189,14 @@ impl SourceTask {
             change = self.watermarks.open(&state.id, state.watermark)?;
         }
         state.idle = false;
-        let split =
-            Split { from: state.position.clone(), rows_from: state.rows, pending_since: None, was_told: false, state };
+        let split = Split {
+            from: state.position.clone(),
+            rows_from: state.rows,
+            pending_since: None,
+            looked_at: None,
+            was_told: false,
+            state,
+        };
         self.splits.insert(split.state.id.clone(), split);
         Ok(change)
     }
@@ -200,11 +212,9 @@ impl SourceTask {
 
     fn show_watermark(&self) {
         let holds_back = self.watermarks.status() == InputStatus::Active;
-        let watermark = self.watermarks.watermark();
         // The end of all is no time.
-        if watermark < i64::MAX {
-            self.metrics.watermark(self.chain.context.index, watermark, holds_back);
-        }
+        let watermark = Some(self.watermarks.watermark()).filter(|watermark| *watermark < i64::MAX);
+        self.metrics.watermark(self.chain.context.index, watermark, holds_back);
     }
 
     fn wake(&mut self) -> Result<()> {
@@ -281,10 +291,14 @@ impl SourceTask {
             let wait = u64::try_from(timer - self.clock.now_ms()).unwrap_or(0);
             now + Duration::from_millis(wait)
         });
-        let pending = self.splits.values().filter(|split| !split.state.idle && !split.was_told);
-        let pending = pending.filter_map(|split| split.pending_since).min();
-        let still_after = self.time.expr.as_ref().map(|_| STILL_AFTER);
-        let idle = pending.zip(self.time.idle_timeout.or(still_after)).map(|(since, timeout)| since + timeout);
+        let idle = match self.time.idle_timeout {
+            Some(timeout) => {
+                let pending = self.splits.values().filter(|split| !split.state.idle).filter_map(|s| s.pending_since);
+                pending.min().map(|since| since + timeout)
+            }
+            None if self.time.expr.is_some() => self.splits.values().filter_map(Split::still_at).min(),
+            None => None,
+        };
         timer.into_iter().chain(idle).min().map_or(Step::Wait, |at| Step::WaitUntil(at.max(now)))
     }
 
@@ -324,13 +338,6 @@ impl SourceTask {
                 if let Some(split) = self.splits.get_mut(&id) {
                     split.pending_since.get_or_insert(now);
                 }
-                self.pass(&id)?;
-            }
-            LaneItem::Newest(id) => {
-                self.newest = Some(id);
-                let pending = self.splits.iter().filter(|(_, split)| split.pending_since.is_some());
-                let pending: Vec<SplitId> = pending.map(|(id, _)| id.clone()).collect();
-                pending.iter().try_for_each(|id| self.pass(id))?;
             }
             LaneItem::Away(id) => {
                 self.align(|alignment| alignment.leave(&id));
@@ -452,27 +459,20 @@ impl SourceTask {
         let reached = self.splits.values().filter_map(|split| split.state.watermark).max();
         let reached = reached.unwrap_or(UNKNOWN).max(self.metrics.reached());
         for (id, split) in &mut self.splits {
-            let is_still = !split.state.idle && split.pending_since.is_some_and(|since| now >= since + STILL_AFTER);
-            if is_still && !split.was_told {
+            if split.still_at().is_none_or(|at| now < at) {
+                continue;
+            }
+            split.looked_at = Some(now);
+            if split.state.watermark.unwrap_or(UNKNOWN) < reached {
                 split.was_told = true;
-                if split.state.watermark.unwrap_or(UNKNOWN) < reached {
-                    tracing::warn!(
-                        table = self.table,
-                        split = %id,
-                        "had no row for a minute, and windows that others are past wait for it: \
-                         `scan.watermark.idle-timeout` of the table lets it go"
-                    );
-                }
+                tracing::warn!(
+                    table = self.table,
+                    split = %id,
+                    "had no row for a minute, and windows that others are past wait for it: \
+                     `scan.watermark.idle-timeout` of the table lets it go"
+                );
             }
         }
-    }
-
-    /// Lets a split go that has nothing more to read, if another follows it in time: what is added to it later
-    /// would be late.
-    fn pass(&mut self, id: &SplitId) -> Result<()> {
-        let is_awake = self.splits.get(id).is_some_and(|split| !split.state.idle);
-        let is_passed = is_awake && self.time.follows && self.newest.as_ref().is_some_and(|newest| id < newest);
-        if is_passed { self.fall_idle(id) } else { Ok(()) }
     }
 
     fn fall_idle(&mut self, id: &SplitId) -> Result<()> {

@@ -29,8 +29,6 @@ const DRY_WAIT: Duration = Duration::from_millis(10);
 pub enum LaneItem {
     /// A split found after the start.
     Discovered(SplitState),
-    /// The last split of the source by name, of any subtask: the others come before it in time.
-    Newest(SplitId),
     Opened(SplitId),
     Batch {
         split: SplitId,
@@ -54,8 +52,6 @@ pub struct SourceLane {
     pub splits: VecDeque<SplitState>,
     /// All splits of the source that are known at the start, of other subtasks too.
     pub known: std::collections::BTreeSet<SplitId>,
-    /// The last of them that the task was told of.
-    pub told: Option<SplitId>,
     /// Where splits ended that are read.
     pub finished: std::collections::BTreeMap<SplitId, Arc<serde_json::Value>>,
     /// Whether this subtask owns a split that is found later.
@@ -91,9 +87,6 @@ impl SourceLane {
     pub fn run(mut self) -> Result<()> {
         let mut open: VecDeque<Open> = VecDeque::new();
         let mut away: Vec<SplitState> = Vec::new();
-        if !self.tell_newest() {
-            return Ok(());
-        }
         let mut discovered = self.clock.monotonic();
         let mut looked = discovered;
         let most = if self.in_order { 1 } else { OPEN_SPLITS_MAX };
@@ -231,17 +224,7 @@ impl SourceLane {
             }
             self.splits.push_back(state);
         }
-        self.tell_newest();
         Ok(())
-    }
-
-    /// Says which split is the last if that matters; false once nobody listens.
-    fn tell_newest(&mut self) -> bool {
-        let newest =
-            self.known.last().filter(|newest| self.in_order && self.discovers && self.told != Some((*newest).clone()));
-        let Some(newest) = newest.cloned() else { return true };
-        self.told = Some(newest.clone());
-        self.send(LaneItem::Newest(newest))
     }
 
     /// A folder that is followed and holds nothing yet.

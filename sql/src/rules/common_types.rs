@@ -162,14 +162,6 @@ pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
     {
         return Ok(Transformed::yes(*cast.expr));
     }
-    // Its type is that of its first argument, whatever that is compared with.
-    let type_of_null_if = match &expr {
-        Expr::ScalarFunction(function) if function.name() == "nullif" && function.args.len() == 2 => {
-            let types = (function.args[0].get_type(schema), function.args[1].get_type(schema));
-            types.0.ok().filter(|own| types.1.is_ok_and(|other| other != *own && !other.is_null()) && !own.is_null())
-        }
-        _ => None,
-    };
     if let Some(plain) = as_equality(&expr, schema) {
         expr = plain;
         one_type(&mut expr, schema);
@@ -179,10 +171,7 @@ pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
         Expr::InSubquery(within) => even_with_rows(within, schema)?,
         other => one_type(other, schema),
     };
-    Ok(match type_of_null_if {
-        Some(own) => Transformed::yes(cast(expr, own)),
-        None => Transformed::new_transformed(expr, changed),
-    })
+    Ok(Transformed::new_transformed(expr, changed))
 }
 
 /// Casts what of an expression must have one type; whether anything had to be cast.
@@ -291,13 +280,19 @@ fn even<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) ->
 /// to nanoseconds. Whether there were any.
 fn texts_as_moments(exprs: &mut [&mut Expr], schema: &DFSchema) -> bool {
     let types: Vec<Option<DataType>> = exprs.iter().map(|expr| expr.get_type(schema).ok()).collect();
-    if !types.iter().any(|data_type| matches!(data_type, Some(DataType::Timestamp(..)))) {
-        return false;
-    }
+    let units = types.iter().filter_map(|data_type| match data_type {
+        Some(DataType::Timestamp(unit, _)) => Some(*unit),
+        _ => None,
+    });
+    let Some(finest) = units.max_by_key(|unit| digits(*unit)) else { return false };
     let mut changed = false;
     for (expr, data_type) in exprs.iter_mut().zip(types) {
         if matches!(data_type, Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)) {
-            let to = DataType::Timestamp(unit_of_text(expr), None);
+            let unit = unit_of_text(expr).unwrap_or_else(|| {
+                // All that is compared has its digits, six at least: in nanoseconds not all years have a place.
+                if finest == TimeUnit::Nanosecond { finest } else { TimeUnit::Microsecond }
+            });
+            let to = DataType::Timestamp(unit, None);
             **expr = cast(std::mem::take(*expr), to);
             changed = true;
         }
@@ -305,17 +300,16 @@ fn texts_as_moments(exprs: &mut [&mut Expr], schema: &DFSchema) -> bool {
     changed
 }
 
-/// The unit in which a text's time has all of its digits; one that is not known has six of them at most.
-fn unit_of_text(expr: &Expr) -> TimeUnit {
-    let text = expr.as_literal().and_then(|literal| literal.try_as_str().flatten());
-    let Some(text) = text else { return TimeUnit::Microsecond };
+/// The unit in which the time of a literal has all of its digits.
+fn unit_of_text(expr: &Expr) -> Option<TimeUnit> {
+    let text = expr.as_literal().and_then(|literal| literal.try_as_str().flatten())?;
     let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
-    match fraction.bytes().take_while(u8::is_ascii_digit).count() {
+    Some(match fraction.bytes().take_while(u8::is_ascii_digit).count() {
         0 => TimeUnit::Second,
         1..=3 => TimeUnit::Millisecond,
         4..=6 => TimeUnit::Microsecond,
         _ => TimeUnit::Nanosecond,
-    }
+    })
 }
 
 /// The same for the sides of an operator that computes.
@@ -480,7 +474,8 @@ fn is_zero(value: &ScalarValue) -> bool {
     value.cast_to(&DataType::Float64).is_ok_and(|value| matches!(value, ScalarValue::Float64(Some(0.0))))
 }
 
-/// `CASE x WHEN a` and `NULLIF(x, a)` of a column of floats or decimals as `CASE WHEN x = a`.
+/// `CASE x WHEN a` and `NULLIF(x, a)` of a column of floats or decimals as `CASE WHEN x = a`; and NULLIF of two types,
+/// whose result is the first value as it stands.
 fn as_equality(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     let is_column = |expr: &Expr| {
         matches!(expr, Expr::Column(_)) && expr.get_type(schema).is_ok_and(|t| is_float(&t) || is_decimal(&t))
@@ -491,7 +486,7 @@ fn as_equality(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
             Some(Expr::Case(Case::new(None, whens.collect(), else_expr.clone())))
         }
         Expr::ScalarFunction(function) if function.name() == "nullif" => match function.args.as_slice() {
-            [value, other] if is_column(value) => {
+            [value, other] if is_column(value) || (!value.is_volatile() && are_of_two_types(value, other, schema)) => {
                 let null = Expr::Literal(ScalarValue::Null, None);
                 let whens = vec![(equality(value, other, schema), Box::new(null))];
                 Some(Expr::Case(Case::new(None, whens, Some(Box::new(value.clone())))))
@@ -499,6 +494,13 @@ fn as_equality(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+fn are_of_two_types(a: &Expr, b: &Expr, schema: &DFSchema) -> bool {
+    match (a.get_type(schema), b.get_type(schema)) {
+        (Ok(a), Ok(b)) => a != b && !a.is_null() && !b.is_null(),
+        _ => false,
     }
 }
 

@@ -315,6 +315,12 @@ impl Topic {
         self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&self.spec.retention)?))
     }
 
+    /// The same without what goes when it was read.
+    pub fn retain_unasked(&self) -> Result<usize> {
+        let unasked = Retention { consumed: false, ..self.spec.retention };
+        self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&unasked)?))
+    }
+
     /// Applies what of the topic's retention goes by size, which asks nobody.
     pub fn retain_size(&self) -> Result<usize> {
         let by_size = Retention { bytes: self.spec.retention.bytes, ..Retention::default() };

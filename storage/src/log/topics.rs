@@ -196,6 +196,11 @@ impl Topics {
         self.list()?.iter().try_fold(0, |sum, name| Ok(sum + self.topic(name)?.retain()?))
     }
 
+    /// The same without what goes when it was read.
+    pub fn retain_unasked(&self) -> Result<usize> {
+        self.list()?.iter().try_fold(0, |sum, name| Ok(sum + self.topic(name)?.retain_unasked()?))
+    }
+
     /// Forgets a dropped job in every topic.
     pub fn forget_job(&self, job: qanat_proto::ids::JobId) -> Result<()> {
         self.list()?.iter().try_for_each(|name| self.topic(name)?.forget_job(job))
