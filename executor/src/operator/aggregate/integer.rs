@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
@@ -57,6 +58,8 @@ pub(crate) struct IntegerPlan {
     nullable: Vec<u64>,
     has_key: bool,
     track_changes: bool,
+    /// Groups that the tables before had, the next one may have.
+    groups: AtomicUsize,
 }
 
 impl IntegerPlan {
@@ -86,7 +89,17 @@ impl IntegerPlan {
             initial.extend_from_slice(kind.initial());
         }
         let nullable = steps.iter().filter(|step| step.kind.has_null()).map(|step| step.flag).collect();
-        Some(Self { steps, initial, nullable, has_key, track_changes })
+        Some(Self { steps, initial, nullable, has_key, track_changes, groups: AtomicUsize::new(0) })
+    }
+
+    /// A table is done with. Small ones among large ones, such as those of late rows, count little.
+    fn note_groups(&self, groups: usize) {
+        let before = self.groups.load(Ordering::Relaxed);
+        self.groups.store(groups.max(before - before / 8), Ordering::Relaxed);
+    }
+
+    fn records(&self) -> RecordTable {
+        RecordTable::new(self.initial.clone(), self.groups.load(Ordering::Relaxed))
     }
 
     /// The accumulators of a group without rows.
@@ -216,10 +229,17 @@ pub(crate) struct IntegerTable {
     bases: Vec<u32>,
 }
 
+impl Drop for IntegerTable {
+    fn drop(&mut self) {
+        if self.len() > 0 {
+            self.plan.note_groups(self.len());
+        }
+    }
+}
+
 impl IntegerTable {
     pub(crate) fn new(calls: &Arc<Calls>, plan: &Arc<IntegerPlan>) -> Self {
-        let records = RecordTable::new(plan.initial.clone());
-        Self { calls: Arc::clone(calls), plan: Arc::clone(plan), records, bases: Vec::new() }
+        Self { calls: Arc::clone(calls), plan: Arc::clone(plan), records: plan.records(), bases: Vec::new() }
     }
 
     pub(crate) fn update(&mut self, inputs: &Inputs) -> Result<()> {
@@ -336,7 +356,8 @@ impl IntegerTable {
 
     pub(crate) fn take_states(&mut self) -> Result<Vec<States>> {
         let contents = self.contents()?;
-        self.records = RecordTable::new(self.plan.initial.clone());
+        self.plan.note_groups(self.len());
+        self.records = self.plan.records();
         Ok(contents)
     }
 

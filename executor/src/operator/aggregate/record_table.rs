@@ -23,6 +23,8 @@ const ABSORBED_AT_ONCE: usize = 256;
 const TRANSPOSED_AT_ONCE: usize = 512;
 const INDEX_LENGTH_MIN: usize = 64;
 const INDEX_GROWTH: usize = 4;
+/// From so many groups on a table takes the room at once that it is expected to need.
+const EXPECTED_FROM: usize = 1 << 11;
 
 /// Some records of a table.
 pub(crate) enum Selection {
@@ -45,6 +47,8 @@ pub(crate) struct RecordTable {
     initial: Vec<u64>,
     /// The record of the NULL key; it is not in the index.
     null_base: Option<u32>,
+    /// Groups that there will be, or not.
+    expected: usize,
 }
 
 /// The most groups a table can hold, given that bases are 32 bits wide.
@@ -53,8 +57,9 @@ pub(crate) fn groups_max(words: usize) -> usize {
 }
 
 impl RecordTable {
-    /// `initial`: the accumulator words of a new record.
-    pub(crate) fn new(initial: Vec<u64>) -> Self {
+    /// `initial`: the accumulator words of a new record. `expected`: groups that there may be; room for them is
+    /// taken once there are some, so that the table need not grow again and again.
+    pub(crate) fn new(initial: Vec<u64>, expected: usize) -> Self {
         Self {
             index: vec![0; INDEX_LENGTH_MIN],
             shift: 64 - INDEX_LENGTH_MIN.trailing_zeros(),
@@ -62,6 +67,7 @@ impl RecordTable {
             width: HEADER_WORDS + initial.len(),
             initial,
             null_base: None,
+            expected,
         }
     }
 
@@ -278,7 +284,7 @@ impl RecordTable {
             let slot = self.index[position];
             if slot == 0 {
                 if (self.len() + 1) * 2 > self.index.len() {
-                    self.rebuild(self.index.len() * INDEX_GROWTH);
+                    self.grow();
                     return self.probe(key);
                 }
                 let base = self.add(key);
@@ -306,6 +312,18 @@ impl RecordTable {
         self.records.extend_from_slice(&[key as u64, 0]);
         self.records.extend_from_slice(&self.initial);
         base
+    }
+
+    fn grow(&mut self) {
+        let mut length = self.index.len() * INDEX_GROWTH;
+        let more = self.expected.saturating_sub(self.len());
+        if self.len() >= EXPECTED_FROM && more > 0 {
+            // A few more than before fit as well.
+            let expected = self.expected + self.expected / 16;
+            length = ((expected + 1) * 2).next_power_of_two().max(self.index.len() * 2);
+            self.records.reserve_exact((more + self.expected / 16) * self.width);
+        }
+        self.rebuild(length);
     }
 
     fn rebuild(&mut self, length: usize) {
@@ -350,7 +368,7 @@ mod tests {
     proptest! {
         #[test]
         fn counts_as_a_map_does(batches in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.9, -40_i64..40), 0..300), 0..8)) {
-            let mut table = RecordTable::new(vec![0]);
+            let mut table = RecordTable::new(vec![0], 0);
             let mut oracle: HashMap<Option<i64>, u64> = HashMap::new();
             let mut bases = Vec::new();
             for batch in &batches {
@@ -375,7 +393,7 @@ mod tests {
             prop_assert_eq!(table.len(), oracle.len());
             prop_assert_eq!(counts(&table), oracle.clone());
             // Twice the same, from groups in another order.
-            let mut sum = RecordTable::new(vec![0]);
+            let mut sum = RecordTable::new(vec![0], 0);
             sum.find_or_add(&[-3, 50, 7], 0, &mut bases);
             for _ in 0..2 {
                 sum.absorb(&table, |_, mine, theirs| {
@@ -401,14 +419,19 @@ mod tests {
 
     #[test]
     fn many_keys_survive_growth() {
-        let mut table = RecordTable::new(vec![]);
-        let mut bases = Vec::new();
         let keys: Vec<i64> = (0..50_000).map(|i| i << 20).collect();
-        for chunk in keys.chunks(8_192) {
-            table.find_or_add(chunk, 0, &mut bases);
+        for expected in [0, 1, 5_000, 49_000, 50_000, 1_000_000] {
+            let mut table = RecordTable::new(vec![], expected);
+            let mut bases = Vec::new();
+            for chunk in keys.chunks(8_192) {
+                table.find_or_add(chunk, 0, &mut bases);
+            }
+            assert_eq!(table.len(), keys.len());
+            table.find_or_add(&keys, 0, &mut bases);
+            assert!(bases.iter().enumerate().all(|(i, base)| *base as usize == i * table.width));
         }
-        assert_eq!(table.len(), keys.len());
-        table.find_or_add(&keys, 0, &mut bases);
-        assert!(bases.iter().enumerate().all(|(i, base)| *base as usize == i * table.width));
+        let mut few = RecordTable::new(vec![], 1_000_000);
+        few.find_or_add(&keys[..1_000], 0, &mut Vec::new());
+        assert!(few.bytes() < 100_000, "{}", few.bytes());
     }
 }

@@ -67,7 +67,7 @@ impl Running {
         initial.resize(initial.len() + words - 1, 0);
         Self {
             plan: Arc::clone(plan),
-            records: RecordTable::new(initial),
+            records: RecordTable::new(initial, 0),
             slices: VecDeque::new(),
             dead: 0,
             lacking: 0,
