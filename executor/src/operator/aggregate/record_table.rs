@@ -23,8 +23,10 @@ const ABSORBED_AT_ONCE: usize = 256;
 const TRANSPOSED_AT_ONCE: usize = 512;
 const INDEX_LENGTH_MIN: usize = 64;
 const INDEX_GROWTH: usize = 4;
-/// From so many groups on a table takes the room at once that it is expected to need.
+/// From so many groups on a table takes the room that it is expected to need, but for no more than so many times
+/// what it has: it may stay small among large ones.
 const EXPECTED_FROM: usize = 1 << 11;
+const EXPECTED_GROWTH: usize = 8;
 
 /// Some records of a table.
 pub(crate) enum Selection {
@@ -316,12 +318,11 @@ impl RecordTable {
 
     fn grow(&mut self) {
         let mut length = self.index.len() * INDEX_GROWTH;
-        let more = self.expected.saturating_sub(self.len());
-        if self.len() >= EXPECTED_FROM && more > 0 {
+        if self.len() >= EXPECTED_FROM && self.expected > self.len() {
             // A few more than before fit as well.
-            let expected = self.expected + self.expected / 16;
-            length = ((expected + 1) * 2).next_power_of_two().max(self.index.len() * 2);
-            self.records.reserve_exact((more + self.expected / 16) * self.width);
+            let expected = (self.expected + self.expected / 16).min(self.len() * EXPECTED_GROWTH);
+            length = (expected * 2).next_power_of_two().max(self.index.len() * 2);
+            self.records.reserve_exact((expected - self.len()) * self.width);
         }
         self.rebuild(length);
     }
@@ -433,5 +434,7 @@ mod tests {
         let mut few = RecordTable::new(vec![], 1_000_000);
         few.find_or_add(&keys[..1_000], 0, &mut Vec::new());
         assert!(few.bytes() < 100_000, "{}", few.bytes());
+        few.find_or_add(&keys[1_000..3_000], 0, &mut Vec::new());
+        assert!(few.bytes() < 1_000_000, "{}", few.bytes());
     }
 }
