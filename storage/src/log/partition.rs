@@ -54,8 +54,8 @@ impl LogOptions {
     /// With segments that are small enough for `retention` to have an effect.
     pub(super) fn for_retention(self, retention: &Retention) -> Self {
         let part = |bytes: u64| (bytes / SEGMENTS_KEPT).max(SEGMENT_BYTES_MIN);
-        let of_reading = if retention.consumed { CONSUMED_SEGMENT_BYTES } else { self.segment_bytes };
-        let segment_bytes = retention.bytes.map_or(of_reading, part).min(of_reading).min(self.segment_bytes);
+        let most = [retention.bytes.map(part), retention.consumed.then_some(CONSUMED_SEGMENT_BYTES)];
+        let segment_bytes = most.into_iter().flatten().fold(self.segment_bytes, u64::min);
         let of_age = retention.age_ms.map(|age| (age / SEGMENTS_KEPT.cast_signed()).max(ROLL_AFTER_MS_MIN));
         Self { segment_bytes, roll_after_ms: self.roll_after_ms.or(of_age), ..self }
     }

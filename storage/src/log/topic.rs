@@ -312,22 +312,25 @@ impl Topic {
 
     /// Applies the topic's retention to every partition. Returns how many segments went.
     pub fn retain(&self) -> Result<usize> {
-        self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&self.spec.retention)?))
+        self.retain_by(&self.spec.retention)
     }
 
     /// The same without what goes when it was read.
     pub fn retain_unasked(&self) -> Result<usize> {
-        let unasked = Retention { consumed: false, ..self.spec.retention };
-        self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&unasked)?))
+        self.retain_by(&Retention { consumed: false, ..self.spec.retention })
     }
 
     /// Applies what of the topic's retention goes by size, which asks nobody.
     pub fn retain_size(&self) -> Result<usize> {
-        let by_size = Retention { bytes: self.spec.retention.bytes, ..Retention::default() };
-        match by_size.bytes {
-            Some(_) => self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(&by_size)?)),
-            None => Ok(0),
+        self.retain_by(&Retention { bytes: self.spec.retention.bytes, ..Retention::default() })
+    }
+
+    fn retain_by(&self, retention: &Retention) -> Result<usize> {
+        if *retention == Retention::default() {
+            // No partition need be opened for it.
+            return Ok(0);
         }
+        self.open_all()?.iter().try_fold(0, |sum, partition| Ok(sum + partition.retain(retention)?))
     }
 
     pub fn describe(&self) -> Result<TopicDescription> {
