@@ -109,6 +109,8 @@ pub struct SourceTask {
     memory: Arc<JobMemory>,
     metrics: Arc<SourceMetrics>,
     over_budget_since: Option<Duration>,
+    /// When a split is to be looked at next: not before [`Split::still_at`] of any. None: there is none.
+    look_at: Option<Duration>,
     /// Lanes that have not said that they are done.
     lanes: usize,
     ended: bool,
@@ -153,6 +155,7 @@ impl SourceTask {
             memory,
             metrics,
             over_budget_since: None,
+            look_at: None,
             lanes,
             ended: false,
             sealed: restored,
@@ -291,14 +294,10 @@ impl SourceTask {
             let wait = u64::try_from(timer - self.clock.now_ms()).unwrap_or(0);
             now + Duration::from_millis(wait)
         });
-        let idle = match self.time.idle_timeout {
-            Some(timeout) => {
-                let pending = self.splits.values().filter(|split| !split.state.idle).filter_map(|s| s.pending_since);
-                pending.min().map(|since| since + timeout)
-            }
-            None if self.time.expr.is_some() => self.splits.values().filter_map(Split::still_at).min(),
-            None => None,
-        };
+        let idle = self.time.idle_timeout.map_or(self.look_at, |timeout| {
+            let pending = self.splits.values().filter(|split| !split.state.idle).filter_map(|s| s.pending_since);
+            pending.min().map(|since| since + timeout)
+        });
         timer.into_iter().chain(idle).min().map_or(Step::Wait, |at| Step::WaitUntil(at.max(now)))
     }
 
@@ -337,6 +336,9 @@ impl SourceTask {
                 let now = self.clock.monotonic();
                 if let Some(split) = self.splits.get_mut(&id) {
                     split.pending_since.get_or_insert(now);
+                }
+                if self.time.expr.is_some() {
+                    self.look_at.get_or_insert(now + STILL_AFTER);
                 }
             }
             LaneItem::Away(id) => {
@@ -453,7 +455,8 @@ impl SourceTask {
 
     /// No silent stall (I16): a split without rows for long may be all that keeps windows open.
     fn tell_of_still(&mut self, now: Duration) {
-        if self.time.expr.is_none() {
+        // Sources run dry often, and may have many splits.
+        if self.look_at.is_none_or(|at| now < at) {
             return;
         }
         let reached = self.splits.values().filter_map(|split| split.state.watermark).max();
@@ -473,6 +476,7 @@ impl SourceTask {
                 );
             }
         }
+        self.look_at = self.splits.values().filter_map(Split::still_at).min();
     }
 
     fn fall_idle(&mut self, id: &SplitId) -> Result<()> {

@@ -94,6 +94,9 @@ impl IntegerPlan {
 
     /// A table is done with. Small ones among large ones, such as those of late rows, count little.
     fn note_groups(&self, groups: usize) {
+        if groups == 0 {
+            return;
+        }
         let before = self.groups.load(Ordering::Relaxed);
         self.groups.store(groups.max(before - before / 8), Ordering::Relaxed);
     }
@@ -231,9 +234,7 @@ pub(crate) struct IntegerTable {
 
 impl Drop for IntegerTable {
     fn drop(&mut self) {
-        if self.len() > 0 {
-            self.plan.note_groups(self.len());
-        }
+        self.plan.note_groups(self.len());
     }
 }
 
