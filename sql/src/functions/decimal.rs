@@ -12,6 +12,7 @@ use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 
 use super::define::{Args, Function, Kind, wrong};
+use crate::types::exact_digits;
 
 /// The name of the call.
 pub(crate) const DIVIDE: &str = "decimal_divide";
@@ -37,14 +38,11 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
 
 /// An exact number's type as a decimal: that of an integer holds all of its values.
 pub(crate) fn as_decimal(data_type: &DataType) -> Option<DataType> {
-    Some(match data_type {
-        DataType::Int8 => DataType::Decimal128(3, 0),
-        DataType::Int16 => DataType::Decimal128(5, 0),
-        DataType::Int32 => DataType::Decimal128(10, 0),
-        DataType::Int64 => DataType::Decimal128(19, 0),
-        DataType::Decimal128(..) => data_type.clone(),
-        _ => return None,
-    })
+    match data_type {
+        DataType::Decimal128(..) => Some(data_type.clone()),
+        DataType::Decimal256(..) => None,
+        integer => exact_digits(integer).map(|(whole, _)| DataType::Decimal128(whole, 0)),
+    }
 }
 
 fn exact_types(types: &[DataType]) -> Result<Vec<DataType>> {

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList, InSubquery};
@@ -43,6 +43,9 @@ const OF_ONE_TYPE: &[&str] = &[
     "map_union",
 ];
 
+/// Those of them that compare.
+const COMPARING: &[&str] = &["nullif", "greatest", "least"];
+
 /// Functions of an array and of what its items are.
 const WITH_ITEMS: &[&str] = &[
     "array_append",
@@ -58,9 +61,6 @@ const WITH_ITEMS: &[&str] = &[
     "array_replace_all",
     "array_replace_n",
 ];
-
-/// Those of them that compare.
-const COMPARING: &[&str] = &["nullif", "greatest", "least"];
 
 /// The name of a cast's field by which it is known to be there for the planner alone.
 const FOR_NOW: &str = "__for_now";
@@ -141,11 +141,8 @@ pub(super) fn even_inputs(union: Union) -> Result<LogicalPlan> {
     let inputs = union.inputs.into_iter().map(|input| {
         let exprs = input.schema().iter().zip(&casts).map(|((qualifier, field), casting)| {
             let column = Expr::from((qualifier, field));
-            match casting {
-                Some(casting) => match casting.retyped(field.data_type()) {
-                    Some(to) => cast(column, to).alias_qualified(qualifier.cloned(), field.name()),
-                    None => column,
-                },
+            match casting.as_ref().and_then(|casting| casting.retyped(field.data_type())) {
+                Some(to) => cast(column, to).alias_qualified(qualifier.cloned(), field.name()),
                 None => column,
             }
         });
@@ -178,8 +175,7 @@ pub(super) fn node(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
 fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
-            let changed = exact([left.as_mut(), right], schema) | widen([left.as_mut(), right], schema);
-            even([left.as_mut(), right], schema) | plain([left.as_mut(), right], schema) | changed
+            exact([left.as_mut(), right], schema) | comparable(vec![left, right], schema)
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
             let is_moved = matches!(op, Operator::Plus | Operator::Minus)
@@ -187,25 +183,19 @@ fn one_type(expr: &mut Expr, schema: &DFSchema) -> bool {
             even_terms([left.as_mut(), right], schema) || is_moved
         }
         Expr::Between(Between { expr, low, high, .. }) => {
-            let changed = exact([expr.as_mut(), low, high], schema) | widen([expr.as_mut(), low, high], schema);
-            even([expr.as_mut(), low, high], schema) | plain([expr.as_mut(), low, high], schema) | changed
+            exact([expr.as_mut(), low, high], schema) | comparable(vec![expr, low, high], schema)
         }
         Expr::InList(InList { expr, list, .. }) => {
             let changed = exact(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema);
-            let changed = widen(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
-            let changed = even(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
-            let changed = plain(std::iter::once(expr.as_mut()).chain(list.iter_mut()), schema) || changed;
+            let changed =
+                comparable(std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect(), schema) || changed;
             both_zeros(expr, list, schema) || changed
         }
         Expr::Case(Case { expr, when_then_expr, else_expr }) => {
             let mut changed = false;
             if let Some(base) = expr {
                 let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                changed |= even(std::iter::once(base.as_mut()).chain(whens), schema);
-                let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                changed |= widen(std::iter::once(base.as_mut()).chain(whens), schema);
-                let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                changed |= plain(std::iter::once(base.as_mut()).chain(whens), schema);
+                changed |= comparable(std::iter::once(base.as_mut()).chain(whens).collect(), schema);
             }
             let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
             even(thens.chain(else_expr.as_deref_mut()), schema) || changed
@@ -240,29 +230,31 @@ fn even_with_rows(within: &mut InSubquery, schema: &DFSchema) -> Result<bool> {
 
 /// Casts the array that is the first argument, and what is looked for or put into it.
 fn even_with_items(args: &mut [Expr], schema: &DFSchema) -> bool {
-    let as_array = |data_type: DataType, is_array: bool| {
-        if is_array { data_type } else { DataType::List(Arc::new(Field::new_list_field(data_type, true))) }
-    };
-    let of_item = |data_type: DataType| match data_type {
-        DataType::List(item) => Some(item.data_type().clone()),
-        _ => None,
-    };
-    let typed: Option<Vec<_>> = args.iter().map(|arg| arg.get_type(schema).ok()).collect();
-    let Some(typed) = typed else { return false };
-    let arrays = typed.into_iter().enumerate().map(|(place, data_type)| as_array(data_type, place == 0));
-    let arrays: Vec<DataType> = arrays.collect();
-    let Some(casting) = Casting::of(arrays.iter()) else { return false };
-    for (place, (arg, array)) in args.iter_mut().zip(&arrays).enumerate() {
-        let to = casting.retyped(array);
-        if let Some(to) = if place == 0 { to } else { to.and_then(of_item) } {
-            *arg = cast(std::mem::take(arg), to);
-        }
-    }
+    let Some((array, others)) = args.split_first_mut() else { return false };
+    let Ok(DataType::List(item)) = array.get_type(schema) else { return false };
+    let types: Vec<DataType> = others.iter().filter_map(|other| other.get_type(schema).ok()).collect();
+    let Some(casting) = Casting::of(types.iter().chain([item.data_type()])) else { return false };
+    others.iter_mut().for_each(|other| retype(other, &casting, schema));
+    retype(array, &Casting::Items(Box::new(casting)), schema);
     true
+}
+
+/// Casts an expression if it is meant.
+fn retype(expr: &mut Expr, casting: &Casting, schema: &DFSchema) {
+    if let Some(to) = expr.get_type(schema).ok().and_then(|data_type| casting.retyped(&data_type)) {
+        *expr = cast(std::mem::take(expr), to);
+    }
 }
 
 fn cast(expr: Expr, to: DataType) -> Expr {
     Expr::Cast(Cast::new(Box::new(expr), to))
+}
+
+/// Brings what is compared with each other to one type, and floats to one NaN and one zero.
+fn comparable(mut exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    let changed = widen(exprs.iter_mut().map(|expr| &mut **expr), schema);
+    let changed = even(exprs.iter_mut().map(|expr| &mut **expr), schema) || changed;
+    plain(exprs, schema) || changed
 }
 
 fn is_arithmetic(op: Operator) -> bool {
@@ -322,14 +314,10 @@ fn even_by<'e>(
     schema: &DFSchema,
     casting: impl Fn(&[DataType]) -> Option<Casting>,
 ) -> bool {
-    let typed: Vec<_> = exprs.into_iter().map(|expr| (expr.get_type(schema).ok(), expr)).collect();
-    let types: Vec<DataType> = typed.iter().filter_map(|(data_type, _)| data_type.clone()).collect();
+    let exprs: Vec<_> = exprs.into_iter().collect();
+    let types: Vec<DataType> = exprs.iter().filter_map(|expr| expr.get_type(schema).ok()).collect();
     let Some(casting) = casting(&types) else { return false };
-    for (data_type, expr) in typed {
-        if let Some(to) = data_type.and_then(|data_type| casting.retyped(&data_type)) {
-            *expr = cast(std::mem::take(expr), to);
-        }
-    }
+    exprs.into_iter().for_each(|expr| retype(expr, &casting, schema));
     true
 }
 
@@ -338,24 +326,20 @@ fn even_by<'e>(
 fn widen<'e>(exprs: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
     let exprs: Vec<_> = exprs.into_iter().filter(|expr| !literal_of(expr).is_some_and(ScalarValue::is_null)).collect();
     let Some(casting) = Casting::wide(exprs.iter().map(|expr| digits_of(expr, schema))) else { return false };
-    for expr in exprs {
-        if let Some(to) = expr.get_type(schema).ok().and_then(|data_type| casting.retyped(&data_type)) {
-            *expr = cast(std::mem::take(expr), to);
-        }
-    }
+    exprs.into_iter().for_each(|expr| retype(expr, &casting, schema));
     true
 }
 
 /// The digits before and behind the point of an exact number; a literal has its own.
 fn digits_of(expr: &Expr, schema: &DFSchema) -> Option<(u8, u8)> {
     let under_sign = if let Expr::Negative(inner) = expr { inner } else { expr };
-    match under_sign {
-        Expr::Literal(ScalarValue::Int64(Some(value)), _) => {
-            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |digits| digits + 1);
-            u8::try_from(digits).ok().map(|digits| (digits, 0))
-        }
-        _ => exact_digits(&expr.get_type(schema).ok()?),
-    }
+    let value = match under_sign {
+        Expr::Literal(ScalarValue::Int32(Some(value)), _) => i64::from(*value),
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) => *value,
+        _ => return exact_digits(&expr.get_type(schema).ok()?),
+    };
+    let digits = value.unsigned_abs().checked_ilog10().map_or(1, |digits| digits + 1);
+    u8::try_from(digits).ok().map(|digits| (digits, 0))
 }
 
 /// Brings literals of timestamps to the digits of what they are compared with, where nothing is lost by it: the

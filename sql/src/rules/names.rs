@@ -376,16 +376,19 @@ fn is_cast_to_int(expr: &Expr) -> bool {
 }
 
 fn is_timestamp(expr: &Expr) -> bool {
-    match expr {
-        Expr::TypedString(typed) => matches!(typed.data_type, DataType::Timestamp(..)),
-        other => matches!(other, Expr::Cast { data_type: DataType::Timestamp(..), .. }),
-    }
+    matches!(named_type(expr), Some(DataType::Timestamp(..)))
 }
 
 fn is_date(expr: &Expr) -> bool {
+    matches!(named_type(expr), Some(DataType::Date))
+}
+
+/// Of `DATE '…'` and of a cast.
+fn named_type(expr: &Expr) -> Option<&DataType> {
     match expr {
-        Expr::TypedString(typed) => typed.data_type == DataType::Date,
-        other => matches!(other, Expr::Cast { data_type: DataType::Date, .. }),
+        Expr::TypedString(typed) => Some(&typed.data_type),
+        Expr::Cast { data_type, .. } => Some(data_type),
+        _ => None,
     }
 }
 
