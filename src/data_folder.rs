@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qanat_coordinator::command_log::{CommandLog, Reach};
-use qanat_coordinator_core::{Command, JobStatus, State};
+use qanat_coordinator::raft::{Member, Reach, look as look_at_log};
+use qanat_coordinator_core::{Command, JobStatus};
 use qanat_proto::error::nearest;
 use qanat_proto::ids::{Epoch, Generation};
 use qanat_proto::names::Name;
@@ -108,8 +108,8 @@ fn read_id(env: &Env, path: &Path) -> Result<Option<u128>> {
 /// The durable part of a job (or of the jobs of one script).
 pub(crate) struct JobFolder {
     pub(crate) path: PathBuf,
-    pub(crate) log: CommandLog,
-    pub(crate) state: State,
+    /// The group of one that decides about it.
+    pub(crate) member: Arc<Member>,
     pub(crate) checkpoints: Arc<CheckpointStore>,
     /// Of its own: with `--state` two data folders may lead to one job folder.
     pub(crate) lock: Arc<dyn File>,
@@ -122,16 +122,18 @@ impl JobFolder {
     /// E0303 if another process owns the folder; E0304 for a damaged log, E0307 for one of another version.
     pub(crate) fn open(env: &Env, path: &Path) -> Result<Self> {
         let lock = lock(env, path)?;
-        let (mut log, mut state) = CommandLog::open(env, &path.join("commands"))?;
+        let member = Member::alone(env, path.join("commands"))?;
         let checkpoints = Arc::new(CheckpointStore::new(Objects::in_directory(env, &path.join("checkpoints"))?));
         // A manifest is written when its generation is open and the claim before it is durable. A log that
         // knows less has lost its end: to go on from there would write again what is committed. That it lost
         // no more than its last claim shows in the sinks, which the executor asks.
         for key in checkpoints.all_manifests()? {
-            let job = state.job(key.job);
-            let last = job.and_then(|job| job.last_claim()).map_or(Epoch(0), |(epoch, _)| epoch);
-            let generation = job.map_or(Generation(0), |job| job.generation);
-            let is_known = job.is_some() || key.epoch == Epoch(0);
+            let (is_known, last, generation) = member.state(|state| {
+                let job = state.job(key.job);
+                let last = job.and_then(|job| job.last_claim()).map_or(Epoch(0), |(epoch, _)| epoch);
+                let is_known = job.is_some() || key.epoch == Epoch(0);
+                (is_known, last, job.map_or(Generation(0), |job| job.generation))
+            });
             if !is_known || key.epoch > last.next() || key.generation > generation {
                 let message = format!(
                     "the command log ends with epoch {last} of generation {generation}, checkpoints go on to epoch {} of generation {}",
@@ -143,14 +145,15 @@ impl JobFolder {
             }
         }
         for job in receipt_seen::read(env, path)? {
-            if state.job(job).is_some_and(|job| job.status == JobStatus::Finished && !job.acknowledged) {
-                let command = Command::Acknowledge { job };
-                log.append(&command)?;
-                let _ = state.apply(&command);
+            let is_new = member.state(|state| {
+                state.job(job).is_some_and(|job| job.status == JobStatus::Finished && !job.acknowledged)
+            });
+            if is_new {
+                let _ = member.propose(&Command::Acknowledge { job })?;
             }
         }
         receipt_seen::remove(env, path)?;
-        Ok(Self { path: path.to_owned(), log, state, checkpoints, lock })
+        Ok(Self { path: path.to_owned(), member: Arc::new(member), checkpoints, lock })
     }
 }
 
@@ -286,7 +289,7 @@ fn look(env: &Env, folder: &Path, reach: Reach) -> Result<Vec<JobHistory>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match CommandLog::look(env, &folder.join("commands"), reach) {
+        match look_at_log(env, &folder.join("commands"), reach) {
             Ok(entries) => return history::replay(entries.unwrap_or_default()),
             // A look at bytes that are being written or removed may see them half; real damage stays.
             Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound | Code::OffsetGone) => {
@@ -300,7 +303,7 @@ fn topics_of(root: &Path) -> PathBuf {
     root.join("topics")
 }
 
-fn lock(env: &Env, folder: &Path) -> Result<Arc<dyn File>> {
+pub(crate) fn lock(env: &Env, folder: &Path) -> Result<Arc<dyn File>> {
     make_dir(env, folder)?;
     let path = folder.join(".lock");
     let failed = |e: std::io::Error| Error::io(format!("open `{}`", path.display()), &e);

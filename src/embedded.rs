@@ -10,8 +10,8 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::{Context, Opener};
 use qanat_connectors::log::hold::{hold_positions, release_positions};
 use qanat_connectors::side;
-use qanat_coordinator::command_log::Reach;
-use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink};
+use qanat_coordinator::raft::Reach;
+use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink, Executors};
 use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::metrics::JobMetrics;
 use qanat_executor::node::{Node, NodeConfig};
@@ -70,11 +70,9 @@ impl Embedded {
         let node = Arc::new(Node::start(start, config, outbox)?);
         let coordinator = Coordinator::start(CoordinatorConfig {
             env,
-            log: job.log,
-            state: job.state,
+            member: job.member,
             checkpoints: job.checkpoints,
-            executors: vec![start],
-            link: Box::new(InProcess(node.clone())),
+            executors: Executors::Own { start, link: Box::new(InProcess(node.clone())) },
             inbox,
         })?;
         let (topics, data) = (data.topics.clone(), data.view());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use qanat_coordinator::command_log::{Entry, RunSummary};
+use qanat_coordinator::raft::{Entry, RunSummary};
 use qanat_coordinator_core::state::{Claimed, Job};
 use qanat_coordinator_core::{Command, State};
 use qanat_proto::ids::{Epoch, Generation, JobId};
@@ -280,6 +280,7 @@ mod tests {
                 script_digest: String::new(),
                 manifest_key: "m0".to_owned(),
                 checksum: String::new(),
+                run_with: None,
             },
             Command::OpenGeneration {
                 job,

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod attach;
+mod beginning;
 mod cli;
+mod cluster;
 mod data_folder;
 mod embedded;
 mod history;
@@ -17,7 +19,7 @@ mod small_file;
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("QANAT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,openraft=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = match cli::Arguments::try_parse() {
         Ok(arguments) => arguments,

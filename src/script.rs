@@ -7,6 +7,7 @@ use std::path::Path;
 use qanat_connectors::Catalog;
 use qanat_connectors::filesystem::overlap::refuse_overwritten_sources;
 use qanat_proto::error::Place;
+use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Result, limits, settings};
 use qanat_sql::{PlanOptions, PlannedScript};
 use qanat_storage::env::{Env, OpenMode};
@@ -62,14 +63,33 @@ pub(crate) fn read(env: &Env, path: &Path) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
+/// The name of a job: as given, or that of its script's file.
+///
+/// # Errors
+/// E0501 if that is no name.
+pub(crate) fn job_name(given: Option<&str>, script: &Path) -> Result<Name> {
+    match given {
+        Some(name) => Name::new(name),
+        None => {
+            let stem = script.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
+            Name::new(if stem == "-" { "stdin" } else { stem })
+                .map_err(|error| error.hint("give the job a name with --name"))
+        }
+    }
+}
+
+/// One `KEY=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(&str, &str)> {
+    text.split_once('=')
+        .ok_or_else(|| Error::new(Code::Usage, format!("`--set {text}` has no `=`")).hint("write `--set KEY=VALUE`"))
+}
+
 /// `KEY=VALUE` pairs: dotted or known keys are settings, all are values for `${KEY}`.
 pub(crate) fn options(pairs: &[String]) -> Result<PlanOptions> {
     let mut settings = BTreeMap::new();
     let mut variables = BTreeMap::new();
-    for pair in pairs {
-        let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Error::new(Code::Usage, format!("`--set {pair}` has no `=`")).hint("write `--set KEY=VALUE`")
-        })?;
+    for text in pairs {
+        let (key, value) = pair(text)?;
         if settings::KEYS.contains(&key) || key.contains('.') {
             settings.insert(key.to_owned(), value.to_owned());
         }

@@ -10,22 +10,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use qanat_coordinator_core::Refusal;
 use qanat_coordinator_core::apply::Applied;
-use qanat_coordinator_core::command::{Command, Outcome};
+use qanat_coordinator_core::command::{Command, Outcome, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::state::{Claimed, Job, JobStatus, State};
-use qanat_proto::control::{FromExecutor, ToExecutor};
-use qanat_proto::ids::{Epoch, JobId, StartId};
+use qanat_coordinator_core::{Executor, Refusal};
+use qanat_proto::control::{ExecutorMessage, FromExecutor, ToExecutor};
+use qanat_proto::ids::{Epoch, JobId, StartId, Token};
 use qanat_proto::manifest::Manifest;
 use qanat_proto::settings::JobSettings;
-use qanat_proto::{Code, Error, Result};
+use qanat_proto::{Code, Error, Result, limits};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::checkpoint::gc::{self, JobCheckpoints};
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
 
-use crate::command_log::CommandLog;
+use crate::nodes::{NodeEvent, Nodes};
+use crate::raft::{Leadership, Member};
 
 /// Reaches an executor.
 pub trait ExecutorLink: Send {
@@ -35,15 +36,20 @@ pub trait ExecutorLink: Send {
 /// What a coordinator is made of.
 pub struct CoordinatorConfig {
     pub env: Env,
-    pub log: CommandLog,
-    /// State as of the end of the log.
-    pub state: State,
+    /// The group that decides.
+    pub member: Arc<Member>,
     pub checkpoints: Arc<CheckpointStore>,
-    /// The executors there are, by start id.
-    pub executors: Vec<StartId>,
-    pub link: Box<dyn ExecutorLink>,
+    pub executors: Executors,
     /// Messages from executors.
     pub inbox: Receiver<FromExecutor>,
+}
+
+/// Who runs the jobs.
+pub enum Executors {
+    /// One in the same process; jobs run when they are asked to ([`Coordinator::run`]).
+    Own { start: StartId, link: Box<dyn ExecutorLink> },
+    /// Those that attach. While this coordinator leads, every job that has not ended runs.
+    Attached { nodes: Arc<Nodes>, events: Receiver<NodeEvent> },
 }
 
 /// A job to create: its epoch 0 says where it starts (P9).
@@ -51,6 +57,8 @@ pub struct CoordinatorConfig {
 pub struct NewJob {
     pub script_digest: String,
     pub epoch_zero: Manifest,
+    /// What it runs with by itself; None if it waits for [`Coordinator::run`].
+    pub run_with: Option<RunWith>,
 }
 
 /// What subscribers are told.
@@ -72,6 +80,7 @@ enum Request {
     Run { job: JobId, parallelism: u32, settings: Box<JobSettings>, reply: Sender<Result<()>> },
     Stop { job: JobId },
     Subscribe { job: JobId, events: Sender<JobEvent> },
+    Resume { job: JobId, reply: Sender<Result<()>> },
     State { reply: Sender<State> },
     Shutdown,
 }
@@ -79,6 +88,8 @@ enum Request {
 enum Event {
     Request(Request),
     Input(JobId, Input),
+    Node(NodeEvent),
+    Leadership(Leadership),
     /// Epoch 0 of a new job is durable.
     Create {
         command: Box<Command>,
@@ -101,10 +112,10 @@ impl Coordinator {
         let (events, queue) = unbounded();
         let (store_work, store_queue) = unbounded();
         let mut coordinator = Self { events: events.clone(), threads: Vec::new() };
-        let CoordinatorConfig { env, log, state, checkpoints, executors, link, inbox } = config;
+        let CoordinatorConfig { env, member, checkpoints, executors, inbox } = config;
         let store = StoreThread { checkpoints, events: events.clone() };
         coordinator.spawn("checkpoint", move || store.run(&store_queue))?;
-        let forward = events;
+        let forward = events.clone();
         coordinator.spawn("inbox", move || {
             for message in inbox {
                 if forward.send(Event::Input(message.token.job, Input::FromExecutor(message))).is_err() {
@@ -112,13 +123,33 @@ impl Coordinator {
                 }
             }
         })?;
+        let (own, link, nodes): (_, Box<dyn ExecutorLink>, _) = match executors {
+            Executors::Own { start, link } => (Some(start), link, None),
+            Executors::Attached { nodes, events: heard } => {
+                let forward = events.clone();
+                coordinator.spawn("nodes", move || {
+                    for event in heard {
+                        if forward.send(Event::Node(event)).is_err() {
+                            return;
+                        }
+                    }
+                })?;
+                let forward = events.clone();
+                let changed = move |leadership| forward.send(Event::Leadership(leadership)).is_ok();
+                member.runtime().spawn(member.clone().watch_leadership(changed));
+                (None, Box::new(nodes.clone()), Some(nodes))
+            }
+        };
         let mut leader = Leader {
             env,
-            log,
-            state,
-            executors,
+            member,
+            own,
+            nodes,
             link,
+            events,
             store: Some(store_work),
+            term: None,
+            attempts: 0,
             drivers: BTreeMap::new(),
             subscribers: BTreeMap::new(),
             broken: None,
@@ -152,6 +183,15 @@ impl Coordinator {
         self.ask(|reply| Request::Run { job, parallelism, settings: Box::new(settings), reply })?
     }
 
+    /// Lets a stopped or failed job of a cluster run again.
+    ///
+    /// # Errors
+    /// E0309 for a job that does not exist; E0501 for one that has nothing left to do; E0601 and E0602 if this
+    /// coordinator cannot decide.
+    pub fn resume(&self, job: JobId) -> Result<()> {
+        self.ask(|reply| Request::Resume { job, reply })?
+    }
+
     /// Asks for a stop with a last checkpoint.
     pub fn stop(&self, job: JobId) {
         let _ = self.events.send(Event::Request(Request::Stop { job }));
@@ -183,8 +223,8 @@ impl Coordinator {
 impl Drop for Coordinator {
     fn drop(&mut self) {
         let _ = self.events.send(Event::Request(Request::Shutdown));
-        // The inbox thread ends when the last executor is gone; it is not waited for.
-        for thread in self.threads.drain(..).filter(|t| t.thread().name() != Some("inbox")) {
+        // These end when the last executor is gone; they are not waited for.
+        for thread in self.threads.drain(..).filter(|t| !matches!(t.thread().name(), Some("inbox" | "nodes"))) {
             drop(thread.join());
         }
     }
@@ -192,10 +232,16 @@ impl Drop for Coordinator {
 
 struct Leader {
     env: Env,
-    log: CommandLog,
-    state: State,
-    executors: Vec<StartId>,
+    member: Arc<Member>,
+    /// The executor in this process, or those that attach.
+    own: Option<StartId>,
+    nodes: Option<Arc<Nodes>>,
     link: Box<dyn ExecutorLink>,
+    events: Sender<Event>,
+    /// The term in which it leads a group of several processes.
+    term: Option<u64>,
+    /// Manifests written in this term: each has a name of its own.
+    attempts: u64,
     store: Option<Sender<StoreWork>>,
     drivers: BTreeMap<JobId, JobDriver>,
     subscribers: BTreeMap<JobId, Vec<Sender<JobEvent>>>,
@@ -208,6 +254,9 @@ impl Leader {
         loop {
             let now = self.now_ms();
             let wake = self.drivers.values().filter_map(JobDriver::wake_at).min();
+            let expiry = self.nodes.as_ref().and_then(|nodes| nodes.next_expiry());
+            let expiry = expiry.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
+            let wake = wake.into_iter().chain(expiry).min();
             let wait = wake.map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(now)));
             match events.recv_timeout(wait) {
                 Ok(Event::Request(Request::Shutdown)) | Err(RecvTimeoutError::Disconnected) => {
@@ -216,11 +265,16 @@ impl Leader {
                 }
                 Ok(Event::Request(request)) => self.request(request),
                 Ok(Event::Input(job, input)) => self.step(job, input),
+                Ok(Event::Node(event)) => self.on_node(&event),
+                Ok(Event::Leadership(leadership)) => self.on_leadership(&leadership),
                 Ok(Event::Create { command, reply }) => {
                     // The reply comes when the command is applied: never before it is durable (I10).
                     let _ = reply.send(self.create(&command));
                 }
                 Err(RecvTimeoutError::Timeout) => {
+                    if let Some(nodes) = &self.nodes {
+                        nodes.expire();
+                    }
                     let jobs: Vec<_> = self.drivers.keys().copied().collect();
                     jobs.into_iter().for_each(|job| self.step(job, Input::Tick));
                 }
@@ -232,6 +286,82 @@ impl Leader {
         u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn on_leadership(&mut self, leadership: &Leadership) {
+        let Some(nodes) = self.nodes.clone() else { return };
+        match leadership {
+            Leadership::Leading { term } if self.term == Some(*term) => {}
+            Leadership::Leading { term } => {
+                tracing::info!(term, "this coordinator leads");
+                (self.term, self.attempts) = (Some(*term), 0);
+                let running = self.member.state(|state| {
+                    let jobs = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
+                    jobs.map(|(id, job)| (*id, job.placement.clone())).collect::<Vec<_>>()
+                });
+                nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()));
+                running.into_iter().for_each(|(job, _)| self.drive(job));
+            }
+            Leadership::Following { .. } => {
+                nodes.follow();
+                self.stand_down();
+            }
+        }
+    }
+
+    /// Forgets everything that is not in the state: whoever leads next derives it again.
+    fn stand_down(&mut self) {
+        self.term = None;
+        self.drivers.clear();
+        self.subscribers.clear();
+    }
+
+    /// Begins to run a job of the cluster, or goes on with it.
+    fn drive(&mut self, job: JobId) {
+        let run_with = self.member.state(|state| state.job(job).and_then(|job| job.run_with.clone()));
+        if let (Some(run_with), Some(_)) = (run_with, self.term) {
+            self.drivers.insert(job, JobDriver::new(job, run_with.parallelism, run_with.settings));
+            self.step(job, Input::Executors { executors: self.executors(), attached: None });
+        }
+    }
+
+    fn executors(&self) -> Vec<Executor> {
+        match (&self.nodes, self.own) {
+            (Some(nodes), _) => nodes.executors(),
+            (None, Some(start)) => {
+                let node = "this process".to_owned();
+                vec![Executor { start, node, slots: u32::MAX, attached: true, draining: false }]
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn on_node(&mut self, event: &NodeEvent) {
+        let attached = match event {
+            NodeEvent::Attached { start, holds } => {
+                self.stop_leftovers(*start, holds);
+                Some(*start)
+            }
+            NodeEvent::Lost(_) | NodeEvent::Draining(_) => None,
+        };
+        let executors = self.executors();
+        let jobs: Vec<_> = self.drivers.keys().copied().collect();
+        for job in jobs {
+            self.step(job, Input::Executors { executors: executors.clone(), attached });
+        }
+    }
+
+    /// Ends what an executor still holds of generations that are over: they can claim nothing any more.
+    fn stop_leftovers(&self, start: StartId, holds: &[Token]) {
+        for token in holds {
+            let is_current = self.member.state(|state| {
+                let job = state.job(token.job);
+                job.is_some_and(|job| job.generation == token.generation && job.placement.contains(&start))
+            });
+            if !is_current {
+                self.link.send(ToExecutor { start, token: *token, message: ExecutorMessage::Stop });
+            }
+        }
+    }
+
     fn request(&mut self, request: Request) {
         match request {
             Request::Submit { job, reply } => {
@@ -241,10 +371,14 @@ impl Leader {
                 let result = self.run_job(job, parallelism, *settings);
                 let _ = reply.send(result);
             }
+            Request::Resume { job, reply } => {
+                let result = self.resume_job(job);
+                let _ = reply.send(result);
+            }
             Request::Stop { job } => self.step(job, Input::Stop),
             Request::Subscribe { job, events } => self.subscribers.entry(job).or_default().push(events),
             Request::State { reply } => {
-                let _ = reply.send(self.state.clone());
+                let _ = reply.send(self.member.state(State::clone));
             }
             Request::Shutdown => {}
         }
@@ -257,20 +391,47 @@ impl Leader {
                 let is_idle = !job.status.is_ended() && !self.drivers.contains_key(id);
                 job.name == *name && is_idle && !job.has_begun()
             };
-            let unborn: Vec<JobId> = self.state.jobs.iter().filter(is_unborn).map(|(id, _)| *id).collect();
+            let unborn = |state: &State| state.jobs.iter().filter(is_unborn).map(|(id, _)| *id).collect::<Vec<_>>();
+            let unborn = self.member.state(unborn);
             for job in unborn {
                 let error = Error::new(Code::ForeignState, "another script took its name before it had an epoch");
                 let _ = self.propose(&Command::Close { job, outcome: Outcome::Failed(error) })?;
             }
         }
         match self.propose(command)? {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.drive(command.job());
+                Ok(())
+            }
+            Err(Refusal::DuplicateJob) => Ok(()),
+            Err(Refusal::NameTaken) => {
+                let error = Error::new(Code::ForeignState, "an active job has this name");
+                Err(error.hint("stop it, or give this one another name"))
+            }
             Err(refusal) => Err(Error::new(Code::Usage, format!("the job was refused: {refusal}"))),
         }
     }
 
+    fn resume_job(&mut self, id: JobId) -> Result<()> {
+        let job = self.member.state(|state| state.job(id).cloned());
+        let job = job.ok_or_else(|| Error::new(Code::UnknownJob, format!("no job {id}")))?;
+        match self.propose(&Command::Resume { job: id })? {
+            Ok(_) => {
+                if !self.drivers.contains_key(&id) {
+                    self.drive(id);
+                }
+                Ok(())
+            }
+            Err(_) => {
+                let message = format!("job `{}` is {}", job.name, job.status.name());
+                Err(Error::new(Code::Usage, message).hint("a job that is stopped or failed can be resumed"))
+            }
+        }
+    }
+
     fn run_job(&mut self, id: JobId, parallelism: u32, settings: JobSettings) -> Result<()> {
-        let job = self.state.job(id).ok_or_else(|| Error::new(Code::UnknownJob, format!("no job {id}")))?;
+        let job = self.member.state(|state| state.job(id).cloned());
+        let job = job.ok_or_else(|| Error::new(Code::UnknownJob, format!("no job {id}")))?;
         match &job.status {
             JobStatus::Stopped | JobStatus::Failed { .. } => {
                 let _ = self.propose(&Command::Resume { job: id })?;
@@ -286,11 +447,11 @@ impl Leader {
             }
         }
         self.drivers.insert(id, JobDriver::new(id, parallelism, settings));
-        self.step(id, Input::Executors(self.executors.clone()));
+        self.step(id, Input::Executors { executors: self.executors(), attached: None });
         Ok(())
     }
 
-    /// Appends, syncs, applies.
+    /// Has the group decide: appended, synced, applied.
     fn propose(&mut self, command: &Command) -> Result<std::result::Result<Applied, Refusal>> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
@@ -300,22 +461,26 @@ impl Leader {
             Command::Committed { .. } => failpoint("committed.propose"),
             _ => {}
         }
-        if let Err(error) = self.log.append(command) {
-            self.broken = Some(error.clone());
-            return Err(error);
-        }
         let was_closing = match command {
-            Command::RecordFailure { token, .. } => self.state.job(token.job).is_some_and(|job| job.closing.is_some()),
+            Command::RecordFailure { token, .. } => {
+                self.member.state(|state| state.job(token.job).is_some_and(|job| job.closing.is_some()))
+            }
             _ => false,
         };
-        let applied = self.state.apply(command);
-        if applied.is_ok() {
-            self.log.accepted(command);
-        }
-        if let Err(error) = self.log.compact(&self.state) {
-            // Everything that was decided is in the log all the same.
-            tracing::warn!(%error, "could not compact the command log");
-        }
+        let applied = match self.member.propose(command) {
+            Ok(applied) => applied,
+            Err(error) if self.nodes.is_some() => {
+                // What became of it is in the state, whoever leads now.
+                tracing::warn!(%error, "a command was not decided here");
+                self.stand_down();
+                self.ask_who_leads();
+                return Err(error);
+            }
+            Err(error) => {
+                self.broken = Some(error.clone());
+                return Err(error);
+            }
+        };
         match command {
             Command::Claim { .. } => failpoint("claim.applied"),
             Command::Committed { .. } => failpoint("committed.applied"),
@@ -327,13 +492,26 @@ impl Leader {
             self.tell(token.job, &JobEvent::GenerationFailed(error.clone()));
             // A job that this very failure closes still owes a commit, and ends by itself.
             let goes_on = |job: &&Job| !job.status.is_ended() && (was_closing || job.closing.is_none());
-            let job = self.state.job(token.job).filter(goes_on);
-            let repeated = job.and_then(|job| job.last_failure.as_ref()).map_or(0, |(_, count)| *count);
-            if repeated >= qanat_proto::limits::SAME_FAILURE_MAX {
+            let repeated = self.member.state(|state| {
+                let job = state.job(token.job).filter(goes_on);
+                job.and_then(|job| job.last_failure.as_ref()).map_or(0, |(_, count)| *count)
+            });
+            if repeated >= limits::SAME_FAILURE_MAX {
                 self.tell(token.job, &JobEvent::Stuck(error.clone()));
             }
         }
         Ok(applied)
+    }
+
+    /// Leadership may well be what it was: nobody else says so then.
+    fn ask_who_leads(&self) {
+        let (member, events) = (Arc::downgrade(&self.member), self.events.clone());
+        self.member.runtime().spawn(async move {
+            tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)).await;
+            if let Some(member) = member.upgrade() {
+                let _ = events.send(Event::Leadership(member.leadership().await));
+            }
+        });
     }
 
     fn tell(&mut self, job: JobId, event: &JobEvent) {
@@ -347,13 +525,14 @@ impl Leader {
         while let Some(input) = inputs.pop_front() {
             let (now, wall) = (self.now_ms(), self.env.clock.now_ms());
             let Some(driver) = self.drivers.get_mut(&job) else { return };
-            for output in driver.step(&self.state, now, wall, input) {
+            let outputs = self.member.state(|state| driver.step(state, now, wall, input));
+            for output in outputs {
                 self.perform(job, output, &mut inputs);
             }
         }
         if self.drivers.get(&job).is_some_and(JobDriver::is_ended) {
             self.drivers.remove(&job);
-            if let Some(status) = self.state.job(job).map(|job| job.status.clone()) {
+            if let Some(status) = self.member.state(|state| state.job(job).map(|job| job.status.clone())) {
                 self.tell(job, &JobEvent::Ended(status));
             }
         }
@@ -371,9 +550,14 @@ impl Leader {
             },
             Output::Send(message) => self.link.send(message),
             Output::ReadManifest { key, checksum } => self.store(StoreWork::Read { job, key, checksum }),
-            Output::WriteManifest { epoch, manifest } => self.store(StoreWork::Write { job, epoch, manifest }),
+            Output::WriteManifest { epoch, manifest } => {
+                self.attempts += 1;
+                // No two leaders, and no two tries of one, write under one name.
+                let attempt = (self.term.unwrap_or(0) << ATTEMPT_BITS) | self.attempts;
+                self.store(StoreWork::Write { job, epoch, manifest, attempt });
+            }
             Output::Collect => {
-                let jobs = self.state.jobs.clone();
+                let jobs = self.member.state(|state| state.jobs.clone());
                 self.store(StoreWork::Collect { job, jobs });
             }
             Output::Progress(manifest) => self.tell(job, &JobEvent::Committed(manifest)),
@@ -387,6 +571,9 @@ impl Leader {
         }
     }
 }
+
+/// Manifests of one term, each with a number: as many as 2 to this.
+const ATTEMPT_BITS: u32 = 40;
 
 enum StoreWork {
     Submit {
@@ -402,6 +589,7 @@ enum StoreWork {
         job: JobId,
         epoch: Epoch,
         manifest: Box<Manifest>,
+        attempt: u64,
     },
     /// Copies share objects with their origin, so all jobs of the store are looked at.
     Collect {
@@ -434,6 +622,7 @@ impl StoreThread {
                             script_digest: job.script_digest,
                             manifest_key,
                             checksum,
+                            run_with: job.run_with.map(Box::new),
                         });
                         self.tell(Event::Create { command, reply });
                     }
@@ -449,9 +638,9 @@ impl StoreThread {
                 };
                 self.tell(Event::Input(job, input));
             }
-            StoreWork::Write { job, epoch, manifest } => {
+            StoreWork::Write { job, epoch, manifest, attempt } => {
                 failpoint("manifest.write");
-                let input = match self.checkpoints.put_manifest(&manifest, 0) {
+                let input = match self.checkpoints.put_manifest(&manifest, attempt) {
                     Ok((key, checksum)) => Input::ManifestWritten { epoch, manifest, key, checksum },
                     Err(error) => Input::StoreFailed(error),
                 };

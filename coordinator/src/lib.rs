@@ -1,6 +1,8 @@
-//! The control plane's shell: keeps the command log, applies it, drives jobs, talks to executors.
+//! The control plane's shell: the group of coordinators and its log, the jobs' drivers, the executors' links.
 
-pub mod command_log;
 pub mod driver;
+pub mod nodes;
+pub mod raft;
+pub mod service;
 
-pub use driver::{Coordinator, CoordinatorConfig, ExecutorLink, JobEvent, NewJob};
+pub use driver::{Coordinator, CoordinatorConfig, ExecutorLink, Executors, JobEvent, NewJob};

@@ -1,5 +1,6 @@
 //! The data plane's shell: runs subtasks, moves batches, keeps memory bounded, reports epochs.
 
+pub mod attach;
 pub mod checkpoint;
 pub mod deploy;
 pub mod lookup;

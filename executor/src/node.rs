@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::{CommitScope, Opener, Sink};
-use qanat_proto::control::{CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, ToExecutor};
+use qanat_proto::control::{
+    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor,
+};
 use qanat_proto::ids::{Epoch, JobId, OperatorId, StartId, SubtaskId, Token};
 use qanat_proto::manifest::{Manifest, PreparedHandle, SinkChannel};
 use qanat_proto::{Code, Error, Place, Result};
@@ -31,11 +33,21 @@ pub struct Reporter {
     token: Token,
     outbox: Sender<FromExecutor>,
     failed: Arc<AtomicBool>,
+    said: Arc<Mutex<Said>>,
+}
+
+/// What another leader may ask for again: it hears nothing that was said to the one before (P4).
+#[derive(Default)]
+struct Said {
+    /// The newest epoch that was reported, with all reports about it.
+    epoch: Epoch,
+    reports: Vec<SubtaskReport>,
+    failure: Option<CoordinatorMessage>,
 }
 
 impl Reporter {
     pub fn new(start: StartId, token: Token, outbox: Sender<FromExecutor>) -> Self {
-        Self { start, token, outbox, failed: Arc::default() }
+        Self { start, token, outbox, failed: Arc::default(), said: Arc::default() }
     }
 
     pub fn token(&self) -> Token {
@@ -43,8 +55,43 @@ impl Reporter {
     }
 
     pub fn send(&self, message: CoordinatorMessage) {
+        match &message {
+            CoordinatorMessage::Prepared { epoch, report } => {
+                let mut said = self.said();
+                if said.epoch != *epoch {
+                    (said.epoch, said.reports) = (*epoch, Vec::new());
+                }
+                said.reports.push((**report).clone());
+            }
+            CoordinatorMessage::Failed { .. } => self.said().failure = Some(message.clone()),
+            _ => {}
+        }
+        self.pass_on(message);
+    }
+
+    fn pass_on(&self, message: CoordinatorMessage) {
         // The coordinator may be gone while the process ends.
         let _ = self.outbox.send(FromExecutor { start: self.start, token: self.token, message });
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says again what was reported about an epoch.
+    fn repeat_reports(&self, epoch: Epoch) {
+        let said = self.said();
+        if said.epoch == epoch {
+            for report in &said.reports {
+                self.pass_on(CoordinatorMessage::Prepared { epoch, report: Box::new(report.clone()) });
+            }
+        }
+    }
+
+    /// Says again that the generation stands, or why it does not.
+    fn repeat_deployed(&self) {
+        let failure = self.said().failure.clone();
+        self.pass_on(failure.unwrap_or(CoordinatorMessage::Deployed));
     }
 
     /// Reports the first failure of the generation; what follows from it is not news.
@@ -104,9 +151,11 @@ pub struct NodeConfig {
 
 /// A running executor. Dropping it ends every generation and waits for its threads.
 pub struct Node {
+    start: StartId,
     inbox: Option<Sender<ToExecutor>>,
     thread: Option<JoinHandle<()>>,
     metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
+    deployed: Deployed,
 }
 
 impl Node {
@@ -118,6 +167,7 @@ impl Node {
         let pool = Arc::new(Pool::new(config.workers, config.env.clock.clone())?);
         let (inbox, messages) = unbounded();
         let metrics: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
+        let deployed = Deployed::default();
         let worker = Worker {
             start,
             config,
@@ -125,13 +175,13 @@ impl Node {
             outbox,
             metrics: metrics.clone(),
             generations: BTreeMap::new(),
-            deployed: BTreeMap::new(),
+            deployed: deployed.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || worker.run(&messages))
             .map_err(|e| Error::io("start the executor thread", &e))?;
-        Ok(Self { inbox: Some(inbox), thread: Some(thread), metrics })
+        Ok(Self { start, inbox: Some(inbox), thread: Some(thread), metrics, deployed })
     }
 
     pub fn send(&self, message: ToExecutor) {
@@ -139,6 +189,16 @@ impl Node {
             // The worker ends only when the inbox closes.
             let _ = inbox.send(message);
         }
+    }
+
+    /// Which start of the process this is.
+    pub fn start_id(&self) -> StartId {
+        self.start
+    }
+
+    /// The newest generation of each job that was deployed here, ended ones too.
+    pub fn holds(&self) -> Vec<Token> {
+        self.deployed.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
     }
 
     pub fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {
@@ -162,9 +222,11 @@ struct Worker {
     outbox: Sender<FromExecutor>,
     metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
     generations: BTreeMap<JobId, Running>,
-    /// The newest generation of each job that was ever deployed here: none is deployed twice (P1).
-    deployed: BTreeMap<JobId, Token>,
+    deployed: Deployed,
 }
+
+/// The newest generation of each job that was ever deployed here: none is deployed twice (P1).
+type Deployed = Arc<Mutex<BTreeMap<JobId, Token>>>;
 
 struct Running {
     generation: Generation,
@@ -198,7 +260,10 @@ impl Worker {
         match message {
             ExecutorMessage::Deploy(_) => {}
             ExecutorMessage::Start => running.generation.start(),
-            ExecutorMessage::Trigger { epoch } => running.generation.trigger(epoch),
+            ExecutorMessage::Trigger { epoch } => {
+                running.generation.trigger(epoch);
+                running.reporter.repeat_reports(epoch);
+            }
             ExecutorMessage::Commit(permit) => running.committer.send(Work::Commit(permit)),
             ExecutorMessage::AbortLower { keep } => running.committer.send(Work::Abort(keep)),
             ExecutorMessage::Stop => {
@@ -209,12 +274,27 @@ impl Worker {
         }
     }
 
+    fn deployed(&self) -> MutexGuard<'_, BTreeMap<JobId, Token>> {
+        self.deployed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn deploy(&mut self, token: Token, deployment: &Deployment) {
-        // A repeat that comes after the stop would read again into a sink that holds the same rows.
-        if self.deployed.get(&token.job).is_some_and(|newest| *newest >= token) {
-            return;
+        // Built once: a repeat after the stop would read again into a sink that holds the same rows (P1).
+        match self.deployed().get(&token.job).copied() {
+            Some(newest) if newest > token => return,
+            Some(newest) if newest == token => {
+                match self.generations.get(&token.job).filter(|running| running.reporter.token() == token) {
+                    Some(running) => running.reporter.repeat_deployed(),
+                    None => {
+                        let error = Error::new(Code::ExecutorLost, "the executor has ended this generation already");
+                        Reporter::new(self.start, token, self.outbox.clone()).fail(None, error);
+                    }
+                }
+                return;
+            }
+            _ => {}
         }
-        self.deployed.insert(token.job, token);
+        self.deployed().insert(token.job, token);
         if let Some(running) = self.generations.remove(&token.job) {
             running.end();
         }

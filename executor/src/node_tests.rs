@@ -146,10 +146,13 @@ fn p1_a_generation_is_deployed_once() {
     let exchange = Exchange::new(None);
     exchange.send(1, deploy(0));
     assert_eq!(exchange.next(), "1: deployed");
+    // Another leader asks how it fares.
     exchange.send(1, deploy(0));
+    assert_eq!(exchange.next(), "1: deployed");
     exchange.send(1, ExecutorMessage::Stop);
     assert_eq!(exchange.next(), "1: stopped");
     exchange.send(1, deploy(0));
+    assert_eq!(exchange.next(), "1: failed E0603");
     exchange.send_to(StartId(2), 2, deploy(0));
     exchange.send(3, deploy(0));
     assert_eq!(exchange.next(), "3: deployed");

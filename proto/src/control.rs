@@ -13,21 +13,23 @@ use crate::receipt::{OperatorCounts, RowSum, SplitReceipt};
 use crate::settings::JobSettings;
 
 /// From the coordinator to one executor. `start` is the start id of the process it is meant for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ToExecutor {
     pub start: StartId,
     pub token: Token,
     pub message: ExecutorMessage,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ExecutorMessage {
     /// Build the subtasks of a generation, restore them, and wait for [`ExecutorMessage::Start`].
-    /// Accepted once per token and start id (P1).
+    /// Accepted once per token and start id (P1); a repeat, from another leader, asks how it fares.
     Deploy(Box<Deployment>),
     /// Let records flow. Sent when the restored epoch's commit is recorded (P5).
     Start,
-    /// Begin an epoch: sources note their offsets and emit the barrier. Repeats are ignored (P4).
+    /// Begin an epoch: sources note their offsets and emit the barrier. A repeat begins nothing: what was
+    /// reported about this epoch is reported again (P4).
     Trigger { epoch: Epoch },
     /// Commit exactly these handles.
     Commit(CommitPermit),
@@ -37,7 +39,7 @@ pub enum ExecutorMessage {
     Stop,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Deployment {
     pub job_name: String,
     pub graph: JobGraph,
@@ -59,14 +61,15 @@ pub struct CommitPermit {
 }
 
 /// From an executor to the coordinator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FromExecutor {
     pub start: StartId,
     pub token: Token,
     pub message: CoordinatorMessage,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CoordinatorMessage {
     /// All subtasks are restored and ready.
     Deployed,

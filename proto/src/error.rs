@@ -153,6 +153,14 @@ codes! {
     Invariant = "E0502", Internal;
     /// Something that cannot happen.
     Internal = "E0503", Internal;
+
+    // E06xx: the cluster.
+    /// This coordinator does not lead its group.
+    NotLeader = "E0601", External;
+    /// No majority of the coordinators answers.
+    NoQuorum = "E0602", External;
+    /// An executor was not heard of within its lease, or has restarted.
+    ExecutorLost = "E0603", External;
 }
 
 impl fmt::Display for Code {

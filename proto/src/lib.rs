@@ -1,7 +1,8 @@
 //! The vocabulary that every plane of Qanat shares: identifiers, the job graph, connector
 //! descriptors, control messages, receipts, limits, error codes and invariants.
 //!
-//! Nothing here does IO, is asynchronous, or reads a clock. Every other crate depends on this one.
+//! Nothing here does IO, is asynchronous, or reads a clock; [`rpc`] alone holds what is generated for the wire.
+//! Every other crate depends on this one.
 
 pub mod connector;
 pub mod control;
@@ -14,6 +15,7 @@ pub mod manifest;
 pub mod names;
 pub mod physical;
 pub mod receipt;
+pub mod rpc;
 pub mod settings;
 
 pub use error::{Code, Error, Place, Result};

@@ -62,6 +62,35 @@ pub const STATE_FILES_PER_TABLE_MAX: usize = 16;
 /// State files of one table at which an epoch waits for the merge: a restore opens them all.
 pub const STATE_FILES_BEHIND_MAX: usize = 4 * STATE_FILES_PER_TABLE_MAX;
 
+/// From dialling a peer to a usable connection.
+pub const CONNECT_TIMEOUT_MS: u64 = 1_000;
+/// HTTP/2 windows of a stream and of a connection: with the small defaults a reader that stalls under small
+/// messages ends the whole connection, and bulk data goes at a tenth of the speed.
+pub const RPC_WINDOW_BYTES: (u32, u32) = (8 << 20, 16 << 20);
+/// One control message, either way: a graph and its manifest.
+pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
+/// Heartbeats of the leading coordinator.
+pub const RAFT_HEARTBEAT_MS: u64 = 60;
+/// Silence after which a follower asks for votes: several heartbeats, and far less than a lease of a second.
+pub const RAFT_ELECTION_MS: (u64, u64) = (300, 600);
+/// One entry batch or vote between coordinators.
+pub const RAFT_RPC_MS: u64 = 1_000;
+/// A whole snapshot to another coordinator.
+pub const RAFT_SNAPSHOT_MS: u64 = 120_000;
+/// Bytes of one part of a snapshot on its way.
+pub const RAFT_SNAPSHOT_PART_BYTES: usize = 1 << 20;
+/// Entries behind a snapshot that stay at hand for members that lag.
+pub const RAFT_ENTRIES_KEPT: u64 = 1_000;
+/// A command that is not decided by then has an unknown outcome: a majority is gone.
+pub const PROPOSAL_TIMEOUT_MS: u64 = 5_000;
+/// An executor that was not heard of for so long is lost.
+pub const EXECUTOR_LEASE_MS: u64 = 1_000;
+/// An executor whose connection broke, and which does not come back by then, is lost: a process that was killed
+/// says so at once, and one that lives connects again in a few milliseconds.
+pub const EXECUTOR_RECONNECT_MS: u64 = 100;
+/// How often an executor says that it lives.
+pub const EXECUTOR_HEARTBEAT_MS: u64 = 200;
+
 /// Splits that one source may have.
 pub const SPLITS_MAX: usize = 1_000_000;
 /// Files below this size are one split.
@@ -73,5 +102,7 @@ pub const DEAD_LETTER_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(RECORD_BYTES_MAX <= LOG_FRAME_BYTES_MAX);
 const _: () = assert!(CHANNEL_BATCHES >= 2);
+const _: () = assert!(RAFT_ELECTION_MS.0 >= 4 * RAFT_HEARTBEAT_MS && RAFT_ELECTION_MS.1 < EXECUTOR_LEASE_MS);
+const _: () = assert!(EXECUTOR_LEASE_MS >= 4 * EXECUTOR_HEARTBEAT_MS);
 const _: () = assert!(LOG_SEGMENT_BYTES as usize >= 2 * LOG_FRAME_BYTES_MAX);
 const _: () = assert!(PARALLELISM_MAX <= KEY_GROUPS_DEFAULT as u32);

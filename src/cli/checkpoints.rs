@@ -1,7 +1,7 @@
 //! `qanat checkpoints`: the epochs of a job and what each would restore.
 
 use clap::{Args, Subcommand};
-use qanat_coordinator::command_log::Reach;
+use qanat_coordinator::raft::Reach;
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::Manifest;
 use qanat_proto::{Code, Error, Place, Result};

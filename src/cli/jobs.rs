@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use qanat_coordinator::command_log::Reach;
+use qanat_coordinator::raft::Reach;
 use qanat_coordinator_core::JobStatus;
 use qanat_proto::receipt::Totals;
 use qanat_proto::{Code, Error, Place, Result};
@@ -14,6 +14,8 @@ use serde::Serialize;
 
 use crate::attach::{self, LiveJob, Request};
 use crate::cli::JobArguments;
+use crate::cli::cluster::ClusterArguments;
+use crate::cli::submit::{self, JobReport};
 use crate::data_folder::{DataView, FoundJob};
 use crate::history::JobHistory;
 use crate::output::{self, Format};
@@ -31,17 +33,21 @@ pub(crate) struct List {
     /// Folder of a job's own state, in place of `<data>/jobs`.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// List earlier runs too.
+    /// List earlier runs too; of a cluster, jobs that have ended.
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
     /// Show one job: status, generation, last epoch, what it read and wrote, and live figures while it runs.
     Describe(Describe),
-    /// Take a last checkpoint and end a running job; `qanat run` resumes it from there.
+    /// Take a last checkpoint and end a running job; `qanat run` or `job resume` goes on from there.
     Stop(Stop),
+    /// Run a stopped or failed job of a cluster again, from its last epoch.
+    Resume(Resume),
 }
 
 #[derive(Args, Debug)]
@@ -50,6 +56,16 @@ pub(crate) struct Describe {
     name: String,
     #[command(flatten)]
     job: JobArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Resume {
+    /// Name or id of the job.
+    name: String,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Args, Debug)]
@@ -61,6 +77,8 @@ pub(crate) struct Stop {
     /// Return at once instead of waiting until the job has ended.
     #[arg(long)]
     no_wait: bool,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 /// One run of a job, as it is printed.
@@ -129,6 +147,12 @@ fn totals(history: &JobHistory) -> Totals {
 impl Jobs {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let Self::List(list) = self;
+        if list.cluster.cluster.is_some() {
+            let jobs = list.cluster.ask(|client| async move { client.list(list.all).await })?;
+            let jobs: Vec<JobReport> = jobs.into_iter().map(JobReport::new).collect();
+            output::print_object(&jobs, format, || submit::table(&jobs));
+            return Ok(());
+        }
         let view = DataView::open(&Env::real(), &list.data.data, list.state.as_deref())?;
         let live = attach::live_jobs(view.root());
         let mut jobs = view.jobs(Reach::State)?;
@@ -163,12 +187,30 @@ impl Job {
         match self {
             Self::Describe(command) => command.execute(format),
             Self::Stop(command) => command.execute(format),
+            Self::Resume(command) => {
+                print_of_cluster(
+                    command.cluster.ask(|client| async move { client.resume(&command.name).await })?,
+                    format,
+                );
+                Ok(())
+            }
         }
     }
 }
 
+/// A job of a cluster.
+fn print_of_cluster(job: qanat_client::Job, format: Format) {
+    let report = JobReport::new(job);
+    output::print_object(&report, format, || submit::table(std::slice::from_ref(&report)));
+}
+
 impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
+        if self.cluster.cluster.is_some() {
+            let job = self.cluster.ask(|client| async move { client.describe(&self.name).await })?;
+            print_of_cluster(job, format);
+            return Ok(());
+        }
         let view = self.job.view()?;
         let found = view.job(&self.name, self.job.run.as_deref(), Reach::State)?;
         print(&view, &found, format);
@@ -219,6 +261,20 @@ fn text(line: &JobLine) -> String {
 
 impl Stop {
     fn execute(&self, format: Format) -> Result<()> {
+        if self.cluster.cluster.is_some() {
+            let stop = |client: qanat_client::Client| async move {
+                let mut job = client.stop(&self.name).await?;
+                if !self.no_wait {
+                    let mut watch = client.watch(&job.id).await?;
+                    while let Some(changed) = watch.next().await? {
+                        job = changed;
+                    }
+                }
+                Ok(job)
+            };
+            print_of_cluster(self.cluster.ask(stop)?, format);
+            return Ok(());
+        }
         let view = self.job.view()?;
         let found = view.job(&self.name, self.job.run.as_deref(), Reach::State)?;
         let id = found.history.id;

@@ -11,11 +11,13 @@ use crate::output::Format;
 
 mod audit;
 mod checkpoints;
+mod cluster;
 mod explain;
 mod jobs;
 mod readmit;
 mod run;
 mod side;
+mod submit;
 mod tail;
 mod topics;
 mod validate;
@@ -59,6 +61,16 @@ enum Command {
     #[command(subcommand)]
     Checkpoints(checkpoints::Checkpoints),
     Audit(audit::Audit),
+    /// Run a script as jobs of a cluster.
+    Submit(submit::Submit),
+    Dev(cluster::Dev),
+    /// The cluster: who is in it.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Run one coordinator of a cluster in this process.
+    Coordinator(cluster::CoordinatorCommand),
+    /// Run one executor of a cluster in this process.
+    Executor(cluster::ExecutorCommand),
 }
 
 /// Where jobs, topics and checkpoints are kept.
@@ -111,5 +123,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::DeadLetters(command) => command.execute(arguments.output),
         Command::Checkpoints(command) => command.execute(arguments.output),
         Command::Audit(command) => command.execute(arguments.output),
+        Command::Submit(command) => command.execute(arguments.output),
+        Command::Dev(command) => command.execute(arguments.output),
+        Command::Cluster(command) => command.execute(arguments.output),
+        Command::Coordinator(command) => command.execute(),
+        Command::Executor(command) => command.execute(),
     }
 }

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use crossbeam::channel::{Receiver, Select, bounded, tick};
-use qanat_connectors::contract::Opener;
 use qanat_coordinator::{JobEvent, NewJob};
 use qanat_coordinator_core::state::{Job, JobStatus};
-use qanat_executor::deploy::{initial_splits, read_request};
-use qanat_proto::graph::{JobGraph, OperatorKind};
+use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, Generation, JobId};
-use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, SourceState};
+use qanat_proto::manifest::{MANIFEST_VERSION, Manifest};
 use qanat_proto::names::Name;
 use qanat_proto::receipt::{Receipt, Totals};
 use qanat_proto::settings::JobSettings;
@@ -23,6 +21,7 @@ use qanat_storage::env::failpoint::failpoint;
 use serde::Serialize;
 
 use crate::attach::{Attached, Handler, LiveJob, Request, Response};
+use crate::beginning;
 use crate::cli::{DataArguments, ScriptArguments};
 use crate::data_folder::{DataFolder, JobFolder};
 use crate::embedded::Embedded;
@@ -98,7 +97,7 @@ impl Run {
                 output::note(&text);
             }
         }
-        let name = self.job_name()?;
+        let name = script::job_name(self.name.as_deref(), &self.script.script)?;
         let parallelism = self.parallelism(&planned.settings)?;
         outlive_file_limits()?;
         let data = DataFolder::open(&env, &self.data.data)?;
@@ -118,7 +117,7 @@ impl Run {
         // All of them before the first one runs: a script that cannot start writes nothing.
         let mut prepared = Vec::new();
         for (name, job) in names.into_iter().zip(&planned.jobs) {
-            let parallelism = Self::widened(parallelism, &job.graph, &planned.settings)?;
+            let parallelism = beginning::widened(parallelism, &job.graph, &planned.settings)?;
             prepared.push((prepare(&env, &embedded, &name, &job.graph, &planned.settings)?, name, parallelism));
         }
         let mut jobs = Vec::new();
@@ -168,20 +167,9 @@ impl Run {
         std::process::exit(0);
     }
 
-    fn job_name(&self) -> Result<Name> {
-        match &self.name {
-            Some(name) => Name::new(name),
-            None => {
-                let stem = self.script.script.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
-                Name::new(if stem == "-" { "stdin" } else { stem })
-                    .map_err(|error| error.hint("give the job a name with --name"))
-            }
-        }
-    }
-
     fn parallelism(&self, settings: &JobSettings) -> Result<u32> {
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let most = parallelism_max(settings);
+        let most = beginning::parallelism_max(settings);
         let asked = match self.parallelism {
             Some(parallelism) => parallelism,
             None if settings.parallelism > 0 => settings.parallelism,
@@ -193,23 +181,6 @@ impl Run {
         }
         Ok(asked)
     }
-
-    /// A table that asks for more writers than the job has subtasks gets them: the job is as wide as it.
-    fn widened(parallelism: u32, graph: &JobGraph, settings: &JobSettings) -> Result<u32> {
-        let wanted = graph.sink_parallelism();
-        let most = parallelism_max(settings);
-        if wanted > most {
-            let message =
-                format!("`sink.parallelism` = `{wanted}` is more than the {most} subtasks that a job can have");
-            return Err(Error::new(Code::BadOption, message)
-                .hint("lower it, or raise `pipeline.max-parallelism`: a subtask needs a key group"));
-        }
-        Ok(parallelism.max(wanted))
-    }
-}
-
-fn parallelism_max(settings: &JobSettings) -> u32 {
-    u32::from(settings.key_groups).min(qanat_proto::limits::PARALLELISM_MAX)
 }
 
 /// Answers other commands that attach to this process.
@@ -235,7 +206,7 @@ fn handler(embedded: Weak<Embedded>, jobs: Vec<(JobId, String)>) -> Handler {
 
 /// Finds the job to resume, or creates a new one with its epoch 0 (P9).
 fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settings: &JobSettings) -> Result<JobId> {
-    let digest = digest(graph);
+    let digest = beginning::digest(graph);
     let state = embedded.coordinator.state()?;
     let same_name = state.jobs.iter().filter(|(_, job)| job.name == name.as_str());
     let resumable: Vec<_> =
@@ -248,16 +219,8 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
         return Err(foreign(name.as_str()));
     }
     let id = JobId(env.entropy.u128());
-    let mut sources = Vec::new();
-    for (operator, node) in graph.sources() {
-        let source = embedded.opener.source(&node.table, read_request(node)?)?;
-        let at = || Place::Named(node.table.name.clone());
-        sources.push(SourceState {
-            operator: operator.id,
-            splits: initial_splits(source.as_ref()).map_err(|e| e.or_at(at))?,
-        });
-    }
-    check_sinks(embedded.opener.as_ref(), graph)?;
+    let sources = beginning::sources(embedded.opener.as_ref(), graph)?;
+    beginning::check_sinks(embedded.opener.as_ref(), graph)?;
     let epoch_zero = Manifest {
         version: MANIFEST_VERSION,
         job: id,
@@ -277,7 +240,7 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
         receipt: Receipt { job: id, ..Receipt::default() },
         totals: Totals::default(),
     };
-    embedded.coordinator.submit(NewJob { script_digest: digest, epoch_zero })?;
+    embedded.coordinator.submit(NewJob { script_digest: digest, epoch_zero, run_with: None })?;
     Ok(id)
 }
 
@@ -311,23 +274,6 @@ fn check_leftovers(embedded: &Embedded, script: &Name, names: &[Name]) -> Result
         is_of_script(&job.name) && !is_planned && !leaves_nothing(job)
     });
     leftover.map_or(Ok(()), |job| Err(foreign(&job.name)))
-}
-
-/// Opens every sink once, so that a folder without permission is an error now and not a restart loop.
-fn check_sinks(opener: &dyn Opener, graph: &JobGraph) -> Result<()> {
-    for operator in &graph.operators {
-        if let OperatorKind::Sink(node) = &operator.kind {
-            let at = || Place::Named(node.table.name.clone());
-            opener.sink(node, operator.output.clone()).map_err(|e| e.or_at(at))?;
-        }
-    }
-    Ok(())
-}
-
-/// What makes two scripts the same job: their graphs.
-fn digest(graph: &JobGraph) -> String {
-    let bytes = serde_json::to_vec(graph).unwrap_or_default();
-    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))
 }
 
 /// Follows the jobs until all have ended. Ctrl-C asks for a last checkpoint; a second one ends the

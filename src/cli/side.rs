@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries};
-use qanat_coordinator::command_log::Reach;
+use qanat_coordinator::raft::Reach;
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::{Code, Result};
 use qanat_storage::log::Topics;

@@ -9,12 +9,14 @@ use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::receipt::{OperatorReceipt, Receipt};
 use qanat_proto::{Error, Place};
+use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Outcome, Refusal};
+use crate::command::{Command, Outcome, Refusal, RunWith};
 use crate::state::{Claimed, Job, JobStatus, State};
 
 /// What an applied command gives the driver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Applied {
     Done,
     /// A generation was opened.
@@ -34,8 +36,8 @@ impl State {
     pub fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
         self.applied += 1;
         match command {
-            Command::CreateJob { job, name, script_digest, manifest_key, checksum } => {
-                self.create(*job, name, script_digest, manifest_key, checksum)
+            Command::CreateJob { job, name, script_digest, manifest_key, checksum, run_with } => {
+                self.create(*job, name, script_digest, manifest_key, checksum, run_with.as_deref())
             }
             Command::OpenGeneration { job, expected, placement, parallelism, settings } => {
                 let state = self.job_mut(*job)?;
@@ -122,6 +124,7 @@ impl State {
         script_digest: &str,
         manifest_key: &str,
         checksum: &str,
+        run_with: Option<&RunWith>,
     ) -> Result<Applied, Refusal> {
         if self.jobs.contains_key(&id) {
             return Err(Refusal::DuplicateJob);
@@ -139,7 +142,9 @@ impl State {
         };
         let job = Job {
             name: name.to_owned(),
+            number: self.applied,
             script_digest: script_digest.to_owned(),
+            run_with: run_with.cloned().map(Box::new),
             status: JobStatus::Created,
             generation: Generation(0),
             placement: Vec::new(),

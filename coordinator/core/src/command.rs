@@ -9,12 +9,36 @@ use qanat_proto::receipt::Receipt;
 use qanat_proto::settings::JobSettings;
 use serde::{Deserialize, Serialize};
 
+/// A command with the leader's time of proposing it: what stands in the Raft log. Time is told and never
+/// decides anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    pub command: Command,
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a command for job {}", self.command.job())
+    }
+}
+
 /// One entry of the command log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// A job with its epoch 0: start offsets, resolved once (P9).
-    CreateJob { job: JobId, name: String, script_digest: String, manifest_key: String, checksum: String },
+    CreateJob {
+        job: JobId,
+        name: String,
+        script_digest: String,
+        manifest_key: String,
+        checksum: String,
+        /// What its generations run with, until told otherwise. None: whoever runs it says so each time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run_with: Option<Box<RunWith>>,
+    },
     /// A new incarnation on these executors (P1, P5). `expected` is the generation it follows, so that
     /// a repeated proposal opens one generation only. Parallelism and settings hold for the generation;
     /// the number of key groups stays what the state was made with.
@@ -78,6 +102,13 @@ impl Command {
     }
 }
 
+/// Parallelism and settings of a job's next generations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunWith {
+    pub parallelism: u32,
+    pub settings: JobSettings,
+}
+
 /// What a closing job becomes once its last claim is committed (P7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,7 +119,8 @@ pub enum Outcome {
 }
 
 /// Why `apply` changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     UnknownJob,
     DuplicateJob,

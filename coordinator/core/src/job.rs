@@ -1,14 +1,17 @@
 //! The driver of one job: from events to commands and messages.
 //!
-//! What it remembers is volatile and can be lost at any moment: after a restart (or a change of
-//! leadership) a new driver starts from the state alone and opens a new generation. It never acts on
-//! its own memory of a decision: messages that matter are sent only after `apply` said so.
+//! What it remembers is volatile and can be lost at any moment: after a change of leadership a new driver
+//! starts from the state alone. If the newest generation still runs and its executors are all there, it goes on with
+//! it: it says everything again from the deployment on, and they answer what they have done. Otherwise it opens
+//! another. It never acts on its own memory of a decision: messages that matter are sent only after `apply` said so.
 //!
 //! ```text
 //!            OpenGeneration        restored, deployed      commit replayed, lower generations aborted
 //!  Waiting ----------------> Restoring ----> Deploying ----> Replaying ----> Aborting ----> Running
-//!     ^                                                                                       |
-//!     +--------------------------- a failure, after a backoff ------------------------------- +
+//!   |  ^                        ^                                                             |
+//!   |  +------------------------|--- a failure, after a backoff ------------------------------+
+//!   +--> Adopting --------------+
+//!        another leader: the executors find it
 //! ```
 
 use std::collections::BTreeSet;
@@ -26,6 +29,7 @@ use qanat_proto::{Code, Error, limits};
 use crate::apply::{Applied, handle_names};
 use crate::checkpoint::EpochReports;
 use crate::command::{Command, Refusal};
+use crate::placement::{Executor, place};
 use crate::state::{Claimed, State};
 
 /// Claims beyond those kept before some are retired.
@@ -34,8 +38,11 @@ const RETIRE_BATCH: usize = 8;
 /// What happened. Times are monotonic milliseconds.
 #[derive(Debug)]
 pub enum Input {
-    /// Executors that are alive, by start id. Also the first input of a driver.
-    Executors(Vec<StartId>),
+    /// Executors that are alive, and the one that has just connected (again). Also the first input of a driver.
+    Executors {
+        executors: Vec<Executor>,
+        attached: Option<StartId>,
+    },
     /// The command log has this command, and `apply` said this.
     Applied(Command, Result<Applied, Refusal>),
     ManifestRead(Box<Manifest>),
@@ -82,7 +89,7 @@ pub struct JobDriver {
     /// What the next generation runs with.
     parallelism: u32,
     settings: JobSettings,
-    executors: Vec<StartId>,
+    executors: Vec<Executor>,
     phase: Phase,
     backoff_ms: u64,
     jitter: u64,
@@ -94,6 +101,8 @@ enum Phase {
         until_ms: u64,
         proposed: bool,
     },
+    /// The newest generation runs, and its executors have not all found this leader yet.
+    Adopting,
     Restoring {
         token: Token,
     },
@@ -120,6 +129,8 @@ enum Phase {
 /// A generation that processes records.
 struct Running {
     token: Token,
+    /// Its executors; never changes within a generation (P1).
+    placement: Vec<StartId>,
     base: Manifest,
     physical: PhysicalGraph,
     /// The open epoch, if one was triggered and not yet claimed.
@@ -177,7 +188,7 @@ impl JobDriver {
     pub fn step(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         match input {
-            Input::Executors(executors) => self.executors = executors,
+            Input::Executors { executors, attached } => self.on_executors(state, executors, attached, &mut out),
             Input::Applied(command, result) => self.on_applied(state, now_ms, command, result, &mut out),
             Input::ManifestRead(manifest) => self.on_manifest(state, *manifest, &mut out),
             Input::ManifestWritten { epoch, manifest, key, checksum } => {
@@ -193,6 +204,60 @@ impl JobDriver {
         }
         self.on_time(state, now_ms, &mut out);
         out
+    }
+
+    /// Some came, some went: a running generation goes on if all of its own are there.
+    fn on_executors(
+        &mut self,
+        state: &State,
+        executors: Vec<Executor>,
+        attached: Option<StartId>,
+        out: &mut Vec<Output>,
+    ) {
+        self.executors = executors;
+        let Some(job) = state.job(self.job) else { return };
+        let known = |start: &StartId| self.executors.iter().find(|executor| executor.start == *start);
+        match &self.phase {
+            Phase::Ended => {}
+            Phase::Waiting { proposed: true, .. } => {}
+            Phase::Waiting { proposed: false, .. } => {
+                let is_whole = !job.placement.is_empty() && job.placement.iter().all(|start| known(start).is_some());
+                if job.is_adoptable() && is_whole {
+                    // Until they have all found this leader, or one is given up.
+                    self.phase = Phase::Adopting;
+                    self.adopt(state, out);
+                }
+            }
+            Phase::Adopting
+            | Phase::Restoring { .. }
+            | Phase::Deploying { .. }
+            | Phase::Replaying { .. }
+            | Phase::Aborting { .. }
+            | Phase::Running(_) => {
+                if let Some(lost) = job.placement.iter().find(|start| known(start).is_none()) {
+                    let error = Error::new(Code::ExecutorLost, format!("executor {lost} is lost"))
+                        .hint("the job goes on elsewhere from its last claimed epoch");
+                    // What is left needs no pause to recover.
+                    self.backoff_ms = 0;
+                    self.fail(state, error, out);
+                } else if matches!(self.phase, Phase::Adopting)
+                    || attached.is_some_and(|start| job.placement.contains(&start))
+                {
+                    // What was said while it was away is said again; what was heard of it may have been lost.
+                    self.adopt(state, out);
+                }
+            }
+        }
+    }
+
+    /// Goes on with the newest generation as it is, once all of its executors are connected: from the deployment
+    /// on, every message is said again, and executors answer what they have done already (P1, P4).
+    fn adopt(&mut self, state: &State, out: &mut Vec<Output>) {
+        let Some(job) = state.job(self.job) else { return };
+        let is_there = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.attached);
+        let Some((_, claim)) = job.last_claim().filter(|_| job.placement.iter().all(is_there)) else { return };
+        self.phase = Phase::Restoring { token: job.token(self.job) };
+        out.push(Output::ReadManifest { key: claim.manifest_key.clone(), checksum: claim.checksum.clone() });
     }
 
     fn on_applied(
@@ -259,6 +324,7 @@ impl JobDriver {
         }
         let running = Box::new(Running {
             token,
+            placement: job.placement.clone(),
             totals: manifest.totals.clone(),
             base: manifest,
             physical,
@@ -273,7 +339,7 @@ impl JobDriver {
 
     fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
         let current = match &self.phase {
-            Phase::Waiting { .. } | Phase::Ended => None,
+            Phase::Waiting { .. } | Phase::Adopting | Phase::Ended => None,
             Phase::Restoring { token } => Some(*token),
             Phase::Deploying { running, .. }
             | Phase::Replaying { running, .. }
@@ -319,36 +385,24 @@ impl JobDriver {
         }
         let Phase::Deploying { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
         let Some(job) = state.job(self.job) else { return };
-        let Some(claim) = job.claims.get(&job.restore_point) else { return };
-        let waiting: BTreeSet<_> = job.placement.iter().copied().collect();
+        // Of a new generation, its restore point; of one that is adopted, what it has claimed since.
+        let Some((epoch, claim)) = job.last_claim() else { return };
         if claim.committed {
-            self.abort_lower(running, claim, waiting, out);
+            self.abort_lower(running, claim, out);
             return;
         }
         let permit = CommitPermit {
             token: running.token,
-            epoch: job.restore_point,
+            epoch,
             manifest_key: claim.manifest_key.clone(),
             handles: claim.handles.clone(),
         };
-        for start in &waiting {
-            let message = ExecutorMessage::Commit(permit.clone());
-            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message }));
-        }
+        let waiting = running.send_committer(&ExecutorMessage::Commit(permit.clone()), out);
         self.phase = Phase::Replaying { running, permit, waiting, since_ms: now_ms };
     }
 
-    fn abort_lower(
-        &mut self,
-        running: Box<Running>,
-        claim: &Claimed,
-        waiting: BTreeSet<StartId>,
-        out: &mut Vec<Output>,
-    ) {
-        for start in &waiting {
-            let message = ExecutorMessage::AbortLower { keep: claim.handles.clone() };
-            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message }));
-        }
+    fn abort_lower(&mut self, running: Box<Running>, claim: &Claimed, out: &mut Vec<Output>) {
+        let waiting = running.send_committer(&ExecutorMessage::AbortLower { keep: claim.handles.clone() }, out);
         self.phase = Phase::Aborting { running, waiting };
     }
 
@@ -359,9 +413,7 @@ impl JobDriver {
             return;
         }
         let Phase::Aborting { mut running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
-        for start in &self.executors {
-            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message: ExecutorMessage::Start }));
-        }
+        running.send_all(&ExecutorMessage::Start, out);
         running.triggered_ms = now_ms;
         self.phase = Phase::Running(running);
     }
@@ -424,11 +476,7 @@ impl JobDriver {
             }
         }
         self.backoff_ms = limits::RESTART_BACKOFF_MS.0;
-        for start in &self.executors {
-            let message = ExecutorMessage::Commit(permit.clone());
-            out.push(Output::Send(ToExecutor { start: *start, token: running.token, message }));
-        }
-        let waiting = self.executors.iter().copied().collect();
+        let waiting = running.send_committer(&ExecutorMessage::Commit(permit.clone()), out);
         running.committing = Some(Committing { permit, waiting, since_ms: now_ms, warned: false });
     }
 
@@ -459,7 +507,7 @@ impl JobDriver {
     fn on_commit_recorded(&mut self, state: &State, now_ms: u64, epoch: Epoch, out: &mut Vec<Output>) {
         let Some(job) = state.job(self.job) else { return };
         if job.status.is_ended() {
-            self.stop_executors(out);
+            self.stop_executors(state, out);
             if let Phase::Running(running) = &mut self.phase
                 && let Some(manifest) = running.written.take()
             {
@@ -471,8 +519,8 @@ impl JobDriver {
         match &mut self.phase {
             Phase::Replaying { waiting, .. } if waiting.is_empty() => {
                 let Phase::Replaying { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
-                let Some(claim) = job.claims.get(&job.restore_point) else { return };
-                self.abort_lower(running, claim, job.placement.iter().copied().collect(), out);
+                let Some((_, claim)) = job.last_claim() else { return };
+                self.abort_lower(running, claim, out);
             }
             Phase::Running(running) => {
                 running.committing = None;
@@ -511,6 +559,10 @@ impl JobDriver {
     fn fail(&mut self, state: &State, error: Error, out: &mut Vec<Output>) {
         let (token, is_last) = match &self.phase {
             Phase::Waiting { .. } | Phase::Ended => return,
+            Phase::Adopting => match state.job(self.job) {
+                Some(job) => (job.token(self.job), false),
+                None => return,
+            },
             Phase::Restoring { token } => (*token, false),
             Phase::Deploying { running, .. }
             | Phase::Replaying { running, .. }
@@ -518,13 +570,13 @@ impl JobDriver {
             | Phase::Running(running) => (running.token, !running.base.graph.is_replayable()),
         };
         debug_assert!(state.job(self.job).is_some());
-        self.stop_executors(out);
+        self.stop_executors(state, out);
         out.push(Output::Propose(Command::RecordFailure { token, error, is_last }));
     }
 
     fn after_failure(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {
         let Some(job) = state.job(self.job) else { return };
-        self.stop_executors(out);
+        self.stop_executors(state, out);
         if job.status.is_ended() {
             self.phase = Phase::Ended;
             return;
@@ -533,19 +585,23 @@ impl JobDriver {
         // Spread of an eighth, from a counter: drivers of many jobs do not restart in step.
         self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(now_ms | 1);
         let spread = (self.jitter >> 33) % (self.backoff_ms / 8 + 1);
-        self.backoff_ms = (self.backoff_ms * 2 + spread).min(limits::RESTART_BACKOFF_MS.1);
+        let (least, most) = limits::RESTART_BACKOFF_MS;
+        self.backoff_ms = (self.backoff_ms * 2 + spread).clamp(least, most);
     }
 
-    fn stop_executors(&self, out: &mut Vec<Output>) {
-        let token = match &self.phase {
-            Phase::Waiting { .. } | Phase::Restoring { .. } | Phase::Ended => return,
+    fn stop_executors(&self, state: &State, out: &mut Vec<Output>) {
+        match &self.phase {
+            Phase::Waiting { .. } | Phase::Ended => {}
+            Phase::Adopting | Phase::Restoring { .. } => {
+                let Some(job) = state.job(self.job) else { return };
+                let (token, message) = (job.token(self.job), ExecutorMessage::Stop);
+                let stop = |start: &StartId| ToExecutor { start: *start, token, message: message.clone() };
+                out.extend(job.placement.iter().map(stop).map(Output::Send));
+            }
             Phase::Deploying { running, .. }
             | Phase::Replaying { running, .. }
             | Phase::Aborting { running, .. }
-            | Phase::Running(running) => running.token,
-        };
-        for start in &self.executors {
-            out.push(Output::Send(ToExecutor { start: *start, token, message: ExecutorMessage::Stop }));
+            | Phase::Running(running) => running.send_all(&ExecutorMessage::Stop, out),
         }
     }
 
@@ -554,21 +610,24 @@ impl JobDriver {
         let mut timed_out = None;
         match &mut self.phase {
             Phase::Waiting { until_ms, proposed } => {
-                if !*proposed && now_ms >= *until_ms && !self.executors.is_empty() && !job.status.is_ended() {
-                    *proposed = true;
-                    out.push(Output::Propose(Command::OpenGeneration {
-                        job: self.job,
-                        expected: job.generation,
-                        placement: self.executors.clone(),
-                        parallelism: self.parallelism,
-                        settings: self.settings.clone(),
-                    }));
+                if !*proposed && now_ms >= *until_ms && !job.status.is_ended() {
+                    let placement = place(state, &self.executors, self.job, self.parallelism);
+                    if !placement.is_empty() {
+                        *proposed = true;
+                        out.push(Output::Propose(Command::OpenGeneration {
+                            job: self.job,
+                            expected: job.generation,
+                            placement,
+                            parallelism: self.parallelism,
+                            settings: self.settings.clone(),
+                        }));
+                    }
                 }
             }
             Phase::Running(running) => {
                 // After the last claim of a job nothing is triggered any more (P7).
                 let next = job.closing.is_none().then(|| job.next_epoch());
-                timed_out = running.on_time(next, &self.executors, now_ms, out);
+                timed_out = running.on_time(next, now_ms, out);
             }
             Phase::Replaying { permit, since_ms, running, .. } => {
                 if now_ms.saturating_sub(*since_ms) > running.base.settings.epoch_timeout_ms {
@@ -576,7 +635,11 @@ impl JobDriver {
                     out.push(Output::CommitSlow(commit_slow(permit.epoch)));
                 }
             }
-            Phase::Restoring { .. } | Phase::Deploying { .. } | Phase::Aborting { .. } | Phase::Ended => {}
+            Phase::Adopting
+            | Phase::Restoring { .. }
+            | Phase::Deploying { .. }
+            | Phase::Aborting { .. }
+            | Phase::Ended => {}
         }
         if let Some(error) = timed_out {
             self.fail(state, error, out);
@@ -600,6 +663,22 @@ impl JobDriver {
 }
 
 impl Running {
+    fn send_all(&self, message: &ExecutorMessage, out: &mut Vec<Output>) {
+        for start in &self.placement {
+            out.push(Output::Send(ToExecutor { start: *start, token: self.token, message: message.clone() }));
+        }
+    }
+
+    /// Sinks are committed and cleared by one executor, so that each effect has one author (P3). Returns whom to
+    /// wait for.
+    fn send_committer(&self, message: &ExecutorMessage, out: &mut Vec<Output>) -> BTreeSet<StartId> {
+        let committer = self.placement.iter().take(1);
+        for start in committer.clone() {
+            out.push(Output::Send(ToExecutor { start: *start, token: self.token, message: message.clone() }));
+        }
+        committer.copied().collect()
+    }
+
     /// Subtasks as people know them: the operator's name and a number.
     fn subtask_names(&self, subtasks: &[SubtaskId]) -> String {
         const NAMES_MAX: usize = 8;
@@ -619,13 +698,7 @@ impl Running {
     }
 
     /// Triggers the next epoch when it is due; an error when the open one takes too long.
-    fn on_time(
-        &mut self,
-        next: Option<Epoch>,
-        executors: &[StartId],
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) -> Option<Error> {
+    fn on_time(&mut self, next: Option<Epoch>, now_ms: u64, out: &mut Vec<Output>) -> Option<Error> {
         let settings = &self.base.settings;
         if let Some(committing) = &mut self.committing
             && !committing.warned
@@ -655,10 +728,7 @@ impl Running {
                 since_ms: now_ms,
                 manifest: ManifestState::Gathering,
             });
-            for start in executors {
-                let message = ExecutorMessage::Trigger { epoch: next };
-                out.push(Output::Send(ToExecutor { start: *start, token: self.token, message }));
-            }
+            self.send_all(&ExecutorMessage::Trigger { epoch: next }, out);
         }
         None
     }

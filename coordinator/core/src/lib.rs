@@ -9,7 +9,9 @@ pub mod apply;
 pub mod checkpoint;
 pub mod command;
 pub mod job;
+pub mod placement;
 pub mod state;
 
 pub use command::{Command, Refusal};
+pub use placement::Executor;
 pub use state::{Claimed, Job, JobStatus, State};

@@ -8,7 +8,7 @@ use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::settings::JobSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::command::Outcome;
+use crate::command::{Outcome, RunWith};
 
 /// Everything the control plane knows for certain. Equal command logs give equal states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +21,14 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     pub name: String,
+    /// Jobs are numbered in the order they were made.
+    #[serde(default)]
+    pub number: u64,
     /// Digest of the script and its settings: another script is another job.
     pub script_digest: String,
+    /// What its generations run with by themselves; None if somebody says so each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_with: Option<Box<RunWith>>,
     pub status: JobStatus,
     /// The newest generation. 0: none was opened yet.
     pub generation: Generation,
@@ -109,6 +115,14 @@ impl Job {
     /// Whether an epoch with rows or without was claimed: before that nothing was read or written for good.
     pub fn has_begun(&self) -> bool {
         self.has_output || self.last_claim().is_some_and(|(epoch, _)| epoch > Epoch(0))
+    }
+
+    /// Whether its newest generation may go on as it is under another leader: it runs, and nothing ends it.
+    pub fn is_adoptable(&self) -> bool {
+        self.generation > Generation(0)
+            && self.generation_open
+            && self.closing.is_none()
+            && self.status == JobStatus::Running
     }
 
     pub fn token(&self, job: JobId) -> Token {

@@ -8,7 +8,7 @@ use qanat_connectors::filesystem::audit::audit;
 use qanat_connectors::filesystem::sink_folder;
 use qanat_connectors::log::LogOptions;
 use qanat_connectors::side;
-use qanat_coordinator::command_log::Reach;
+use qanat_coordinator::raft::Reach;
 use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::graph::{JobGraph, SinkNode};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};

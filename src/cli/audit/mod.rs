@@ -10,7 +10,7 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::Args;
-use qanat_coordinator::command_log::Reach;
+use qanat_coordinator::raft::Reach;
 use qanat_proto::{Code, Error, Place, Result};
 
 use self::report::Verdict;

@@ -23,6 +23,7 @@ fn created() -> State {
         script_digest: "digest".into(),
         manifest_key: "m0".into(),
         checksum: "c0".into(),
+        run_with: None,
     };
     state.apply(&command).expect("a new job");
     state
@@ -248,6 +249,7 @@ fn a_submit_makes_one_job() {
         script_digest: "digest".into(),
         manifest_key: "m0".into(),
         checksum: "c0".into(),
+        run_with: None,
     };
     assert_eq!(state.apply(&again(JOB)), Err(Refusal::DuplicateJob));
     assert_eq!(state.apply(&again(JobId(2))), Err(Refusal::NameTaken));

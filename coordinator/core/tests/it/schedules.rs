@@ -9,7 +9,7 @@ use qanat_proto::control::{
     CoordinatorMessage, EdgeCount, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
 };
 use qanat_proto::graph::Partitioning;
-use qanat_proto::ids::{Epoch, Generation, KeyGroupRange, OperatorId, SubtaskId, Token};
+use qanat_proto::ids::{Epoch, Generation, KeyGroupRange, OperatorId, StartId, SubtaskId, Token};
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::receipt::{OperatorCounts, RowHash, RowSum, Totals};
 
@@ -61,6 +61,7 @@ impl World {
     }
 
     fn lose_all_but_the_log(&mut self) {
+        self.start = StartId(self.start.0 + 1);
         self.executor = None;
         self.to_executor.clear();
         self.to_coordinator.clear();
@@ -401,4 +402,41 @@ fn p14_a_driver_retires_only_what_is_superseded() {
         assert!(!matches!(command, Command::Retire { .. }) || applied.is_ok(), "{command:?}: {applied:?}");
     }
     assert!(retired >= 8, "{retired}");
+}
+
+/// Losing the leader does not disturb a running job: the next one goes on with its generation, also with the epoch
+/// that was under way.
+#[test]
+fn p4_another_leader_adopts_a_running_generation_with_its_open_epoch() {
+    let mut world = World::running();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    assert_eq!(world.to_coordinator.len(), 1, "the report of epoch 1");
+    // It is lost with the leader.
+    world.to_coordinator.clear();
+    world.restart_coordinator();
+    assert_eq!(world.sent(), [("deploy", 0)]);
+    world.settle();
+    world.read(3);
+    world.advance(INTERVAL_MS);
+    world.settle();
+    let job = &world.state.jobs[&JOB];
+    assert_eq!((job.generation, job.next_epoch()), (Generation(1), Epoch(2)), "the same generation claimed it");
+    assert_eq!(world.visible.values().flatten().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+}
+
+/// P1: another start of the process holds nothing of the generation, whatever its deployment says.
+#[test]
+fn p1_a_restarted_executor_gets_a_new_generation() {
+    let mut world = World::running();
+    world.prepare_epoch();
+    world.restart_executor();
+    assert_eq!(world.state.jobs[&JOB].last_failure.as_ref().map(|(error, _)| error.code()), Some(Code::ExecutorLost));
+    world.advance(1);
+    world.settle();
+    assert_eq!(world.state.jobs[&JOB].generation, Generation(2));
+    assert!(
+        world.executor.as_ref().is_some_and(|executor| executor.started && executor.from == 0 || executor.from == 5)
+    );
 }

@@ -10,11 +10,19 @@ use crate::world::{JOB, TOTAL, World};
 #[derive(Clone, Debug)]
 enum Action {
     Execute,
-    Deliver { which: usize, repeat: bool },
+    Deliver {
+        which: usize,
+        repeat: bool,
+    },
     Read(u64),
     Time(u64),
     FailExecutor,
+    /// Another leader: it adopts what runs.
     RestartCoordinator,
+    /// The executor's connection breaks with what is on it, and it comes back.
+    Reattach,
+    /// The executor's process dies and starts again.
+    RestartExecutor,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -25,6 +33,8 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (1..2_000_u64).prop_map(Action::Time),
         1 => Just(Action::FailExecutor),
         1 => Just(Action::RestartCoordinator),
+        1 => Just(Action::Reattach),
+        1 => Just(Action::RestartExecutor),
     ]
 }
 
@@ -42,6 +52,8 @@ proptest! {
                 Action::Time(ms) => world.advance(ms),
                 Action::FailExecutor => world.fail(),
                 Action::RestartCoordinator => world.restart_coordinator(),
+                Action::Reattach => world.reattach(),
+                Action::RestartExecutor => world.restart_executor(),
             }
             world.check();
         }

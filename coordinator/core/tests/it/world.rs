@@ -7,6 +7,7 @@ use arrow_schema::Schema;
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::Command;
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
+use qanat_coordinator_core::placement::Executor as Connected;
 use qanat_coordinator_core::state::State;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::{
@@ -94,6 +95,8 @@ pub(crate) struct Executor {
     pub(crate) from: u64,
     pub(crate) started: bool,
     pub(crate) sealed: Epoch,
+    /// What it said about the epoch that it sealed last: a new leader asks for it again.
+    pub(crate) report: Option<SubtaskReport>,
 }
 
 pub(crate) struct World {
@@ -101,7 +104,11 @@ pub(crate) struct World {
     /// The durable command log; a crash of the coordinator replays it.
     pub(crate) log: Vec<Command>,
     pub(crate) driver: JobDriver,
+    /// The executor's process.
+    pub(crate) start: StartId,
     pub(crate) executor: Option<Executor>,
+    /// The newest token that was ever deployed: none is deployed twice (P1).
+    pub(crate) deployed: Option<Token>,
     pub(crate) to_executor: VecDeque<ToExecutor>,
     pub(crate) to_coordinator: Vec<FromExecutor>,
     pub(crate) manifests: BTreeMap<String, Manifest>,
@@ -120,7 +127,9 @@ impl World {
             state: State::default(),
             log: Vec::new(),
             driver: JobDriver::new(JOB, 1, JobSettings::default()),
+            start: START,
             executor: None,
+            deployed: None,
             to_executor: VecDeque::new(),
             to_coordinator: Vec::new(),
             manifests: BTreeMap::from([("m0".to_owned(), epoch_zero())]),
@@ -136,8 +145,9 @@ impl World {
             script_digest: String::new(),
             manifest_key: "m0".into(),
             checksum: String::new(),
+            run_with: None,
         });
-        world.step(Input::Executors(vec![START]));
+        world.executors(None);
         world
     }
 
@@ -187,22 +197,53 @@ impl World {
         }
         assert_eq!(state.digest(), self.state.digest(), "I6");
         self.driver = JobDriver::new(JOB, 1, JobSettings::default());
-        self.step(Input::Executors(vec![START]));
+        self.executors(None);
+    }
+
+    /// The driver hears who is connected.
+    pub(crate) fn executors(&mut self, attached: Option<StartId>) {
+        let start = self.start;
+        let executor = Connected { start, node: "node".into(), slots: 1, attached: true, draining: false };
+        self.step(Input::Executors { executors: vec![executor], attached });
+    }
+
+    /// The executor's connection breaks, with all that is on its way, and it connects again.
+    pub(crate) fn reattach(&mut self) {
+        self.to_executor.clear();
+        self.to_coordinator.clear();
+        self.executors(Some(self.start));
+    }
+
+    /// The executor dies and starts again.
+    pub(crate) fn restart_executor(&mut self) {
+        self.to_executor.clear();
+        self.start = StartId(self.start.0 + 1);
+        (self.executor, self.deployed) = (None, None);
+        self.executors(Some(self.start));
     }
 
     pub(crate) fn report(&mut self, token: Token, message: CoordinatorMessage) {
-        self.to_coordinator.push(FromExecutor { start: START, token, message });
+        self.to_coordinator.push(FromExecutor { start: self.start, token, message });
     }
 
     /// The executor takes its next message.
     pub(crate) fn execute(&mut self) {
         let Some(ToExecutor { token, message, .. }) = self.to_executor.pop_front() else { return };
         if let ExecutorMessage::Deploy(deployment) = &message {
-            if self.executor.as_ref().is_none_or(|e| e.token < token) {
+            if let Some(executor) = self.executor.as_ref().filter(|e| e.token == token) {
+                // Another leader asks whether it lives.
+                assert!(!deployment.replay_only || !executor.started);
+                self.report(token, CoordinatorMessage::Deployed);
+            } else if self.deployed == Some(token) {
+                let error = Error::new(Code::ExecutorLost, "ended here");
+                self.report(token, CoordinatorMessage::Failed { subtask: None, error });
+            } else if self.deployed.is_none_or(|newest| newest < token) {
+                self.deployed = Some(token);
                 let split = &deployment.restore.sources[0].splits[0];
                 let position = split.position.as_u64().expect("a number");
                 let sealed = deployment.restore.epoch;
-                self.executor = Some(Executor { token, position, from: position, started: false, sealed });
+                self.executor =
+                    Some(Executor { token, position, from: position, started: false, sealed, report: None });
                 self.report(token, CoordinatorMessage::Deployed);
             }
             return;
@@ -246,7 +287,13 @@ impl World {
     }
 
     pub(crate) fn seal(&mut self, token: Token, epoch: Epoch) {
-        let Some(executor) = self.executor.as_mut().filter(|e| e.started && e.sealed < epoch) else { return };
+        let Some(executor) = self.executor.as_mut().filter(|e| e.started && e.sealed <= epoch) else { return };
+        if executor.sealed == epoch {
+            if let Some(report) = executor.report.clone() {
+                self.report(token, CoordinatorMessage::Prepared { epoch, report: Box::new(report) });
+            }
+            return;
+        }
         executor.sealed = epoch;
         let rows: Vec<u64> = (executor.from..executor.position).collect();
         let ended = executor.position == TOTAL;
@@ -296,6 +343,7 @@ impl World {
             finished: ended,
         };
         let report = SubtaskReport { parts: vec![part(SOURCE, vec![split], vec![]), part(SINK, vec![], prepared)] };
+        self.executor.iter_mut().for_each(|executor| executor.report = Some(report.clone()));
         self.report(token, CoordinatorMessage::Prepared { epoch, report: Box::new(report) });
     }
 

@@ -1,0 +1,109 @@
+//! One call: to the leader, with a deadline, again where that is of use.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use qanat_proto::rpc::dial::Dial;
+use qanat_proto::rpc::status::{error_of, leader_of};
+use qanat_proto::{Code, Error, Result};
+use tonic::transport::Channel;
+use tonic::{Code as Grpc, Status};
+
+/// Between two tries, growing.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// One try: a coordinator that is stuck does not take the whole deadline.
+const TRY: Duration = Duration::from_secs(10);
+
+/// The coordinators that are known, and who of them led last.
+pub(crate) struct Coordinators {
+    dial: Arc<dyn Dial>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    addresses: Vec<String>,
+    /// The one to ask next.
+    next: usize,
+    channels: HashMap<String, Channel>,
+}
+
+impl Coordinators {
+    pub(crate) fn new(addresses: Vec<String>, dial: Arc<dyn Dial>) -> Result<Self> {
+        if addresses.is_empty() {
+            return Err(Error::new(Code::Usage, "no coordinator is named").hint("give the address of at least one"));
+        }
+        let known = Known { addresses, next: 0, channels: HashMap::new() };
+        Ok(Self { dial, known: Mutex::new(known) })
+    }
+
+    /// A channel to whom to ask now.
+    fn channel(&self) -> Result<(String, Channel)> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = known.next % known.addresses.len();
+        let address = known.addresses.get(index).cloned().unwrap_or_default();
+        if let Some(channel) = known.channels.get(&address) {
+            return Ok((address, channel.clone()));
+        }
+        let dialled = self.dial.dial(&address);
+        let channel = dialled.map_err(|e| Error::new(Code::Usage, format!("`{address}` is no address: {e}")))?;
+        known.channels.insert(address.clone(), channel.clone());
+        Ok((address, channel))
+    }
+
+    /// Asks somebody else next: the leader if one was named.
+    fn turn(&self, from: &str, leader: Option<String>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = known.addresses.get(known.next % known.addresses.len()).cloned();
+        if current.as_deref() != Some(from) {
+            // Another call has turned already.
+            return;
+        }
+        match leader {
+            Some(leader) => {
+                let index = known.addresses.iter().position(|address| *address == leader);
+                known.next = index.unwrap_or_else(|| {
+                    known.addresses.push(leader);
+                    known.addresses.len() - 1
+                });
+            }
+            None => known.next += 1,
+        }
+    }
+
+    /// Calls until there is an answer that another try would not change.
+    ///
+    /// # Errors
+    /// What the leader answers; E0602 at the deadline.
+    pub(crate) async fn call<T, F>(&self, deadline: Duration, call: impl Fn(Channel) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Status>>,
+    {
+        let started = Instant::now();
+        let mut pause = PAUSE.0;
+        loop {
+            let (address, channel) = self.channel()?;
+            let left = deadline.saturating_sub(started.elapsed());
+            let status = match tokio::time::timeout(left.min(TRY), call(channel)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("no answer in time"),
+            };
+            let leader = leader_of(&status).filter(|leader| *leader != address);
+            let is_worth_it = matches!(
+                status.code(),
+                Grpc::FailedPrecondition | Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Cancelled | Grpc::Unknown
+            );
+            if !is_worth_it || started.elapsed() + pause > deadline {
+                return Err(error_of(&status));
+            }
+            let is_known = leader.is_some();
+            self.turn(&address, leader);
+            if !is_known {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}

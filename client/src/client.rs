@@ -1,0 +1,161 @@
+//! The client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qanat_proto::Result;
+use qanat_proto::rpc::control::cluster_client::ClusterClient;
+use qanat_proto::rpc::control::jobs_client::JobsClient;
+use qanat_proto::rpc::control::{Job, JobRequest, ListRequest, ScriptRequest, StatusRequest, SubmitResponse};
+use qanat_proto::rpc::dial::{Dial, TcpDial};
+
+use crate::call::Coordinators;
+use crate::watch::JobWatch;
+use crate::{ClusterStatus, Submit, Submitted, Validated};
+
+/// How long a call may take when nothing else is said.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A client of one cluster. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    coordinators: Arc<Coordinators>,
+    deadline: Duration,
+}
+
+impl Client {
+    /// Knows these coordinators (`HOST:PORT`); one is enough, more survive its loss. Connects with the first call.
+    ///
+    /// # Errors
+    /// E0501 without an address.
+    pub fn new<A: Into<String>>(coordinators: impl IntoIterator<Item = A>) -> Result<Self> {
+        Self::with_dial(coordinators, Arc::new(TcpDial))
+    }
+
+    /// As [`Client::new`], with connections of another kind.
+    ///
+    /// # Errors
+    /// E0501 without an address.
+    pub fn with_dial<A: Into<String>>(coordinators: impl IntoIterator<Item = A>, dial: Arc<dyn Dial>) -> Result<Self> {
+        let addresses = coordinators.into_iter().map(Into::into).collect();
+        Ok(Self { coordinators: Arc::new(Coordinators::new(addresses, dial)?), deadline: DEADLINE })
+    }
+
+    /// Calls end after so long at the latest.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Makes the jobs of a script and runs them.
+    ///
+    /// # Errors
+    /// What is wrong with the script; E0302 if an active job has its name; E0602 if nobody answers in time.
+    pub async fn submit(&self, submit: Submit) -> Result<Submitted> {
+        let request = submit.into_request()?;
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).submit(request).await.map(tonic::Response::into_inner) }
+        };
+        let answer: SubmitResponse = self.coordinators.call(self.deadline, call).await?;
+        Ok(answer)
+    }
+
+    /// Checks a script without running it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn validate(&self, script: impl Into<String>) -> Result<Validated> {
+        let request = ScriptRequest { script: script.into(), ..ScriptRequest::default() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).validate(request).await.map(tonic::Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+
+    /// How a script would run, a text per job.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn explain(&self, script: impl Into<String>) -> Result<Vec<String>> {
+        let request = ScriptRequest { script: script.into(), ..ScriptRequest::default() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).explain(request).await.map(tonic::Response::into_inner) }
+        };
+        Ok(self.coordinators.call(self.deadline, call).await?.plans)
+    }
+
+    /// Jobs in the order they were made; with `all`, ended ones too.
+    ///
+    /// # Errors
+    /// E0602 if nobody answers in time.
+    pub async fn list(&self, all: bool) -> Result<Vec<Job>> {
+        let call = |channel| async move {
+            JobsClient::new(channel).list(ListRequest { all }).await.map(tonic::Response::into_inner)
+        };
+        Ok(self.coordinators.call(self.deadline, call).await?.jobs)
+    }
+
+    /// A job by its id or name.
+    ///
+    /// # Errors
+    /// E0309 if there is none.
+    pub async fn describe(&self, job: &str) -> Result<Job> {
+        let request = JobRequest { job: job.to_owned() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).describe(request).await.map(tonic::Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+
+    /// Asks for a last epoch and the end of a job; [`Client::watch`] tells when it has come. Acknowledged means
+    /// decided: whatever dies then, the job stops.
+    ///
+    /// # Errors
+    /// E0309 if there is none.
+    pub async fn stop(&self, job: &str) -> Result<Job> {
+        let request = JobRequest { job: job.to_owned() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).stop(request).await.map(tonic::Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+
+    /// Runs a stopped or failed job again, from its last epoch.
+    ///
+    /// # Errors
+    /// E0309 if there is none; E0501 if it cannot be resumed.
+    pub async fn resume(&self, job: &str) -> Result<Job> {
+        let request = JobRequest { job: job.to_owned() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).resume(request).await.map(tonic::Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+
+    /// Follows a job until it has ended, across changes of leadership.
+    ///
+    /// # Errors
+    /// E0309 if there is none.
+    pub async fn watch(&self, job: &str) -> Result<JobWatch> {
+        // By id from here on: another job may take its name.
+        let id = self.describe(job).await?.id;
+        Ok(JobWatch::new(self.coordinators.clone(), id, self.deadline))
+    }
+
+    /// Who is in the cluster.
+    ///
+    /// # Errors
+    /// E0602 if nobody answers in time.
+    pub async fn status(&self) -> Result<ClusterStatus> {
+        let call = |channel| async move {
+            ClusterClient::new(channel).status(StatusRequest {}).await.map(tonic::Response::into_inner)
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+}

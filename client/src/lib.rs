@@ -1,0 +1,33 @@
+//! Client library of Qanat: submit jobs to a cluster and follow them.
+//!
+//! ```no_run
+//! use qanat_client::{Client, Submit};
+//!
+//! # async fn example() -> qanat_client::Result<()> {
+//! let client = Client::new(["127.0.0.1:7070"])?;
+//! let submitted = client.submit(Submit::new("sales", "INSERT INTO out SELECT * FROM sales")).await?;
+//! let mut job = client.watch(&submitted.jobs[0].id).await?;
+//! while let Some(job) = job.next().await? {
+//!     println!("{} is {} at epoch {}", job.name, job.state().as_str_name(), job.committed_epoch);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The client finds the leader of the coordinators by itself and tries again where an answer is lost. Every call
+//! ends: after [`Client::with_deadline`], with E0602. A call that is tried again never does its work twice: a submit
+//! carries a request id, and all others say what is to be and not what is to happen.
+
+mod call;
+mod client;
+mod submit;
+mod watch;
+
+pub use client::Client;
+pub use qanat_proto::error::{Code, Error, Result};
+pub use qanat_proto::rpc::control::{
+    Coordinator, Executor, Failure, Job, JobState, StatusResponse as ClusterStatus, SubmitResponse as Submitted,
+    ValidateResponse as Validated,
+};
+pub use submit::Submit;
+pub use watch::JobWatch;

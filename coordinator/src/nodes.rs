@@ -1,0 +1,305 @@
+//! The executors that are attached to the leader: leases, connections, what is sent to whom.
+//!
+//! An executor whose connection breaks is given up after a short while, one that is silent when its lease ends. What
+//! is sent to one that is not connected is dropped: when it connects again, its jobs' drivers say everything again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use qanat_coordinator_core::Executor;
+use qanat_proto::control::{FromExecutor, ToExecutor};
+use qanat_proto::ids::{StartId, Token};
+use qanat_proto::limits;
+use qanat_storage::env::Clock;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::driver::ExecutorLink;
+
+/// What the leader loop hears about executors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// One connected, with the generations that it holds.
+    Attached { start: StartId, holds: Vec<Token> },
+    /// One is given up.
+    Lost(StartId),
+    /// One begins or ends to be drained.
+    Draining(StartId),
+}
+
+/// What an executor says of itself when it connects.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    pub start: StartId,
+    pub node: String,
+    pub slots: u32,
+    pub data_address: String,
+    pub holds: Vec<Token>,
+}
+
+/// Takes what an executor is sent.
+pub type Outbox = UnboundedSender<ToExecutor>;
+
+/// All executors that the leader knows.
+pub struct Nodes {
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+    events: Sender<NodeEvent>,
+    inbox: Sender<FromExecutor>,
+}
+
+#[derive(Default)]
+struct Inner {
+    leads: bool,
+    sessions: u64,
+    nodes: BTreeMap<StartId, Node>,
+}
+
+struct Node {
+    name: String,
+    slots: u32,
+    data_address: String,
+    /// None while it is not connected.
+    session: Option<(u64, Outbox)>,
+    /// When it is given up.
+    lease_ends: Duration,
+    draining: bool,
+}
+
+/// One connection of an executor. Dropping it says that the connection is broken.
+pub struct Session {
+    nodes: Arc<Nodes>,
+    start: StartId,
+    number: u64,
+}
+
+impl Nodes {
+    /// `events` and `inbox` lead to the leader loop.
+    pub fn new(clock: Arc<dyn Clock>, events: Sender<NodeEvent>, inbox: Sender<FromExecutor>) -> Arc<Self> {
+        Arc::new(Self { clock, inner: Mutex::default(), events, inbox })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This coordinator leads from now on. Executors of running generations have a lease to find it.
+    pub fn lead(&self, expected: impl IntoIterator<Item = StartId>) {
+        let lease_ends = self.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_LEASE_MS);
+        let mut inner = self.inner();
+        inner.leads = true;
+        for start in expected {
+            let unknown = || Node {
+                name: String::new(),
+                slots: 0,
+                data_address: String::new(),
+                session: None,
+                lease_ends,
+                draining: false,
+            };
+            inner.nodes.entry(start).or_insert_with(unknown);
+        }
+    }
+
+    /// Another one leads: executors are sent away to look for it.
+    pub fn follow(&self) {
+        let mut inner = self.inner();
+        inner.leads = false;
+        inner.nodes.clear();
+    }
+
+    /// Takes a connection; None if this coordinator does not lead.
+    pub fn attach(self: &Arc<Self>, registration: Registration, outbox: Outbox) -> Option<Session> {
+        let Registration { start, node, slots, data_address, holds } = registration;
+        let mut inner = self.inner();
+        if !inner.leads {
+            return None;
+        }
+        inner.sessions += 1;
+        let number = inner.sessions;
+        let lease_ends = self.lease();
+        // Another start of the same node: the one before is gone.
+        let gone: Vec<StartId> =
+            inner.nodes.iter().filter(|(id, known)| known.name == node && **id != start).map(|(id, _)| *id).collect();
+        gone.iter().for_each(|id| drop(inner.nodes.remove(id)));
+        let draining = inner.nodes.get(&start).is_some_and(|node| node.draining);
+        let session = Some((number, outbox));
+        inner.nodes.insert(start, Node { name: node, slots, data_address, session, lease_ends, draining });
+        drop(inner);
+        gone.into_iter().for_each(|id| self.tell(NodeEvent::Lost(id)));
+        self.tell(NodeEvent::Attached { start, holds });
+        Some(Session { nodes: self.clone(), start, number })
+    }
+
+    /// Gives up those whose lease has ended.
+    pub fn expire(&self) {
+        let now = self.clock.monotonic();
+        let mut inner = self.inner();
+        let lost: Vec<StartId> =
+            inner.nodes.iter().filter(|(_, node)| node.lease_ends <= now).map(|(start, _)| *start).collect();
+        lost.iter().for_each(|start| drop(inner.nodes.remove(start)));
+        drop(inner);
+        lost.into_iter().for_each(|start| self.tell(NodeEvent::Lost(start)));
+    }
+
+    /// When the next lease ends, if none is renewed.
+    pub fn next_expiry(&self) -> Option<Duration> {
+        self.inner().nodes.values().map(|node| node.lease_ends).min()
+    }
+
+    /// Sets whether a node takes new work. False if there is no such node.
+    pub fn drain(&self, name: &str, draining: bool) -> bool {
+        let mut inner = self.inner();
+        let Some((start, node)) = inner.nodes.iter_mut().find(|(_, node)| node.name == name) else { return false };
+        node.draining = draining;
+        let start = *start;
+        drop(inner);
+        self.tell(NodeEvent::Draining(start));
+        true
+    }
+
+    /// All that are not given up.
+    pub fn executors(&self) -> Vec<Executor> {
+        let executor = |(start, node): (&StartId, &Node)| Executor {
+            start: *start,
+            node: node.name.clone(),
+            slots: node.slots,
+            attached: node.session.is_some(),
+            draining: node.draining,
+        };
+        self.inner().nodes.iter().map(executor).collect()
+    }
+
+    /// Where an executor's exchange listens.
+    pub fn data_address(&self, start: StartId) -> Option<String> {
+        self.inner().nodes.get(&start).map(|node| node.data_address.clone())
+    }
+
+    fn lease(&self) -> Duration {
+        self.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_LEASE_MS)
+    }
+
+    fn tell(&self, event: NodeEvent) {
+        // The leader loop may have ended first.
+        let _ = self.events.send(event);
+    }
+}
+
+impl ExecutorLink for Arc<Nodes> {
+    fn send(&self, message: ToExecutor) {
+        let inner = self.inner();
+        if let Some((_, outbox)) = inner.nodes.get(&message.start).and_then(|node| node.session.as_ref()) {
+            // A connection that is just breaking: as if it had broken before.
+            let _ = outbox.send(message);
+        }
+    }
+}
+
+impl Session {
+    /// The executor lives.
+    pub fn heard(&self) {
+        let lease_ends = self.nodes.lease();
+        let mut inner = self.nodes.inner();
+        if let Some(node) = self.node(&mut inner) {
+            node.lease_ends = lease_ends;
+        }
+    }
+
+    /// The executor reports.
+    pub fn report(&self, message: FromExecutor) {
+        self.heard();
+        // P2: nobody speaks for another.
+        if message.start == self.start {
+            let _ = self.nodes.inbox.send(message);
+        }
+    }
+
+    fn node<'a>(&self, inner: &'a mut Inner) -> Option<&'a mut Node> {
+        let node = inner.nodes.get_mut(&self.start)?;
+        node.session.as_ref().is_some_and(|(number, _)| *number == self.number).then_some(node)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let grace = self.nodes.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_RECONNECT_MS);
+        let mut inner = self.nodes.inner();
+        if let Some(node) = self.node(&mut inner) {
+            node.session = None;
+            node.lease_ends = node.lease_ends.min(grace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::unbounded;
+    use qanat_proto::control::ExecutorMessage;
+    use qanat_proto::ids::{Generation, JobId};
+    use qanat_storage::env::Env;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    const TOKEN: Token = Token { job: JobId(1), generation: Generation(1) };
+
+    fn registration(start: u64, node: &str) -> Registration {
+        let (start, node) = (StartId(start), node.to_owned());
+        Registration { start, node, slots: 2, data_address: String::new(), holds: vec![TOKEN] }
+    }
+
+    #[test]
+    fn leases_end_and_broken_connections_end_sooner() {
+        let sim = Env::sim(1);
+        let (events, heard) = unbounded();
+        let (inbox, _reports) = unbounded();
+        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let (outbox, mut sent) = unbounded_channel();
+        assert!(nodes.attach(registration(1, "a"), outbox.clone()).is_none(), "it does not lead");
+        nodes.lead([StartId(7)]);
+        let session = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
+        assert_eq!(heard.recv(), Ok(NodeEvent::Attached { start: StartId(1), holds: vec![TOKEN] }));
+        nodes.send(ToExecutor { start: StartId(1), token: TOKEN, message: ExecutorMessage::Start });
+        assert!(sent.try_recv().is_ok());
+        sim.clock.advance(Duration::from_millis(limits::EXECUTOR_LEASE_MS - 1));
+        session.heard();
+        sim.clock.advance(Duration::from_millis(1));
+        nodes.expire();
+        assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(7))), "it did not find this leader");
+        assert!(heard.try_recv().is_err());
+        drop(session);
+        assert!(!nodes.executors()[0].attached);
+        // It comes back in time.
+        let session = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
+        assert!(matches!(heard.recv(), Ok(NodeEvent::Attached { .. })));
+        drop(session);
+        sim.clock.advance(Duration::from_millis(limits::EXECUTOR_RECONNECT_MS));
+        nodes.expire();
+        assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(1))));
+        assert!(nodes.executors().is_empty());
+    }
+
+    #[test]
+    fn another_start_of_a_node_takes_its_place() {
+        let sim = Env::sim(1);
+        let (events, heard) = unbounded();
+        let (inbox, reports) = unbounded();
+        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let (outbox, _sent) = unbounded_channel();
+        nodes.lead([]);
+        let old = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
+        let new = nodes.attach(registration(2, "a"), outbox).expect("it leads");
+        let events: Vec<_> = heard.try_iter().collect();
+        assert_eq!(events[1], NodeEvent::Lost(StartId(1)));
+        drop(old);
+        assert_eq!(nodes.executors().iter().map(|e| (e.start, e.attached)).collect::<Vec<_>>(), [(StartId(2), true)]);
+        // P2: it does not speak for the one before.
+        let message = qanat_proto::control::CoordinatorMessage::Deployed;
+        new.report(FromExecutor { start: StartId(1), token: TOKEN, message: message.clone() });
+        new.report(FromExecutor { start: StartId(2), token: TOKEN, message });
+        assert_eq!(reports.try_iter().map(|report| report.start).collect::<Vec<_>>(), [StartId(2)]);
+        nodes.follow();
+        assert!(nodes.executors().is_empty());
+    }
+}

@@ -1,0 +1,253 @@
+//! Three members over loopback: what one decides all know, whoever is lost.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qanat_coordinator_core::{Command, Refusal};
+use qanat_proto::Code;
+use qanat_proto::ids::JobId;
+use qanat_proto::rpc::dial::TcpDial;
+use qanat_storage::env::Env;
+use qanat_storage::env::sim::SimEnv;
+use qanat_storage::log::GroupCommit;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use super::member::{Leadership, Member, MemberConfig};
+use crate::service::RaftService;
+
+/// Long for a busy machine: every wait ends when its condition holds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Node {
+    member: Arc<Member>,
+    stop: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+struct Group {
+    runtime: Arc<Runtime>,
+    disks: BTreeMap<u64, SimEnv>,
+    addresses: BTreeMap<u64, SocketAddr>,
+    nodes: BTreeMap<u64, Node>,
+}
+
+impl Group {
+    fn new(members: u64) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runs");
+        let disks = (1..=members).map(|id| (id, Env::sim(id))).collect();
+        let mut group = Self { runtime: Arc::new(runtime), disks, addresses: BTreeMap::new(), nodes: BTreeMap::new() };
+        for id in 1..=members {
+            group.start(id);
+        }
+        let addresses = group.addresses.iter().map(|(id, address)| (*id, address.to_string())).collect();
+        group.nodes[&1].member.found(addresses).expect("a new group");
+        group
+    }
+
+    fn start(&mut self, id: u64) {
+        let address = self.addresses.get(&id).copied().unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+        let listener = self.runtime.block_on(async {
+            let started = Instant::now();
+            loop {
+                match tokio::net::TcpListener::bind(address).await {
+                    Ok(listener) => return listener,
+                    // The port of a member that has just ended.
+                    Err(e) => assert!(started.elapsed() < LIMIT, "{e}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        self.addresses.insert(id, listener.local_addr().expect("bound"));
+        let disk = self.disks.entry(id).or_insert_with(|| Env::sim(id));
+        let member = Member::start(MemberConfig {
+            env: disk.env.clone(),
+            runtime: self.runtime.clone(),
+            folder: PathBuf::from("/raft"),
+            commit: GroupCommit::inline(),
+            id,
+            cluster: "test".into(),
+            dial: Arc::new(TcpDial),
+        });
+        let member = Arc::new(member.expect("starts"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let service = RaftService::server(member.clone(), "test".into());
+        let served = self.runtime.spawn(async move {
+            let incoming = TcpListenerStream::new(listener);
+            let served = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
+            // Dropping it cuts every connection, as the end of a process does.
+            tokio::select! {
+                served = served => served.expect("serves"),
+                _ = stopped => {}
+            }
+        });
+        self.nodes.insert(id, Node { member, stop: Some(stop), served });
+    }
+
+    fn kill(&mut self, id: u64) {
+        let mut node = self.nodes.remove(&id).expect("runs");
+        drop(node.stop.take());
+        self.runtime.block_on(async { (&mut node.served).await }).expect("ends");
+        // Connections that are served still hold it.
+        self.runtime.block_on(node.member.raft().shutdown()).expect("ends");
+    }
+
+    fn leader(&self) -> u64 {
+        let started = Instant::now();
+        loop {
+            for (id, node) in &self.nodes {
+                if let Leadership::Leading { .. } = self.runtime.block_on(node.member.leadership()) {
+                    return *id;
+                }
+            }
+            assert!(started.elapsed() < LIMIT, "nobody leads");
+        }
+    }
+
+    /// Proposes until it is decided: an unknown outcome is asked for again.
+    fn decide(&self, job: u128) {
+        let started = Instant::now();
+        loop {
+            match self.nodes[&self.leader()].member.propose(&create(job)) {
+                Ok(Ok(_) | Err(Refusal::DuplicateJob)) => return,
+                Ok(Err(refusal)) => panic!("{refusal}"),
+                Err(error) => assert!(started.elapsed() < LIMIT, "{error}"),
+            }
+        }
+    }
+
+    /// Waits until all members know these jobs, and compares their states.
+    fn agree(&self, jobs: impl IntoIterator<Item = u128>) {
+        let jobs: Vec<JobId> = jobs.into_iter().map(JobId).collect();
+        let started = Instant::now();
+        for node in self.nodes.values() {
+            while node.member.state(|state| state.jobs.keys().copied().ne(jobs.iter().copied())) {
+                assert!(started.elapsed() < LIMIT, "a member does not catch up");
+                std::thread::yield_now();
+            }
+        }
+        // Equal applied index, equal digest (I6).
+        let digests: Vec<_> =
+            self.nodes.values().map(|node| node.member.state(|state| (state.applied, state.digest()))).collect();
+        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+    }
+}
+
+fn create(job: u128) -> Command {
+    Command::CreateJob {
+        job: JobId(job),
+        name: format!("job-{job}"),
+        script_digest: String::new(),
+        manifest_key: String::new(),
+        checksum: String::new(),
+        run_with: None,
+    }
+}
+
+#[test]
+fn a_group_goes_on_without_its_leader_and_the_leader_comes_back() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    for round in 2..5 {
+        let leader = group.leader();
+        group.kill(leader);
+        group.decide(round);
+        group.start(leader);
+        group.agree(1..=round);
+    }
+    // All of it stands on the disks: a whole group that dies at once knows it again.
+    for id in 1..=3 {
+        group.kill(id);
+    }
+    for id in 1..=3 {
+        group.start(id);
+    }
+    group.decide(5);
+    group.agree(1..=5);
+}
+
+#[test]
+fn without_a_majority_nothing_is_decided_and_it_is_said() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    let leader = group.leader();
+    for id in (1..=3).filter(|id| *id != leader) {
+        group.kill(id);
+    }
+    let error = group.nodes[&leader].member.propose(&create(2)).expect_err("alone");
+    assert!(matches!(error.code(), Code::NoQuorum | Code::NotLeader), "{error}");
+    for id in (1..=3).filter(|id| *id != leader) {
+        group.start(id);
+    }
+    group.decide(3);
+    // What was proposed without a majority may have come about or not, once.
+    let jobs =
+        group.nodes[&group.leader()].member.state(|state| state.jobs.keys().map(|job| job.0).collect::<Vec<_>>());
+    assert!(jobs == [1, 3] || jobs == [1, 2, 3], "{jobs:?}");
+    group.agree(jobs);
+}
+
+#[test]
+fn a_wiped_member_is_replaced_and_gets_all_by_a_snapshot() {
+    let mut group = Group::new(3);
+    for job in 1..=40 {
+        group.decide(job);
+    }
+    let leader = group.leader();
+    let wiped = (1..=3).find(|id| *id != leader).expect("a follower");
+    group.kill(wiped);
+    group.disks.remove(&wiped);
+    let member = group.nodes[&leader].member.clone();
+    // Its log is not kept for ever: what it missed is a snapshot and what follows.
+    group.runtime.block_on(async {
+        member.raft().trigger().snapshot().await.expect("asked");
+        let snapshot = member.raft().wait(Some(LIMIT)).metrics(|m| m.snapshot.is_some(), "a snapshot").await;
+        let upto = snapshot.expect("made").snapshot.expect("there").index;
+        member.raft().trigger().purge_log(upto).await.expect("asked");
+        member
+            .raft()
+            .wait(Some(LIMIT))
+            .metrics(|m| m.purged.is_some_and(|id| id.index >= upto), "purged")
+            .await
+            .expect("purges");
+    });
+    group.decide(41);
+    // Under its old id it would be a member that has forgotten its votes.
+    group.runtime.block_on(member.remove(wiped)).expect("removed");
+    group.start(4);
+    group.runtime.block_on(member.add(4, group.addresses[&4].to_string())).expect("added");
+    group.decide(42);
+    group.agree(1..=42);
+    assert_eq!(member.group().iter().map(|m| (m.id, m.votes)).collect::<Vec<_>>().len(), 3);
+    // The new one counts: with one of the old ones gone the group goes on.
+    let other = (1..=3).find(|id| *id != leader && *id != wiped).expect("a follower");
+    group.kill(other);
+    group.decide(43);
+    group.agree(1..=43);
+}
+
+#[test]
+fn a_member_of_another_cluster_is_refused() {
+    let group = Group::new(1);
+    group.decide(1);
+    let address = group.addresses[&1];
+    let stranger = Member::start(MemberConfig {
+        env: Env::sim(9).env,
+        runtime: group.runtime.clone(),
+        folder: PathBuf::from("/raft"),
+        commit: GroupCommit::inline(),
+        id: 2,
+        cluster: "another".into(),
+        dial: Arc::new(TcpDial),
+    });
+    let stranger = stranger.expect("starts");
+    stranger.found([(1, address.to_string()), (2, "127.0.0.1:1".to_owned())].into()).expect("a group of its own");
+    let error = group.runtime.block_on(stranger.await_leadership(Duration::from_secs(2))).expect_err("refused");
+    assert_eq!(error.code(), Code::NoQuorum);
+    group.decide(2);
+    group.agree(1..=2);
+}

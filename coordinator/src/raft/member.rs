@@ -1,0 +1,360 @@
+//! One coordinator of a group: proposes commands, knows who leads, changes the group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{BasicNode, ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use qanat_coordinator_core::apply::Applied;
+use qanat_coordinator_core::command::Proposal;
+use qanat_coordinator_core::{Command, Refusal, State};
+use qanat_proto::rpc::dial::Dial;
+use qanat_proto::{Code, Error, Place, Result, limits};
+use qanat_storage::env::Env;
+use qanat_storage::log::GroupCommit;
+use tokio::runtime::Runtime;
+
+use super::journal::{Journal, Limits};
+use super::log_store::LogStore;
+use super::network::Network;
+use super::state_machine::StateMachine;
+use super::types::{MemberId, Raft};
+use super::writer::JournalWriter;
+
+/// What a member is made of.
+pub struct MemberConfig {
+    pub env: Env,
+    pub runtime: Arc<Runtime>,
+    /// Where its log lies.
+    pub folder: PathBuf,
+    pub commit: GroupCommit,
+    pub id: MemberId,
+    /// The group's own random name: members of another one are refused.
+    pub cluster: Arc<str>,
+    pub dial: Arc<dyn Dial>,
+}
+
+/// A running member. Dropping it ends its part in the group.
+pub struct Member {
+    id: MemberId,
+    env: Env,
+    runtime: Arc<Runtime>,
+    raft: Raft,
+    log: LogStore,
+    machine: StateMachine,
+}
+
+/// Who leads, as far as this member knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// This one, with everything applied that any leader before it decided. Changes with each term.
+    Leading { term: u64 },
+    /// Another one, by its address, or nobody yet.
+    Following { leader: Option<String> },
+}
+
+/// A member as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    pub id: MemberId,
+    pub address: String,
+    /// False: a learner, which has no vote.
+    pub votes: bool,
+    pub leads: bool,
+    /// Index of the last entry it is known to hold; None if it was not heard of. Known to the leader only.
+    pub matched: Option<u64>,
+}
+
+type Decision = std::result::Result<Applied, Refusal>;
+
+impl Member {
+    /// Opens the log in `folder` and takes part in the group that it tells of. A new one waits for
+    /// [`Member::found`], or for a leader that adds it.
+    ///
+    /// # Errors
+    /// E0304 for a damaged log, E0307 for one of another version, E0305 if it cannot be written.
+    pub fn start(config: MemberConfig) -> Result<Self> {
+        let MemberConfig { env, runtime, folder, commit, id, cluster, dial } = config;
+        let (journal, mut found) = Journal::open(&env, &folder, commit, Limits::default())?;
+        let (large, mut is_large) = tokio::sync::watch::channel(());
+        let log = LogStore::new(
+            &mut found,
+            JournalWriter::start(journal, move || {
+                let _ = large.send(());
+            })?,
+        );
+        let machine = StateMachine::new(found.snapshot, log.clone())?;
+        let settings = settings().validate().map_err(|e| Error::internal(format!("Raft's settings: {e}")))?;
+        let network = Network { cluster, dial };
+        let raft = runtime.block_on(Raft::new(id, Arc::new(settings), network, log.clone(), machine.clone()));
+        let raft = raft.map_err(|fatal| log.failure().unwrap_or_else(|| Error::internal(format!("Raft: {fatal}"))))?;
+        let trigger = raft.clone();
+        runtime.spawn(async move {
+            while is_large.changed().await.is_ok() {
+                if trigger.trigger().snapshot().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { id, env, runtime, raft, log, machine })
+    }
+
+    /// A group of one, which leads when this returns: the command log of a single process.
+    ///
+    /// # Errors
+    /// As [`Member::start`].
+    pub fn alone(env: &Env, folder: PathBuf) -> Result<Self> {
+        struct Nobody;
+        impl Dial for Nobody {
+            fn dial(&self, _: &str) -> std::result::Result<tonic::transport::Channel, String> {
+                Err("a group of one has no peers".to_owned())
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("raft")
+            .enable_time()
+            .build()
+            .map_err(|e| Error::io("start the coordinator's runtime", &e))?;
+        let member = Self::start(MemberConfig {
+            env: env.clone(),
+            runtime: Arc::new(runtime),
+            folder,
+            commit: GroupCommit::spawn()?,
+            id: 1,
+            cluster: "alone".into(),
+            dial: Arc::new(Nobody),
+        })?;
+        member.found([(1, "alone".to_owned())].into())?;
+        member.runtime.block_on(async {
+            // Nobody else can be elected: there is no reason to wait for a timeout first.
+            if !member.raft.is_leader() {
+                member.raft.trigger().elect(false).await.map_err(|fatal| member.broken(&fatal))?;
+            }
+            member.await_leadership(Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS)).await
+        })?;
+        Ok(member)
+    }
+
+    /// Makes a new group of these members. Does nothing if the log tells of one already.
+    ///
+    /// # Errors
+    /// E0305 if the log cannot be written.
+    pub fn found(&self, members: BTreeMap<MemberId, String>) -> Result<()> {
+        let members: BTreeMap<_, _> = members.into_iter().map(|(id, addr)| (id, BasicNode { addr })).collect();
+        self.runtime.block_on(async {
+            if self.raft.is_initialized().await.map_err(|fatal| self.broken(&fatal))? {
+                return Ok(());
+            }
+            match self.raft.initialize(members).await {
+                // Another one founded it at the same time and was quicker: the same members.
+                Ok(()) | Err(RaftError::APIError(_)) => Ok(()),
+                Err(RaftError::Fatal(fatal)) => Err(self.broken(&fatal)),
+            }
+        })
+    }
+
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The state as of the last applied command. Commands wait while it is looked at.
+    pub fn state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.machine.machine().content.state)
+    }
+
+    /// Has the group decide on a command: appended, synced on a majority, applied. From a thread that is not the
+    /// runtime's.
+    ///
+    /// # Errors
+    /// E0601 if another member leads; E0602 if no majority answers in time, and nobody knows what became of it; E0305
+    /// and others if this member's disk failed.
+    pub fn propose(&self, command: &Command) -> Result<Decision> {
+        self.runtime.block_on(self.propose_async(command.clone()))
+    }
+
+    /// As [`Member::propose`], on the runtime.
+    ///
+    /// # Errors
+    /// As [`Member::propose`].
+    pub async fn propose_async(&self, command: Command) -> Result<Decision> {
+        let proposal = Proposal { at_ms: self.env.clock.now_ms(), command };
+        let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
+        match tokio::time::timeout(limit, self.raft.client_write(proposal)).await {
+            Err(_) => Err(self.log.failure().unwrap_or_else(no_quorum)),
+            Ok(Ok(written)) => written.data.0.ok_or_else(|| Error::internal("a command was applied without an answer")),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                Err(not_leader(forward.leader_node.map(|node| node.addr)))
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(no_quorum()),
+            Ok(Err(RaftError::APIError(error))) => Err(Error::internal(format!("Raft: {error}"))),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(self.broken(&fatal)),
+        }
+    }
+
+    /// Who leads now. Leading says that this member has applied all that was decided before.
+    pub async fn leadership(&self) -> Leadership {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        if metrics.state == ServerState::Leader {
+            let term = metrics.vote.leader_id.term;
+            let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
+            let read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+            if let Ok(Ok(_)) = tokio::time::timeout(limit, read).await {
+                return Leadership::Leading { term };
+            }
+        }
+        let leader = metrics.current_leader.filter(|leader| *leader != self.id);
+        let address = |id| metrics.membership_config.membership().get_node(&id).map(|node| node.addr.clone());
+        Leadership::Following { leader: leader.and_then(address) }
+    }
+
+    /// Returns the term once this member leads.
+    ///
+    /// # Errors
+    /// E0602 if it does not within `limit`; the disk's if that is why.
+    pub async fn await_leadership(&self, limit: Duration) -> Result<u64> {
+        let wait = async {
+            let mut metrics = self.raft.server_metrics();
+            loop {
+                if let Leadership::Leading { term } = self.leadership().await {
+                    return Ok(term);
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(no_quorum());
+                }
+            }
+        };
+        let result = tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| Err(no_quorum()));
+        result.map_err(|error| self.log.failure().unwrap_or(error))
+    }
+
+    /// Calls back with each change of leadership, the present one first, until the member is gone.
+    pub async fn watch_leadership(self: Arc<Self>, mut changed: impl FnMut(Leadership) -> bool) {
+        let mut metrics = self.raft.server_metrics();
+        let mut known = None;
+        let me = Arc::downgrade(&self);
+        drop(self);
+        loop {
+            let Some(member) = me.upgrade() else { return };
+            let now = member.leadership().await;
+            drop(member);
+            if known.as_ref() != Some(&now) {
+                known = Some(now.clone());
+                if !changed(now) {
+                    return;
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The members of the group, by id.
+    pub fn group(&self) -> Vec<MemberStatus> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<MemberId> = membership.voter_ids().collect();
+        let matched = |id: MemberId| match &metrics.replication {
+            Some(replication) => replication.get(&id).and_then(|matched| matched.as_ref()).map(|log| log.index),
+            None => None,
+        };
+        let status = |(id, node): (&MemberId, &BasicNode)| MemberStatus {
+            id: *id,
+            address: node.addr.clone(),
+            votes: voters.contains(id),
+            leads: metrics.current_leader == Some(*id),
+            matched: matched(*id),
+        };
+        membership.nodes().map(status).collect()
+    }
+
+    /// Adds a member: it catches up first and gets a vote then.
+    ///
+    /// # Errors
+    /// As [`Member::propose_async`].
+    pub async fn add(&self, id: MemberId, address: String) -> Result<()> {
+        let node = BasicNode { addr: address };
+        self.raft.add_learner(id, node, true).await.map_err(|e| self.change_failed(e))?;
+        let change = ChangeMembers::AddVoterIds([id].into());
+        self.raft.change_membership(change, true).await.map(drop).map_err(|e| self.change_failed(e))
+    }
+
+    /// Removes a member. It may be gone for good already, as long as a majority is there.
+    ///
+    /// # Errors
+    /// As [`Member::propose_async`]; E0501 for the last one.
+    pub async fn remove(&self, id: MemberId) -> Result<()> {
+        let change = ChangeMembers::RemoveVoters([id].into());
+        self.raft.change_membership(change, false).await.map(drop).map_err(|e| self.change_failed(e))
+    }
+
+    fn change_failed(&self, error: RaftError<super::types::Types, ClientWriteError<super::types::Types>>) -> Error {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                not_leader(forward.leader_node.map(|node| node.addr))
+            }
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => no_quorum(),
+            RaftError::APIError(error) => Error::new(Code::Usage, format!("the group cannot be changed so: {error}")),
+            RaftError::Fatal(fatal) => self.broken(&fatal),
+        }
+    }
+
+    /// What ended this member's part for good.
+    fn broken(&self, fatal: &dyn std::fmt::Display) -> Error {
+        self.log.failure().unwrap_or_else(|| Error::internal(format!("Raft: {fatal}")))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let raft = self.raft.clone();
+        let ended = async move { drop(raft.shutdown().await) };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            // Within a runtime nobody may wait: what was acknowledged is on the disk in any case.
+            self.runtime.spawn(ended);
+        } else {
+            self.runtime.block_on(ended);
+        }
+    }
+}
+
+fn settings() -> Config {
+    let (election_timeout_min, election_timeout_max) = limits::RAFT_ELECTION_MS;
+    Config {
+        cluster_name: "qanat".to_owned(),
+        heartbeat_interval: limits::RAFT_HEARTBEAT_MS,
+        election_timeout_min,
+        election_timeout_max,
+        // By size instead: the journal says when.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: limits::RAFT_ENTRIES_KEPT,
+        install_snapshot_timeout: limits::RAFT_SNAPSHOT_MS,
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    }
+}
+
+fn not_leader(leader: Option<String>) -> Error {
+    let error = Error::new(Code::NotLeader, "this coordinator does not lead its group");
+    match leader {
+        Some(address) => error.at(Place::Named(address)).hint("the leader is at this address"),
+        None => error.hint("no leader is known yet: try again"),
+    }
+}
+
+fn no_quorum() -> Error {
+    Error::new(Code::NoQuorum, "no majority of the coordinators answers")
+        .hint("jobs go on for as long as they need no decision; start the missing coordinators")
+}

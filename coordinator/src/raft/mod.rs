@@ -1,0 +1,37 @@
+//! The coordinators' consensus: one log of commands, kept by openraft on the embedded log.
+//!
+//! ```text
+//!  driver ── propose ──> Member ── openraft ──> LogStore ── JournalWriter ── Journal (embedded log)
+//!                          ^           │
+//!                          │           └──> StateMachine: `State::apply`, the only decision
+//!                          └── answer ──────────┘
+//! ```
+//!
+//! `qanat run` is a group of one member: the same code, and no network.
+//!
+//! What must never happen: an answer to a vote or an append before it is on the disk; a start that knows less
+//! than what was acknowledged; two replicas with equal applied index and unequal states (I6). Tests: openraft's own
+//! suite for stores, `crash_tests.rs` (every crash point of a journal), `group_tests.rs` (three members).
+
+mod journal;
+mod log_store;
+mod look;
+mod member;
+mod network;
+mod state_machine;
+mod types;
+mod writer;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod group_tests;
+#[cfg(test)]
+mod suite_tests;
+
+pub use look::{Entry, Reach, look};
+pub use member::{Leadership, Member, MemberConfig, MemberStatus};
+pub use state_machine::{RunSummary, Snapshot};
+pub use types::MemberId;
+
+pub(crate) use network::SnapshotHead;

@@ -1,0 +1,178 @@
+//! How members reach each other: tonic, a deadline on every call, one connection per peer and purpose.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use openraft::BasicNode;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use qanat_proto::limits;
+use qanat_proto::rpc::dial::Dial;
+use qanat_proto::rpc::raft::raft_client::RaftClient;
+use qanat_proto::rpc::raft::{RaftMessage, SnapshotPart};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use super::types::{MemberId, RaftSnapshot, SnapshotBytes, SnapshotMeta, Types, Vote};
+
+/// Makes the connections of one member.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(super) cluster: Arc<str>,
+    pub(super) dial: Arc<dyn Dial>,
+}
+
+/// A connection to one peer.
+pub(crate) struct Peer {
+    cluster: Arc<str>,
+    id: MemberId,
+    client: Result<RaftClient<Channel>, String>,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: MemberId, node: &BasicNode) -> Peer {
+        let client = self.dial.dial(&node.addr).map(|channel| {
+            RaftClient::new(channel)
+                .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+        });
+        Peer { cluster: self.cluster.clone(), id: target, client }
+    }
+}
+
+type RpcResult<T> = Result<T, RPCError<Types>>;
+
+impl Peer {
+    fn client(&self) -> RpcResult<RaftClient<Channel>> {
+        self.client.clone().map_err(|detail| RPCError::Unreachable(Unreachable::from_string(detail)))
+    }
+
+    fn message(&self, body: &impl Serialize) -> RpcResult<RaftMessage> {
+        let body = serde_json::to_vec(body).map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
+        Ok(RaftMessage { cluster: self.cluster.to_string(), to: self.id, body })
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        rpc: RPCTypes,
+        body: &impl Serialize,
+        option: &RPCOption,
+        call: impl FnOnce(
+            RaftClient<Channel>,
+            Request<RaftMessage>,
+        ) -> BoxFuture<'static, Result<Response<RaftMessage>, Status>>,
+    ) -> RpcResult<T> {
+        let client = self.client()?;
+        let limit = option.soft_ttl();
+        let mut request = Request::new(self.message(body)?);
+        request.set_timeout(limit);
+        match tokio::time::timeout(limit, call(client, request)).await {
+            Err(_) => {
+                let (id, target) = (self.id, self.id);
+                Err(RPCError::Timeout(Timeout { action: rpc, id, target, timeout: limit }))
+            }
+            Ok(Err(status)) => Err(failed(&status)),
+            Ok(Ok(response)) => serde_json::from_slice(&response.into_inner().body)
+                .map_err(|e| RPCError::Network(NetworkError::new(&e))),
+        }
+    }
+}
+
+/// A peer that cannot be reached is asked again after a pause; anything else at once.
+fn failed(status: &Status) -> RPCError<Types> {
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
+            RPCError::Unreachable(Unreachable::new(status))
+        }
+        _ => RPCError::Network(NetworkError::new(status)),
+    }
+}
+
+/// The head of a snapshot on its way.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct SnapshotHead {
+    pub(crate) vote: Vote,
+    pub(crate) meta: SnapshotMeta,
+}
+
+impl RaftNetworkV2<Types> for Peer {
+    type SnapshotData = SnapshotBytes;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<AppendEntriesResponse<Types>> {
+        self.call(RPCTypes::AppendEntries, &rpc, &option, |mut client, request| {
+            Box::pin(async move { client.append_entries(request).await })
+        })
+        .await
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
+        self.call(RPCTypes::Vote, &rpc, &option, |mut client, request| {
+            Box::pin(async move { client.vote(request).await })
+        })
+        .await
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
+        self.call(RPCTypes::Vote, &rpc, &option, |mut client, request| {
+            Box::pin(async move { client.pre_vote(request).await })
+        })
+        .await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + openraft::OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let mut client = self.client().map_err(StreamingError::from)?;
+        let head = self.message(&SnapshotHead { vote, meta: snapshot.meta }).map_err(StreamingError::from)?;
+        let state = snapshot.snapshot;
+        let parts = state.len().div_ceil(limits::RAFT_SNAPSHOT_PART_BYTES);
+        let parts = futures::stream::iter(std::iter::once(SnapshotPart { head: Some(head), state: Vec::new() }).chain(
+            (0..parts).map(move |index| {
+                let from = index * limits::RAFT_SNAPSHOT_PART_BYTES;
+                let to = (from + limits::RAFT_SNAPSHOT_PART_BYTES).min(state.len());
+                SnapshotPart { head: None, state: state.as_bytes()[from..to].to_vec() }
+            }),
+        ));
+        let limit = Duration::from_millis(limits::RAFT_SNAPSHOT_MS);
+        let sent = tokio::time::timeout(limit, client.install_snapshot(parts));
+        let network = |e: &(dyn std::error::Error + 'static)| NetworkError::<Types>::from_string(e.to_string());
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            answer = sent => match answer {
+                Err(elapsed) => Err(StreamingError::Network(network(&elapsed))),
+                Ok(Err(status)) => Err(StreamingError::from(failed(&status))),
+                Ok(Ok(response)) => serde_json::from_slice(&response.into_inner().body)
+                    .map_err(|e| StreamingError::Network(network(&e))),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<TransferLeaderResponse<Types>> {
+        self.call(RPCTypes::TransferLeader, &rpc, &option, |mut client, request| {
+            Box::pin(async move { client.transfer_leader(request).await })
+        })
+        .await
+    }
+}

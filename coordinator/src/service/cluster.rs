@@ -1,0 +1,56 @@
+//! The cluster itself: who is there.
+
+use std::sync::Arc;
+
+use qanat_proto::rpc::control::cluster_server::{Cluster, ClusterServer};
+use qanat_proto::rpc::control::{Coordinator, Executor, StatusRequest, StatusResponse};
+use tonic::{Request, Response, Status};
+
+use crate::nodes::Nodes;
+use crate::raft::{Leadership, Member};
+use crate::service::not_leading;
+
+/// Serves the state of the cluster from the leader.
+pub struct ClusterService {
+    member: Arc<Member>,
+    nodes: Arc<Nodes>,
+    cluster: Arc<str>,
+}
+
+impl ClusterService {
+    pub fn server(member: Arc<Member>, nodes: Arc<Nodes>, cluster: Arc<str>) -> ClusterServer<Self> {
+        ClusterServer::new(Self { member, nodes, cluster })
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        if !matches!(self.member.leadership().await, Leadership::Leading { .. }) {
+            return Err(not_leading(&self.member).await);
+        }
+        let coordinators = self.member.group().into_iter().map(|member| Coordinator {
+            id: member.id,
+            address: member.address,
+            leads: member.leads,
+            votes: member.votes,
+        });
+        let executors = self.nodes.executors().into_iter().filter(|executor| !executor.node.is_empty());
+        let executors = executors.map(|executor| Executor {
+            jobs: self.member.state(|state| {
+                let here = state.jobs.values().filter(|job| !job.status.is_ended());
+                here.filter(|job| job.placement.contains(&executor.start)).map(|job| job.name.clone()).collect()
+            }),
+            node: executor.node,
+            start: executor.start.to_string(),
+            slots: executor.slots,
+            attached: executor.attached,
+            draining: executor.draining,
+        });
+        Ok(Response::new(StatusResponse {
+            cluster: self.cluster.to_string(),
+            coordinators: coordinators.collect(),
+            executors: executors.collect(),
+        }))
+    }
+}

@@ -1,0 +1,367 @@
+//! Clients' jobs: submit, look, watch, stop.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use qanat_coordinator_core::command::RunWith;
+use qanat_coordinator_core::state::{Job as JobFacts, JobStatus, State};
+use qanat_proto::graph::JobGraph;
+use qanat_proto::ids::{Epoch, Generation, JobId};
+use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, SourceState};
+use qanat_proto::names::Name;
+use qanat_proto::receipt::{Receipt, Totals};
+use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
+use qanat_proto::rpc::control::{
+    ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest, ListResponse, ScriptRequest, SubmitRequest,
+    SubmitResponse, ValidateResponse, validate_response,
+};
+use qanat_proto::rpc::status::status_of;
+use qanat_proto::settings::JobSettings;
+use qanat_proto::{Code, Error, Place, Result, limits};
+use qanat_storage::env::Env;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::driver::{Coordinator, NewJob};
+use crate::nodes::Nodes;
+use crate::raft::{Leadership, Member};
+use crate::service::not_leading;
+
+/// How often a watched job is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A script, planned.
+#[derive(Clone, Debug)]
+pub struct PlannedScript {
+    pub jobs: Vec<PlannedJob>,
+    pub settings: JobSettings,
+    pub warnings: Vec<String>,
+    /// How it would run, a text per job.
+    pub plans: Vec<String>,
+}
+
+/// One of its jobs.
+#[derive(Clone, Debug)]
+pub struct PlannedJob {
+    pub graph: JobGraph,
+    /// What makes two scripts the same job.
+    pub digest: String,
+    pub parallelism: u32,
+    /// Where its sources begin (P9). Empty if it was only looked at.
+    pub sources: Vec<SourceState>,
+}
+
+/// Makes jobs of SQL. The binary has the parser and the connectors; this crate has neither.
+pub trait Planner: Send + Sync {
+    /// Plans a script. With `starts`, its sources are asked where they begin and its sinks are opened once.
+    /// `parallelism` 0: as the script says. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with the script, a source or a sink.
+    fn plan(
+        &self,
+        script: &str,
+        set: &BTreeMap<String, String>,
+        parallelism: u32,
+        starts: bool,
+    ) -> Result<PlannedScript>;
+}
+
+/// Serves jobs on every coordinator; one that does not lead says who does.
+pub struct JobsService {
+    env: Env,
+    member: Arc<Member>,
+    nodes: Arc<Nodes>,
+    coordinator: Arc<Coordinator>,
+    planner: Arc<dyn Planner>,
+}
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+impl JobsService {
+    pub fn server(
+        env: Env,
+        member: Arc<Member>,
+        nodes: Arc<Nodes>,
+        coordinator: Arc<Coordinator>,
+        planner: Arc<dyn Planner>,
+    ) -> JobsServer<Self> {
+        JobsServer::new(Self { env, member, nodes, coordinator, planner })
+            .max_decoding_message_size(2 * limits::SQL_TEXT_BYTES_MAX)
+    }
+
+    /// Answers come from the leader, and from what is decided.
+    async fn lead(&self) -> std::result::Result<(), Status> {
+        match self.member.leadership().await {
+            Leadership::Leading { .. } => Ok(()),
+            Leadership::Following { .. } => Err(not_leading(&self.member).await),
+        }
+    }
+
+    /// Planning and the leader loop block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, Status> {
+        let done = tokio::task::spawn_blocking(work).await;
+        let done = done.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("the request failed: {e}"))));
+        done.map_err(|error| status_of(&error))
+    }
+
+    async fn plan(
+        &self,
+        request: ScriptRequest,
+        parallelism: u32,
+        starts: bool,
+    ) -> std::result::Result<PlannedScript, Status> {
+        let planner = self.planner.clone();
+        let set = request.set.into_iter().collect();
+        self.blocking(move || planner.plan(&request.script, &set, parallelism, starts)).await
+    }
+
+    fn job(&self, id: JobId) -> Option<Job> {
+        let names = self.node_names();
+        self.member.state(|state| state.job(id).map(|job| told(id, job, &names)))
+    }
+
+    fn node_names(&self) -> BTreeMap<qanat_proto::ids::StartId, String> {
+        self.nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect()
+    }
+
+    fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
+        self.member.state(|state| find(state, &request.job)).map_err(|error| status_of(&error))
+    }
+
+    async fn submit_jobs(&self, request: SubmitRequest) -> std::result::Result<SubmitResponse, Status> {
+        let refused = |error: Error| status_of(&error);
+        let name = Name::new(&request.name).map_err(refused)?;
+        let is_id = request.request_id.len() == 32 && request.request_id.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_id {
+            let error = Error::new(Code::Usage, "a submit needs a request id of 32 hex digits");
+            return Err(refused(error.hint("draw it at random, once for each submit, and keep it for repeats")));
+        }
+        let script = request.script.unwrap_or_default();
+        let planned = self.plan(script, request.parallelism, true).await?;
+        if planned.jobs.is_empty() {
+            let error = Error::new(Code::NothingToRun, "the script holds nothing to run");
+            return Err(refused(error.hint("add an INSERT INTO")));
+        }
+        let several = planned.jobs.len() > 1;
+        let mut jobs = Vec::new();
+        for (index, job) in planned.jobs.into_iter().enumerate() {
+            let name = if several { Name::new(&format!("{name}-{}", index + 1)) } else { Ok(name.clone()) };
+            let name = name.map_err(refused)?;
+            // The same request makes the same job, whichever leader it reaches.
+            let id = JobId(xxhash_rust::xxh3::xxh3_128(format!("{}/{index}", request.request_id).as_bytes()));
+            jobs.push((id, name, job));
+        }
+        // None of them begins if one cannot.
+        for (id, name, job) in &jobs {
+            self.member.state(|state| check_new(state, *id, name, job)).map_err(refused)?;
+        }
+        let mut ids = Vec::new();
+        for (id, name, job) in jobs {
+            ids.push(id);
+            let new = NewJob {
+                script_digest: job.digest,
+                epoch_zero: Manifest {
+                    version: MANIFEST_VERSION,
+                    job: id,
+                    job_name: name.to_string(),
+                    generation: Generation(0),
+                    epoch: Epoch(0),
+                    created_ms: self.env.clock.now_ms(),
+                    graph: job.graph,
+                    settings: planned.settings.clone(),
+                    parallelism: 0,
+                    key_groups: planned.settings.key_groups,
+                    sources: job.sources,
+                    operators: Vec::new(),
+                    prepared: Vec::new(),
+                    is_final: false,
+                    savepoint: None,
+                    receipt: Receipt { job: id, ..Receipt::default() },
+                    totals: Totals::default(),
+                },
+                run_with: Some(RunWith { parallelism: job.parallelism, settings: planned.settings.clone() }),
+            };
+            let coordinator = self.coordinator.clone();
+            self.blocking(move || coordinator.submit(new)).await?;
+        }
+        let jobs = ids.into_iter().filter_map(|id| self.job(id)).collect();
+        Ok(SubmitResponse { jobs, warnings: planned.warnings })
+    }
+}
+
+/// Whether a job can be made, or was made by the same request before.
+fn check_new(state: &State, id: JobId, name: &Name, job: &PlannedJob) -> Result<()> {
+    if let Some(known) = state.job(id) {
+        if known.script_digest == job.digest && known.name == name.as_str() {
+            return Ok(());
+        }
+        return Err(Error::new(Code::Usage, "this request id was used for another submit")
+            .hint("draw a new one for each submit; only a repeat has the same"));
+    }
+    match state.find(name.as_str()) {
+        Some((active, _)) => Err(Error::new(Code::ForeignState, format!("an active job has the name `{name}`"))
+            .at(Place::Named(active.to_string()))
+            .hint("stop it, or give this one another name")),
+        None => Ok(()),
+    }
+}
+
+/// A job by id or name: of several with one name the active one, or the one made last.
+fn find(state: &State, wanted: &str) -> Result<JobId> {
+    if let Some((id, _)) = wanted.parse::<JobId>().ok().and_then(|id| state.jobs.get_key_value(&id)) {
+        return Ok(*id);
+    }
+    if let Some((id, _)) = state.find(wanted) {
+        return Ok(id);
+    }
+    let newest = state.jobs.iter().filter(|(_, job)| job.name == wanted).max_by_key(|(_, job)| job.number);
+    newest.map(|(id, _)| *id).ok_or_else(|| {
+        let error = Error::new(Code::UnknownJob, format!("there is no job `{wanted}`"));
+        match qanat_proto::error::nearest(wanted, state.jobs.values().map(|job| job.name.as_str())) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint("`qanat jobs list` lists the jobs"),
+        }
+    })
+}
+
+/// A job as clients see it.
+fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<qanat_proto::ids::StartId, String>) -> Job {
+    let state = match job.status {
+        JobStatus::Created => JobState::Created,
+        JobStatus::Running => JobState::Running,
+        JobStatus::Restarting => JobState::Restarting,
+        JobStatus::Stopped => JobState::Stopped,
+        JobStatus::Finished => JobState::Finished,
+        JobStatus::Failed { .. } => JobState::Failed,
+    };
+    let failure = match &job.status {
+        JobStatus::Failed { error } => Some(error),
+        _ => job.last_failure.as_ref().map(|(error, _)| error),
+    };
+    let claimed = job.last_claim().map_or(Epoch(0), |(epoch, _)| epoch);
+    let committed = job.claims.iter().rev().find(|(_, claim)| claim.committed).map_or(Epoch(0), |(epoch, _)| *epoch);
+    let node = |start| nodes.get(start).filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| start.to_string());
+    Job {
+        id: id.to_string(),
+        name: job.name.clone(),
+        state: state.into(),
+        generation: job.generation.0,
+        claimed_epoch: claimed.0,
+        committed_epoch: committed.0,
+        parallelism: job.parallelism,
+        executors: if job.status.is_ended() { Vec::new() } else { job.placement.iter().map(node).collect() },
+        failure: failure.map(|error| Failure {
+            code: error.code().as_str().to_owned(),
+            message: error.message().to_owned(),
+            hint: error.hint_text().unwrap_or_default().to_owned(),
+        }),
+        stopping: job.stop_requested && !job.status.is_ended(),
+    }
+}
+
+#[tonic::async_trait]
+impl Jobs for JobsService {
+    type WatchStream = Pin<Box<dyn Stream<Item = std::result::Result<Job, Status>> + Send>>;
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitResponse> {
+        self.lead().await?;
+        self.submit_jobs(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn validate(&self, request: Request<ScriptRequest>) -> Answer<ValidateResponse> {
+        let planned = self.plan(request.into_inner(), 0, false).await?;
+        let jobs = planned.jobs.iter().map(|job| validate_response::Planned {
+            sources: job.graph.sources().map(|(_, source)| source.table.name.clone()).collect(),
+            sinks: job.graph.sinks().map(|(_, sink)| sink.table.name.clone()).collect(),
+            operators: u32::try_from(job.graph.operators.len()).unwrap_or(u32::MAX),
+            bounded: job.graph.is_bounded(),
+        });
+        Ok(Response::new(ValidateResponse { jobs: jobs.collect(), warnings: planned.warnings }))
+    }
+
+    async fn explain(&self, request: Request<ScriptRequest>) -> Answer<ExplainResponse> {
+        let planned = self.plan(request.into_inner(), 0, false).await?;
+        Ok(Response::new(ExplainResponse { plans: planned.plans }))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
+        self.lead().await?;
+        let all = request.into_inner().all;
+        let names = self.node_names();
+        let jobs = self.member.state(|state| {
+            let shown = state.jobs.iter().filter(|(_, job)| all || !job.status.is_ended());
+            let mut jobs: Vec<_> = shown.collect();
+            jobs.sort_by_key(|(_, job)| job.number);
+            jobs.into_iter().map(|(id, job)| told(*id, job, &names)).collect()
+        });
+        Ok(Response::new(ListResponse { jobs }))
+    }
+
+    async fn describe(&self, request: Request<JobRequest>) -> Answer<Job> {
+        self.lead().await?;
+        let id = self.find(request.get_ref())?;
+        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+    }
+
+    async fn watch(&self, request: Request<JobRequest>) -> Answer<Self::WatchStream> {
+        self.lead().await?;
+        let id = self.find(request.get_ref())?;
+        let (sender, seen) = mpsc::channel(4);
+        let (member, nodes) = (self.member.clone(), self.nodes.clone());
+        tokio::spawn(async move {
+            let mut last = None;
+            loop {
+                if !matches!(member.leadership().await, Leadership::Leading { .. }) {
+                    let _ = sender.send(Err(not_leading(&member).await)).await;
+                    return;
+                }
+                let names = nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect();
+                let look = |state: &State| state.job(id).map(|job| (told(id, job, &names), job.status.is_ended()));
+                let Some((job, has_ended)) = member.state(look) else { return };
+                if last.as_ref() != Some(&job) {
+                    last = Some(job.clone());
+                    if sender.send(Ok(job)).await.is_err() {
+                        return;
+                    }
+                }
+                if has_ended {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(WATCH_INTERVAL) => {}
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(seen))))
+    }
+
+    async fn stop(&self, request: Request<JobRequest>) -> Answer<Job> {
+        self.lead().await?;
+        let id = self.find(request.get_ref())?;
+        let is_ended = self.member.state(|state| state.job(id).is_none_or(|job| job.status.is_ended()));
+        if !is_ended {
+            let decided =
+                self.member.propose_async(qanat_coordinator_core::Command::StopWithSavepoint { job: id }).await;
+            let _ = decided.map_err(|error| status_of(&error))?;
+            self.coordinator.stop(id);
+        }
+        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+    }
+
+    async fn resume(&self, request: Request<JobRequest>) -> Answer<Job> {
+        self.lead().await?;
+        let id = self.find(request.get_ref())?;
+        let coordinator = self.coordinator.clone();
+        self.blocking(move || coordinator.resume(id)).await?;
+        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+    }
+}

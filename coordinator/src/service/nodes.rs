@@ -1,0 +1,92 @@
+//! The executors' connections.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use qanat_proto::control::ToExecutor;
+use qanat_proto::limits;
+use qanat_proto::rpc::cluster::nodes_server::{Nodes as NodesRpc, NodesServer};
+use qanat_proto::rpc::cluster::{CoordinatorEvent, ExecutorEvent, Registered, coordinator_event, executor_event};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::nodes::{Nodes, Registration};
+use crate::raft::Member;
+use crate::service::not_leading;
+
+/// Serves the leader's [`Nodes`].
+pub struct NodesService {
+    nodes: Arc<Nodes>,
+    member: Arc<Member>,
+    cluster: Arc<str>,
+}
+
+impl NodesService {
+    pub fn server(nodes: Arc<Nodes>, member: Arc<Member>, cluster: Arc<str>) -> NodesServer<Self> {
+        NodesServer::new(Self { nodes, member, cluster })
+            .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+    }
+
+    fn registration(&self, event: Option<ExecutorEvent>) -> Result<Registration, Status> {
+        let Some(executor_event::Event::Register(register)) = event.and_then(|event| event.event) else {
+            return Err(Status::invalid_argument("a connection begins with its registration"));
+        };
+        if register.cluster != *self.cluster {
+            return Err(Status::permission_denied("this coordinator belongs to another cluster"));
+        }
+        let invalid = |what: String| Status::invalid_argument(format!("the registration is not valid: {what}"));
+        if register.node.is_empty() {
+            return Err(invalid("the node has no name".to_owned()));
+        }
+        Ok(Registration {
+            start: register.start.parse().map_err(invalid)?,
+            node: register.node,
+            slots: register.slots,
+            data_address: register.data_address,
+            holds: serde_json::from_slice(&register.holds).map_err(|e| invalid(e.to_string()))?,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl NodesRpc for NodesService {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<CoordinatorEvent, Status>> + Send>>;
+
+    async fn attach(&self, request: Request<Streaming<ExecutorEvent>>) -> Result<Response<Self::AttachStream>, Status> {
+        let mut events = request.into_inner();
+        let registration = self.registration(events.message().await?)?;
+        let (outbox, messages) = mpsc::unbounded_channel();
+        let session = self.nodes.attach(registration, outbox);
+        let Some(session) = session else { return Err(not_leading(&self.member).await) };
+        self.member.runtime().spawn(async move {
+            while let Ok(Some(event)) = events.message().await {
+                match event.event {
+                    Some(executor_event::Event::Message(body)) => match serde_json::from_slice(&body) {
+                        Ok(message) => session.report(message),
+                        Err(error) => {
+                            tracing::warn!(%error, "an executor sent a message that cannot be read");
+                            return;
+                        }
+                    },
+                    _ => session.heard(),
+                }
+            }
+        });
+        let registered = Registered {
+            heartbeat_ms: u32::try_from(limits::EXECUTOR_HEARTBEAT_MS).unwrap_or(u32::MAX),
+            lease_ms: u32::try_from(limits::EXECUTOR_LEASE_MS).unwrap_or(u32::MAX),
+        };
+        let first = CoordinatorEvent { event: Some(coordinator_event::Event::Registered(registered)) };
+        // It ends when the sender is dropped: when this coordinator leads no more, or gives the executor up.
+        let messages = UnboundedReceiverStream::new(messages).map(|message| encode(&message));
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(first)]).chain(messages))))
+    }
+}
+
+fn encode(message: &ToExecutor) -> Result<CoordinatorEvent, Status> {
+    let body = serde_json::to_vec(message).map_err(|e| Status::internal(format!("encode a message: {e}")))?;
+    Ok(CoordinatorEvent { event: Some(coordinator_event::Event::Message(body)) })
+}

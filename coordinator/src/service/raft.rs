@@ -1,0 +1,97 @@
+//! The other members' messages, handed to openraft.
+
+use std::sync::Arc;
+
+use qanat_proto::limits;
+use qanat_proto::rpc::raft::raft_server::{Raft as RaftRpc, RaftServer};
+use qanat_proto::rpc::raft::{RaftMessage, SnapshotPart};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::raft::{Member, SnapshotHead};
+
+/// A snapshot on its way to this member: more is refused before it is held.
+const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
+
+/// Serves one member.
+pub struct RaftService {
+    member: Arc<Member>,
+    cluster: Arc<str>,
+}
+
+type Answer = Result<Response<RaftMessage>, Status>;
+
+impl RaftService {
+    pub fn server(member: Arc<Member>, cluster: Arc<str>) -> RaftServer<Self> {
+        RaftServer::new(Self { member, cluster })
+            .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+    }
+
+    /// The body of a message that is meant for this member of this group.
+    fn open<T: DeserializeOwned>(&self, message: &RaftMessage) -> Result<T, Status> {
+        self.admit(message)?;
+        serde_json::from_slice(&message.body).map_err(|e| Status::invalid_argument(format!("not a Raft message: {e}")))
+    }
+
+    fn admit(&self, message: &RaftMessage) -> Result<(), Status> {
+        if message.cluster != *self.cluster {
+            return Err(Status::permission_denied("this coordinator belongs to another cluster"));
+        }
+        if message.to != self.member.id() {
+            return Err(Status::permission_denied(format!(
+                "this is coordinator {}, not {}",
+                self.member.id(),
+                message.to
+            )));
+        }
+        Ok(())
+    }
+
+    fn reply<T: Serialize, E: std::fmt::Display>(&self, result: Result<T, E>) -> Answer {
+        let body = result.map_err(|e| Status::internal(e.to_string()))?;
+        let body = serde_json::to_vec(&body).map_err(|e| Status::internal(e.to_string()))?;
+        Ok(Response::new(RaftMessage { cluster: self.cluster.to_string(), to: 0, body }))
+    }
+}
+
+#[tonic::async_trait]
+impl RaftRpc for RaftService {
+    async fn append_entries(&self, request: Request<RaftMessage>) -> Answer {
+        let rpc = self.open(request.get_ref())?;
+        self.reply(self.member.raft().append_entries(rpc).await)
+    }
+
+    async fn vote(&self, request: Request<RaftMessage>) -> Answer {
+        let rpc = self.open(request.get_ref())?;
+        self.reply(self.member.raft().vote(rpc).await)
+    }
+
+    async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer {
+        let rpc = self.open(request.get_ref())?;
+        self.reply(self.member.raft().pre_vote(rpc).await)
+    }
+
+    async fn install_snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Answer {
+        let mut parts = request.into_inner();
+        let missing = || Status::invalid_argument("a snapshot begins with its head");
+        let first = parts.message().await?.and_then(|part| part.head).ok_or_else(missing)?;
+        let head: SnapshotHead = self.open(&first)?;
+        let mut state = Vec::new();
+        while let Some(part) = parts.message().await? {
+            if state.len() + part.state.len() > SNAPSHOT_BYTES_MAX {
+                return Err(Status::resource_exhausted("the snapshot is larger than a coordinator takes"));
+            }
+            state.extend_from_slice(&part.state);
+        }
+        let state = String::from_utf8(state).map_err(|_| Status::invalid_argument("a snapshot is text"))?;
+        let snapshot = openraft::Snapshot { meta: head.meta, snapshot: state.into() };
+        self.reply(self.member.raft().install_full_snapshot(head.vote, snapshot).await)
+    }
+
+    async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer {
+        let rpc = self.open(request.get_ref())?;
+        self.reply(self.member.raft().handle_transfer_leader(rpc).await)
+    }
+}

@@ -1,0 +1,165 @@
+//! The executor's end of its link to the leader: finds it, registers, keeps its lease, and passes messages both ways.
+//!
+//! What is reported while no leader is known is dropped: the next one asks for all of it again. Nothing stops here
+//! meanwhile; only claims need a leader.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+use qanat_proto::control::{FromExecutor, ToExecutor};
+use qanat_proto::limits;
+use qanat_proto::rpc::cluster::nodes_client::NodesClient;
+use qanat_proto::rpc::cluster::{
+    CoordinatorEvent, ExecutorEvent, Heartbeat, Register, Registered, coordinator_event, executor_event,
+};
+use qanat_proto::rpc::dial::Dial;
+use qanat_proto::rpc::status::leader_of;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Status, Streaming};
+
+use crate::node::Node;
+
+/// Between two rounds of asking every coordinator.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Who attaches, and to what.
+pub struct AttachConfig {
+    pub cluster: String,
+    /// Name of this node: the same after every start.
+    pub node: String,
+    pub slots: u32,
+    /// Where other executors reach its exchange.
+    pub data_address: String,
+    /// Addresses of coordinators; one that leads names the others' place.
+    pub coordinators: Vec<String>,
+    pub dial: Arc<dyn Dial>,
+    /// Told once it is attached for the first time.
+    pub on_attached: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Keeps `node` attached to whoever leads, for as long as the future is polled. `reports` is what the node says.
+///
+/// # Errors
+/// What makes every further try useless: another cluster's coordinators.
+pub async fn keep_attached(
+    config: AttachConfig,
+    node: Arc<Node>,
+    reports: Receiver<FromExecutor>,
+) -> qanat_proto::Result<()> {
+    let mut reports = on_this_side(reports);
+    let mut candidates: VecDeque<String> = VecDeque::new();
+    let mut told = String::new();
+    loop {
+        if candidates.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+            candidates.extend(config.coordinators.iter().cloned());
+        }
+        let Some(address) = candidates.pop_front() else { continue };
+        let Err(status) = attach(&config, &node, &address, &mut reports).await else { continue };
+        if status.code() == tonic::Code::PermissionDenied {
+            return Err(qanat_proto::Error::new(qanat_proto::Code::Usage, status.message().to_owned())
+                .at(qanat_proto::Place::Named(address))
+                .hint("look at --cluster-id and --coordinators"));
+        }
+        if let Some(leader) = leader_of(&status)
+            && leader != address
+        {
+            candidates.push_front(leader);
+        }
+        let text = status.to_string();
+        if told != text {
+            tracing::info!(address, %status, "not attached");
+            told = text;
+        }
+    }
+}
+
+/// Moves reports from the node's threads to the runtime.
+fn on_this_side(reports: Receiver<FromExecutor>) -> UnboundedReceiver<FromExecutor> {
+    let (sender, receiver) = unbounded_channel();
+    tokio::task::spawn_blocking(move || {
+        for report in reports {
+            if sender.send(report).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// One connection, until it ends.
+async fn attach(
+    config: &AttachConfig,
+    node: &Node,
+    address: &str,
+    reports: &mut UnboundedReceiver<FromExecutor>,
+) -> Result<(), Status> {
+    let channel = config.dial.dial(address).map_err(Status::invalid_argument)?;
+    let mut client = NodesClient::new(channel)
+        .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES);
+    let (outbox, events) = unbounded_channel();
+    let holds = serde_json::to_vec(&node.holds()).map_err(|e| Status::internal(e.to_string()))?;
+    let register = Register {
+        cluster: config.cluster.clone(),
+        node: config.node.clone(),
+        start: node.start_id().to_string(),
+        slots: config.slots,
+        data_address: config.data_address.clone(),
+        holds,
+    };
+    let _ = outbox.send(event(executor_event::Event::Register(register)));
+    // What was said before belongs to the leader that is gone.
+    while reports.try_recv().is_ok() {}
+    let limit = Duration::from_millis(limits::EXECUTOR_LEASE_MS);
+    let call = client.attach(Request::new(UnboundedReceiverStream::new(events)));
+    let answer = tokio::time::timeout(limit, call).await;
+    let mut messages = answer.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner();
+    let first = tokio::time::timeout(limit, messages.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no answer"))??;
+    let Some(CoordinatorEvent { event: Some(coordinator_event::Event::Registered(registered)) }) = first else {
+        return Err(Status::internal("the coordinator did not answer the registration"));
+    };
+    tracing::info!(address, "attached");
+    (config.on_attached)();
+    pump(node, &registered, &mut messages, &outbox, reports).await
+}
+
+async fn pump(
+    node: &Node,
+    registered: &Registered,
+    messages: &mut Streaming<CoordinatorEvent>,
+    outbox: &UnboundedSender<ExecutorEvent>,
+    reports: &mut UnboundedReceiver<FromExecutor>,
+) -> Result<(), Status> {
+    let gone = || Status::unavailable("the connection has ended");
+    let mut heartbeats = tokio::time::interval(Duration::from_millis(u64::from(registered.heartbeat_ms.max(1))));
+    heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = messages.message() => {
+                let Some(message) = message? else { return Err(gone()) };
+                if let Some(coordinator_event::Event::Message(body)) = message.event {
+                    let message: ToExecutor = serde_json::from_slice(&body)
+                        .map_err(|e| Status::invalid_argument(format!("a message cannot be read: {e}")))?;
+                    node.send(message);
+                }
+            }
+            report = reports.recv() => {
+                let Some(report) = report else { return Ok(()) };
+                let body = serde_json::to_vec(&report).map_err(|e| Status::internal(e.to_string()))?;
+                outbox.send(event(executor_event::Event::Message(body))).map_err(|_| gone())?;
+            }
+            _ = heartbeats.tick() => {
+                outbox.send(event(executor_event::Event::Heartbeat(Heartbeat {}))).map_err(|_| gone())?;
+            }
+        }
+    }
+}
+
+fn event(event: executor_event::Event) -> ExecutorEvent {
+    ExecutorEvent { event: Some(event) }
+}

@@ -1,0 +1,22 @@
+//! What is generated from the `.proto` files, by the name of each package, and how connections are opened.
+
+pub mod dial;
+pub mod status;
+
+/// Between coordinators.
+#[allow(clippy::all, clippy::or_fun_call, reason = "generated")]
+pub mod raft {
+    tonic::include_proto!("qanat.raft.v1");
+}
+
+/// Between the leader and its executors.
+#[allow(clippy::all, clippy::or_fun_call, reason = "generated")]
+pub mod cluster {
+    tonic::include_proto!("qanat.cluster.v1");
+}
+
+/// The public interface, for clients.
+#[allow(clippy::all, clippy::or_fun_call, reason = "generated")]
+pub mod control {
+    tonic::include_proto!("qanat.control.v1");
+}

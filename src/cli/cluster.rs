@@ -1,0 +1,252 @@
+//! `qanat coordinator`, `executor`, `dev` and `cluster`: the processes of a cluster, and who is in it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use qanat_client::Client;
+use qanat_proto::{Code, Error, Result};
+use serde::Serialize;
+
+use crate::cluster::{CoordinatorOptions, DevOptions, ExecutorOptions, run_coordinator, run_dev, run_executor};
+use crate::output::{self, Format};
+
+/// Which cluster a command is for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterArguments {
+    /// Addresses of coordinators, separated by commas; one is enough.
+    #[arg(long, value_name = "HOST:PORT", env = "QANAT_CLUSTER")]
+    pub(crate) cluster: Option<String>,
+}
+
+impl ClusterArguments {
+    /// Runs one request against the cluster that is named.
+    pub(crate) fn ask<T, F: Future<Output = Result<T>>>(&self, ask: impl FnOnce(Client) -> F) -> Result<T> {
+        let Some(addresses) = &self.cluster else {
+            return Err(
+                Error::new(Code::Usage, "no cluster is named").hint("use --cluster HOST:PORT, or QANAT_CLUSTER")
+            );
+        };
+        let client = Client::new(addresses.split(',').map(str::trim))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|e| Error::io("start the client", &e))?.block_on(ask(client))
+    }
+}
+
+/// One coordinator of a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct CoordinatorCommand {
+    /// The cluster's id: processes of another one are refused.
+    #[arg(long, value_name = "ID")]
+    cluster_id: String,
+    /// Number of this member. Never given to another one, nor to this one with an empty folder.
+    #[arg(long, value_name = "N")]
+    id: u64,
+    /// Where it listens, for everybody.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: String,
+    /// The group as it is founded: `1=HOST:PORT,2=HOST:PORT,...`.
+    #[arg(long, value_name = "N=HOST:PORT,...", value_parser = members)]
+    members: BTreeMap<u64, String>,
+    /// Found the group: once in its life, on one of its members.
+    #[arg(long)]
+    found: bool,
+    /// This member's own folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder for checkpoints and topics that every process of the cluster reaches.
+    #[arg(long, value_name = "DIR")]
+    storage: PathBuf,
+    /// A folder below which jobs may read and write files. May be repeated.
+    #[arg(long, value_name = "DIR")]
+    files_root: Vec<PathBuf>,
+}
+
+fn members(text: &str) -> std::result::Result<BTreeMap<u64, String>, String> {
+    let member = |part: &str| {
+        let (id, address) = part.split_once('=').ok_or_else(|| format!("`{part}` is not N=HOST:PORT"))?;
+        let id = id.trim().parse::<u64>().map_err(|e| format!("`{id}` is no number: {e}"))?;
+        Ok::<_, String>((id, address.trim().to_owned()))
+    };
+    text.split(',').map(member).collect()
+}
+
+impl CoordinatorCommand {
+    pub(crate) fn execute(self) -> Result<()> {
+        run_coordinator(CoordinatorOptions {
+            cluster: self.cluster_id,
+            id: self.id,
+            listen: self.listen,
+            members: self.members,
+            founds: self.found,
+            data: self.data,
+            storage: self.storage,
+            files_roots: self.files_root,
+        })
+    }
+}
+
+/// One executor of a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct ExecutorCommand {
+    /// The cluster's id: another one's coordinators are refused.
+    #[arg(long, value_name = "ID")]
+    cluster_id: String,
+    /// Name of this node: the same after every start.
+    #[arg(long, value_name = "NAME")]
+    node: String,
+    /// Its share of the work; one per core if not given.
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// Addresses of coordinators, separated by commas.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    coordinators: Vec<String>,
+    /// Folder for checkpoints and topics that every process of the cluster reaches.
+    #[arg(long, value_name = "DIR")]
+    storage: PathBuf,
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+impl ExecutorCommand {
+    pub(crate) fn execute(self) -> Result<()> {
+        run_executor(ExecutorOptions {
+            cluster: self.cluster_id,
+            node: self.node,
+            slots: self.slots.unwrap_or_else(cores),
+            coordinators: self.coordinators,
+            storage: self.storage,
+        })
+    }
+}
+
+/// Start a cluster of real processes on this machine and tear it down at the end.
+#[derive(Args, Debug)]
+pub(crate) struct Dev {
+    /// Folder of everything that it keeps.
+    #[arg(long, value_name = "DIR", default_value = "./qanat-dev")]
+    data: PathBuf,
+    /// Where the first coordinator listens; a free port of loopback if not given.
+    #[arg(long, value_name = "HOST:PORT")]
+    api: Option<String>,
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    coordinators: u32,
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    executors: u32,
+    /// Share of the work of each executor; one per core if not given.
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// A folder below which jobs may read and write files; the working directory if not given. May be repeated.
+    #[arg(long, value_name = "DIR")]
+    files_root: Vec<PathBuf>,
+}
+
+impl Dev {
+    pub(crate) fn execute(self, format: Format) -> Result<()> {
+        if self.coordinators == 0 || self.coordinators.is_multiple_of(2) || self.coordinators > 5 {
+            let message = format!("a group of {} coordinators makes no sense", self.coordinators);
+            return Err(Error::new(Code::Usage, message).hint("use 1, 3 or 5"));
+        }
+        let mut files_roots = self.files_root;
+        if files_roots.is_empty() {
+            files_roots.push(std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?);
+        }
+        let options = DevOptions {
+            data: self.data,
+            api: self.api,
+            coordinators: self.coordinators,
+            executors: self.executors,
+            slots: self.slots.unwrap_or_else(cores),
+            files_roots,
+        };
+        run_dev(&options, format)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Show coordinators and executors.
+    Status(Status),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+#[derive(Serialize)]
+struct StatusReport {
+    cluster: String,
+    coordinators: Vec<CoordinatorLine>,
+    executors: Vec<ExecutorLine>,
+}
+
+#[derive(Serialize)]
+struct CoordinatorLine {
+    id: u64,
+    address: String,
+    leads: bool,
+    votes: bool,
+}
+
+#[derive(Serialize)]
+struct ExecutorLine {
+    node: String,
+    start: String,
+    slots: u32,
+    attached: bool,
+    draining: bool,
+    jobs: Vec<String>,
+}
+
+impl Cluster {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        let Self::Status(command) = self;
+        let status = command.cluster.ask(|client| async move { client.status().await })?;
+        let coordinators = status.coordinators.into_iter().map(|c| CoordinatorLine {
+            id: c.id,
+            address: c.address,
+            leads: c.leads,
+            votes: c.votes,
+        });
+        let executors = status.executors.into_iter().map(|e| ExecutorLine {
+            node: e.node,
+            start: e.start,
+            slots: e.slots,
+            attached: e.attached,
+            draining: e.draining,
+            jobs: e.jobs,
+        });
+        let report = StatusReport {
+            cluster: status.cluster,
+            coordinators: coordinators.collect(),
+            executors: executors.collect(),
+        };
+        output::print_object(&report, format, || {
+            let role = |c: &CoordinatorLine| match (c.leads, c.votes) {
+                (true, _) => "leads".to_owned(),
+                (false, true) => "follows".to_owned(),
+                (false, false) => "learns".to_owned(),
+            };
+            let coordinators: Vec<Vec<String>> =
+                report.coordinators.iter().map(|c| vec![c.id.to_string(), c.address.clone(), role(c)]).collect();
+            let state = |e: &ExecutorLine| match (e.attached, e.draining) {
+                (false, _) => "away".to_owned(),
+                (true, true) => "draining".to_owned(),
+                (true, false) => "attached".to_owned(),
+            };
+            let executors = report.executors.iter();
+            let executors: Vec<Vec<String>> =
+                executors.map(|e| vec![e.node.clone(), e.slots.to_string(), state(e), e.jobs.join(", ")]).collect();
+            format!(
+                "{}\n{}",
+                output::table(&["coordinator", "address", "role"], &coordinators),
+                output::table(&["executor", "slots", "state", "jobs"], &executors)
+            )
+        });
+        Ok(())
+    }
+}

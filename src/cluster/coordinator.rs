@@ -1,0 +1,97 @@
+//! One coordinator of a cluster.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::unbounded;
+use qanat_connectors::Registry;
+use qanat_connectors::contract::Context;
+use qanat_coordinator::nodes::Nodes;
+use qanat_coordinator::raft::{Member, MemberConfig};
+use qanat_coordinator::service::{ClusterService, JobsService, NodesService, RaftService};
+use qanat_coordinator::{Coordinator, CoordinatorConfig, Executors};
+use qanat_proto::rpc::dial::TcpDial;
+use qanat_proto::{Error, Result, limits};
+use qanat_storage::env::Env;
+use qanat_storage::log::GroupCommit;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::cluster::planner::ScriptPlanner;
+use crate::cluster::roots::Roots;
+use crate::cluster::storage::{Storage, bind};
+use crate::cluster::{asked_to_end, listen, runtime};
+use crate::data_folder::lock;
+use crate::output;
+
+/// What a coordinator is started with.
+pub(crate) struct CoordinatorOptions {
+    pub(crate) cluster: String,
+    pub(crate) id: u64,
+    pub(crate) listen: String,
+    pub(crate) members: BTreeMap<u64, String>,
+    /// Make the group: once in its life, on one of its members.
+    pub(crate) founds: bool,
+    pub(crate) data: PathBuf,
+    pub(crate) storage: PathBuf,
+    pub(crate) files_roots: Vec<PathBuf>,
+}
+
+/// Serves until it is asked to end.
+///
+/// # Errors
+/// What keeps it from starting; E0305 if its disk fails later.
+pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
+    let env = Env::real();
+    let runtime = runtime()?;
+    let listener = listen(&runtime, &options.listen)?;
+    let _lock = lock(&env, &options.data)?;
+    bind(&env, &options.data, &options.cluster)?;
+    let storage = Storage::open(&env, &options.storage, &options.cluster)?;
+    let roots = Roots::new(&options.files_roots)?;
+    let cluster: Arc<str> = options.cluster.as_str().into();
+    let member = Arc::new(Member::start(MemberConfig {
+        env: env.clone(),
+        runtime: runtime.clone(),
+        folder: options.data.join("commands"),
+        commit: GroupCommit::spawn()?,
+        id: options.id,
+        cluster: cluster.clone(),
+        dial: Arc::new(TcpDial),
+    })?);
+    let (events, heard) = unbounded();
+    let (reports, inbox) = unbounded();
+    let nodes = Nodes::new(env.clock.clone(), events, reports);
+    let coordinator = Arc::new(Coordinator::start(CoordinatorConfig {
+        env: env.clone(),
+        member: member.clone(),
+        checkpoints: storage.checkpoints.clone(),
+        executors: Executors::Attached { nodes: nodes.clone(), events: heard },
+        inbox,
+    })?);
+    let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
+    let planner = ScriptPlanner {
+        opener: Arc::new(Registry::new(context)),
+        roots,
+        parallelism: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
+    };
+    let (stream, connection) = limits::RPC_WINDOW_BYTES;
+    let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
+    let server = Server::builder()
+        .initial_stream_window_size(stream)
+        .initial_connection_window_size(connection)
+        .tcp_nodelay(true)
+        .add_service(RaftService::server(member.clone(), cluster.clone()))
+        .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
+        .add_service(jobs)
+        .add_service(ClusterService::server(member.clone(), nodes, cluster));
+    if options.founds {
+        member.found(options.members)?;
+    }
+    let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?;
+    output::print_line(&format!("coordinator {} serves at {address}", options.id));
+    let served = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), asked_to_end());
+    runtime.block_on(served).map_err(|e| Error::internal(format!("serve: {e}")))?;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! One executor of a cluster.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::unbounded;
+use qanat_connectors::Registry;
+use qanat_connectors::contract::Context;
+use qanat_connectors::side;
+use qanat_executor::attach::{AttachConfig, keep_attached};
+use qanat_executor::node::{Node, NodeConfig};
+use qanat_executor::task::side::SideTables;
+use qanat_proto::Result;
+use qanat_proto::ids::StartId;
+use qanat_proto::manifest::SinkChannel;
+use qanat_proto::rpc::dial::TcpDial;
+use qanat_storage::env::Env;
+
+use crate::cluster::storage::Storage;
+use crate::cluster::{asked_to_end, runtime};
+use crate::output;
+
+/// What an executor is started with.
+pub(crate) struct ExecutorOptions {
+    pub(crate) cluster: String,
+    pub(crate) node: String,
+    pub(crate) slots: u32,
+    pub(crate) coordinators: Vec<String>,
+    pub(crate) storage: PathBuf,
+}
+
+/// Runs jobs until it is asked to end.
+///
+/// # Errors
+/// What keeps it from starting.
+pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
+    let env = Env::real();
+    let runtime = runtime()?;
+    let storage = Storage::open(&env, &options.storage, &options.cluster)?;
+    let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
+    let topics = storage.topics.clone();
+    let config = NodeConfig {
+        env: env.clone(),
+        opener: Arc::new(Registry::new(context)),
+        checkpoints: storage.checkpoints.clone(),
+        side_tables: Arc::new(move |name, _| {
+            Ok(SideTables {
+                late: side::sink(&topics, name, SinkChannel::Late)?,
+                dead_letters: side::sink(&topics, name, SinkChannel::DeadLetters)?,
+            })
+        }),
+        workers: std::thread::available_parallelism().map_or(2, usize::from),
+    };
+    let start = StartId(env.entropy.u64());
+    let (outbox, reports) = unbounded();
+    let node = Arc::new(Node::start(start, config, outbox)?);
+    let name = options.node.clone();
+    let told = std::sync::Once::new();
+    let attach = AttachConfig {
+        cluster: options.cluster,
+        node: options.node,
+        slots: options.slots,
+        data_address: String::new(),
+        coordinators: options.coordinators,
+        dial: Arc::new(TcpDial),
+        on_attached: Box::new(move || {
+            told.call_once(|| {
+                output::print_line(&format!("executor {name} serves"));
+            });
+        }),
+    };
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = keep_attached(attach, node.clone(), reports) => ended,
+            () = asked_to_end() => Ok(()),
+        }
+    });
+    // Tasks end where they are: what is claimed goes on elsewhere.
+    ended.map(|()| std::process::exit(0))
+}

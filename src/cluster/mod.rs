@@ -1,0 +1,49 @@
+//! The processes of a cluster: coordinators, executors, and a whole one on loopback for trying things out.
+
+mod coordinator;
+mod dev;
+mod executor;
+mod planner;
+mod roots;
+mod storage;
+
+pub(crate) use coordinator::{CoordinatorOptions, run_coordinator};
+pub(crate) use dev::{DevOptions, run_dev};
+pub(crate) use executor::{ExecutorOptions, run_executor};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use qanat_proto::{Code, Error, Place, Result};
+use tokio::runtime::Runtime;
+
+/// The runtime of a process: IO only, jobs compute elsewhere.
+fn runtime() -> Result<Arc<Runtime>> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build();
+    built.map(Arc::new).map_err(|e| Error::io("start the runtime", &e))
+}
+
+/// Binds an address. Without certificates a process is reached from its own machine alone.
+fn listen(runtime: &Runtime, address: &str) -> Result<tokio::net::TcpListener> {
+    let at = || Place::Named(address.to_owned());
+    let parsed: SocketAddr = address.parse().map_err(|e| {
+        Error::new(Code::Usage, format!("this is no address to listen at: {e}")).at(at()).hint("write IP:PORT")
+    })?;
+    if !parsed.ip().is_loopback() {
+        let error = Error::new(Code::Usage, "without certificates a process listens on loopback only");
+        return Err(error.at(at()).hint("use 127.0.0.1"));
+    }
+    runtime
+        .block_on(tokio::net::TcpListener::bind(parsed))
+        .map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
+}
+
+/// Returns when the process is asked to end (Ctrl-C or SIGTERM).
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
