@@ -2,7 +2,7 @@
 
 type Failure = Box<dyn std::error::Error>;
 
-const FILES: [&str; 3] = ["raft.proto", "cluster.proto", "control.proto"];
+const FILES: [&str; 4] = ["raft.proto", "cluster.proto", "control.proto", "exchange.proto"];
 
 fn main() -> Result<(), Failure> {
     println!("cargo:rerun-if-changed=proto");

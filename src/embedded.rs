@@ -64,6 +64,8 @@ impl Embedded {
                 })
             }),
             workers,
+            exchange: None,
+            commit_log: None,
         };
         let start = StartId(env.entropy.u64());
         let (outbox, inbox) = unbounded();

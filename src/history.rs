@@ -110,7 +110,7 @@ pub(crate) fn replay(entries: Vec<(i64, Entry)>) -> Result<Vec<JobHistory>> {
             order.push(*job);
             started.insert(*job, Draft::new(at, manifest_key, checksum));
         }
-        if let Some(draft) = started.get_mut(&command.job()) {
+        if let Some(draft) = command.job().and_then(|job| started.get_mut(&job)) {
             draft.changed_ms = at;
             draft.take(at, &command);
         }
@@ -232,7 +232,8 @@ impl Draft {
                     }
                 }
             }
-            Command::CreateJob { .. }
+            Command::OwnLog { .. }
+            | Command::CreateJob { .. }
             | Command::RecordFailure { .. }
             | Command::StopWithSavepoint { .. }
             | Command::Close { .. }

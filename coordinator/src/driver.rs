@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded}
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::{Command, Outcome, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
+use qanat_coordinator_core::placement::next_log_owner;
 use qanat_coordinator_core::state::{Claimed, Job, JobStatus, State};
 use qanat_coordinator_core::{Executor, Refusal};
 use qanat_proto::control::{ExecutorMessage, FromExecutor, ToExecutor};
@@ -297,7 +298,8 @@ impl Leader {
                     let jobs = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
                     jobs.map(|(id, job)| (*id, job.placement.clone())).collect::<Vec<_>>()
                 });
-                nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()));
+                let owner = self.member.state(|state| state.log_owner.map(|owner| owner.start));
+                nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()).chain(owner));
                 running.into_iter().for_each(|(job, _)| self.drive(job));
             }
             Leadership::Following { .. } => {
@@ -328,7 +330,8 @@ impl Leader {
             (Some(nodes), _) => nodes.executors(),
             (None, Some(start)) => {
                 let node = "this process".to_owned();
-                vec![Executor { start, node, slots: u32::MAX, attached: true, draining: false }]
+                let address = String::new();
+                vec![Executor { start, node, address, slots: u32::MAX, attached: true, draining: false }]
             }
             (None, None) => Vec::new(),
         }
@@ -343,6 +346,12 @@ impl Leader {
             NodeEvent::Lost(_) | NodeEvent::Draining(_) => None,
         };
         let executors = self.executors();
+        let next = self.member.state(|state| next_log_owner(state, &executors)).filter(|_| self.term.is_some());
+        if let Some(start) = next
+            && self.propose(&Command::OwnLog { start }).is_err()
+        {
+            return;
+        }
         let jobs: Vec<_> = self.drivers.keys().copied().collect();
         for job in jobs {
             self.step(job, Input::Executors { executors: executors.clone(), attached });
@@ -400,7 +409,7 @@ impl Leader {
         }
         match self.propose(command)? {
             Ok(_) => {
-                self.drive(command.job());
+                command.job().into_iter().for_each(|job| self.drive(job));
                 Ok(())
             }
             Err(Refusal::DuplicateJob) => Ok(()),

@@ -164,16 +164,12 @@ impl Nodes {
         let executor = |(start, node): (&StartId, &Node)| Executor {
             start: *start,
             node: node.name.clone(),
+            address: node.data_address.clone(),
             slots: node.slots,
             attached: node.session.is_some(),
             draining: node.draining,
         };
         self.inner().nodes.iter().map(executor).collect()
-    }
-
-    /// Where an executor's exchange listens.
-    pub fn data_address(&self, start: StartId) -> Option<String> {
-        self.inner().nodes.get(&start).map(|node| node.data_address.clone())
     }
 
     fn lease(&self) -> Duration {

@@ -23,6 +23,7 @@ use qanat_proto::{Error, Result, limits};
 use qanat_storage::state::Table;
 
 use crate::checkpoint::{SnapshotWriter, TableFiles};
+use crate::exchange::{self, EdgeKey, Exchange, IncomingEdge, LinkHandles, OutgoingEdge, Pair};
 use crate::lookup;
 use crate::memory::JobMemory;
 use crate::metrics::{JobMetrics, SourceMetrics};
@@ -54,11 +55,22 @@ pub struct Generation {
     tables: BTreeMap<OperatorId, Arc<dyn Sink>>,
     side: SideTables,
     metrics: Arc<JobMetrics>,
+    /// Edges to other executors, until it is started.
+    outgoing: Vec<OutgoingEdge>,
+    links: LinkHandles,
+    exchange: Option<Exchange>,
+    /// Keeps the edges from other executors open.
+    opening: Option<exchange::Opening>,
 }
 
 impl Generation {
     /// Lets records flow. A second call does nothing.
     pub fn start(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            for edge in std::mem::take(&mut self.outgoing) {
+                self.links.start(exchange, edge, self.reporter.clone());
+            }
+        }
         for lane in std::mem::take(&mut self.lanes) {
             match lane::spawn("source".to_owned(), self.reporter.clone(), move || lane.run()) {
                 Ok(thread) => self.threads.add_source(thread),
@@ -83,6 +95,8 @@ impl Generation {
     /// Ends all tasks and lanes and waits for them.
     pub fn stop(self) {
         self.stop.set();
+        drop(self.links);
+        drop(self.opening);
         drop(self.tasks);
         drop(self.lanes);
         self.threads.join();
@@ -131,6 +145,10 @@ impl GenerationParts<'_> {
             tables,
             side: self.side.clone(),
             metrics,
+            outgoing: Vec::new(),
+            links: LinkHandles::default(),
+            exchange: self.config.exchange.clone(),
+            opening: None,
         };
         let sinks = generation.sinks();
         sinks.refuse_lost_claims(self.reporter.token().job, deployment.restore.epoch)?;
@@ -141,7 +159,8 @@ impl GenerationParts<'_> {
         let physical = PhysicalGraph::expand(&deployment.graph, deployment.parallelism);
         let schemas = self.schemas(&physical)?;
         let partitions = self.partial_partitions(&physical, &schemas)?;
-        let mut wiring = Wiring::new(&physical, deployment.parallelism, &memory);
+        let here: Vec<bool> = (0..deployment.parallelism).map(|index| self.is_here(index)).collect();
+        let mut wiring = Wiring::new(&physical, &here, &memory);
         let mut sources = BTreeMap::new();
         for (operator, node) in deployment.graph.sources() {
             sources.insert(operator.id, self.open_source(node)?);
@@ -163,9 +182,14 @@ impl GenerationParts<'_> {
             snapshots,
         };
         for task in &physical.tasks {
-            for index in 0..deployment.parallelism {
+            for index in (0..deployment.parallelism).filter(|index| self.is_here(*index)) {
                 context.build_task(task, index, &mut wiring, &mut generation)?;
             }
+        }
+        if let Some(exchange) = &self.config.exchange {
+            let (outgoing, incoming) = wiring.remote(deployment, &context.schemas, &here)?;
+            generation.outgoing = outgoing;
+            generation.opening = Some(exchange.incoming.open(incoming, self.reporter.clone()));
         }
         for (id, lookup) in &context.lookups {
             if let (Some(refresh), Some(operator)) = (&lookup.refresh, deployment.graph.operator(*id)) {
@@ -173,6 +197,11 @@ impl GenerationParts<'_> {
             }
         }
         Ok(generation)
+    }
+
+    /// Whether a subtask runs in this process.
+    fn is_here(&self, index: u32) -> bool {
+        self.deployment.host(index).is_none_or(|host| host.start == self.reporter.start())
     }
 
     /// The table of every lookup join: the version of the restore point, or read from its origin.
@@ -279,41 +308,85 @@ fn logical<'a>(deployment: &'a Deployment, operator: &PhysicalOperator) -> Resul
         .ok_or_else(|| Error::internal(format!("operator {} is not in the graph", operator.logical)))
 }
 
-/// The queues between tasks: per edge, `[sender subtask][receiver subtask]`.
+/// The queues between tasks: per edge, `[sender subtask][receiver subtask]`. None where neither end is here.
 struct Wiring {
-    channels: Vec<(PhysicalEdge, Vec<Vec<Arc<Channel>>>)>,
+    channels: Vec<(PhysicalEdge, Vec<Vec<Option<Arc<Channel>>>>)>,
 }
 
 impl Wiring {
-    fn new(physical: &PhysicalGraph, parallelism: u32, memory: &Arc<JobMemory>) -> Self {
+    fn new(physical: &PhysicalGraph, here: &[bool], memory: &Arc<JobMemory>) -> Self {
         let edges = physical.edges.iter().filter(|edge| edge.routing != Routing::Chained);
         let channels = edges.map(|edge| {
-            // Markers go to every receiver, so a shuffle has a queue for each pair.
-            let width = if edge.routing == Routing::Forward { 1 } else { parallelism };
-            let senders = (0..parallelism).map(|_| (0..width).map(|_| Channel::new(memory.clone())).collect());
+            let senders = here.iter().map(|sends_here| {
+                let channel =
+                    |receives_here: &bool| (*sends_here || *receives_here).then(|| Channel::new(memory.clone()));
+                match edge.routing {
+                    // Both ends have one number, and so one place.
+                    Routing::Forward => vec![channel(sends_here)],
+                    // Markers go to every receiver, so a shuffle has a queue for each pair.
+                    _ => here.iter().map(channel).collect(),
+                }
+            });
             (edge.clone(), senders.collect())
         });
         Self { channels: channels.collect() }
     }
 
     /// The queues on which subtask `index` of `from` sends, per edge.
-    fn outgoing(&self, from: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, &[Arc<Channel>])> {
-        self.channels
-            .iter()
-            .filter(move |(edge, _)| edge.from == from)
-            .filter_map(move |(edge, senders)| Some((edge, senders.get(index as usize)?.as_slice())))
+    fn outgoing(&self, from: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, Vec<Arc<Channel>>)> {
+        self.channels.iter().filter(move |(edge, _)| edge.from == from).filter_map(move |(edge, senders)| {
+            Some((edge, senders.get(index as usize)?.iter().flatten().cloned().collect()))
+        })
     }
 
     /// The queues on which subtask `index` of `to` receives, per edge.
     fn incoming(&self, to: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, Vec<Arc<Channel>>)> {
         self.channels.iter().filter(move |(edge, _)| edge.to == to).map(move |(edge, senders)| {
             let queues: Vec<_> = if edge.routing == Routing::Forward {
-                senders.get(index as usize).and_then(|row| row.first()).cloned().into_iter().collect()
+                senders.get(index as usize).and_then(|row| row.first()).cloned().flatten().into_iter().collect()
             } else {
-                senders.iter().filter_map(|row| row.get(index as usize)).cloned().collect()
+                senders.iter().filter_map(|row| row.get(index as usize).cloned().flatten()).collect()
             };
             (edge, queues)
         })
+    }
+
+    /// The queues with one end here: by edge and executor those that lead away, and by edge those that come in.
+    fn remote(
+        &self,
+        deployment: &Deployment,
+        schemas: &BTreeMap<OperatorId, SchemaRef>,
+        here: &[bool],
+    ) -> Result<(Vec<OutgoingEdge>, BTreeMap<EdgeKey, IncomingEdge>)> {
+        let is_here = |index: u32| here.get(index as usize).copied().unwrap_or(true);
+        let (mut outgoing, mut incoming) = (Vec::new(), BTreeMap::new());
+        for (edge, senders) in self.channels.iter().filter(|(edge, _)| edge.routing != Routing::Forward) {
+            let key = EdgeKey { from: edge.from, to: edge.to, port: edge.port };
+            let schema = schemas.get(&edge.from).cloned().ok_or_else(|| Error::internal("an edge without a schema"))?;
+            let mut away: BTreeMap<String, BTreeMap<Pair, Arc<Channel>>> = BTreeMap::new();
+            let mut channels = BTreeMap::new();
+            for (sender, receivers) in (0..).zip(senders) {
+                for (receiver, channel) in (0..).zip(receivers) {
+                    let Some(channel) = channel else { continue };
+                    let pair = Pair { sender, receiver };
+                    match (is_here(sender), is_here(receiver)) {
+                        (true, false) => {
+                            let address = deployment.host(receiver).map(|host| host.address.clone());
+                            away.entry(address.unwrap_or_default()).or_default().insert(pair, channel.clone());
+                        }
+                        (false, true) => drop(channels.insert(pair, channel.clone())),
+                        _ => {}
+                    }
+                }
+            }
+            for (address, channels) in away {
+                outgoing.push(OutgoingEdge { key, schema: schema.clone(), address, channels });
+            }
+            if !channels.is_empty() {
+                incoming.insert(key, IncomingEdge { schema, channels });
+            }
+        }
+        Ok((outgoing, incoming))
     }
 }
 

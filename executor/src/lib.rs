@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod checkpoint;
 pub mod deploy;
+pub mod exchange;
 pub mod lookup;
 pub mod memory;
 pub mod metrics;

@@ -21,6 +21,7 @@ use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
 
 use crate::deploy::{Generation, GenerationParts};
+use crate::exchange::Exchange;
 use crate::metrics::JobMetrics;
 use crate::task::channel::Channel;
 use crate::task::pool::Pool;
@@ -52,6 +53,11 @@ impl Reporter {
 
     pub fn token(&self) -> Token {
         self.token
+    }
+
+    /// The process that reports.
+    pub fn start(&self) -> StartId {
+        self.start
     }
 
     pub fn send(&self, message: CoordinatorMessage) {
@@ -147,7 +153,14 @@ pub struct NodeConfig {
     pub side_tables: Arc<OpenSideTables>,
     /// Compute threads.
     pub workers: usize,
+    /// None where all of a job runs in this process.
+    pub exchange: Option<Exchange>,
+    /// Appends a permit's rows to their topics as the owner with this token (P11). None where sinks do it.
+    pub commit_log: Option<Arc<CommitLog>>,
 }
+
+/// See [`NodeConfig::commit_log`].
+pub type CommitLog = dyn Fn(&CommitPermit, u64) -> Result<()> + Send + Sync;
 
 /// A running executor. Dropping it ends every generation and waits for its threads.
 pub struct Node {
@@ -168,6 +181,10 @@ impl Node {
         let (inbox, messages) = unbounded();
         let metrics: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
         let deployed = Deployed::default();
+        let log = match &config.commit_log {
+            Some(commit) => Some(LogCommitter::start(start, commit.clone(), outbox.clone())?),
+            None => None,
+        };
         let worker = Worker {
             start,
             config,
@@ -176,6 +193,7 @@ impl Node {
             metrics: metrics.clone(),
             generations: BTreeMap::new(),
             deployed: deployed.clone(),
+            log,
         };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
@@ -223,6 +241,7 @@ struct Worker {
     metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
     generations: BTreeMap<JobId, Running>,
     deployed: Deployed,
+    log: Option<LogCommitter>,
 }
 
 /// The newest generation of each job that was ever deployed here: none is deployed twice (P1).
@@ -252,13 +271,19 @@ impl Worker {
             self.deploy(token, &deployment);
             return;
         }
+        if let ExecutorMessage::CommitLog { permit, owner } = message {
+            if let Some(log) = &self.log {
+                log.send(permit, owner);
+            }
+            return;
+        }
         // P2: only the current generation of a job is listened to.
         let Some(running) = self.generations.get_mut(&token.job) else { return };
         if running.reporter.token() != token {
             return;
         }
         match message {
-            ExecutorMessage::Deploy(_) => {}
+            ExecutorMessage::Deploy(_) | ExecutorMessage::CommitLog { .. } => {}
             ExecutorMessage::Start => running.generation.start(),
             ExecutorMessage::Trigger { epoch } => {
                 running.generation.trigger(epoch);
@@ -381,6 +406,55 @@ impl Committer {
 
     fn stop(mut self) {
         let _ = self.stop.send(());
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The owner of the log: appends for all jobs, on a thread of its own.
+struct LogCommitter {
+    work: Option<Sender<(CommitPermit, u64)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogCommitter {
+    fn start(start: StartId, commit: Arc<CommitLog>, outbox: Sender<FromExecutor>) -> Result<Self> {
+        let (work, queue) = unbounded::<(CommitPermit, u64)>();
+        let thread = std::thread::Builder::new()
+            .name("log-commit".to_owned())
+            .spawn(move || {
+                for (permit, owner) in queue {
+                    failpoint("commit.log");
+                    let (epoch, manifest_key) = (permit.epoch, permit.manifest_key.clone());
+                    let message = match commit(&permit, owner) {
+                        Ok(()) => CoordinatorMessage::LogCommitted { epoch, manifest_key },
+                        // Another owner does it.
+                        Err(error) if error.code() == Code::Fenced => {
+                            tracing::info!(%error, "another executor owns the log");
+                            continue;
+                        }
+                        // The generation that the job opens then replays it.
+                        Err(error) => CoordinatorMessage::Failed { subtask: None, error },
+                    };
+                    failpoint("commit.log.done");
+                    let _ = outbox.send(FromExecutor { start, token: permit.token, message });
+                }
+            })
+            .map_err(|e| Error::io("start the log's thread", &e))?;
+        Ok(Self { work: Some(work), thread: Some(thread) })
+    }
+
+    fn send(&self, permit: CommitPermit, owner: u64) {
+        if let Some(work) = &self.work {
+            let _ = work.send((permit, owner));
+        }
+    }
+}
+
+impl Drop for LogCommitter {
+    fn drop(&mut self) {
         self.work = None;
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

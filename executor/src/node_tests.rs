@@ -63,6 +63,8 @@ fn node(newest: Option<Epoch>) -> (Node, Receiver<FromExecutor>) {
             Ok(SideTables { late: Arc::new(Side(None)), dead_letters: Arc::new(Side(newest)) })
         }),
         workers: 1,
+        exchange: None,
+        commit_log: None,
     };
     let (outbox, inbox) = unbounded();
     (Node::start(START, config, outbox).expect("starts"), inbox)
@@ -94,8 +96,15 @@ fn deploy(restore: u64) -> ExecutorMessage {
         totals: Totals::default(),
     };
     let settings = JobSettings::default();
-    let deployment =
-        Deployment { job_name: "job".into(), graph, settings, parallelism: 1, restore, replay_only: false };
+    let deployment = Deployment {
+        job_name: "job".into(),
+        graph,
+        settings,
+        parallelism: 1,
+        hosts: Vec::new(),
+        restore,
+        replay_only: false,
+    };
     ExecutorMessage::Deploy(Box::new(deployment))
 }
 

@@ -33,6 +33,9 @@ pub enum ExecutorMessage {
     Trigger { epoch: Epoch },
     /// Commit exactly these handles.
     Commit(CommitPermit),
+    /// Append what was staged under these handles to their topics, as the owner of the log with this token (P11).
+    /// Taken whatever generations the executor holds: the owner of the log is the cluster's and not the job's.
+    CommitLog { permit: CommitPermit, owner: u64 },
     /// Remove what lower generations of this job prepared and `keep` does not name (P6).
     AbortLower { keep: Vec<PreparedHandle> },
     /// End the generation's subtasks. Nothing is committed by it.
@@ -45,10 +48,28 @@ pub struct Deployment {
     pub graph: JobGraph,
     pub settings: JobSettings,
     pub parallelism: u32,
+    /// Its executors in the order of the placement: subtask i of every operator runs on the one at i modulo their
+    /// number.
+    pub hosts: Vec<Host>,
     /// The restore point; epoch 0 for a new job.
     pub restore: Manifest,
     /// Open the sinks for their commit and run no subtask: a closing job (P7).
     pub replay_only: bool,
+}
+
+/// An executor of a generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub start: StartId,
+    /// Where its exchange listens.
+    pub address: String,
+}
+
+impl Deployment {
+    /// Where a subtask runs.
+    pub fn host(&self, index: u32) -> Option<&Host> {
+        self.hosts.get(index as usize % self.hosts.len().max(1))
+    }
 }
 
 /// Proof that an epoch is claimed: built only by `coordinator-core::apply` from an applied claim.
@@ -80,6 +101,11 @@ pub enum CoordinatorMessage {
     },
     /// The permit's handles are committed, directory syncs included.
     Committed {
+        epoch: Epoch,
+        manifest_key: String,
+    },
+    /// The permit's handles are in their topics.
+    LogCommitted {
         epoch: Epoch,
         manifest_key: String,
     },

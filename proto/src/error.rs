@@ -161,6 +161,8 @@ codes! {
     NoQuorum = "E0602", External;
     /// An executor was not heard of within its lease, or has restarted.
     ExecutorLost = "E0603", External;
+    /// Two executors do not reach each other.
+    LinkBroken = "E0604", External;
 }
 
 impl fmt::Display for Code {

@@ -31,6 +31,8 @@ pub const KEY_GROUPS_DEFAULT: u16 = 256;
 pub const PARALLELISM_MAX: u32 = 256;
 /// Batches that a channel between two subtasks holds: enough to hide scheduling, little to drain.
 pub const CHANNEL_BATCHES: usize = 4;
+/// Elements that a channel holds: markers travel between batches, so there is room for some beside each batch.
+pub const CHANNEL_ELEMENTS: usize = CHANNEL_BATCHES * 4;
 /// Bytes that a channel between two subtasks holds before its sender waits.
 pub const CHANNEL_BYTES: usize = 8 << 20;
 /// Memory budget of a job when nothing else is said.
@@ -67,6 +69,10 @@ pub const CONNECT_TIMEOUT_MS: u64 = 1_000;
 /// HTTP/2 windows of a stream and of a connection: with the small defaults a reader that stalls under small
 /// messages ends the whole connection, and bulk data goes at a tenth of the speed.
 pub const RPC_WINDOW_BYTES: (u32, u32) = (8 << 20, 16 << 20);
+/// One message of the exchange: a batch, which an operator may make larger than it aims at.
+pub const DATA_MESSAGE_BYTES: usize = 256 << 20;
+/// HTTP/2 frames of the exchange: the default of 16 KiB costs twice the time per byte.
+pub const DATA_FRAME_BYTES: u32 = 1 << 20;
 /// One control message, either way: a graph and its manifest.
 pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
 /// Heartbeats of the leading coordinator.

@@ -20,3 +20,9 @@ pub mod cluster {
 pub mod control {
     tonic::include_proto!("qanat.control.v1");
 }
+
+/// Between executors, beside Arrow's own messages.
+#[allow(clippy::all, clippy::or_fun_call, reason = "generated")]
+pub mod exchange {
+    tonic::include_proto!("qanat.exchange.v1");
+}

@@ -98,6 +98,9 @@ pub(crate) struct ExecutorCommand {
     /// Its share of the work; one per core if not given.
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
+    /// Where other executors reach it; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    listen: String,
     /// Addresses of coordinators, separated by commas.
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     coordinators: Vec<String>,
@@ -116,6 +119,7 @@ impl ExecutorCommand {
             cluster: self.cluster_id,
             node: self.node,
             slots: self.slots.unwrap_or_else(cores),
+            listen: self.listen,
             coordinators: self.coordinators,
             storage: self.storage,
         })

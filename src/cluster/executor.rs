@@ -6,18 +6,20 @@ use std::sync::Arc;
 use crossbeam::channel::unbounded;
 use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
+use qanat_connectors::log::commit_owned;
 use qanat_connectors::side;
 use qanat_executor::attach::{AttachConfig, keep_attached};
+use qanat_executor::exchange::{Exchange, serve};
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_executor::task::side::SideTables;
-use qanat_proto::Result;
 use qanat_proto::ids::StartId;
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::rpc::dial::TcpDial;
+use qanat_proto::{Error, Result};
 use qanat_storage::env::Env;
 
 use crate::cluster::storage::Storage;
-use crate::cluster::{asked_to_end, runtime};
+use crate::cluster::{asked_to_end, listen, runtime};
 use crate::output;
 
 /// What an executor is started with.
@@ -25,6 +27,8 @@ pub(crate) struct ExecutorOptions {
     pub(crate) cluster: String,
     pub(crate) node: String,
     pub(crate) slots: u32,
+    /// Where its exchange listens.
+    pub(crate) listen: String,
     pub(crate) coordinators: Vec<String>,
     pub(crate) storage: PathBuf,
 }
@@ -35,10 +39,23 @@ pub(crate) struct ExecutorOptions {
 /// What keeps it from starting.
 pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let env = Env::real();
-    let runtime = runtime()?;
+    let control = runtime()?;
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
-    let topics = storage.topics.clone();
+    let (topics, log) = (storage.topics.clone(), storage.topics.clone());
+    let start = StartId(env.entropy.u64());
+    // Rows have a runtime of their own: encoding them never delays a heartbeat.
+    let data_runtime = runtime()?;
+    let listener = listen(&data_runtime, &options.listen)?;
+    let data_address = listener.local_addr().map_err(|e| Error::io("listen", &e))?.to_string();
+    let exchange = Exchange {
+        runtime: data_runtime.handle().clone(),
+        start,
+        cluster: options.cluster.as_str().into(),
+        dial: Arc::new(TcpDial),
+        incoming: Arc::default(),
+    };
+    data_runtime.spawn(serve(exchange.clone(), listener));
     let config = NodeConfig {
         env: env.clone(),
         opener: Arc::new(Registry::new(context)),
@@ -50,8 +67,9 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
             })
         }),
         workers: std::thread::available_parallelism().map_or(2, usize::from),
+        exchange: Some(exchange),
+        commit_log: Some(Arc::new(move |permit, owner| commit_owned(&log, permit, owner))),
     };
-    let start = StartId(env.entropy.u64());
     let (outbox, reports) = unbounded();
     let node = Arc::new(Node::start(start, config, outbox)?);
     let name = options.node.clone();
@@ -60,7 +78,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         cluster: options.cluster,
         node: options.node,
         slots: options.slots,
-        data_address: String::new(),
+        data_address,
         coordinators: options.coordinators,
         dial: Arc::new(TcpDial),
         on_attached: Box::new(move || {
@@ -69,7 +87,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
             });
         }),
     };
-    let ended = runtime.block_on(async {
+    let ended = control.block_on(async {
         tokio::select! {
             ended = keep_attached(attach, node.clone(), reports) => ended,
             () = asked_to_end() => Ok(()),

@@ -34,7 +34,7 @@ impl Storage {
         make_dir(env, root)?;
         bind(env, root, cluster)?;
         let checkpoints = CheckpointStore::new(Objects::in_directory(env, &root.join("checkpoints"))?);
-        let topics = Topics::open(env.clone(), root.join("topics"), GroupCommit::spawn()?)?;
+        let topics = Topics::open_shared(env.clone(), root.join("topics"), GroupCommit::spawn()?)?;
         Ok(Self { checkpoints: Arc::new(checkpoints), topics: Arc::new(topics) })
     }
 }

@@ -23,7 +23,7 @@ use crate::contract::{Context, ReadRequest, Sink, Source};
 use crate::registry::Connector;
 
 pub use options::{LogOptions, OPTIONS};
-pub use sink::{LogSink, Routing};
+pub use sink::{LogSink, Routing, commit_owned};
 
 /// The connector's line in the registry.
 pub struct Log;

@@ -1,6 +1,6 @@
 //! Writes rows to a topic: staged aside per subtask, appended as atomic runs at commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,7 +17,7 @@ use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::names::{Name, Origin};
 use qanat_proto::receipt::RowSum;
-use qanat_storage::log::{EventTime, StagedHandle, Staging, Topic, Topics};
+use qanat_storage::log::{EventTime, OwnerToken, StagedHandle, Staging, Topic, Topics};
 
 use super::options::{LogOptions, SinkPartitioner};
 use crate::contract::{CommitScope, Sink, SinkWriter};
@@ -155,16 +155,45 @@ impl LogSink {
     }
 
     fn staged_of(&self, handle: &PreparedHandle) -> Result<StagedHandle> {
-        let staged: StagedHandle = serde_json::from_value(handle.detail.clone()).map_err(|e| {
-            Error::new(Code::UnknownVersion, format!("handle {} is not one of a log sink: {e}", handle.name))
-        })?;
-        if staged.name == handle.name && staged.topic == self.name.as_str() {
+        let staged = staged_of(handle)?;
+        if staged.topic == self.name.as_str() {
             Ok(staged)
         } else {
             let message = format!("handle {} is for `{}` in topic `{}`", handle.name, staged.name, staged.topic);
             Err(Error::new(Code::Invariant, message).at(Place::Named(self.name.to_string())))
         }
     }
+}
+
+/// Appends what a permit names to its topics, whatever jobs and sinks it came from, as the owner with this token.
+///
+/// # Errors
+/// E0306 if a partition has a newer owner; E0304 if staged rows are missing; E0305 if a sync failed.
+pub fn commit_owned(topics: &Topics, permit: &CommitPermit, owner: u64) -> Result<()> {
+    let mut by_topic: BTreeMap<String, Vec<StagedHandle>> = BTreeMap::new();
+    for handle in &permit.handles {
+        let staged = staged_of(handle)?;
+        by_topic.entry(staged.topic.clone()).or_default().push(staged);
+    }
+    for (name, staged) in by_topic {
+        let topic = topics.topic(&Name::new(&name)?)?;
+        topic.commit_owned(&staged, OwnerToken(owner))?;
+        // Between two sweeps a fast job would write many times the size.
+        if let Err(error) = topic.retain_size() {
+            tracing::info!(%error, topic = %name, "could not apply retention");
+        }
+    }
+    Ok(())
+}
+
+fn staged_of(handle: &PreparedHandle) -> Result<StagedHandle> {
+    let staged: StagedHandle = serde_json::from_value(handle.detail.clone()).map_err(|e| {
+        Error::new(Code::UnknownVersion, format!("handle {} is not one of a log sink: {e}", handle.name))
+    })?;
+    if staged.name == handle.name {
+        return Ok(staged);
+    }
+    Err(Error::new(Code::Invariant, format!("handle {} is for `{}`", handle.name, staged.name)))
 }
 
 struct LogWriter {

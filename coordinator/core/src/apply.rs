@@ -12,7 +12,7 @@ use qanat_proto::{Error, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome, Refusal, RunWith};
-use crate::state::{Claimed, Job, JobStatus, State};
+use crate::state::{Claimed, Job, JobStatus, LogOwner, State};
 
 /// What an applied command gives the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,12 @@ impl State {
                     return Err(Refusal::WrongStatus);
                 }
                 job.acknowledged = true;
+                Ok(Applied::Done)
+            }
+            Command::OwnLog { start } => {
+                // Above the token that partitions have before anybody took them over.
+                let token = self.applied.max(FIRST_LOG_TOKEN);
+                self.log_owner = Some(LogOwner { start: *start, token });
                 Ok(Applied::Done)
             }
             Command::Collected { job, epochs } => {
@@ -186,6 +192,9 @@ fn open_generation(id: JobId, job: &mut Job, expected: Generation, placement: &[
     }
     Ok(Applied::Opened { token: job.token(id), restore })
 }
+
+/// A partition that nobody took over has token 1.
+const FIRST_LOG_TOKEN: u64 = 2;
 
 /// So many epochs without a row say that a generation lives, too.
 const EMPTY_EPOCHS_SURVIVED: u64 = 10;

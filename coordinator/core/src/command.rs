@@ -20,7 +20,10 @@ pub struct Proposal {
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a command for job {}", self.command.job())
+        match self.command.job() {
+            Some(job) => write!(f, "a command for job {job}"),
+            None => f.write_str("a command for the cluster"),
+        }
     }
 }
 
@@ -83,12 +86,15 @@ pub enum Command {
     Acknowledge { job: JobId },
     /// What only these retired manifests named is deleted, and so are they.
     Collected { job: JobId, epochs: Vec<Epoch> },
+    /// This executor appends to the topics from now on: whoever did so before is fenced (P11).
+    OwnLog { start: StartId },
 }
 
 impl Command {
-    /// The job it is about.
-    pub fn job(&self) -> JobId {
-        match self {
+    /// The job it is about; none if it is about the cluster.
+    pub fn job(&self) -> Option<JobId> {
+        Some(match self {
+            Self::OwnLog { .. } => return None,
             Self::CreateJob { job, .. }
             | Self::OpenGeneration { job, .. }
             | Self::StopWithSavepoint { job }
@@ -98,7 +104,7 @@ impl Command {
             | Self::Acknowledge { job }
             | Self::Collected { job, .. } => *job,
             Self::Claim { token, .. } | Self::Committed { token, .. } | Self::RecordFailure { token, .. } => token.job,
-        }
+        })
     }
 }
 
@@ -107,6 +113,9 @@ impl Command {
 pub struct RunWith {
     pub parallelism: u32,
     pub settings: JobSettings,
+    /// All of it runs in one process: its subtasks share more than rows.
+    #[serde(default)]
+    pub together: bool,
 }
 
 /// What a closing job becomes once its last claim is committed (P7).

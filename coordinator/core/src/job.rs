@@ -17,10 +17,11 @@
 use std::collections::BTreeSet;
 
 use qanat_proto::control::{
-    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor,
+    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, Host, SubtaskReport, ToExecutor,
 };
+use qanat_proto::graph::{Operator, SinkNode};
 use qanat_proto::ids::{Epoch, JobId, StartId, SubtaskId, Token};
-use qanat_proto::manifest::Manifest;
+use qanat_proto::manifest::{Manifest, PreparedHandle, SinkChannel};
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::receipt::Totals;
 use qanat_proto::settings::JobSettings;
@@ -113,9 +114,7 @@ enum Phase {
     /// The restored epoch's commit is replayed before any new record flows (P5).
     Replaying {
         running: Box<Running>,
-        permit: CommitPermit,
-        waiting: BTreeSet<StartId>,
-        since_ms: u64,
+        committing: Committing,
     },
     Aborting {
         running: Box<Running>,
@@ -163,11 +162,57 @@ enum ManifestState {
     Proposed,
 }
 
+/// A claimed epoch on its way to being visible: its files by one executor of the job, its rows of topics by the owner
+/// of the log.
 struct Committing {
     permit: CommitPermit,
-    waiting: BTreeSet<StartId>,
+    files: BTreeSet<StartId>,
+    /// Handles of topics that are not appended yet, and the owner's token that was told last.
+    log: Option<CommitPermit>,
+    log_told: Option<u64>,
     since_ms: u64,
     warned: bool,
+}
+
+impl Committing {
+    /// Sends out a permit in its parts.
+    fn begin(running: &Running, state: &State, permit: CommitPermit, now_ms: u64, out: &mut Vec<Output>) -> Self {
+        let has_log_owner = state.job(running.token.job).is_some_and(|job| job.run_with.is_some());
+        let (log, files): (Vec<_>, Vec<_>) =
+            permit.handles.iter().cloned().partition(|handle| has_log_owner && running.is_of_topic(handle));
+        let files = CommitPermit { handles: files, ..permit.clone() };
+        let log = (!log.is_empty()).then(|| CommitPermit { handles: log, ..permit.clone() });
+        let files = running.send_committer(&ExecutorMessage::Commit(files), out);
+        let mut committing = Self { permit, files, log, log_told: None, since_ms: now_ms, warned: false };
+        committing.tell_log_owner(running.token, state, out);
+        committing
+    }
+
+    /// Tells the owner of the log, once each.
+    fn tell_log_owner(&mut self, token: Token, state: &State, out: &mut Vec<Output>) {
+        let (Some(permit), Some(owner)) = (&self.log, state.log_owner) else { return };
+        if self.log_told != Some(owner.token) {
+            self.log_told = Some(owner.token);
+            let message = ExecutorMessage::CommitLog { permit: permit.clone(), owner: owner.token };
+            out.push(Output::Send(ToExecutor { start: owner.start, token, message }));
+        }
+    }
+
+    /// Proposes that the commit is complete, if it is.
+    fn record_if_done(&self, out: &mut Vec<Output>) {
+        if self.is_done() {
+            out.push(Output::Propose(Command::Committed {
+                token: self.permit.token,
+                epoch: self.permit.epoch,
+                manifest_key: self.permit.manifest_key.clone(),
+                handle_names: handle_names(&self.permit.handles),
+            }));
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.files.is_empty() && self.log.is_none()
+    }
 }
 
 impl JobDriver {
@@ -245,8 +290,21 @@ impl JobDriver {
                 {
                     // What was said while it was away is said again; what was heard of it may have been lost.
                     self.adopt(state, out);
+                    return;
                 }
             }
+        }
+        // Another owner of the log gets what is owed.
+        let (token, committing) = match &mut self.phase {
+            Phase::Replaying { running, committing } => (running.token, Some(committing)),
+            Phase::Running(running) => (running.token, running.committing.as_mut()),
+            _ => return,
+        };
+        if let Some(committing) = committing {
+            if attached.is_some() && attached == state.log_owner.map(|owner| owner.start) {
+                committing.log_told = None;
+            }
+            committing.tell_log_owner(token, state, out);
         }
     }
 
@@ -281,7 +339,9 @@ impl JobDriver {
             (Command::OpenGeneration { .. }, Err(_)) => {
                 self.phase = Phase::Waiting { until_ms: now_ms + self.backoff_ms, proposed: false };
             }
-            (Command::Claim { epoch, .. }, Ok(Applied::Permit(permit))) => self.on_claimed(now_ms, epoch, permit, out),
+            (Command::Claim { epoch, .. }, Ok(Applied::Permit(permit))) => {
+                self.on_claimed(state, now_ms, epoch, permit, out)
+            }
             // The claim is refused only if this generation is over or the job closes: a stop was
             // applied first. Nothing of the epoch was made visible.
             (Command::Claim { .. }, Err(refusal)) => {
@@ -314,6 +374,7 @@ impl JobDriver {
             graph: manifest.graph.clone(),
             settings: manifest.settings.clone(),
             parallelism: manifest.parallelism,
+            hosts: job.placement.iter().map(|start| self.host(*start)).collect(),
             restore: manifest.clone(),
             // A closing job runs no subtask again: it only owes its commit (P7).
             replay_only: job.closing.is_some(),
@@ -337,6 +398,11 @@ impl JobDriver {
         self.phase = Phase::Deploying { running, waiting: job.placement.iter().copied().collect() };
     }
 
+    fn host(&self, start: StartId) -> Host {
+        let executor = self.executors.iter().find(|executor| executor.start == start);
+        Host { start, address: executor.map(|executor| executor.address.clone()).unwrap_or_default() }
+    }
+
     fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
         let current = match &self.phase {
             Phase::Waiting { .. } | Phase::Adopting | Phase::Ended => None,
@@ -355,6 +421,9 @@ impl JobDriver {
             CoordinatorMessage::Deployed => self.on_deployed(state, now_ms, from.start, out),
             CoordinatorMessage::Committed { epoch, manifest_key } => {
                 self.on_committed(from.start, epoch, &manifest_key, out);
+            }
+            CoordinatorMessage::LogCommitted { epoch, manifest_key } => {
+                self.on_log_committed(epoch, &manifest_key, out)
             }
             CoordinatorMessage::Aborted => self.on_aborted(from.start, now_ms, out),
             CoordinatorMessage::Prepared { epoch, report } => {
@@ -397,8 +466,8 @@ impl JobDriver {
             manifest_key: claim.manifest_key.clone(),
             handles: claim.handles.clone(),
         };
-        let waiting = running.send_committer(&ExecutorMessage::Commit(permit.clone()), out);
-        self.phase = Phase::Replaying { running, permit, waiting, since_ms: now_ms };
+        let committing = Committing::begin(&running, state, permit, now_ms, out);
+        self.phase = Phase::Replaying { running, committing };
     }
 
     fn abort_lower(&mut self, running: Box<Running>, claim: &Claimed, out: &mut Vec<Output>) {
@@ -467,7 +536,7 @@ impl JobDriver {
         running.propose_claim(out);
     }
 
-    fn on_claimed(&mut self, now_ms: u64, epoch: Epoch, permit: CommitPermit, out: &mut Vec<Output>) {
+    fn on_claimed(&mut self, state: &State, now_ms: u64, epoch: Epoch, permit: CommitPermit, out: &mut Vec<Output>) {
         let Phase::Running(running) = &mut self.phase else { return };
         if running.open.as_ref().is_some_and(|open| open.reports.epoch == epoch) {
             running.open = None;
@@ -476,31 +545,31 @@ impl JobDriver {
             }
         }
         self.backoff_ms = limits::RESTART_BACKOFF_MS.0;
-        let waiting = running.send_committer(&ExecutorMessage::Commit(permit.clone()), out);
-        running.committing = Some(Committing { permit, waiting, since_ms: now_ms, warned: false });
+        running.committing = Some(Committing::begin(running, state, permit, now_ms, out));
+    }
+
+    /// The commit that is under way, if it is this one.
+    fn committing(&mut self, epoch: Epoch, manifest_key: &str) -> Option<&mut Committing> {
+        let committing = match &mut self.phase {
+            Phase::Replaying { committing, .. } => committing,
+            Phase::Running(running) => running.committing.as_mut()?,
+            _ => return None,
+        };
+        (committing.permit.epoch == epoch && committing.permit.manifest_key == manifest_key).then_some(committing)
     }
 
     /// An executor has made its handles visible.
     fn on_committed(&mut self, start: StartId, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
-        let (permit, waiting) = match &mut self.phase {
-            Phase::Replaying { permit, waiting, .. } => (&*permit, waiting),
-            Phase::Running(running) => match &mut running.committing {
-                Some(committing) => (&committing.permit, &mut committing.waiting),
-                None => return,
-            },
-            _ => return,
-        };
-        if permit.epoch != epoch || permit.manifest_key != manifest_key {
-            return;
-        }
-        waiting.remove(&start);
-        if waiting.is_empty() {
-            out.push(Output::Propose(Command::Committed {
-                token: permit.token,
-                epoch,
-                manifest_key: permit.manifest_key.clone(),
-                handle_names: handle_names(&permit.handles),
-            }));
+        let Some(committing) = self.committing(epoch, manifest_key) else { return };
+        committing.files.remove(&start);
+        committing.record_if_done(out);
+    }
+
+    /// The owner of the log has appended what is for topics.
+    fn on_log_committed(&mut self, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
+        let Some(committing) = self.committing(epoch, manifest_key) else { return };
+        if committing.log.take().is_some() {
+            committing.record_if_done(out);
         }
     }
 
@@ -517,7 +586,7 @@ impl JobDriver {
             return;
         }
         match &mut self.phase {
-            Phase::Replaying { waiting, .. } if waiting.is_empty() => {
+            Phase::Replaying { committing, .. } if committing.is_done() => {
                 let Phase::Replaying { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
                 let Some((_, claim)) = job.last_claim() else { return };
                 self.abort_lower(running, claim, out);
@@ -611,7 +680,8 @@ impl JobDriver {
         match &mut self.phase {
             Phase::Waiting { until_ms, proposed } => {
                 if !*proposed && now_ms >= *until_ms && !job.status.is_ended() {
-                    let placement = place(state, &self.executors, self.job, self.parallelism);
+                    let together = job.run_with.as_ref().is_some_and(|run_with| run_with.together);
+                    let placement = place(state, &self.executors, self.job, self.parallelism, together);
                     if !placement.is_empty() {
                         *proposed = true;
                         out.push(Output::Propose(Command::OpenGeneration {
@@ -629,10 +699,10 @@ impl JobDriver {
                 let next = job.closing.is_none().then(|| job.next_epoch());
                 timed_out = running.on_time(next, now_ms, out);
             }
-            Phase::Replaying { permit, since_ms, running, .. } => {
-                if now_ms.saturating_sub(*since_ms) > running.base.settings.epoch_timeout_ms {
-                    *since_ms = now_ms;
-                    out.push(Output::CommitSlow(commit_slow(permit.epoch)));
+            Phase::Replaying { running, committing } => {
+                if now_ms.saturating_sub(committing.since_ms) > running.base.settings.epoch_timeout_ms {
+                    committing.since_ms = now_ms;
+                    out.push(Output::CommitSlow(commit_slow(committing.permit.epoch)));
                 }
             }
             Phase::Adopting
@@ -656,7 +726,9 @@ impl JobDriver {
         match &self.phase {
             Phase::Waiting { until_ms, proposed: false } => Some(*until_ms),
             Phase::Running(running) => running.wake_at(),
-            Phase::Replaying { since_ms, running, .. } => Some(since_ms + running.base.settings.epoch_timeout_ms + 1),
+            Phase::Replaying { running, committing } => {
+                Some(committing.since_ms + running.base.settings.epoch_timeout_ms + 1)
+            }
             _ => None,
         }
     }
@@ -667,6 +739,14 @@ impl Running {
         for start in &self.placement {
             out.push(Output::Send(ToExecutor { start: *start, token: self.token, message: message.clone() }));
         }
+    }
+
+    /// Whether a handle's rows go into a topic.
+    fn is_of_topic(&self, handle: &PreparedHandle) -> bool {
+        let is_topic = |(operator, node): (&Operator, &SinkNode)| {
+            operator.id == handle.subtask.operator && node.table.connector == "log"
+        };
+        handle.channel != SinkChannel::Table || self.base.graph.sinks().any(is_topic)
     }
 
     /// Sinks are committed and cleared by one executor, so that each effect has one author (P3). Returns whom to

@@ -12,6 +12,8 @@ pub struct Executor {
     pub start: StartId,
     /// Name of its node: the same after every start.
     pub node: String,
+    /// Where other executors reach it.
+    pub address: String,
     /// Subtasks of each operator that it is meant to hold, of all jobs together: its share of the work.
     pub slots: u32,
     /// Connected now. One that is not may still come back within its lease.
@@ -24,7 +26,9 @@ pub struct Executor {
 /// that a job crosses no more links and shares the fate of no more machines than it must. When all are full, work
 /// is shared by slots: a slot is a measure and not a wall, so that what is left of a cluster carries all of it.
 /// Empty if nothing can run now. Deterministic: ties go by node name.
-pub fn place(state: &State, executors: &[Executor], job: JobId, parallelism: u32) -> Vec<StartId> {
+///
+/// `together`: all of the job must run in one process.
+pub fn place(state: &State, executors: &[Executor], job: JobId, parallelism: u32, together: bool) -> Vec<StartId> {
     let used = |start: StartId| -> u32 {
         let others = state.jobs.iter().filter(|(id, other)| **id != job && !other.status.is_ended());
         let here = others.filter(|(_, other)| other.placement.contains(&start));
@@ -37,11 +41,70 @@ pub fn place(state: &State, executors: &[Executor], job: JobId, parallelism: u32
     let mut placement = Vec::new();
     let mut room = 0;
     for (free, executor) in usable {
-        if room >= parallelism && !placement.is_empty() {
+        let is_enough = room >= parallelism || together || placement.len() >= parallelism as usize;
+        if is_enough && !placement.is_empty() {
             break;
         }
         room += free;
         placement.push(executor.start);
     }
     placement
+}
+
+/// The executor that is to append to topics next, if the one that does so is lost or draining, or nobody does: the
+/// attached one with the most slots.
+pub fn next_log_owner(state: &State, executors: &[Executor]) -> Option<StartId> {
+    let owner = state.log_owner.and_then(|owner| executors.iter().find(|executor| executor.start == owner.start));
+    let others = executors.iter().filter(|executor| executor.attached && !executor.draining);
+    let best = others.min_by_key(|executor| (Reverse(executor.slots), &executor.node));
+    match owner {
+        Some(owner) if !owner.draining => None,
+        _ => best.map(|executor| executor.start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::LogOwner;
+
+    fn executor(start: u64, slots: u32) -> Executor {
+        let (start, node) = (StartId(start), format!("node-{start}"));
+        Executor { start, node, address: String::new(), slots, attached: true, draining: false }
+    }
+
+    #[test]
+    fn a_job_takes_no_more_executors_than_it_needs() {
+        let executors = [executor(1, 2), executor(2, 4), executor(3, 2)];
+        let place = |parallelism, together| place(&State::default(), &executors, JobId(1), parallelism, together);
+        assert_eq!(place(1, false), [StartId(2)]);
+        assert_eq!(place(4, false), [StartId(2)]);
+        assert_eq!(place(5, false), [StartId(2), StartId(1)]);
+        assert_eq!(place(100, false), [StartId(2), StartId(1), StartId(3)]);
+        assert_eq!(place(100, true), [StartId(2)]);
+    }
+
+    #[test]
+    fn who_is_away_or_draining_gets_no_work() {
+        let mut executors = [executor(1, 2), executor(2, 2)];
+        executors[0].attached = false;
+        assert_eq!(place(&State::default(), &executors, JobId(1), 8, false), [StartId(2)]);
+        executors[1].draining = true;
+        assert!(place(&State::default(), &executors, JobId(1), 8, false).is_empty());
+    }
+
+    #[test]
+    fn the_log_has_an_owner_for_as_long_as_there_is_an_executor() {
+        let mut state = State::default();
+        let mut executors = vec![executor(1, 2), executor(2, 4)];
+        assert_eq!(next_log_owner(&state, &executors), Some(StartId(2)));
+        state.log_owner = Some(LogOwner { start: StartId(2), token: 2 });
+        assert_eq!(next_log_owner(&state, &executors), None);
+        // Within its lease it may come back.
+        executors[1].attached = false;
+        assert_eq!(next_log_owner(&state, &executors), None);
+        executors.pop();
+        assert_eq!(next_log_owner(&state, &executors), Some(StartId(1)));
+        assert_eq!(next_log_owner(&state, &[]), None);
+    }
 }

@@ -16,6 +16,17 @@ pub struct State {
     /// Number of commands applied, refused ones included.
     pub applied: u64,
     pub jobs: BTreeMap<JobId, Job>,
+    /// Who appends to the topics of a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_owner: Option<LogOwner>,
+}
+
+/// The one executor that appends to topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogOwner {
+    pub start: StartId,
+    /// Rises with each owner: the fencing token of partitions.
+    pub token: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

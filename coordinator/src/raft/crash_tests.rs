@@ -229,7 +229,7 @@ fn told(env: &Env, reach: Reach) -> Result<(State, BTreeMap<JobId, Totals>, usiz
             }
             Entry::Command(command) => {
                 if state.apply(&command).is_ok() {
-                    let totals = totals.entry(command.job()).or_default();
+                    let totals = totals.entry(command.job().expect("of a job")).or_default();
                     if let Command::Claim { receipt, .. } = &command {
                         totals.add(receipt);
                     }

@@ -86,7 +86,7 @@ impl Machine {
 }
 
 fn note(runs: &mut Vec<RunSummary>, proposal: &Proposal) {
-    let job = proposal.command.job();
+    let Some(job) = proposal.command.job() else { return };
     let at_ms = proposal.at_ms;
     if let Command::CreateJob { .. } = proposal.command {
         runs.push(RunSummary { job, created_ms: at_ms, changed_ms: at_ms, totals: Totals::default() });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::Stream;
 use qanat_coordinator_core::command::RunWith;
 use qanat_coordinator_core::state::{Job as JobFacts, JobStatus, State};
-use qanat_proto::graph::JobGraph;
+use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
 use qanat_proto::ids::{Epoch, Generation, JobId};
 use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, SourceState};
 use qanat_proto::names::Name;
@@ -166,6 +166,7 @@ impl JobsService {
         let mut ids = Vec::new();
         for (id, name, job) in jobs {
             ids.push(id);
+            let together = shares_more_than_rows(&job.graph);
             let new = NewJob {
                 script_digest: job.digest,
                 epoch_zero: Manifest {
@@ -187,7 +188,7 @@ impl JobsService {
                     receipt: Receipt { job: id, ..Receipt::default() },
                     totals: Totals::default(),
                 },
-                run_with: Some(RunWith { parallelism: job.parallelism, settings: planned.settings.clone() }),
+                run_with: Some(RunWith { parallelism: job.parallelism, settings: planned.settings.clone(), together }),
             };
             let coordinator = self.coordinator.clone();
             self.blocking(move || coordinator.submit(new)).await?;
@@ -195,6 +196,13 @@ impl JobsService {
         let jobs = ids.into_iter().filter_map(|id| self.job(id)).collect();
         Ok(SubmitResponse { jobs, warnings: planned.warnings })
     }
+}
+
+/// Whether subtasks of a graph meet elsewhere than on its edges: sources that wait for each other's watermarks, and
+/// lookup tables, of which all hold one version.
+fn shares_more_than_rows(graph: &JobGraph) -> bool {
+    let is_aligned = |(_, source): (_, &SourceNode)| source.watermark.as_ref().is_some_and(|w| w.alignment.is_some());
+    graph.sources().any(is_aligned) || graph.operators.iter().any(|o| matches!(o.kind, OperatorKind::LookupJoin(_)))
 }
 
 /// Whether a job can be made, or was made by the same request before.

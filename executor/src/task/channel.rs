@@ -1,4 +1,4 @@
-//! A bounded queue from one subtask to another, or to a lane.
+//! A bounded queue from one subtask to another, to a lane, or to another executor and from one.
 //!
 //! One sender, one receiver. The bound is in batches and in bytes; a push that does not fit gives the
 //! element back, and the sender is woken when there is room. What is queued counts against the job's
@@ -34,12 +34,22 @@ pub enum Element {
 }
 
 impl Element {
-    fn bytes(&self) -> usize {
+    /// What it counts of a channel's room: its rows.
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Batch { rows, .. } => batch_bytes(rows),
             _ => 0,
         }
     }
+}
+
+/// The far sender of a channel whose rows come from another executor.
+pub trait FarSender: Send + Sync {
+    /// The next element in order was taken.
+    fn taken(&self);
+
+    /// The receiver's answer to an announcement; see [`Channel::adopted`].
+    fn adopted(&self, watermark: i64);
 }
 
 pub struct Channel {
@@ -48,6 +58,9 @@ pub struct Channel {
     memory: Arc<JobMemory>,
     sender: OnceLock<Waker>,
     receiver: OnceLock<Waker>,
+    /// In place of a receiver in this process: what sends the elements on.
+    forwarder: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    far_sender: OnceLock<Box<dyn FarSender>>,
     /// For a receiver that is a thread.
     parked: Mutex<()>,
     arrived: Condvar,
@@ -60,12 +73,13 @@ pub struct Channel {
 impl Channel {
     pub fn new(memory: Arc<JobMemory>) -> Arc<Self> {
         Arc::new(Self {
-            // Markers travel between batches: room for some beside each batch.
-            queue: ArrayQueue::new(limits::CHANNEL_BATCHES * 4),
+            queue: ArrayQueue::new(limits::CHANNEL_ELEMENTS),
             bytes: AtomicUsize::new(0),
             memory,
             sender: OnceLock::new(),
             receiver: OnceLock::new(),
+            forwarder: OnceLock::new(),
+            far_sender: OnceLock::new(),
             parked: Mutex::new(()),
             arrived: Condvar::new(),
             closed: AtomicBool::new(false),
@@ -84,6 +98,25 @@ impl Channel {
         let _ = self.receiver.set(waker);
     }
 
+    /// What is called when an element arrives that another executor is to get. Set once, before the first push.
+    pub fn set_forwarder(&self, forwarder: Arc<dyn Fn() + Send + Sync>) {
+        let _ = self.forwarder.set(forwarder);
+    }
+
+    /// The other executor that this channel's elements come from. Set once, before the first push.
+    pub fn set_far_sender(&self, sender: Box<dyn FarSender>) {
+        let _ = self.far_sender.set(sender);
+    }
+
+    /// Pushes an element from another executor, which has credit for it.
+    ///
+    /// # Errors
+    /// Gives the element back if the sender did not keep to its credit.
+    pub fn push_from_afar(&self, element: Element) -> Result<(), Box<Element>> {
+        let bytes = element.bytes();
+        self.enqueue(element, bytes)
+    }
+
     /// # Errors
     /// Gives the element back if the queue is full.
     pub fn push(&self, element: Element) -> Result<(), Box<Element>> {
@@ -92,6 +125,10 @@ impl Channel {
         if bytes > 0 && held > 0 && held + bytes > limits::CHANNEL_BYTES {
             return Err(Box::new(element));
         }
+        self.enqueue(element, bytes)
+    }
+
+    fn enqueue(&self, element: Element, bytes: usize) -> Result<(), Box<Element>> {
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.memory.grow(bytes);
         if let Err(element) = self.queue.push(element) {
@@ -99,9 +136,10 @@ impl Channel {
             self.memory.shrink(bytes);
             return Err(Box::new(element));
         }
-        match self.receiver.get() {
-            Some(waker) => waker.wake(),
-            None => {
+        match (self.receiver.get(), self.forwarder.get()) {
+            (Some(waker), _) => waker.wake(),
+            (None, Some(forwarder)) => forwarder(),
+            (None, None) => {
                 drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner));
                 self.arrived.notify_one();
             }
@@ -117,6 +155,9 @@ impl Channel {
         if let Some(waker) = self.sender.get() {
             waker.wake();
         }
+        if let Some(sender) = self.far_sender.get() {
+            sender.taken();
+        }
         Some(element)
     }
 
@@ -131,6 +172,9 @@ impl Channel {
         self.has_adopted.store(true, Ordering::Release);
         if let Some(waker) = self.sender.get() {
             waker.wake();
+        }
+        if let Some(sender) = self.far_sender.get() {
+            sender.adopted(watermark);
         }
     }
 

@@ -76,6 +76,7 @@ pub struct Partition {
     pub(super) options: LogOptions,
     pub(super) commit: GroupCommit,
     pub(super) indexes: IndexCache,
+    pub(super) access: Access,
     /// It ends there or later, or has lost rows.
     least_end: u64,
     /// None: opened for reading only.
@@ -107,6 +108,8 @@ pub(super) struct Loaded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
+    /// As for reading, until this process becomes the partition's owner ([`Partition::own`]).
+    Shared,
     Write,
 }
 
@@ -125,12 +128,14 @@ impl Partition {
             options,
             commit,
             indexes,
+            access,
             least_end,
             writer: Mutex::new(None),
             shared: Mutex::new(Shared::default()),
             arrived: Condvar::new(),
         };
-        let loaded = partition.load(access)?;
+        let opened = if access == Access::Write { Access::Write } else { Access::Read };
+        let loaded = partition.load(opened)?;
         let owner = loaded.segments.back().map_or(OwnerToken(1), |last| OwnerToken(last.header.owner));
         let unfinished = match loaded.segments.back() {
             Some(last) => takeover::read_marker(&partition, last.header.sequence)?,

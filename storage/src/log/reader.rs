@@ -15,7 +15,7 @@ use qanat_proto::error::{Code, Error, Result};
 
 use super::codec::{long, short};
 use super::frame::{EventTime, FRAME_FIXED, FrameHeader, FrameKind, WriterStamp};
-use super::partition::{Partition, offset_gone};
+use super::partition::{Access, Partition, offset_gone};
 use super::payload::PayloadDecoder;
 use super::scan::RunCheck;
 use super::segment::{Extent, Segment, damaged, read_exact};
@@ -27,6 +27,8 @@ const PIECE: usize = 1 << 20;
 const SPARE_MAX: usize = 4;
 /// How long a waiting reader goes without asking whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(20);
+/// How often a partition that another process appends to is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Rows of one frame.
 #[derive(Clone, Debug)]
@@ -136,7 +138,15 @@ impl LogReader {
             if left.is_zero() || should_stop() {
                 return Ok(None);
             }
-            self.partition.wait_past(self.next_offset, left.min(STOP_CHECK));
+            let mut wait = left.min(STOP_CHECK);
+            if self.partition.access == Access::Shared && self.partition.owner().is_none() {
+                // Nobody here hears of what its owner appends.
+                if self.partition.refresh()? > self.next_offset {
+                    continue;
+                }
+                wait = wait.min(LOOK_AGAIN);
+            }
+            self.partition.wait_past(self.next_offset, wait);
         }
     }
 

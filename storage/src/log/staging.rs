@@ -144,6 +144,31 @@ impl Topic {
         Ok(committed)
     }
 
+    /// [`Topic::commit`] by one of several processes: each partition that the handles name is taken over first, unless
+    /// this process owns it under this token already (P11).
+    ///
+    /// # Errors
+    /// As [`Topic::commit`]; E0306 if a newer owner has taken a partition.
+    pub fn commit_owned(&self, handles: &[StagedHandle], owner: OwnerToken) -> Result<Vec<Committed>> {
+        let partitions: BTreeSet<u32> =
+            handles.iter().flat_map(|handle| &handle.partitions).map(|staged| staged.partition).collect();
+        let own = || {
+            for index in &partitions {
+                let partition = self.partition(*index)?;
+                if partition.owner() != Some(owner) {
+                    partition.own(owner)?;
+                    partition.sweep_staged()?;
+                }
+            }
+            self.commit_as(handles, Some(owner))
+        };
+        own().inspect_err(|error| {
+            if error.code() == Code::Fenced {
+                partitions.iter().filter_map(|index| self.partition(*index).ok()).for_each(|p| p.disown());
+            }
+        })
+    }
+
     /// The highest epoch of `job`, or of one of its operators, of which anything was committed here (P12).
     ///
     /// # Errors

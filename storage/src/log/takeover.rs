@@ -59,7 +59,7 @@ impl Partition {
     /// E0306 if the partition has an owner as new as that, or newer.
     pub fn take_over(&self, owner: OwnerToken) -> Result<Takeover> {
         let mut slot = lock(&self.writer);
-        if slot.is_none() {
+        if self.access == Access::Read {
             return Err(self.read_only());
         }
         for _ in 0..ROUNDS_MAX {
@@ -74,6 +74,24 @@ impl Partition {
             }
         }
         Err(Error::new(Code::Fenced, format!("the old owner of {self} does not stop")))
+    }
+
+    /// Makes sure that `owner`, which is this process, owns the partition: takes it over unless it does already.
+    ///
+    /// # Errors
+    /// E0306 if it has a newer owner.
+    pub fn own(&self, owner: OwnerToken) -> Result<()> {
+        if self.owner() == Some(owner) {
+            return Ok(());
+        }
+        self.take_over(owner).map(drop)
+    }
+
+    /// Another process owns it by now: what it writes is read here like anybody's.
+    pub fn disown(&self) {
+        if self.access == Access::Shared {
+            *lock(&self.writer) = None;
+        }
     }
 
     fn try_take_over(&self, owner: OwnerToken) -> Result<(Writer, Takeover)> {

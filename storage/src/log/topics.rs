@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::names::Name;
@@ -15,10 +16,14 @@ use super::staging::STAGED_FOLDER;
 use super::topic::{Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
 use super::{Setup, document, lock};
 use crate::crash_safe;
-use crate::env::{Entry, Env};
+use crate::env::{Entry, Env, File, OpenMode};
 
 /// The description of a topic whose deletion began.
 const DELETED_FILE: &str = ".deleted";
+/// Beside the topics: see [`Topics::creation_lock`].
+const CREATION_LOCK: &str = ".creating";
+/// Longer than any creation takes.
+const CREATION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// All topics of a data folder. Cheap to share behind an `Arc`; opening the data folder (and its lock)
 /// is the caller's business.
@@ -56,6 +61,16 @@ impl Topics {
         Self { folder: folder.into(), setup, open: Mutex::default() }
     }
 
+    /// Opens the folder in one of several processes that share it: topics are made and rows are staged here, and
+    /// appended once this process owns a partition ([`Topic::commit_owned`]).
+    pub fn open_shared(env: Env, folder: impl Into<PathBuf>, commit: GroupCommit) -> Result<Self> {
+        let folder = folder.into();
+        crash_safe::create_folder(env.disk.as_ref(), &folder)?;
+        let options = LogOptions::default();
+        let setup = Setup { env, options, commit, access: Access::Shared, indexes: IndexCache::none() };
+        Ok(Self { folder, setup, open: Mutex::default() })
+    }
+
     /// Creates a topic. A crash leaves all of it or none.
     ///
     /// # Errors
@@ -74,6 +89,7 @@ impl Topics {
         let disk = self.setup.env.disk.as_ref();
         let folder = self.folder.join(name.as_str());
         let exists = || Error::new(Code::Usage, format!("topic `{name}` exists already"));
+        let _creating = self.creation_lock()?;
         if self.describes_topic(&folder)? {
             return Err(exists());
         }
@@ -102,6 +118,27 @@ impl Topics {
         let topic = Arc::new(self.open_topic(name, described, folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(topic)
+    }
+
+    /// Held while a topic is made: of several processes that share the folder one at a time makes one.
+    fn creation_lock(&self) -> Result<Option<Arc<dyn File>>> {
+        if self.setup.access != Access::Shared {
+            return Ok(None);
+        }
+        let path = self.folder.join(CREATION_LOCK);
+        let failed = |e: std::io::Error| Error::io(format!("lock {}", path.display()), &e);
+        let file = self.setup.env.disk.open(&path, OpenMode::OpenOrCreate).map_err(failed)?;
+        let clock = &self.setup.env.clock;
+        let deadline = clock.monotonic() + CREATION_PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && clock.monotonic() < deadline => {
+                    std::thread::yield_now();
+                }
+                Err(e) => return Err(failed(e)),
+            }
+        }
     }
 
     /// The topic of this name, created with `spec` if there is none. An existing topic keeps its own.

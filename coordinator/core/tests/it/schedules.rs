@@ -29,6 +29,7 @@ fn kind(message: &ToExecutor) -> (&'static str, u64) {
         ExecutorMessage::Start => ("start", 0),
         ExecutorMessage::Trigger { epoch } => ("trigger", epoch.0),
         ExecutorMessage::Commit(permit) => ("commit", permit.epoch.0),
+        ExecutorMessage::CommitLog { permit, owner } => ("commit log", permit.epoch.0 * 1_000 + owner),
         ExecutorMessage::AbortLower { .. } => ("abort", 0),
         ExecutorMessage::Stop => ("stop", 0),
     }
@@ -439,4 +440,30 @@ fn p1_a_restarted_executor_gets_a_new_generation() {
     assert!(
         world.executor.as_ref().is_some_and(|executor| executor.started && executor.from == 0 || executor.from == 5)
     );
+}
+
+/// P11: rows of topics are appended by the owner of the log. If it is lost, the next one gets what is owed; the job
+/// does not notice, and its epoch is complete only with both parts.
+#[test]
+fn p11_the_next_owner_of_the_log_gets_what_the_one_before_owed() {
+    let mut world = World::of_topics();
+    world.settle();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    let owner = world.state.log_owner.expect("owned");
+    assert_eq!(world.sent(), [("commit", 1), ("commit log", 1_000 + owner.token)]);
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!(world.count(|command| matches!(command, Command::Committed { .. })), 0, "one part is missing");
+    // The owner is lost with what it was told.
+    world.to_executor.clear();
+    world.own_log();
+    let owner = world.state.log_owner.expect("owned");
+    assert_eq!(world.sent(), [("commit log", 1_000 + owner.token)]);
+    world.settle();
+    assert_eq!(world.count(|command| matches!(command, Command::Committed { .. })), 1);
+    assert_eq!(world.state.jobs[&JOB].generation, Generation(1));
+    assert_eq!(world.visible.values().flatten().count(), 5);
 }

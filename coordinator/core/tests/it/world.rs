@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow_schema::Schema;
 use qanat_coordinator_core::apply::Applied;
-use qanat_coordinator_core::command::Command;
+use qanat_coordinator_core::command::{Command, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::placement::Executor as Connected;
 use qanat_coordinator_core::state::State;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::{
-    CoordinatorMessage, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
+    CommitPermit, CoordinatorMessage, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
 };
 use qanat_proto::graph::{Edge, JobGraph, Operator, OperatorKind, Partitioning, SinkNode, SourceNode};
 use qanat_proto::ids::{Epoch, Generation, JobId, KeyGroupRange, OperatorId, SplitId, StartId, SubtaskId, Token};
@@ -119,10 +119,31 @@ pub(crate) struct World {
     pub(crate) claimed: BTreeSet<String>,
     pub(crate) attempt: u64,
     pub(crate) now: u64,
+    /// Where its rows go.
+    pub(crate) channel: SinkChannel,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with(SinkChannel::Table, None)
+    }
+
+    /// A job of a cluster whose rows all go into a topic.
+    pub(crate) fn of_topics() -> Self {
+        let run_with = RunWith { parallelism: 1, settings: JobSettings::default(), together: false };
+        let mut world = Self::with(SinkChannel::Late, Some(Box::new(run_with)));
+        world.own_log();
+        world
+    }
+
+    /// The executor becomes the owner of the log (again, with another token).
+    pub(crate) fn own_log(&mut self) {
+        let start = self.start;
+        let _ = self.propose(Command::OwnLog { start });
+        self.executors(None);
+    }
+
+    fn with(channel: SinkChannel, run_with: Option<Box<RunWith>>) -> Self {
         let mut world = Self {
             state: State::default(),
             log: Vec::new(),
@@ -138,6 +159,7 @@ impl World {
             claimed: BTreeSet::new(),
             attempt: 0,
             now: 0,
+            channel,
         };
         world.propose(Command::CreateJob {
             job: JOB,
@@ -145,7 +167,7 @@ impl World {
             script_digest: String::new(),
             manifest_key: "m0".into(),
             checksum: String::new(),
-            run_with: None,
+            run_with,
         });
         world.executors(None);
         world
@@ -203,7 +225,8 @@ impl World {
     /// The driver hears who is connected.
     pub(crate) fn executors(&mut self, attached: Option<StartId>) {
         let start = self.start;
-        let executor = Connected { start, node: "node".into(), slots: 1, attached: true, draining: false };
+        let executor =
+            Connected { start, node: "node".into(), address: String::new(), slots: 1, attached: true, draining: false };
         self.step(Input::Executors { executors: vec![executor], attached });
     }
 
@@ -248,6 +271,12 @@ impl World {
             }
             return;
         }
+        if let ExecutorMessage::CommitLog { permit, .. } = message {
+            self.publish(&permit);
+            let (epoch, manifest_key) = (permit.epoch, permit.manifest_key);
+            self.report(token, CoordinatorMessage::LogCommitted { epoch, manifest_key });
+            return;
+        }
         // P2: a message of another token is refused.
         if self.executor.as_ref().is_none_or(|e| e.token != token) {
             return;
@@ -258,12 +287,7 @@ impl World {
             }
             ExecutorMessage::Trigger { epoch } => self.seal(token, epoch),
             ExecutorMessage::Commit(permit) => {
-                for handle in &permit.handles {
-                    if let Some(rows) = self.staged.remove(&handle.name) {
-                        self.visible.insert(handle.name.clone(), rows);
-                    }
-                    assert!(self.visible.contains_key(&handle.name), "a permit's handle is staged or visible");
-                }
+                self.publish(&permit);
                 let (epoch, manifest_key) = (permit.epoch, permit.manifest_key);
                 self.report(token, CoordinatorMessage::Committed { epoch, manifest_key });
             }
@@ -276,7 +300,16 @@ impl World {
                 self.report(token, CoordinatorMessage::Aborted);
             }
             ExecutorMessage::Stop => self.executor = None,
-            ExecutorMessage::Deploy(_) => {}
+            ExecutorMessage::Deploy(_) | ExecutorMessage::CommitLog { .. } => {}
+        }
+    }
+
+    fn publish(&mut self, permit: &CommitPermit) {
+        for handle in &permit.handles {
+            if let Some(rows) = self.staged.remove(&handle.name) {
+                self.visible.insert(handle.name.clone(), rows);
+            }
+            assert!(self.visible.contains_key(&handle.name), "a permit's handle is staged or visible");
         }
     }
 
@@ -307,7 +340,7 @@ impl World {
             self.staged.insert(name.clone(), rows);
             prepared.push(PreparedHandle {
                 subtask,
-                channel: SinkChannel::Table,
+                channel: self.channel,
                 name,
                 sum,
                 detail: serde_json::Value::Null,

@@ -1,0 +1,147 @@
+//! The generations of this executor that other executors may send rows to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use qanat_proto::ids::{JobId, Token};
+use qanat_proto::rpc::exchange::{Adopted, Backward, Credit};
+use tokio::sync::{Notify, watch};
+
+use crate::exchange::{EdgeKey, Pair};
+use crate::node::Reporter;
+use crate::task::channel::{Channel, FarSender};
+
+/// The ends of one edge's channels in this process.
+pub struct IncomingEdge {
+    pub schema: SchemaRef,
+    pub channels: BTreeMap<Pair, Arc<Channel>>,
+}
+
+/// What is open for other executors, by job: the newest generation of each.
+#[derive(Default)]
+pub struct Incoming(Mutex<BTreeMap<JobId, Arc<Opened>>>);
+
+/// One generation's ends.
+pub(super) struct Opened {
+    pub(super) token: Token,
+    pub(super) edges: BTreeMap<EdgeKey, IncomingEdge>,
+    pub(super) reporter: Reporter,
+    /// Closed when the generation ends.
+    pub(super) ended: watch::Receiver<()>,
+    /// Of each exchange that was opened: a channel is opened once per token (P1).
+    taken: Mutex<Vec<(EdgeKey, String)>>,
+}
+
+/// Keeps a generation open. Dropping it ends every exchange into it.
+pub struct Opening {
+    incoming: Arc<Incoming>,
+    token: Token,
+    _ends: watch::Sender<()>,
+}
+
+impl Incoming {
+    fn map(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Opened>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a generation.
+    pub fn open(self: &Arc<Self>, edges: BTreeMap<EdgeKey, IncomingEdge>, reporter: Reporter) -> Opening {
+        let (ends, ended) = watch::channel(());
+        let token = reporter.token();
+        let opened = Opened { token, edges, reporter, ended, taken: Mutex::default() };
+        self.map().insert(token.job, Arc::new(opened));
+        Opening { incoming: self.clone(), token, _ends: ends }
+    }
+
+    /// The generation of a token, if it is the one that runs here.
+    pub(super) fn find(&self, token: Token) -> Option<Arc<Opened>> {
+        self.map().get(&token.job).filter(|opened| opened.token == token).cloned()
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut map = self.incoming.map();
+        if map.get(&self.token.job).is_some_and(|opened| opened.token == self.token) {
+            map.remove(&self.token.job);
+        }
+    }
+}
+
+impl Opened {
+    /// Whether this sender has not opened the edge before.
+    pub(super) fn take(&self, edge: EdgeKey, start: &str) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !taken.iter().any(|(known, sender)| *known == edge && sender == start);
+        if is_new {
+            taken.push((edge, start.to_owned()));
+        }
+        is_new
+    }
+}
+
+/// What the receiving end of one exchange owes its sender: gathered here by tasks, sent by the connection.
+#[derive(Default)]
+pub(super) struct Owed {
+    book: Mutex<Book>,
+    pub(super) changed: Notify,
+}
+
+#[derive(Default)]
+struct Book {
+    credits: BTreeMap<Pair, (u32, u64)>,
+    adopted: BTreeMap<Pair, i64>,
+}
+
+impl Owed {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of it, to be sent. None if nothing is owed.
+    pub(super) fn take(&self) -> Option<Backward> {
+        let Book { credits, adopted } = std::mem::take(&mut *self.book());
+        if credits.is_empty() && adopted.is_empty() {
+            return None;
+        }
+        let credits = credits.into_iter().map(|(pair, (elements, bytes))| Credit {
+            sender: pair.sender,
+            receiver: pair.receiver,
+            elements,
+            bytes,
+        });
+        let adopted = adopted.into_iter().map(|(pair, watermark)| Adopted {
+            sender: pair.sender,
+            receiver: pair.receiver,
+            watermark,
+        });
+        Some(Backward { credits: credits.collect(), adopted: adopted.collect() })
+    }
+}
+
+/// The far sender of one channel.
+pub(super) struct Far {
+    pub(super) pair: Pair,
+    pub(super) owed: Arc<Owed>,
+    /// What each element that was pushed and not yet taken counts.
+    pub(super) charged: Arc<Mutex<VecDeque<usize>>>,
+}
+
+impl FarSender for Far {
+    fn taken(&self) {
+        let charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(charged) = charged else { return };
+        let mut book = self.owed.book();
+        let credit = book.credits.entry(self.pair).or_default();
+        credit.0 += 1;
+        credit.1 += charged as u64;
+        drop(book);
+        self.owed.changed.notify_one();
+    }
+
+    fn adopted(&self, watermark: i64) {
+        self.owed.book().adopted.insert(self.pair, watermark);
+        self.owed.changed.notify_one();
+    }
+}

@@ -1,0 +1,221 @@
+//! The receiving end: Flight's `DoExchange`, and nothing else of Flight.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::Schema;
+use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::root_as_message;
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::Stream;
+use prost::Message;
+use qanat_proto::ids::{Generation, JobId, OperatorId, Token};
+use qanat_proto::rpc::exchange::Open;
+use qanat_proto::{Error, Result, limits};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::exchange::incoming::{Far, Opened, Owed};
+use crate::exchange::link::decode;
+use crate::exchange::{EdgeKey, Exchange, Pair};
+use crate::task::channel::Channel;
+
+/// Answers that wait for the connection.
+const QUEUED: usize = 4;
+
+/// Serves an exchange until the future is dropped.
+///
+/// # Errors
+/// E0503 if the server ends by itself.
+pub async fn serve(exchange: Exchange, listener: TcpListener) -> Result<()> {
+    let (stream, connection) = limits::RPC_WINDOW_BYTES;
+    let service = FlightServiceServer::new(Server(exchange))
+        .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
+    tonic::transport::Server::builder()
+        .initial_stream_window_size(stream)
+        .initial_connection_window_size(connection)
+        .max_frame_size(limits::DATA_FRAME_BYTES)
+        .tcp_nodelay(true)
+        .add_service(service)
+        .serve_with_incoming(TcpListenerStream::new(listener))
+        .await
+        .map_err(|e| Error::internal(format!("serve the exchange: {e}")))
+}
+
+struct Server(Exchange);
+
+type Answer<T> = std::result::Result<T, Status>;
+type Answers<T> = Pin<Box<dyn Stream<Item = Answer<T>> + Send>>;
+
+/// One channel's near end.
+struct Near {
+    channel: Arc<Channel>,
+    charged: Arc<Mutex<VecDeque<usize>>>,
+}
+
+impl Server {
+    /// The edge that the first message asks for, of a generation that runs here.
+    fn open(&self, first: &FlightData) -> Answer<(Arc<Opened>, EdgeKey)> {
+        let invalid = |what: String| Status::invalid_argument(what);
+        let missing = || invalid("an exchange begins with its descriptor".to_owned());
+        let command = first.flight_descriptor.as_ref().map(|descriptor| descriptor.cmd.clone()).ok_or_else(missing)?;
+        let open = Open::decode(command).map_err(|e| invalid(e.to_string()))?;
+        if open.cluster != *self.0.cluster {
+            return Err(Status::permission_denied("this executor belongs to another cluster"));
+        }
+        let token = token(&open.token).ok_or_else(|| invalid(format!("`{}` is no token", open.token)))?;
+        let key = EdgeKey {
+            from: OperatorId::from_str(&open.from).map_err(invalid)?,
+            to: OperatorId::from_str(&open.to).map_err(invalid)?,
+            port: open.port as usize,
+        };
+        let opened = self.0.incoming.find(token);
+        let opened =
+            opened.ok_or_else(|| Status::failed_precondition(format!("generation {token} does not run here")))?;
+        let edge = opened.edges.get(&key).ok_or_else(|| Status::not_found("no such edge"))?;
+        let schema = schema(first).ok_or_else(|| invalid("an exchange begins with its schema".to_owned()))?;
+        if schema != *edge.schema {
+            return Err(invalid("the rows have another schema than the edge".to_owned()));
+        }
+        if !opened.take(key, &open.start) {
+            return Err(Status::already_exists("this edge was opened before in this generation"));
+        }
+        Ok((opened, key))
+    }
+}
+
+fn token(text: &str) -> Option<Token> {
+    let (job, generation) = text.split_once('.')?;
+    Some(Token { job: JobId::from_str(job).ok()?, generation: Generation(generation.parse().ok()?) })
+}
+
+fn schema(first: &FlightData) -> Option<Schema> {
+    let message = root_as_message(&first.data_header).ok()?;
+    message.header_as_schema().map(fb_to_schema)
+}
+
+/// Moves what arrives into the channels, until the sender or the generation ends.
+async fn receive(
+    opened: Arc<Opened>,
+    key: EdgeKey,
+    near: BTreeMap<Pair, Near>,
+    mut messages: Streaming<FlightData>,
+) -> Result<()> {
+    let mut ended = opened.ended.clone();
+    let edge = opened.edges.get(&key).ok_or_else(|| Error::internal("an edge is gone"))?;
+    loop {
+        let message = tokio::select! {
+            message = messages.message() => message,
+            _ = ended.changed() => return Ok(()),
+        };
+        // A sender that is gone is news for the leader, who knows whether the generation is over.
+        let Ok(Some(message)) = message else { return Ok(()) };
+        let arrived = decode(&message, &edge.schema)?;
+        let near = near.get(&arrived.pair).ok_or_else(|| Error::internal("rows for a channel that there is not"))?;
+        near.charged.lock().unwrap_or_else(PoisonError::into_inner).push_back(arrived.bytes);
+        if near.channel.push_from_afar(arrived.element).is_err() {
+            return Err(Error::internal("an executor sent more than it had credit for"));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for Server {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Response<Self::DoExchangeStream>> {
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("an empty exchange"))?;
+        let (opened, key) = self.open(&first)?;
+        let owed = Arc::new(Owed::default());
+        let mut near = BTreeMap::new();
+        for (pair, channel) in opened.edges.get(&key).map(|edge| edge.channels.clone()).unwrap_or_default() {
+            let charged = Arc::<Mutex<VecDeque<usize>>>::default();
+            channel.set_far_sender(Box::new(Far { pair, owed: owed.clone(), charged: charged.clone() }));
+            near.insert(pair, Near { channel, charged });
+        }
+        let (sender, answers) = mpsc::channel(QUEUED);
+        let mut ended = opened.ended.clone();
+        let reporter = opened.reporter.clone();
+        let receiving = receive(opened, key, near, messages);
+        tokio::spawn(async move {
+            let answering = async {
+                loop {
+                    owed.changed.notified().await;
+                    while let Some(backward) = owed.take() {
+                        let answer =
+                            FlightData { app_metadata: backward.encode_to_vec().into(), ..FlightData::default() };
+                        if sender.send(Ok(answer)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                received = receiving => {
+                    if let Err(error) = received {
+                        reporter.fail(None, error);
+                    }
+                }
+                () = answering => {}
+                _ = ended.changed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Response<Self::HandshakeStream>> {
+        Err(unsupported())
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Response<Self::ListFlightsStream>> {
+        Err(unsupported())
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<Response<FlightInfo>> {
+        Err(unsupported())
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<Response<PollInfo>> {
+        Err(unsupported())
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Answer<Response<SchemaResult>> {
+        Err(unsupported())
+    }
+
+    async fn do_get(&self, _: Request<Ticket>) -> Answer<Response<Self::DoGetStream>> {
+        Err(unsupported())
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Response<Self::DoPutStream>> {
+        Err(unsupported())
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Answer<Response<Self::DoActionStream>> {
+        Err(unsupported())
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Response<Self::ListActionsStream>> {
+        Err(unsupported())
+    }
+}
+
+fn unsupported() -> Status {
+    Status::unimplemented("executors exchange rows of jobs, and nothing else")
+}
