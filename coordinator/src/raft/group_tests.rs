@@ -170,6 +170,21 @@ fn a_group_goes_on_without_its_leader_and_the_leader_comes_back() {
     group.agree(1..=5);
 }
 
+/// A leader that dies and is back before anybody missed it must not answer from a state that it has outlived.
+#[test]
+fn a_leader_that_restarts_at_once_knows_all_that_was_decided() {
+    let mut group = Group::new(3);
+    for round in 1..6 {
+        group.decide(round);
+        let leader = group.leader();
+        group.kill(leader);
+        group.start(leader);
+        let next = group.leader();
+        let known = group.nodes[&next].member.state(|state| state.jobs.len() as u128);
+        assert_eq!(known, round, "member {next} leads");
+    }
+}
+
 #[test]
 fn without_a_majority_nothing_is_decided_and_it_is_said() {
     let mut group = Group::new(3);

@@ -342,6 +342,8 @@ fn settings() -> Config {
         max_in_snapshot_log_to_keep: limits::RAFT_ENTRIES_KEPT,
         install_snapshot_timeout: limits::RAFT_SNAPSHOT_MS,
         enable_pre_vote: Some(true),
+        // What was committed is not written down, so a leader that starts again knows it only from a new term.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
 }
