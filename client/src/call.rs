@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::{error_of, leader_of};
 use qanat_proto::{Code, Error, Result};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code as Grpc, Status};
 

@@ -86,7 +86,7 @@ impl Nodes {
 
     /// This coordinator leads from now on. Executors of running generations have a lease to find it.
     pub fn lead(&self, expected: impl IntoIterator<Item = StartId>) {
-        let lease_ends = self.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_LEASE_MS);
+        let lease_ends = self.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_ADOPTION_MS);
         let mut inner = self.inner();
         inner.leads = true;
         for start in expected {
@@ -258,9 +258,13 @@ mod tests {
         assert_eq!(heard.recv(), Ok(NodeEvent::Attached { start: StartId(1), holds: vec![TOKEN] }));
         nodes.send(ToExecutor { start: StartId(1), token: TOKEN, message: ExecutorMessage::Start });
         assert!(sent.try_recv().is_ok());
-        sim.clock.advance(Duration::from_millis(limits::EXECUTOR_LEASE_MS - 1));
+        for _ in 0..limits::EXECUTOR_ADOPTION_MS / limits::EXECUTOR_HEARTBEAT_MS {
+            session.heard();
+            nodes.expire();
+            assert!(heard.try_recv().is_err());
+            sim.clock.advance(Duration::from_millis(limits::EXECUTOR_HEARTBEAT_MS));
+        }
         session.heard();
-        sim.clock.advance(Duration::from_millis(1));
         nodes.expire();
         assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(7))), "it did not find this leader");
         assert!(heard.try_recv().is_err());

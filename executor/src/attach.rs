@@ -17,6 +17,7 @@ use qanat_proto::rpc::cluster::{
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::leader_of;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Status, Streaming};
 
@@ -51,14 +52,17 @@ pub async fn keep_attached(
 ) -> qanat_proto::Result<()> {
     let mut reports = on_this_side(reports);
     let mut candidates: VecDeque<String> = VecDeque::new();
-    let mut told = String::new();
+    let (mut told, mut left) = (String::new(), String::new());
     loop {
         if candidates.is_empty() {
             tokio::time::sleep(PAUSE).await;
-            candidates.extend(config.coordinators.iter().cloned());
+            // The one that was left last is asked last.
+            let (last, others): (Vec<_>, Vec<_>) = config.coordinators.iter().cloned().partition(|a| *a == left);
+            candidates.extend(others.into_iter().chain(last));
         }
         let Some(address) = candidates.pop_front() else { continue };
         let Err(status) = attach(&config, &node, &address, &mut reports).await else { continue };
+        left.clone_from(&address);
         if status.code() == tonic::Code::PermissionDenied {
             return Err(qanat_proto::Error::new(qanat_proto::Code::Usage, status.message().to_owned())
                 .at(qanat_proto::Place::Named(address))
@@ -114,7 +118,7 @@ async fn attach(
     let _ = outbox.send(event(executor_event::Event::Register(register)));
     // What was said before belongs to the leader that is gone.
     while reports.try_recv().is_ok() {}
-    let limit = Duration::from_millis(limits::EXECUTOR_LEASE_MS);
+    let limit = Duration::from_millis(limits::LEADER_SILENCE_MS);
     let call = client.attach(Request::new(UnboundedReceiverStream::new(events)));
     let answer = tokio::time::timeout(limit, call).await;
     let mut messages = answer.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner();
@@ -136,12 +140,16 @@ async fn pump(
     reports: &mut UnboundedReceiver<FromExecutor>,
 ) -> Result<(), Status> {
     let gone = || Status::unavailable("the connection has ended");
+    let mut heard = Instant::now();
     let mut heartbeats = tokio::time::interval(Duration::from_millis(u64::from(registered.heartbeat_ms.max(1))));
     heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let silence = Duration::from_millis(limits::LEADER_SILENCE_MS);
     loop {
         tokio::select! {
-            message = messages.message() => {
+            message = tokio::time::timeout_at(heard + silence, messages.message()) => {
+                let message = message.map_err(|_| Status::deadline_exceeded("the leader says nothing"))?;
                 let Some(message) = message? else { return Err(gone()) };
+                heard = Instant::now();
                 if let Some(coordinator_event::Event::Message(body)) = message.event {
                     let message: ToExecutor = serde_json::from_slice(&body)
                         .map_err(|e| Status::invalid_argument(format!("a message cannot be read: {e}")))?;

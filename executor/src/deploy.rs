@@ -374,7 +374,11 @@ impl Wiring {
                             let address = deployment.host(receiver).map(|host| host.address.clone());
                             away.entry(address.unwrap_or_default()).or_default().insert(pair, channel.clone());
                         }
-                        (false, true) => drop(channels.insert(pair, channel.clone())),
+                        (false, true) => {
+                            let host =
+                                deployment.host(sender).ok_or_else(|| Error::internal("a sender without a host"))?;
+                            channels.insert(pair, (host.start, channel.clone()));
+                        }
                         _ => {}
                     }
                 }

@@ -94,7 +94,12 @@ pub const EXECUTOR_LEASE_MS: u64 = 1_000;
 /// An executor whose connection broke, and which does not come back by then, is lost: a process that was killed
 /// says so at once, and one that lives connects again in a few milliseconds.
 pub const EXECUTOR_RECONNECT_MS: u64 = 100;
-/// How often an executor says that it lives.
+/// A new leader waits so long for the executors of running generations to find it: they must notice first that the one
+/// before is gone, and an election takes its time.
+pub const EXECUTOR_ADOPTION_MS: u64 = 2_000;
+/// A leader that says nothing for so long is left for another one.
+pub const LEADER_SILENCE_MS: u64 = 600;
+/// How often an executor says that it lives, and the leader that it does.
 pub const EXECUTOR_HEARTBEAT_MS: u64 = 200;
 
 /// Splits that one source may have.
@@ -110,5 +115,6 @@ const _: () = assert!(RECORD_BYTES_MAX <= LOG_FRAME_BYTES_MAX);
 const _: () = assert!(CHANNEL_BATCHES >= 2);
 const _: () = assert!(RAFT_ELECTION_MS.0 >= 4 * RAFT_HEARTBEAT_MS && RAFT_ELECTION_MS.1 < EXECUTOR_LEASE_MS);
 const _: () = assert!(EXECUTOR_LEASE_MS >= 4 * EXECUTOR_HEARTBEAT_MS);
+const _: () = assert!(LEADER_SILENCE_MS >= 3 * EXECUTOR_HEARTBEAT_MS && LEADER_SILENCE_MS < EXECUTOR_ADOPTION_MS);
 const _: () = assert!(LOG_SEGMENT_BYTES as usize >= 2 * LOG_FRAME_BYTES_MAX);
 const _: () = assert!(PARALLELISM_MAX <= KEY_GROUPS_DEFAULT as u32);

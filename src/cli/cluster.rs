@@ -101,6 +101,9 @@ pub(crate) struct ExecutorCommand {
     /// Where other executors reach it; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
+    /// The address that others are told, where it is not the one it listens at.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// Addresses of coordinators, separated by commas.
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     coordinators: Vec<String>,
@@ -120,6 +123,7 @@ impl ExecutorCommand {
             node: self.node,
             slots: self.slots.unwrap_or_else(cores),
             listen: self.listen,
+            advertise: self.advertise,
             coordinators: self.coordinators,
             storage: self.storage,
         })

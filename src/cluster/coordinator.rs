@@ -91,7 +91,14 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     }
     let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?;
     output::print_line(&format!("coordinator {} serves at {address}", options.id));
-    let served = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), asked_to_end());
-    runtime.block_on(served).map_err(|e| Error::internal(format!("serve: {e}")))?;
-    Ok(())
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            served = server.serve_with_incoming(TcpListenerStream::new(listener)) => {
+                served.map_err(|e| Error::internal(format!("serve: {e}")))
+            }
+            // Connections are not waited for: executors keep theirs for ever, and what was answered is on the disk.
+            () = asked_to_end() => Ok(()),
+        }
+    });
+    ended.map(|()| std::process::exit(0))
 }

@@ -29,6 +29,8 @@ pub(crate) struct ExecutorOptions {
     pub(crate) slots: u32,
     /// Where its exchange listens.
     pub(crate) listen: String,
+    /// What others are told, where that is another address.
+    pub(crate) advertise: Option<String>,
     pub(crate) coordinators: Vec<String>,
     pub(crate) storage: PathBuf,
 }
@@ -47,7 +49,8 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     // Rows have a runtime of their own: encoding them never delays a heartbeat.
     let data_runtime = runtime()?;
     let listener = listen(&data_runtime, &options.listen)?;
-    let data_address = listener.local_addr().map_err(|e| Error::io("listen", &e))?.to_string();
+    let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?.to_string();
+    output::print_line(&format!("executor {} listens at {address}", options.node));
     let exchange = Exchange {
         runtime: data_runtime.handle().clone(),
         start,
@@ -78,7 +81,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         cluster: options.cluster,
         node: options.node,
         slots: options.slots,
-        data_address,
+        data_address: options.advertise.unwrap_or(address),
         coordinators: options.coordinators,
         dial: Arc::new(TcpDial),
         on_attached: Box::new(move || {

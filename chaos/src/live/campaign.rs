@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use super::moment::{Moment, Phase, Random};
 use super::process::{Ended, Life, POLL, Qanat};
 use super::report::{Kill, Report};
-use super::watch::{Verdict, Watch};
-use super::workload::{JOB, Workload};
+use super::watch::Watch;
+use super::workload::{JOB, Place, Workload};
 use crate::oracle::Violation;
 
 /// What a life is expected to add, at the rate that is asked of the source: the rate is chosen so that the
@@ -106,7 +106,7 @@ impl Campaign {
         // A reader that comes only now must see the same.
         let (again, last) = Watch::new(&workload, &qanat.folder).finish()?;
         trial.violations.extend(last);
-        if counts(&again) != counts(&found) {
+        if again.committed() != found.committed() {
             trial.violations.push(format!("a new reader finds {again:?}, the one that was there {found:?}"));
             found = again;
         }
@@ -140,6 +140,7 @@ impl Campaign {
             file: self.file,
             log: self.log,
             windows: self.windows,
+            place: Place::of_run(),
         }
     }
 
@@ -250,7 +251,7 @@ impl Trial<'_> {
     }
 
     fn manifests(&self) -> Result<Vec<String>> {
-        let folder = self.qanat.folder.join(Workload::manifests());
+        let folder = self.qanat.folder.join(Place::of_run().manifests);
         let mut found = Vec::new();
         for job in crate::oracle::folder::names(&folder)? {
             found.extend(crate::oracle::folder::names(&folder.join(job))?);
@@ -269,15 +270,6 @@ impl Trial<'_> {
 
 fn of_end(ended: Ended) -> End {
     if ended.success() && !ended.stderr.contains("panicked") { End::Finished(ended) } else { End::Died(ended) }
-}
-
-fn counts(verdict: &Verdict) -> (Option<u64>, Option<u64>, Option<u64>, u64) {
-    (
-        verdict.files.as_ref().map(|ids| ids.reconciled),
-        verdict.log.as_ref().map(|ids| ids.reconciled),
-        verdict.windows.as_ref().map(|windows| windows.right),
-        verdict.committed_files,
-    )
 }
 
 /// The receipt must tell the truth too.

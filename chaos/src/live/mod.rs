@@ -2,6 +2,9 @@
 
 pub mod binary;
 pub mod campaign;
+pub mod cluster;
+pub mod fault;
+pub mod link;
 pub mod moment;
 pub mod process;
 pub mod report;

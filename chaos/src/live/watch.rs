@@ -35,6 +35,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// How much of everything is there.
+    pub fn committed(&self) -> (Option<u64>, Option<u64>, Option<u64>, u64) {
+        (
+            self.files.as_ref().map(|ids| ids.reconciled),
+            self.log.as_ref().map(|ids| ids.reconciled),
+            self.windows.as_ref().map(|windows| windows.right),
+            self.committed_files,
+        )
+    }
+
     pub fn is_exact(&self) -> bool {
         self.files.as_ref().is_none_or(Reconciliation::is_exact)
             && self.log.as_ref().is_none_or(Reconciliation::is_exact)
@@ -46,9 +56,9 @@ impl Watch {
     /// For a workload that runs in `folder`.
     pub fn new(workload: &Workload, folder: &Path) -> Self {
         let reader = |path: &str, header| {
-            FolderReader::new(&folder.join(path), Some(folder.join(Workload::manifests())), header)
+            FolderReader::new(&folder.join(path), Some(folder.join(&workload.place.manifests)), header)
         };
-        let topic = |name: &str| TopicReader::new(&folder.join(Workload::topic(name)));
+        let topic = |name: &str| TopicReader::new(&folder.join(&workload.place.topics).join(name));
         let side = |kind: &str| (format!("{JOB}.{kind}"), topic(&format!("{JOB}.{kind}")));
         Self {
             records: workload.records,

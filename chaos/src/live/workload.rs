@@ -1,7 +1,7 @@
 //! The job that is killed: a generator whose every row is known by its id.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::oracle::expected::{KEYS, WINDOW_MS};
 
@@ -25,6 +25,36 @@ pub struct Workload {
     pub log: bool,
     /// A windowed aggregation over the ids into files.
     pub windows: bool,
+    pub place: Place,
+}
+
+/// Where a workload keeps what it keeps, relative to the folder it is tried in.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// In front of the sinks' paths: a cluster takes absolute ones alone.
+    pub sinks: PathBuf,
+    pub manifests: PathBuf,
+    pub topics: PathBuf,
+}
+
+impl Place {
+    /// In `qanat run`.
+    pub fn of_run() -> Self {
+        Self {
+            sinks: PathBuf::new(),
+            manifests: PathBuf::from(format!("qanat-data/jobs/{JOB}/checkpoints/manifests")),
+            topics: PathBuf::from("qanat-data/topics"),
+        }
+    }
+
+    /// In a cluster whose storage is that of `qanat dev --data dev` in `folder`.
+    pub fn of_cluster(folder: &Path) -> Self {
+        Self {
+            sinks: folder.to_owned(),
+            manifests: PathBuf::from("dev/storage/checkpoints/manifests"),
+            topics: PathBuf::from("dev/storage/topics"),
+        }
+    }
 }
 
 impl Workload {
@@ -44,10 +74,12 @@ impl Workload {
         }
         sql.push_str("\n);\n");
         if self.file {
-            sql.push_str(
+            let _ = write!(
+                sql,
                 "CREATE TABLE ids_files (id BIGINT, checked BIGINT)\n  \
-                 WITH ('connector' = 'filesystem', 'path' = 'ids', 'format' = 'csv');\n\
+                 WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');\n\
                  INSERT INTO ids_files SELECT id, id * 31 + 7 FROM numbers;\n",
+                self.place.sinks.join("ids").display()
             );
         }
         if self.log {
@@ -60,23 +92,14 @@ impl Workload {
             let _ = write!(
                 sql,
                 "CREATE TABLE windows (window_start TIMESTAMP(3), k BIGINT, n BIGINT, total BIGINT)\n  \
-                 WITH ('connector' = 'filesystem', 'path' = 'windows', 'format' = 'csv');\n\
+                 WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');\n\
                  INSERT INTO windows SELECT window_start, id % {KEYS}, COUNT(*), SUM(id)\n  \
                  FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts), INTERVAL '{}' SECOND))\n  \
                  GROUP BY window_start, window_end, id % {KEYS};\n",
+                self.place.sinks.join("windows").display(),
                 WINDOW_MS / 1000
             );
         }
         sql
-    }
-
-    /// Where manifests lie, relative to the folder.
-    pub fn manifests() -> PathBuf {
-        PathBuf::from(format!("qanat-data/jobs/{JOB}/checkpoints/manifests"))
-    }
-
-    /// Where a topic lies, relative to the folder.
-    pub fn topic(name: &str) -> PathBuf {
-        PathBuf::from(format!("qanat-data/topics/{name}"))
     }
 }

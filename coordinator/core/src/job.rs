@@ -19,19 +19,22 @@ use std::collections::BTreeSet;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, Host, SubtaskReport, ToExecutor,
 };
-use qanat_proto::graph::{Operator, SinkNode};
-use qanat_proto::ids::{Epoch, JobId, StartId, SubtaskId, Token};
-use qanat_proto::manifest::{Manifest, PreparedHandle, SinkChannel};
+use qanat_proto::ids::{Epoch, JobId, StartId, Token};
+use qanat_proto::manifest::Manifest;
 use qanat_proto::physical::PhysicalGraph;
-use qanat_proto::receipt::Totals;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, limits};
 
-use crate::apply::{Applied, handle_names};
-use crate::checkpoint::EpochReports;
+use crate::apply::Applied;
 use crate::command::{Command, Refusal};
 use crate::placement::{Executor, place};
 use crate::state::{Claimed, State};
+
+mod committing;
+mod running;
+
+use committing::{Committing, commit_slow};
+use running::{ManifestState, Running};
 
 /// Claims beyond those kept before some are retired.
 const RETIRE_BATCH: usize = 8;
@@ -123,96 +126,6 @@ enum Phase {
     Running(Box<Running>),
     /// The generation ends; executors are told to stop.
     Ended,
-}
-
-/// A generation that processes records.
-struct Running {
-    token: Token,
-    /// Its executors; never changes within a generation (P1).
-    placement: Vec<StartId>,
-    base: Manifest,
-    physical: PhysicalGraph,
-    /// The open epoch, if one was triggered and not yet claimed.
-    open: Option<OpenEpoch>,
-    /// The claimed epoch whose commit is not yet recorded.
-    committing: Option<Committing>,
-    /// When the last epoch was triggered.
-    triggered_ms: u64,
-    wants_barrier: bool,
-    /// The newest manifest that was written; becomes progress when its commit is recorded.
-    written: Option<Box<Manifest>>,
-    /// Totals as of the last claim.
-    totals: Totals,
-}
-
-struct OpenEpoch {
-    reports: EpochReports,
-    /// P8: counts from the trigger, the commit before or the last sign of progress, whichever is latest.
-    since_ms: u64,
-    manifest: ManifestState,
-}
-
-enum ManifestState {
-    Gathering,
-    Writing,
-    /// Written; claimed as soon as the commit before is recorded.
-    Ready {
-        claim: Box<Command>,
-    },
-    Proposed,
-}
-
-/// A claimed epoch on its way to being visible: its files by one executor of the job, its rows of topics by the owner
-/// of the log.
-struct Committing {
-    permit: CommitPermit,
-    files: BTreeSet<StartId>,
-    /// Handles of topics that are not appended yet, and the owner's token that was told last.
-    log: Option<CommitPermit>,
-    log_told: Option<u64>,
-    since_ms: u64,
-    warned: bool,
-}
-
-impl Committing {
-    /// Sends out a permit in its parts.
-    fn begin(running: &Running, state: &State, permit: CommitPermit, now_ms: u64, out: &mut Vec<Output>) -> Self {
-        let has_log_owner = state.job(running.token.job).is_some_and(|job| job.run_with.is_some());
-        let (log, files): (Vec<_>, Vec<_>) =
-            permit.handles.iter().cloned().partition(|handle| has_log_owner && running.is_of_topic(handle));
-        let files = CommitPermit { handles: files, ..permit.clone() };
-        let log = (!log.is_empty()).then(|| CommitPermit { handles: log, ..permit.clone() });
-        let files = running.send_committer(&ExecutorMessage::Commit(files), out);
-        let mut committing = Self { permit, files, log, log_told: None, since_ms: now_ms, warned: false };
-        committing.tell_log_owner(running.token, state, out);
-        committing
-    }
-
-    /// Tells the owner of the log, once each.
-    fn tell_log_owner(&mut self, token: Token, state: &State, out: &mut Vec<Output>) {
-        let (Some(permit), Some(owner)) = (&self.log, state.log_owner) else { return };
-        if self.log_told != Some(owner.token) {
-            self.log_told = Some(owner.token);
-            let message = ExecutorMessage::CommitLog { permit: permit.clone(), owner: owner.token };
-            out.push(Output::Send(ToExecutor { start: owner.start, token, message }));
-        }
-    }
-
-    /// Proposes that the commit is complete, if it is.
-    fn record_if_done(&self, out: &mut Vec<Output>) {
-        if self.is_done() {
-            out.push(Output::Propose(Command::Committed {
-                token: self.permit.token,
-                epoch: self.permit.epoch,
-                manifest_key: self.permit.manifest_key.clone(),
-                handle_names: handle_names(&self.permit.handles),
-            }));
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.files.is_empty() && self.log.is_none()
-    }
 }
 
 impl JobDriver {
@@ -732,115 +645,4 @@ impl JobDriver {
             _ => None,
         }
     }
-}
-
-impl Running {
-    fn send_all(&self, message: &ExecutorMessage, out: &mut Vec<Output>) {
-        for start in &self.placement {
-            out.push(Output::Send(ToExecutor { start: *start, token: self.token, message: message.clone() }));
-        }
-    }
-
-    /// Whether a handle's rows go into a topic.
-    fn is_of_topic(&self, handle: &PreparedHandle) -> bool {
-        let is_topic = |(operator, node): (&Operator, &SinkNode)| {
-            operator.id == handle.subtask.operator && node.table.connector == "log"
-        };
-        handle.channel != SinkChannel::Table || self.base.graph.sinks().any(is_topic)
-    }
-
-    /// Sinks are committed and cleared by one executor, so that each effect has one author (P3). Returns whom to
-    /// wait for.
-    fn send_committer(&self, message: &ExecutorMessage, out: &mut Vec<Output>) -> BTreeSet<StartId> {
-        let committer = self.placement.iter().take(1);
-        for start in committer.clone() {
-            out.push(Output::Send(ToExecutor { start: *start, token: self.token, message: message.clone() }));
-        }
-        committer.copied().collect()
-    }
-
-    /// Subtasks as people know them: the operator's name and a number.
-    fn subtask_names(&self, subtasks: &[SubtaskId]) -> String {
-        const NAMES_MAX: usize = 8;
-        let name = |subtask: &SubtaskId| {
-            let physical = self.physical.operators.iter().find(|operator| operator.id == subtask.operator);
-            let logical = physical.and_then(|operator| self.base.graph.operator(operator.logical));
-            match logical {
-                Some(operator) => format!("{} {}", operator.name, subtask.index),
-                None => subtask.to_string(),
-            }
-        };
-        let mut names: Vec<String> = subtasks.iter().take(NAMES_MAX).map(name).collect();
-        if subtasks.len() > NAMES_MAX {
-            names.push(format!("{} more", subtasks.len() - NAMES_MAX));
-        }
-        names.join(", ")
-    }
-
-    /// Triggers the next epoch when it is due; an error when the open one takes too long.
-    fn on_time(&mut self, next: Option<Epoch>, now_ms: u64, out: &mut Vec<Output>) -> Option<Error> {
-        let settings = &self.base.settings;
-        if let Some(committing) = &mut self.committing
-            && !committing.warned
-            && now_ms.saturating_sub(committing.since_ms) > settings.epoch_timeout_ms
-        {
-            committing.warned = true;
-            out.push(Output::CommitSlow(commit_slow(committing.permit.epoch)));
-        }
-        if let Some(open) = &self.open {
-            // P8: while the commit before is pending, time does not count.
-            let overdue = now_ms.saturating_sub(open.since_ms) > settings.epoch_timeout_ms;
-            return (overdue && self.committing.is_none()).then(|| {
-                let missing = self.subtask_names(&open.reports.missing());
-                Error::new(
-                    Code::EpochTimeout,
-                    format!("epoch {} did not complete within {} ms", open.reports.epoch, settings.epoch_timeout_ms),
-                )
-                .hint(format!("no report yet from: {missing}"))
-            });
-        }
-        let due = self.wants_barrier || now_ms >= self.triggered_ms + settings.epoch_interval_ms;
-        if let Some(next) = next.filter(|_| due) {
-            self.wants_barrier = false;
-            self.triggered_ms = now_ms;
-            self.open = Some(OpenEpoch {
-                reports: EpochReports::new(next, &self.physical, self.base.parallelism),
-                since_ms: now_ms,
-                manifest: ManifestState::Gathering,
-            });
-            self.send_all(&ExecutorMessage::Trigger { epoch: next }, out);
-        }
-        None
-    }
-
-    fn wake_at(&self) -> Option<u64> {
-        let settings = &self.base.settings;
-        let timeout = settings.epoch_timeout_ms + 1;
-        let commit = self.committing.as_ref().filter(|c| !c.warned).map(|c| c.since_ms + timeout);
-        let epoch = match &self.open {
-            Some(_) if self.committing.is_some() => None,
-            Some(open) => Some(open.since_ms + timeout),
-            None if self.wants_barrier => Some(0),
-            None => Some(self.triggered_ms + settings.epoch_interval_ms),
-        };
-        commit.into_iter().chain(epoch).min()
-    }
-
-    /// Proposes the claim of a written manifest once the commit before it is recorded (P4).
-    fn propose_claim(&mut self, out: &mut Vec<Output>) {
-        if self.committing.is_some() {
-            return;
-        }
-        let Some(open) = &mut self.open else { return };
-        if matches!(open.manifest, ManifestState::Ready { .. })
-            && let ManifestState::Ready { claim } = std::mem::replace(&mut open.manifest, ManifestState::Proposed)
-        {
-            out.push(Output::Propose(*claim));
-        }
-    }
-}
-
-fn commit_slow(epoch: Epoch) -> Error {
-    Error::new(Code::CommitPending, format!("the commit of epoch {epoch} is not complete yet"))
-        .hint("it is claimed and will be retried until it succeeds; look at the sink's storage")
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::Proposal;
@@ -21,7 +22,7 @@ use super::journal::{Journal, Limits};
 use super::log_store::LogStore;
 use super::network::Network;
 use super::state_machine::StateMachine;
-use super::types::{MemberId, Raft};
+use super::types::{MemberId, Raft, Types};
 use super::writer::JournalWriter;
 
 /// What a member is made of.
@@ -230,7 +231,7 @@ impl Member {
                 if let Leadership::Leading { term } = self.leadership().await {
                     return Ok(term);
                 }
-                if metrics.changed().await.is_err() {
+                if !change_or_while(&mut metrics).await {
                     return Err(no_quorum());
                 }
             }
@@ -255,7 +256,7 @@ impl Member {
                     return;
                 }
             }
-            if metrics.changed().await.is_err() {
+            if !change_or_while(&mut metrics).await {
                 return;
             }
         }
@@ -300,7 +301,7 @@ impl Member {
         self.raft.change_membership(change, false).await.map(drop).map_err(|e| self.change_failed(e))
     }
 
-    fn change_failed(&self, error: RaftError<super::types::Types, ClientWriteError<super::types::Types>>) -> Error {
+    fn change_failed(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
         match error {
             RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
                 not_leader(forward.leader_node.map(|node| node.addr))
@@ -327,6 +328,15 @@ impl Drop for Member {
         } else {
             self.runtime.block_on(ended);
         }
+    }
+}
+
+/// Waits for news of the group, or for a little while: a member that was elected does not lead before it has heard of
+/// a majority, and then nothing is new. False if the member has ended.
+async fn change_or_while(metrics: &mut openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>) -> bool {
+    tokio::select! {
+        changed = metrics.changed() => changed.is_ok(),
+        () = tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)) => true,
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use qanat_proto::control::ToExecutor;
 use qanat_proto::limits;
 use qanat_proto::rpc::cluster::nodes_server::{Nodes as NodesRpc, NodesServer};
-use qanat_proto::rpc::cluster::{CoordinatorEvent, ExecutorEvent, Registered, coordinator_event, executor_event};
+use qanat_proto::rpc::cluster::{
+    CoordinatorEvent, ExecutorEvent, Heartbeat, Registered, coordinator_event, executor_event,
+};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::{IntervalStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::nodes::{Nodes, Registration};
@@ -81,7 +84,16 @@ impl NodesRpc for NodesService {
         };
         let first = CoordinatorEvent { event: Some(coordinator_event::Event::Registered(registered)) };
         // It ends when the sender is dropped: when this coordinator leads no more, or gives the executor up.
-        let messages = UnboundedReceiverStream::new(messages).map(|message| encode(&message));
+        let messages = UnboundedReceiverStream::new(messages).map(|message| encode(&message)).map(Some);
+        let every = Duration::from_millis(limits::EXECUTOR_HEARTBEAT_MS);
+        let beat = || CoordinatorEvent { event: Some(coordinator_event::Event::Heartbeat(Heartbeat {})) };
+        let beats = IntervalStream::new(tokio::time::interval(every)).map(move |_| Some(Ok(beat())));
+        let end = futures::stream::iter([None]);
+        let messages = futures::stream::select(messages.chain(end), beats).take_while(|event| {
+            let goes_on = event.is_some();
+            async move { goes_on }
+        });
+        let messages = messages.filter_map(|event| async move { event });
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(first)]).chain(messages))))
     }
 }

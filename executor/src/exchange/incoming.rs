@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use qanat_proto::ids::{JobId, Token};
+use qanat_proto::ids::{JobId, StartId, Token};
 use qanat_proto::rpc::exchange::{Adopted, Backward, Credit};
 use tokio::sync::{Notify, watch};
 
@@ -15,7 +15,8 @@ use crate::task::channel::{Channel, FarSender};
 /// The ends of one edge's channels in this process.
 pub struct IncomingEdge {
     pub schema: SchemaRef,
-    pub channels: BTreeMap<Pair, Arc<Channel>>,
+    /// With the process that each one's sender runs in.
+    pub channels: BTreeMap<Pair, (StartId, Arc<Channel>)>,
 }
 
 /// What is open for other executors, by job: the newest generation of each.
@@ -30,7 +31,7 @@ pub(super) struct Opened {
     /// Closed when the generation ends.
     pub(super) ended: watch::Receiver<()>,
     /// Of each exchange that was opened: a channel is opened once per token (P1).
-    taken: Mutex<Vec<(EdgeKey, String)>>,
+    taken: Mutex<Vec<(EdgeKey, StartId)>>,
 }
 
 /// Keeps a generation open. Dropping it ends every exchange into it.
@@ -71,11 +72,11 @@ impl Drop for Opening {
 
 impl Opened {
     /// Whether this sender has not opened the edge before.
-    pub(super) fn take(&self, edge: EdgeKey, start: &str) -> bool {
+    pub(super) fn take(&self, edge: EdgeKey, start: StartId) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = !taken.iter().any(|(known, sender)| *known == edge && sender == start);
+        let is_new = !taken.contains(&(edge, start));
         if is_new {
-            taken.push((edge, start.to_owned()));
+            taken.push((edge, start));
         }
         is_new
     }

@@ -15,7 +15,7 @@ use arrow_flight::{
 };
 use futures::Stream;
 use prost::Message;
-use qanat_proto::ids::{Generation, JobId, OperatorId, Token};
+use qanat_proto::ids::{Generation, JobId, OperatorId, StartId, Token};
 use qanat_proto::rpc::exchange::Open;
 use qanat_proto::{Error, Result, limits};
 use tokio::net::TcpListener;
@@ -64,7 +64,7 @@ struct Near {
 
 impl Server {
     /// The edge that the first message asks for, of a generation that runs here.
-    fn open(&self, first: &FlightData) -> Answer<(Arc<Opened>, EdgeKey)> {
+    fn open(&self, first: &FlightData) -> Answer<(Arc<Opened>, EdgeKey, StartId)> {
         let invalid = |what: String| Status::invalid_argument(what);
         let missing = || invalid("an exchange begins with its descriptor".to_owned());
         let command = first.flight_descriptor.as_ref().map(|descriptor| descriptor.cmd.clone()).ok_or_else(missing)?;
@@ -86,10 +86,11 @@ impl Server {
         if schema != *edge.schema {
             return Err(invalid("the rows have another schema than the edge".to_owned()));
         }
-        if !opened.take(key, &open.start) {
+        let start = StartId::from_str(&open.start).map_err(invalid)?;
+        if !opened.take(key, start) {
             return Err(Status::already_exists("this edge was opened before in this generation"));
         }
-        Ok((opened, key))
+        Ok((opened, key, start))
     }
 }
 
@@ -141,10 +142,12 @@ impl FlightService for Server {
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Response<Self::DoExchangeStream>> {
         let mut messages = request.into_inner();
         let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("an empty exchange"))?;
-        let (opened, key) = self.open(&first)?;
+        let (opened, key, start) = self.open(&first)?;
         let owed = Arc::new(Owed::default());
         let mut near = BTreeMap::new();
-        for (pair, channel) in opened.edges.get(&key).map(|edge| edge.channels.clone()).unwrap_or_default() {
+        let channels = opened.edges.get(&key).map(|edge| edge.channels.clone()).unwrap_or_default();
+        // The others' senders come with exchanges of their own.
+        for (pair, (_, channel)) in channels.into_iter().filter(|(_, (sender, _))| *sender == start) {
             let charged = Arc::<Mutex<VecDeque<usize>>>::default();
             channel.set_far_sender(Box::new(Far { pair, owed: owed.clone(), charged: charged.clone() }));
             near.insert(pair, Near { channel, charged });
