@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use qanat_chaos::live::binary;
 use qanat_chaos::live::cluster::ClusterCampaign;
+use qanat_chaos::live::fault::FaultKind;
 
 #[test]
 fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()> {
@@ -13,6 +14,7 @@ fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()
         seed: 1,
         parallelism: 6,
         interval_ms: 200,
+        kinds: FaultKind::ALL.to_vec(),
         binary: binary::locate(None)?,
         name: "cluster-test".to_owned(),
         keep: false,

@@ -52,7 +52,7 @@ pub async fn keep_attached(
 ) -> qanat_proto::Result<()> {
     let mut reports = on_this_side(reports);
     let mut candidates: VecDeque<String> = VecDeque::new();
-    let (mut told, mut left) = (String::new(), String::new());
+    let mut left = String::new();
     loop {
         if candidates.is_empty() {
             tokio::time::sleep(PAUSE).await;
@@ -73,11 +73,7 @@ pub async fn keep_attached(
         {
             candidates.push_front(leader);
         }
-        let text = status.to_string();
-        if told != text {
-            tracing::info!(address, %status, "not attached");
-            told = text;
-        }
+        tracing::debug!(address, %status, "not attached");
     }
 }
 

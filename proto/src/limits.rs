@@ -76,9 +76,9 @@ pub const DATA_FRAME_BYTES: u32 = 1 << 20;
 /// One control message, either way: a graph and its manifest.
 pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
 /// Heartbeats of the leading coordinator.
-pub const RAFT_HEARTBEAT_MS: u64 = 60;
-/// Silence after which a follower asks for votes: several heartbeats, and far less than a lease of a second.
-pub const RAFT_ELECTION_MS: (u64, u64) = (300, 600);
+pub const RAFT_HEARTBEAT_MS: u64 = 50;
+/// Silence beyond the leader's lease (the longer of the two) after which a follower asks for votes.
+pub const RAFT_ELECTION_MS: (u64, u64) = (200, 350);
 /// One entry batch or vote between coordinators.
 pub const RAFT_RPC_MS: u64 = 1_000;
 /// A whole snapshot to another coordinator.

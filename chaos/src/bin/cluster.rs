@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use qanat_chaos::live::{binary, cluster::ClusterCampaign};
+use qanat_chaos::live::{binary, cluster::ClusterCampaign, fault::FaultKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -34,6 +34,9 @@ struct Arguments {
     /// Time between epochs.
     #[arg(long, default_value_t = 200)]
     interval_ms: u64,
+    /// Only faults of these kinds, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<FaultKind>,
     /// The `qanat` to try; the one of this build if not given.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -65,6 +68,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         seed: arguments.seed,
         parallelism: arguments.parallelism,
         interval_ms: arguments.interval_ms,
+        kinds: if arguments.only.is_empty() { FaultKind::ALL.to_vec() } else { arguments.only.clone() },
         binary: binary::locate(arguments.binary.as_deref())?,
         name: format!("cluster-{}", arguments.seed),
         keep: arguments.keep,

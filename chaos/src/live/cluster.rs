@@ -29,7 +29,9 @@ const PROGRESS_MAX: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The last part has all the time it needs, within reason.
 const LAST_MAX: Duration = Duration::from_secs(900);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between two questions of the client.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// More violations than this tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -42,6 +44,8 @@ pub struct ClusterCampaign {
     pub seed: u64,
     pub parallelism: u32,
     pub interval_ms: u64,
+    /// What may happen.
+    pub kinds: Vec<FaultKind>,
     pub binary: PathBuf,
     /// Part of the folder's name, so that campaigns of one process do not meet.
     pub name: String,
@@ -55,7 +59,10 @@ pub struct ClusterReport {
     pub seed: u64,
     pub records: u64,
     pub faults_planned: u64,
+    pub kinds_planned: usize,
     pub faults: BTreeMap<FaultKind, u64>,
+    /// From a fault to the next epoch that is visible, by kind, where nothing else happened meanwhile.
+    pub recovered_ms: BTreeMap<FaultKind, Vec<u64>>,
     pub generations: u64,
     pub looks: u64,
     pub elapsed_ms: u64,
@@ -71,7 +78,7 @@ impl ClusterReport {
     }
 
     fn has_enough_faults(&self) -> bool {
-        let kinds = FaultKind::ALL.len().min(usize::try_from(self.faults_planned).unwrap_or(usize::MAX));
+        let kinds = self.kinds_planned.min(usize::try_from(self.faults_planned).unwrap_or(usize::MAX));
         self.faults.values().sum::<u64>() >= self.faults_planned && self.faults.len() >= kinds
     }
 
@@ -104,7 +111,17 @@ impl fmt::Display for ClusterReport {
         let sum: u64 = self.faults.values().sum();
         writeln!(f, "faults     {sum} of {} planned, {} generations", self.faults_planned, self.generations)?;
         for (kind, count) in &self.faults {
-            writeln!(f, "  {:<15} {count:>4}", format!("{kind:?}"))?;
+            let mut times = self.recovered_ms.get(kind).cloned().unwrap_or_default();
+            times.sort_unstable();
+            let at = |share: usize| times.get(times.len().saturating_sub(1) * share / 100).copied().unwrap_or(0);
+            let name = format!("{kind:?}");
+            writeln!(
+                f,
+                "  {name:<15} {count:>4}  an epoch after {} / {} / {} ms (least, median, most)",
+                at(0),
+                at(50),
+                at(100)
+            )?;
         }
         let found = &self.found;
         writeln!(
@@ -305,6 +322,8 @@ struct Trial<'a> {
     watch: Watch,
     random: Random,
     faults: BTreeMap<FaultKind, u64>,
+    last: Option<(FaultKind, Instant)>,
+    recovered_ms: BTreeMap<FaultKind, Vec<u64>>,
     looks: u64,
     violations: Vec<Violation>,
 }
@@ -328,6 +347,8 @@ impl ClusterCampaign {
             watch: Watch::new(&workload, &qanat.folder),
             random: Random::new(self.seed),
             faults: BTreeMap::new(),
+            last: None,
+            recovered_ms: BTreeMap::new(),
             looks: 0,
             violations: Vec::new(),
         };
@@ -347,7 +368,9 @@ impl ClusterCampaign {
             seed: self.seed,
             records: self.records,
             faults_planned: self.faults,
+            kinds_planned: self.kinds.len(),
             faults: trial.faults.clone(),
+            recovered_ms: trial.recovered_ms.clone(),
             generations,
             looks: trial.looks,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -386,7 +409,7 @@ impl ClusterCampaign {
 impl Trial<'_> {
     fn run(&mut self) -> Result<()> {
         for number in 0..self.campaign.faults {
-            let fault = Fault::draw(&mut self.random, number);
+            let fault = Fault::draw(&mut self.random, number, &self.campaign.kinds);
             // Some come while the one before is still felt.
             let is_alone = self.random.below(4) > 0;
             if is_alone && !self.progresses()? {
@@ -396,8 +419,10 @@ impl Trial<'_> {
             if self.cluster.job()?.0 == "FINISHED" {
                 return Ok(());
             }
+            let begun = Instant::now();
             self.inject(fault)?;
             *self.faults.entry(fault.kind).or_default() += 1;
+            self.last = is_alone.then(|| (fault.kind, begun));
             if self.violations.len() >= VIOLATIONS_MAX {
                 return Ok(());
             }
@@ -405,27 +430,38 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Waits until another epoch is visible. False if the job has ended, or none comes: then it is stuck.
+    /// Waits until more rows are visible. False if the job has ended, or none come: then it is stuck.
     fn progresses(&mut self) -> Result<bool> {
-        let (_, _, before) = self.cluster.job()?;
+        let before = self.watch.committed();
         let begun = Instant::now();
+        let mut asked = Instant::now();
         loop {
-            let (status, generation, epoch) = self.cluster.job()?;
-            match status.as_str() {
-                "FINISHED" => return Ok(false),
-                "FAILED" | "STOPPED" => {
+            if self.watch.committed() > before {
+                if let Some((kind, at)) = self.last.take() {
+                    let after = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    self.recovered_ms.entry(kind).or_default().push(after);
+                }
+                return Ok(true);
+            }
+            // Now and then: a client is a process too, and takes its share of the machine.
+            if asked.elapsed() > ASK_EVERY {
+                asked = Instant::now();
+                let (status, generation, epoch) = self.cluster.job()?;
+                if status == "FINISHED" {
+                    return Ok(false);
+                }
+                if matches!(status.as_str(), "FAILED" | "STOPPED") {
                     let job = self.cluster.ask(&["job", "describe", JOB])?;
                     self.violations.push(format!("the job is {status}: {job}"));
                     return Ok(false);
                 }
-                _ if epoch > before => return Ok(true),
-                _ if begun.elapsed() > PROGRESS_MAX => {
-                    let text = format!("no epoch in {PROGRESS_MAX:?} after epoch {epoch} of generation {generation}");
+                if begun.elapsed() > PROGRESS_MAX {
+                    let text = format!("no row in {PROGRESS_MAX:?} after epoch {epoch} of generation {generation}");
                     self.violations.push(text);
                     return Ok(false);
                 }
-                _ => self.pass(Duration::from_millis(50))?,
             }
+            self.pass(LOOK_EVERY)?;
         }
     }
 

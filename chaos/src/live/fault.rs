@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::moment::Random;
 
 /// One kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// SIGKILL of an executor, and a start on the same node.
@@ -53,10 +53,10 @@ pub struct Fault {
 
 impl Fault {
     /// The next one. Each kind comes once before any comes again, so that a short campaign has all of them.
-    pub fn draw(random: &mut Random, number: u64) -> Self {
-        let count = FaultKind::ALL.len() as u64;
+    pub fn draw(random: &mut Random, number: u64, kinds: &[FaultKind]) -> Self {
+        let count = kinds.len() as u64;
         let kind = if number < count { number } else { random.below(count) };
-        let kind = FaultKind::ALL[usize::try_from(kind).unwrap_or(0)];
+        let kind = kinds[usize::try_from(kind).unwrap_or(0)];
         let lasts = match kind {
             FaultKind::PauseExecutor => Duration::from_millis(1_100) + random.micros_below(900_000),
             FaultKind::PauseLeader => Duration::from_millis(700) + random.micros_below(900_000),
