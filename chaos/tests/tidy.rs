@@ -61,6 +61,7 @@ const DOORS: &[(&str, &str, &str)] = &[
     ),
     ("client/src/call.rs", "Instant::now", "the runtime's clock, which is virtual in the simulator"),
     ("executor/src/attach.rs", "Instant::now", "the runtime's clock, which is virtual in the simulator"),
+    ("executor/src/exchange/outgoing.rs", "Instant::now", "the runtime's clock, which is virtual in the simulator"),
     ("client/src/submit.rs", "getrandom", "a library for other programs, which have no environment of ours"),
 ];
 

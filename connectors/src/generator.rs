@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 use crate::contract::{ReadOutcome, ReadRequest, Source, SourceBatch, Split, SplitReader, StopFlag};
 
 /// Splits of a generator when nothing else is said: enough for the parallelism of one machine.
+/// At a rate, rows are gathered for so long: each batch costs more than a row.
+const LINGER: Duration = Duration::from_millis(5);
 pub(crate) const SPLITS_DEFAULT: &str = "16";
 
 /// Rows as a function of their numbers.
@@ -115,6 +117,7 @@ impl Source for GeneratorSource {
             next: position.row,
             end: self.limit.map(|limit| limit.saturating_sub(detail.split).div_ceil(detail.of)),
             rate: self.rate,
+            given: None,
             opened: self.clock.monotonic(),
             opened_at: position.row,
             schema: Arc::clone(&self.schema),
@@ -133,6 +136,8 @@ struct GeneratorReader {
     end: Option<u64>,
     /// Rows per second of all splits.
     rate: Option<f64>,
+    /// When it gave rows last.
+    given: Option<Duration>,
     opened: Duration,
     opened_at: u64,
     schema: SchemaRef,
@@ -150,6 +155,12 @@ impl GeneratorReader {
         let earned = ((elapsed * rate) as u64).saturating_add(1).saturating_sub(self.detail.split);
         let earned = self.opened_at.saturating_add(earned.div_ceil(self.detail.of.max(1)));
         left.min(earned.saturating_sub(self.next))
+    }
+
+    /// Whether it is too early to give rows again.
+    fn lingers(&self) -> bool {
+        let since = |given: Duration| self.clock.monotonic().saturating_sub(given);
+        self.rate.is_some() && self.given.is_some_and(|given| since(given) < LINGER)
     }
 
     fn batch(&self, rows: &[u64]) -> Result<RecordBatch> {
@@ -178,9 +189,10 @@ impl SplitReader for GeneratorReader {
             return Ok(ReadOutcome::End);
         }
         let count = self.due().min(self.request.batch_rows.max(1) as u64);
-        if count == 0 || stop.is_set() {
+        if count == 0 || stop.is_set() || count < self.request.batch_rows as u64 && self.lingers() {
             return Ok(ReadOutcome::Pending);
         }
+        self.given = Some(self.clock.monotonic());
         let rows: Vec<u64> = (self.next..self.next + count).map(|j| self.detail.split + j * self.detail.of).collect();
         let batch = self.batch(&rows)?;
         self.next += count;

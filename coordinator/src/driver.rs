@@ -241,7 +241,7 @@ struct Leader {
     events: Sender<Event>,
     /// The term in which it leads a group of several processes.
     term: Option<u64>,
-    /// Manifests written in this term: each has a name of its own.
+    /// Manifests written by this process: each has a name of its own.
     attempts: u64,
     store: Option<Sender<StoreWork>>,
     drivers: BTreeMap<JobId, JobDriver>,
@@ -293,7 +293,7 @@ impl Leader {
             Leadership::Leading { term } if self.term == Some(*term) => {}
             Leadership::Leading { term } => {
                 tracing::info!(term, "this coordinator leads");
-                (self.term, self.attempts) = (Some(*term), 0);
+                self.term = Some(*term);
                 let running = self.member.state(|state| {
                     let jobs = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
                     jobs.map(|(id, job)| (*id, job.placement.clone())).collect::<Vec<_>>()
@@ -581,7 +581,7 @@ impl Leader {
     }
 }
 
-/// Manifests of one term, each with a number: as many as 2 to this.
+/// Manifests of one process, each with a number: as many as 2 to this.
 const ATTEMPT_BITS: u32 = 40;
 
 enum StoreWork {

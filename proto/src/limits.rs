@@ -76,11 +76,14 @@ pub const DATA_FRAME_BYTES: u32 = 1 << 20;
 /// One control message, either way: a graph and its manifest.
 pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
 /// Heartbeats of the leading coordinator.
-pub const RAFT_HEARTBEAT_MS: u64 = 50;
+pub const RAFT_HEARTBEAT_MS: u64 = 75;
 /// Silence beyond the leader's lease (the longer of the two) after which a follower asks for votes.
-pub const RAFT_ELECTION_MS: (u64, u64) = (200, 350);
-/// One entry batch or vote between coordinators.
+pub const RAFT_ELECTION_MS: (u64, u64) = (300, 400);
+/// One batch of entries to another coordinator, which syncs them before it answers.
 pub const RAFT_RPC_MS: u64 = 1_000;
+/// Calls that a peer gave up before they were looked at: a process that was paused finds many heartbeats like that,
+/// and must not take them for an attack.
+pub const RPC_PENDING_RESETS: usize = 1_000;
 /// A whole snapshot to another coordinator.
 pub const RAFT_SNAPSHOT_MS: u64 = 120_000;
 /// Bytes of one part of a snapshot on its way.

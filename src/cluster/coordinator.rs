@@ -82,6 +82,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         .initial_stream_window_size(stream)
         .initial_connection_window_size(connection)
         .tcp_nodelay(true)
+        .http2_max_pending_accept_reset_streams(Some(limits::RPC_PENDING_RESETS))
         .add_service(RaftService::server(member.clone(), cluster.clone()))
         .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
         .add_service(jobs)

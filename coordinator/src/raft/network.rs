@@ -66,14 +66,13 @@ impl Peer {
         &self,
         rpc: RPCTypes,
         body: &impl Serialize,
-        option: &RPCOption,
+        limit: Duration,
         call: impl FnOnce(
             RaftClient<Channel>,
             Request<RaftMessage>,
         ) -> BoxFuture<'static, Result<Response<RaftMessage>, Status>>,
     ) -> RpcResult<T> {
         let client = self.client()?;
-        let limit = option.soft_ttl();
         let mut request = Request::new(self.message(body)?);
         request.set_timeout(limit);
         match tokio::time::timeout(limit, call(client, request)).await {
@@ -113,21 +112,23 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<Types>> {
-        self.call(RPCTypes::AppendEntries, &rpc, &option, |mut client, request| {
+        // The option's limit is that of a heartbeat. Entries are synced at the other end before it answers.
+        let limit = if rpc.entries.is_empty() { option.hard_ttl() } else { Duration::from_millis(limits::RAFT_RPC_MS) };
+        self.call(RPCTypes::AppendEntries, &rpc, limit, |mut client, request| {
             Box::pin(async move { client.append_entries(request).await })
         })
         .await
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
-        self.call(RPCTypes::Vote, &rpc, &option, |mut client, request| {
+        self.call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| {
             Box::pin(async move { client.vote(request).await })
         })
         .await
     }
 
     async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
-        self.call(RPCTypes::Vote, &rpc, &option, |mut client, request| {
+        self.call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| {
             Box::pin(async move { client.pre_vote(request).await })
         })
         .await
@@ -170,7 +171,7 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<TransferLeaderResponse<Types>> {
-        self.call(RPCTypes::TransferLeader, &rpc, &option, |mut client, request| {
+        self.call(RPCTypes::TransferLeader, &rpc, option.soft_ttl(), |mut client, request| {
             Box::pin(async move { client.transfer_leader(request).await })
         })
         .await

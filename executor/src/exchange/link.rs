@@ -12,7 +12,7 @@ use bytes::Bytes;
 use prost::Message;
 use qanat_proto::ids::Epoch;
 use qanat_proto::receipt::{RowHash, RowSum};
-use qanat_proto::rpc::exchange::{Forward, Rows, forward};
+use qanat_proto::rpc::exchange::{Forward, Forwards, Rows, forward};
 use qanat_proto::{Error, Result};
 
 use crate::exchange::Pair;
@@ -23,7 +23,9 @@ pub(super) struct Encoder {
     generator: IpcDataGenerator,
     options: IpcWriteOptions,
     dictionaries: DictionaryTracker,
-    compression: IpcWriteContext,
+    context: IpcWriteContext,
+    /// What goes into the next message.
+    next: Forwards,
 }
 
 impl Encoder {
@@ -32,7 +34,8 @@ impl Encoder {
             generator: IpcDataGenerator::default(),
             options: IpcWriteOptions::default(),
             dictionaries: DictionaryTracker::new(false),
-            compression: IpcWriteContext::default(),
+            context: IpcWriteContext::default(),
+            next: Forwards::default(),
         }
     }
 
@@ -43,12 +46,11 @@ impl Encoder {
         encoded.ipc_message.into()
     }
 
-    /// Messages for one element; several if its columns have dictionaries.
+    /// Adds an element to those that go next. A message that is complete with it is given back.
     ///
     /// # Errors
     /// If the batch cannot be encoded.
-    pub(super) fn element(&mut self, pair: Pair, element: Element, bytes: usize) -> Result<Vec<FlightData>> {
-        let mut messages = Vec::with_capacity(1);
+    pub(super) fn add(&mut self, pair: Pair, element: Element, bytes: usize) -> Result<Option<FlightData>> {
         let (marker, rows) = match element {
             Element::Batch { rows, sum } => {
                 let hash = sum.hash.0;
@@ -65,25 +67,27 @@ impl Encoder {
             Element::Active => (forward::Element::Active(true), None),
             Element::Barrier(epoch) => (forward::Element::Barrier(epoch.0), None),
         };
-        let forward = Forward { sender: pair.sender, receiver: pair.receiver, element: Some(marker) };
-        let mut message = FlightData { app_metadata: forward.encode_to_vec().into(), ..FlightData::default() };
-        if let Some(rows) = rows {
-            let (dictionaries, batch) = self
-                .generator
-                .encode(&rows, &mut self.dictionaries, &self.options, &mut self.compression)
-                .map_err(|e| Error::internal(format!("encode a batch: {e}")))?;
-            for dictionary in dictionaries {
-                messages.push(FlightData {
-                    data_header: dictionary.ipc_message.into(),
-                    data_body: dictionary.arrow_data.into(),
-                    ..FlightData::default()
-                });
-            }
-            message.data_header = batch.ipc_message.into();
-            message.data_body = batch.arrow_data.into();
+        let element = Some(marker);
+        self.next.elements.push(Forward { sender: pair.sender, receiver: pair.receiver, element });
+        let Some(rows) = rows else { return Ok(None) };
+        let encoded = self.generator.encode(&rows, &mut self.dictionaries, &self.options, &mut self.context);
+        let (dictionaries, batch) = encoded.map_err(|e| Error::internal(format!("encode a batch: {e}")))?;
+        if !dictionaries.is_empty() {
+            return Err(Error::internal("a batch with dictionaries cannot be sent"));
         }
-        messages.push(message);
-        Ok(messages)
+        let mut message = self.finish().unwrap_or_default();
+        message.data_header = batch.ipc_message.into();
+        message.data_body = batch.arrow_data.into();
+        Ok(Some(message))
+    }
+
+    /// The message of what was added since the last one. None if nothing was.
+    pub(super) fn finish(&mut self) -> Option<FlightData> {
+        if self.next.elements.is_empty() {
+            return None;
+        }
+        let forwards = std::mem::take(&mut self.next);
+        Some(FlightData { app_metadata: forwards.encode_to_vec().into(), ..FlightData::default() })
     }
 }
 
@@ -99,22 +103,106 @@ pub(super) struct Arrived {
 ///
 /// # Errors
 /// E0503 for anything that a sender of this version does not send.
-pub(super) fn decode(data: &FlightData, schema: &SchemaRef) -> Result<Arrived> {
+pub(super) fn decode(data: &FlightData, schema: &SchemaRef) -> Result<Vec<Arrived>> {
     let wrong = |what: &str| Error::internal(format!("an executor sent {what}"));
-    let forward = Forward::decode(data.app_metadata.clone()).map_err(|_| wrong("a message that cannot be read"))?;
-    let pair = Pair { sender: forward.sender, receiver: forward.receiver };
-    let (element, bytes) = match forward.element.ok_or_else(|| wrong("an empty message"))? {
-        forward::Element::Rows(counted) => {
-            let rows: RecordBatch = flight_data_to_arrow_batch(data, Arc::clone(schema), &HashMap::new())
-                .map_err(|e| Error::internal(format!("an executor sent a batch that cannot be read: {e}")))?;
-            let hash = RowHash((u128::from(counted.hash_high) << 64) | u128::from(counted.hash_low));
-            let sum = RowSum { rows: counted.rows, hash };
-            (Element::Batch { rows, sum }, counted.bytes as usize)
+    let forwards = Forwards::decode(data.app_metadata.clone()).map_err(|_| wrong("a message that cannot be read"))?;
+    let mut has_rows = false;
+    let mut arrived = Vec::with_capacity(forwards.elements.len());
+    for forward in forwards.elements {
+        let pair = Pair { sender: forward.sender, receiver: forward.receiver };
+        let (element, bytes) = match forward.element.ok_or_else(|| wrong("an empty element"))? {
+            forward::Element::Rows(_) if std::mem::replace(&mut has_rows, true) => {
+                return Err(wrong("two batches in one message"));
+            }
+            forward::Element::Rows(counted) => {
+                let rows = batch(data, schema)?;
+                let hash = RowHash((u128::from(counted.hash_high) << 64) | u128::from(counted.hash_low));
+                let sum = RowSum { rows: counted.rows, hash };
+                (Element::Batch { rows, sum }, counted.bytes as usize)
+            }
+            forward::Element::Watermark(watermark) => (Element::Watermark(watermark), 0),
+            forward::Element::Idle(_) => (Element::Idle, 0),
+            forward::Element::Active(_) => (Element::Active, 0),
+            forward::Element::Barrier(epoch) => (Element::Barrier(Epoch(epoch)), 0),
+        };
+        arrived.push(Arrived { pair, element, bytes });
+    }
+    Ok(arrived)
+}
+
+/// The batch of a message. The library panics at some headers that are not its own.
+fn batch(data: &FlightData, schema: &SchemaRef) -> Result<RecordBatch> {
+    let wrong =
+        |what: &dyn std::fmt::Display| Error::internal(format!("an executor sent a batch that cannot be read: {what}"));
+    let read = || flight_data_to_arrow_batch(data, Arc::clone(schema), &HashMap::new());
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| wrong(&e)),
+        Err(_) => Err(wrong(&"its header makes no sense")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    const PAIR: Pair = Pair { sender: 1, receiver: 2 };
+
+    fn batch(values: &[i64]) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        RecordBatch::try_from_iter([("n", column)]).expect("one column")
+    }
+
+    #[test]
+    fn elements_come_out_as_they_went_in() {
+        let rows = batch(&[1, 2, 3]);
+        let schema = rows.schema();
+        let mut encoder = Encoder::new();
+        encoder.schema(&schema);
+        assert!(encoder.finish().is_none());
+        let sum = RowSum { rows: 3, hash: RowHash(u128::MAX - 5) };
+        let other = Pair { sender: 0, receiver: 7 };
+        for (pair, element) in [(PAIR, Element::Watermark(-5)), (other, Element::Active), (other, Element::Idle)] {
+            assert!(encoder.add(pair, element, 0).expect("encodes").is_none());
         }
-        forward::Element::Watermark(watermark) => (Element::Watermark(watermark), 0),
-        forward::Element::Idle(_) => (Element::Idle, 0),
-        forward::Element::Active(_) => (Element::Active, 0),
-        forward::Element::Barrier(epoch) => (Element::Barrier(Epoch(epoch)), 0),
-    };
-    Ok(Arrived { pair, element, bytes })
+        let first = encoder.add(PAIR, Element::Batch { rows: rows.clone(), sum }, 24).expect("encodes").expect("whole");
+        assert!(encoder.add(PAIR, Element::Barrier(Epoch(9)), 0).expect("encodes").is_none());
+        let second = encoder.finish().expect("a marker");
+        let arrived = decode(&first, &schema).expect("reads");
+        assert_eq!(arrived.len(), 4);
+        assert!(matches!(arrived[0], Arrived { pair: PAIR, element: Element::Watermark(-5), bytes: 0 }));
+        assert_eq!(arrived[1].pair, other);
+        let Element::Batch { rows: found, sum: counted } = &arrived[3].element else { panic!("a batch") };
+        assert_eq!((found, *counted, arrived[3].bytes), (&rows, sum, 24));
+        let arrived = decode(&second, &schema).expect("reads");
+        assert!(matches!(arrived[0].element, Element::Barrier(Epoch(9))));
+    }
+
+    #[test]
+    fn what_nobody_sends_is_refused() {
+        let rows = batch(&[1, 2, 3]);
+        let mut encoder = Encoder::new();
+        let sum = RowSum { rows: 3, hash: RowHash::default() };
+        let message =
+            encoder.add(PAIR, Element::Batch { rows: rows.clone(), sum }, 24).expect("encodes").expect("whole");
+        // Each byte of what stands before the batch, changed: an error or another message, and no panic.
+        let schema = rows.schema();
+        for index in 0..message.data_header.len() + message.app_metadata.len() {
+            let mut message = message.clone();
+            let flip = |bytes: &Bytes, at: usize| {
+                let mut bytes = bytes.to_vec();
+                bytes[at] ^= 0x55;
+                Bytes::from(bytes)
+            };
+            match index.checked_sub(message.data_header.len()) {
+                None => message.data_header = flip(&message.data_header, index),
+                Some(at) => message.app_metadata = flip(&message.app_metadata, at),
+            }
+            let _ = decode(&message, &schema);
+        }
+        let cut = FlightData { data_body: message.data_body.slice(..4), ..message };
+        assert!(decode(&cut, &schema).is_err());
+        assert!(decode(&FlightData::default(), &schema).expect("nothing").is_empty());
+    }
 }

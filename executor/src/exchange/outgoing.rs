@@ -12,14 +12,17 @@ use qanat_proto::rpc::exchange::{Backward, Open};
 use qanat_proto::{Code, Error, Place, Result, limits};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
 use crate::exchange::link::Encoder;
 use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::node::Reporter;
-use crate::task::channel::Channel;
+use crate::task::channel::{Channel, Element};
 
+/// Between two rounds over the channels, while there is something to send.
+const LINGER: Duration = Duration::from_millis(1);
 /// Messages that wait for the connection.
 const QUEUED: usize = 4;
 
@@ -61,9 +64,44 @@ struct Lane {
     /// What is on its way or waits at the far end.
     elements: usize,
     bytes: usize,
+    /// Taken from the channel, and the next to go.
+    held: Option<Element>,
 }
 
 impl Lane {
+    /// The next element and what it counts. Of watermarks that follow each other the last says it all.
+    fn take(&mut self) -> Option<(Element, usize)> {
+        let mut element = match self.held.take() {
+            Some(held) => held,
+            None => self.pop()?,
+        };
+        while let Element::Watermark(_) = element {
+            match self.pop() {
+                Some(later @ Element::Watermark(_)) => {
+                    // The one before takes no room at the far end.
+                    self.elements -= 1;
+                    element = later;
+                }
+                other => {
+                    self.held = other;
+                    break;
+                }
+            }
+        }
+        let bytes = element.bytes();
+        Some((element, bytes))
+    }
+
+    fn pop(&mut self) -> Option<Element> {
+        if !self.has_credit() {
+            return None;
+        }
+        let element = self.channel.pop()?;
+        self.elements += 1;
+        self.bytes += element.bytes();
+        Some(element)
+    }
+
     fn has_credit(&self) -> bool {
         self.elements < limits::CHANNEL_ELEMENTS && (self.bytes == 0 || self.bytes < limits::CHANNEL_BYTES)
     }
@@ -107,31 +145,32 @@ async fn run(exchange: &Exchange, edge: OutgoingEdge, reporter: &Reporter) -> Re
     let lanes = edge.channels.into_iter().map(|(pair, channel)| {
         let notify = notify.clone();
         channel.set_forwarder(Arc::new(move || notify.notify_one()));
-        Lane { pair, channel, elements: 0, bytes: 0 }
+        Lane { pair, channel, elements: 0, bytes: 0, held: None }
     });
     let mut lanes: Vec<Lane> = lanes.collect();
+    let mut last = Instant::now();
     loop {
         let mut has_sent = false;
         for lane in &mut lanes {
-            while lane.has_credit() {
-                let Some(element) = lane.channel.pop() else { break };
-                let bytes = element.bytes();
-                lane.elements += 1;
-                lane.bytes += bytes;
-                for message in encoder.element(lane.pair, element, bytes)? {
-                    let sent = sender.send(message);
-                    sent.await.map_err(|_| broken("the connection has ended"))?;
+            while lane.held.is_some() || lane.has_credit() {
+                let Some((element, bytes)) = lane.take() else { break };
+                if let Some(message) = encoder.add(lane.pair, element, bytes)? {
+                    sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
                 }
                 has_sent = true;
             }
         }
+        if let Some(message) = encoder.finish() {
+            sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
+        }
         let next = next_answer(&mut answers);
         if has_sent {
-            // Others may go on meanwhile, and what has come back is heard.
+            // Others may go on meanwhile, and what has come back is heard. What comes in the next moment goes
+            // together: watermarks are many, and a message costs more than what is in it.
             tokio::select! {
                 biased;
                 answer = next => take(&mut lanes, answer?)?,
-                () = tokio::task::yield_now() => {}
+                () = tokio::time::sleep_until(last + LINGER) => last = Instant::now(),
             }
         } else {
             tokio::select! {

@@ -120,11 +120,13 @@ async fn receive(
         };
         // A sender that is gone is news for the leader, who knows whether the generation is over.
         let Ok(Some(message)) = message else { return Ok(()) };
-        let arrived = decode(&message, &edge.schema)?;
-        let near = near.get(&arrived.pair).ok_or_else(|| Error::internal("rows for a channel that there is not"))?;
-        near.charged.lock().unwrap_or_else(PoisonError::into_inner).push_back(arrived.bytes);
-        if near.channel.push_from_afar(arrived.element).is_err() {
-            return Err(Error::internal("an executor sent more than it had credit for"));
+        for arrived in decode(&message, &edge.schema)? {
+            let near =
+                near.get(&arrived.pair).ok_or_else(|| Error::internal("rows for a channel that there is not"))?;
+            near.charged.lock().unwrap_or_else(PoisonError::into_inner).push_back(arrived.bytes);
+            if near.channel.push_from_afar(arrived.element).is_err() {
+                return Err(Error::internal("an executor sent more than it had credit for"));
+            }
         }
     }
 }
