@@ -30,7 +30,7 @@ impl JobWatch {
     /// E0602 if no coordinator answers in time.
     pub async fn next(&mut self) -> Result<Option<Job>> {
         loop {
-            if self.last.as_ref().is_some_and(|job| has_ended(job)) {
+            if self.last.as_ref().is_some_and(has_ended) {
                 return Ok(None);
             }
             let stream = match &mut self.stream {

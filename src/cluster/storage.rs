@@ -6,7 +6,7 @@
 //! <storage>/topics/        the embedded log's topics
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use qanat_proto::{Code, Error, Place, Result};
@@ -60,7 +60,7 @@ pub(crate) fn bind(env: &Env, root: &Path, cluster: &str) -> Result<()> {
         .hint("give each cluster folders of its own"))
 }
 
-fn read(env: &Env, path: &PathBuf) -> Result<Option<String>> {
+fn read(env: &Env, path: &Path) -> Result<Option<String>> {
     const BYTES_MAX: u64 = 256;
     let Some(bytes) = small_file::read(env, path, BYTES_MAX)? else { return Ok(None) };
     let damaged = || {

@@ -422,7 +422,7 @@ impl Trial<'_> {
             let begun = Instant::now();
             self.inject(fault)?;
             *self.faults.entry(fault.kind).or_default() += 1;
-            self.last = is_alone.then(|| (fault.kind, begun));
+            self.last = is_alone.then_some((fault.kind, begun));
             if self.violations.len() >= VIOLATIONS_MAX {
                 return Ok(());
             }

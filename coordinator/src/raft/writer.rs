@@ -93,7 +93,7 @@ fn run(mut journal: Journal, queue: &Receiver<Write>, on_large: &dyn Fn()) {
                 failure.get_or_insert_with(|| error.clone());
             }
             for done in waiting {
-                done(result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.clone())));
+                done(result.as_ref().map_err(|error| io::Error::other(error.clone())).copied());
             }
             if result.is_ok() && journal.is_large() {
                 on_large();
