@@ -233,6 +233,7 @@ impl Draft {
                 }
             }
             Command::OwnLog { .. }
+            | Command::Rescale { .. }
             | Command::CreateJob { .. }
             | Command::RecordFailure { .. }
             | Command::StopWithSavepoint { .. }

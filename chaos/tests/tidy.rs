@@ -59,6 +59,7 @@ const DOORS: &[(&str, &str, &str)] = &[
         "thread::sleep",
         "sled closes its files on a thread of its own and has no way to wait for it; replaced in the simulator",
     ),
+    ("proto/build.rs", "std::fs", "runs when the crate is built, in the folder that the build gives it"),
     ("client/src/call.rs", "Instant::now", "the runtime's clock, which is virtual in the simulator"),
     ("executor/src/attach.rs", "Instant::now", "the runtime's clock, which is virtual in the simulator"),
     ("executor/src/exchange/outgoing.rs", "Instant::now", "the runtime's clock, which is virtual in the simulator"),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use qanat_proto::Result;
 use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
-use qanat_proto::rpc::control::{Job, JobRequest, ListRequest, ScriptRequest, StatusRequest, SubmitResponse};
+use qanat_proto::rpc::control::{
+    DrainRequest, Job, JobRequest, ListRequest, RescaleRequest, ScriptRequest, StatusRequest, SubmitResponse,
+};
 use qanat_proto::rpc::dial::{Dial, TcpDial};
 
 use crate::call::Coordinators;
@@ -134,6 +136,33 @@ impl Client {
         let call = |channel| {
             let request = request.clone();
             async move { JobsClient::new(channel).resume(request).await.map(tonic::Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+
+    /// Lets a job go on with another number of subtasks per operator, from its next epoch.
+    ///
+    /// # Errors
+    /// E0309 if there is none; E0501 for a number that is not possible.
+    pub async fn rescale(&self, job: &str, parallelism: u32) -> Result<Job> {
+        let request = RescaleRequest { job: job.to_owned(), parallelism };
+        let call = |channel| {
+            let request = request.clone();
+            async move { JobsClient::new(channel).rescale(request).await.map(tonic::Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, call).await
+    }
+
+    /// Moves work away from an executor, or with `undo` lets it take work again. Returns at once;
+    /// [`Client::status`] shows what it still has.
+    ///
+    /// # Errors
+    /// E0501 if there is no such node.
+    pub async fn drain(&self, node: &str, undo: bool) -> Result<()> {
+        let request = DrainRequest { node: node.to_owned(), undo };
+        let call = |channel| {
+            let request = request.clone();
+            async move { ClusterClient::new(channel).drain(request).await.map(drop) }
         };
         self.coordinators.call(self.deadline, call).await
     }

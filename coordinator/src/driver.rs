@@ -82,6 +82,7 @@ enum Request {
     Stop { job: JobId },
     Subscribe { job: JobId, events: Sender<JobEvent> },
     Resume { job: JobId, reply: Sender<Result<()>> },
+    Rescale { job: JobId, parallelism: u32 },
     State { reply: Sender<State> },
     Shutdown,
 }
@@ -191,6 +192,11 @@ impl Coordinator {
     /// coordinator cannot decide.
     pub fn resume(&self, job: JobId) -> Result<()> {
         self.ask(|reply| Request::Resume { job, reply })?
+    }
+
+    /// Lets a job of a cluster go on with another parallelism, from its next commit.
+    pub fn rescale(&self, job: JobId, parallelism: u32) {
+        let _ = self.events.send(Event::Request(Request::Rescale { job, parallelism }));
     }
 
     /// Asks for a stop with a last checkpoint.
@@ -384,6 +390,7 @@ impl Leader {
                 let result = self.resume_job(job);
                 let _ = reply.send(result);
             }
+            Request::Rescale { job, parallelism } => self.step(job, Input::Rescale(parallelism)),
             Request::Stop { job } => self.step(job, Input::Stop),
             Request::Subscribe { job, events } => self.subscribers.entry(job).or_default().push(events),
             Request::State { reply } => {

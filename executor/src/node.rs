@@ -426,7 +426,6 @@ impl LogCommitter {
             .name("log-commit".to_owned())
             .spawn(move || {
                 for (permit, owner) in queue {
-                    failpoint("commit.log");
                     let (epoch, manifest_key) = (permit.epoch, permit.manifest_key.clone());
                     let message = match commit(&permit, owner) {
                         Ok(()) => CoordinatorMessage::LogCommitted { epoch, manifest_key },
@@ -438,7 +437,6 @@ impl LogCommitter {
                         // The generation that the job opens then replays it.
                         Err(error) => CoordinatorMessage::Failed { subtask: None, error },
                     };
-                    failpoint("commit.log.done");
                     let _ = outbox.send(FromExecutor { start, token: permit.token, message });
                 }
             })

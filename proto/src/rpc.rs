@@ -3,6 +3,9 @@
 pub mod dial;
 pub mod status;
 
+/// What all packages hold, as servers tell clients that ask (gRPC reflection).
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Between coordinators.
 #[allow(clippy::all, clippy::or_fun_call, reason = "generated")]
 pub mod raft {

@@ -177,6 +177,46 @@ impl Dev {
 pub(crate) enum Cluster {
     /// Show coordinators and executors.
     Status(Status),
+    /// Move work away from an executor that is about to be stopped, and wait until it has none.
+    Drain(Drain),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drain {
+    /// Name of the node.
+    node: String,
+    /// Let it take work again.
+    #[arg(long)]
+    undo: bool,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+impl Drain {
+    fn execute(&self, format: Format) -> Result<()> {
+        /// Between two looks whether it is done.
+        const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+        let drain = |client: Client| async move {
+            client.drain(&self.node, self.undo).await?;
+            if self.undo {
+                return Ok(());
+            }
+            loop {
+                let status = client.status().await?;
+                // Gone is drained, too.
+                if status.executors.iter().all(|e| e.node != self.node || e.jobs.is_empty()) {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.cluster.ask(drain)?;
+        let (node, draining) = (&self.node, !self.undo);
+        output::print_object(&serde_json::json!({ "node": node, "draining": draining }), format, || {
+            if draining { format!("{node} has no work any more") } else { format!("{node} takes work again") }
+        });
+        Ok(())
+    }
 }
 
 #[derive(Args, Debug)]
@@ -212,7 +252,10 @@ struct ExecutorLine {
 
 impl Cluster {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
-        let Self::Status(command) = self;
+        let command = match self {
+            Self::Status(command) => command,
+            Self::Drain(command) => return command.execute(format),
+        };
         let status = command.cluster.ask(|client| async move { client.status().await })?;
         let coordinators = status.coordinators.into_iter().map(|c| CoordinatorLine {
             id: c.id,

@@ -48,6 +48,8 @@ pub(crate) enum Job {
     Stop(Stop),
     /// Run a stopped or failed job of a cluster again, from its last epoch.
     Resume(Resume),
+    /// Let a job of a cluster go on with another parallelism, from its next epoch.
+    Rescale(Rescale),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +66,17 @@ pub(crate) struct Describe {
 pub(crate) struct Resume {
     /// Name or id of the job.
     name: String,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rescale {
+    /// Name or id of the job.
+    name: String,
+    /// Subtasks per operator.
+    #[arg(long)]
+    parallelism: u32,
     #[command(flatten)]
     cluster: ClusterArguments,
 }
@@ -187,6 +200,13 @@ impl Job {
         match self {
             Self::Describe(command) => command.execute(format),
             Self::Stop(command) => command.execute(format),
+            Self::Rescale(command) => {
+                let rescale = |client: qanat_client::Client| async move {
+                    client.rescale(&command.name, command.parallelism).await
+                };
+                print_of_cluster(command.cluster.ask(rescale)?, format);
+                Ok(())
+            }
             Self::Resume(command) => {
                 print_of_cluster(
                     command.cluster.ask(|client| async move { client.resume(&command.name).await })?,

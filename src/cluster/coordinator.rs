@@ -11,8 +11,10 @@ use qanat_coordinator::nodes::Nodes;
 use qanat_coordinator::raft::{Member, MemberConfig};
 use qanat_coordinator::service::{ClusterService, JobsService, NodesService, RaftService};
 use qanat_coordinator::{Coordinator, CoordinatorConfig, Executors};
+use qanat_proto::rpc::control::cluster_server::ClusterServer;
+use qanat_proto::rpc::control::jobs_server::JobsServer;
 use qanat_proto::rpc::dial::TcpDial;
-use qanat_proto::{Error, Result, limits};
+use qanat_proto::{Error, Result, limits, rpc};
 use qanat_storage::env::Env;
 use qanat_storage::log::GroupCommit;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -76,6 +78,16 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         roots,
         parallelism: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
     };
+    let (health, healthy) = tonic_health::server::health_reporter();
+    runtime.block_on(async {
+        health.set_serving::<JobsServer<JobsService>>().await;
+        health.set_serving::<ClusterServer<ClusterService>>().await;
+    });
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(rpc::DESCRIPTORS);
+    let failed = |e: tonic_reflection::server::Error| Error::internal(format!("reflection: {e}"));
+    // Clients ask for either version.
+    let (reflection, older) = (reflection().build_v1().map_err(failed)?, reflection().build_v1alpha().map_err(failed)?);
     let (stream, connection) = limits::RPC_WINDOW_BYTES;
     let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
     let server = Server::builder()
@@ -83,6 +95,9 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         .initial_connection_window_size(connection)
         .tcp_nodelay(true)
         .http2_max_pending_accept_reset_streams(Some(limits::RPC_PENDING_RESETS))
+        .add_service(healthy)
+        .add_service(reflection)
+        .add_service(older)
         .add_service(RaftService::server(member.clone(), cluster.clone()))
         .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
         .add_service(jobs)

@@ -96,6 +96,12 @@ impl State {
                 job.acknowledged = true;
                 Ok(Applied::Done)
             }
+            Command::Rescale { job, parallelism } => {
+                let job = self.job_mut(*job)?;
+                let run_with = job.run_with.as_mut().filter(|_| *parallelism > 0).ok_or(Refusal::WrongStatus)?;
+                run_with.parallelism = *parallelism;
+                Ok(Applied::Done)
+            }
             Command::OwnLog { start } => {
                 // Above the token that partitions have before anybody took them over.
                 let token = self.applied.max(FIRST_LOG_TOKEN);

@@ -86,6 +86,8 @@ pub enum Command {
     Acknowledge { job: JobId },
     /// What only these retired manifests named is deleted, and so are they.
     Collected { job: JobId, epochs: Vec<Epoch> },
+    /// The next generations of a job of the cluster have so many subtasks per operator.
+    Rescale { job: JobId, parallelism: u32 },
     /// This executor appends to the topics from now on: whoever did so before is fenced (P11).
     OwnLog { start: StartId },
 }
@@ -101,6 +103,7 @@ impl Command {
             | Self::Close { job, .. }
             | Self::Resume { job }
             | Self::Retire { job, .. }
+            | Self::Rescale { job, .. }
             | Self::Acknowledge { job }
             | Self::Collected { job, .. } => *job,
             Self::Claim { token, .. } | Self::Committed { token, .. } | Self::RecordFailure { token, .. } => token.job,

@@ -63,6 +63,8 @@ pub enum Input {
     FromExecutor(FromExecutor),
     /// The client asks for a stop with a last checkpoint.
     Stop,
+    /// The client asks for another parallelism.
+    Rescale(u32),
     Tick,
 }
 
@@ -94,6 +96,8 @@ pub struct JobDriver {
     parallelism: u32,
     settings: JobSettings,
     executors: Vec<Executor>,
+    /// Another placement or parallelism is wanted: with the next commit a new generation opens.
+    moves: bool,
     phase: Phase,
     backoff_ms: u64,
     jitter: u64,
@@ -136,6 +140,7 @@ impl JobDriver {
             parallelism,
             settings,
             executors: Vec::new(),
+            moves: false,
             phase: Phase::Waiting { until_ms: 0, proposed: false },
             backoff_ms: limits::RESTART_BACKOFF_MS.0,
             jitter: 0,
@@ -157,6 +162,9 @@ impl JobDriver {
                 out.push(Output::Propose(Command::Collected { job: self.job, epochs }));
             }
             Input::FromExecutor(message) => self.on_message(state, now_ms, now_wall_ms, message, &mut out),
+            Input::Rescale(parallelism) => {
+                out.push(Output::Propose(Command::Rescale { job: self.job, parallelism }));
+            }
             Input::Stop => out.push(Output::Propose(Command::StopWithSavepoint { job: self.job })),
             Input::Tick => {}
         }
@@ -207,6 +215,9 @@ impl JobDriver {
                 }
             }
         }
+        if matches!(self.phase, Phase::Running(_)) && !self.moves && self.should_move(state) {
+            self.begin_move();
+        }
         // Another owner of the log gets what is owed.
         let (token, committing) = match &mut self.phase {
             Phase::Replaying { running, committing } => (running.token, Some(committing)),
@@ -218,6 +229,34 @@ impl JobDriver {
                 committing.log_told = None;
             }
             committing.tell_log_owner(token, state, out);
+        }
+    }
+
+    /// Whether the job should run elsewhere: one of its executors is to be stopped, or there is room now on more of
+    /// them than it was squeezed into.
+    fn should_move(&self, state: &State) -> bool {
+        let Some(job) = state.job(self.job).filter(|job| job.closing.is_none()) else { return false };
+        let better = place_job(state, &self.executors, self.job, self.parallelism);
+        let is_draining = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.draining);
+        !better.is_empty() && (better.len() > job.placement.len() || job.placement.iter().any(is_draining))
+    }
+
+    /// Ends the epoch that is under way as soon as may be; the next generation begins where it ends, so that nothing
+    /// is computed twice.
+    fn begin_move(&mut self) {
+        if let Phase::Running(running) = &mut self.phase {
+            self.moves = true;
+            running.wants_barrier = true;
+        }
+    }
+
+    /// The commit of an epoch is recorded and none is open: what runs ends here.
+    fn hand_over(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {
+        let is_at_rest = matches!(&self.phase, Phase::Running(running) if running.open.is_none());
+        if self.moves && is_at_rest {
+            self.moves = false;
+            self.stop_executors(state, out);
+            self.phase = Phase::Waiting { until_ms: now_ms, proposed: false };
         }
     }
 
@@ -266,6 +305,10 @@ impl JobDriver {
                 if let Phase::Running(running) = &mut self.phase {
                     running.wants_barrier = true;
                 }
+            }
+            (Command::Rescale { parallelism, .. }, Ok(_)) => {
+                self.parallelism = parallelism;
+                self.begin_move();
             }
             (Command::Retire { .. }, Ok(_)) => out.push(Output::Collect),
             _ => {}
@@ -516,6 +559,7 @@ impl JobDriver {
                 }
                 running.propose_claim(out);
                 self.retire(state, out);
+                self.hand_over(state, now_ms, out);
             }
             _ => {}
         }
@@ -563,6 +607,7 @@ impl JobDriver {
             self.phase = Phase::Ended;
             return;
         }
+        self.moves = false;
         self.phase = Phase::Waiting { until_ms: now_ms + self.backoff_ms, proposed: false };
         // Spread of an eighth, from a counter: drivers of many jobs do not restart in step.
         self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(now_ms | 1);
@@ -593,8 +638,7 @@ impl JobDriver {
         match &mut self.phase {
             Phase::Waiting { until_ms, proposed } => {
                 if !*proposed && now_ms >= *until_ms && !job.status.is_ended() {
-                    let together = job.run_with.as_ref().is_some_and(|run_with| run_with.together);
-                    let placement = place(state, &self.executors, self.job, self.parallelism, together);
+                    let placement = place_job(state, &self.executors, self.job, self.parallelism);
                     if !placement.is_empty() {
                         *proposed = true;
                         out.push(Output::Propose(Command::OpenGeneration {
@@ -609,7 +653,8 @@ impl JobDriver {
             }
             Phase::Running(running) => {
                 // After the last claim of a job nothing is triggered any more (P7).
-                let next = job.closing.is_none().then(|| job.next_epoch());
+                let ends_here = self.moves && running.committing.is_some();
+                let next = (job.closing.is_none() && !ends_here).then(|| job.next_epoch());
                 timed_out = running.on_time(next, now_ms, out);
             }
             Phase::Replaying { running, committing } => {
@@ -645,4 +690,10 @@ impl JobDriver {
             _ => None,
         }
     }
+}
+
+/// Where the next generation of a job would run.
+fn place_job(state: &State, executors: &[Executor], job: JobId, parallelism: u32) -> Vec<StartId> {
+    let run_with = state.job(job).and_then(|job| job.run_with.as_ref());
+    place(state, executors, job, parallelism, run_with.is_some_and(|run_with| run_with.together))
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use qanat_proto::error::nearest;
 use qanat_proto::rpc::control::cluster_server::{Cluster, ClusterServer};
-use qanat_proto::rpc::control::{Coordinator, Executor, StatusRequest, StatusResponse};
+use qanat_proto::rpc::control::{Coordinator, DrainRequest, DrainResponse, Executor, StatusRequest, StatusResponse};
+use qanat_proto::rpc::status::status_of;
+use qanat_proto::{Code, Error};
 use tonic::{Request, Response, Status};
 
 use crate::nodes::Nodes;
@@ -51,6 +54,22 @@ impl Cluster for ClusterService {
             cluster: self.cluster.to_string(),
             coordinators: coordinators.collect(),
             executors: executors.collect(),
+        }))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        if !matches!(self.member.leadership().await, Leadership::Leading { .. }) {
+            return Err(not_leading(&self.member).await);
+        }
+        let DrainRequest { node, undo } = request.into_inner();
+        if self.nodes.drain(&node, !undo) {
+            return Ok(Response::new(DrainResponse {}));
+        }
+        let names: Vec<String> = self.nodes.executors().into_iter().map(|executor| executor.node).collect();
+        let error = Error::new(Code::Usage, format!("there is no executor `{node}`"));
+        Err(status_of(&match nearest(&node, names.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint("`qanat cluster status` lists them"),
         }))
     }
 }

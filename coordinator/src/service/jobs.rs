@@ -15,8 +15,8 @@ use qanat_proto::names::Name;
 use qanat_proto::receipt::{Receipt, Totals};
 use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
 use qanat_proto::rpc::control::{
-    ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest, ListResponse, ScriptRequest, SubmitRequest,
-    SubmitResponse, ValidateResponse, validate_response,
+    ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest, ListResponse, RescaleRequest, ScriptRequest,
+    SubmitRequest, SubmitResponse, ValidateResponse, validate_response,
 };
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::settings::JobSettings;
@@ -370,6 +370,25 @@ impl Jobs for JobsService {
         let id = self.find(request.get_ref())?;
         let coordinator = self.coordinator.clone();
         self.blocking(move || coordinator.resume(id)).await?;
+        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+    }
+
+    async fn rescale(&self, request: Request<RescaleRequest>) -> Answer<Job> {
+        self.lead().await?;
+        let RescaleRequest { job, parallelism } = request.into_inner();
+        let id = self.find(&JobRequest { job })?;
+        let most = self.member.state(|state| {
+            let run_with = state.job(id).and_then(|job| job.run_with.as_ref());
+            run_with.map_or(0, |run_with| u32::from(run_with.settings.key_groups).min(limits::PARALLELISM_MAX))
+        });
+        if parallelism == 0 || parallelism > most {
+            let error = Error::new(Code::Usage, format!("parallelism {parallelism} is not possible"));
+            return Err(status_of(&error.hint(format!("use 1 to {most}: a subtask needs a key group"))));
+        }
+        let command = qanat_coordinator_core::Command::Rescale { job: id, parallelism };
+        let decided = self.member.propose_async(command).await.map_err(|error| status_of(&error))?;
+        decided.map_err(|refusal| status_of(&Error::new(Code::Usage, refusal.to_string())))?;
+        self.coordinator.rescale(id, parallelism);
         self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
     }
 }

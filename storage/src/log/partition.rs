@@ -311,8 +311,11 @@ impl Partition {
     /// # Errors
     /// E0304 if the log is damaged.
     pub fn refresh(&self) -> Result<u64> {
-        if lock(&self.writer).is_some() {
-            return Ok(self.end_offset());
+        if let Some(owner) = self.owner() {
+            if !self.is_overtaken(owner)? {
+                return Ok(self.end_offset());
+            }
+            self.disown();
         }
         let (last, end) = {
             let shared = lock(&self.shared);
@@ -344,6 +347,14 @@ impl Partition {
             self.publish(now);
         }
         Ok(now.offset)
+    }
+
+    /// Whether another process has taken the partition over from this one.
+    fn is_overtaken(&self, owner: OwnerToken) -> Result<bool> {
+        let known = lock(&self.shared).segments.back().map(|last| last.header.sequence);
+        Ok(self.access == Access::Shared
+            && self.newest_segment()? > known
+            && self.refuse_if_outranked(owner).is_err_and(|error| error.code() == Code::Fenced))
     }
 
     fn newest_segment(&self) -> Result<Option<u64>> {

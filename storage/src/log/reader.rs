@@ -139,8 +139,8 @@ impl LogReader {
                 return Ok(None);
             }
             let mut wait = left.min(STOP_CHECK);
-            if self.partition.access == Access::Shared && self.partition.owner().is_none() {
-                // Nobody here hears of what its owner appends.
+            if self.partition.access == Access::Shared {
+                // Nobody here hears of what another process appends, nor that it owns the partition by now.
                 if self.partition.refresh()? > self.next_offset {
                     continue;
                 }

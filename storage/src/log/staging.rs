@@ -162,10 +162,15 @@ impl Topic {
             }
             self.commit_as(handles, Some(owner))
         };
-        own().inspect_err(|error| {
+        own().map_err(|error| {
+            let mut touched = partitions.iter().filter_map(|index| self.partition(*index).ok());
+            // What is missing here may be what a newer owner has appended: this one knows nothing of it.
+            let fenced = touched.find_map(|partition| partition.refuse_if_outranked(owner).err());
+            let error = fenced.unwrap_or(error);
             if error.code() == Code::Fenced {
                 partitions.iter().filter_map(|index| self.partition(*index).ok()).for_each(|p| p.disown());
             }
+            error
         })
     }
 

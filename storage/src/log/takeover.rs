@@ -87,6 +87,16 @@ impl Partition {
         self.take_over(owner).map(drop)
     }
 
+    /// # Errors
+    /// E0306 if the last segment on disk has a newer owner.
+    pub(super) fn refuse_if_outranked(&self, owner: OwnerToken) -> Result<()> {
+        let loaded = self.load(Access::Read)?;
+        match loaded.segments.back().map(|last| OwnerToken(last.header.owner)) {
+            Some(newer) if newer > owner => self.refuse_newer(newer, owner),
+            _ => Ok(()),
+        }
+    }
+
     /// Another process owns it by now: what it writes is read here like anybody's.
     pub fn disown(&self) {
         if self.access == Access::Shared {

@@ -138,6 +138,8 @@ impl Running {
         let epoch = match &self.open {
             Some(_) if self.committing.is_some() => None,
             Some(open) => Some(open.since_ms + timeout),
+            // Nothing is triggered while a move waits for a commit.
+            None if self.wants_barrier && self.committing.is_some() => None,
             None if self.wants_barrier => Some(0),
             None => Some(self.triggered_ms + settings.epoch_interval_ms),
         };

@@ -467,3 +467,20 @@ fn p11_the_next_owner_of_the_log_gets_what_the_one_before_owed() {
     assert_eq!(world.state.jobs[&JOB].generation, Generation(1));
     assert_eq!(world.visible.values().flatten().count(), 5);
 }
+
+/// A rescale begins where an epoch ends: its commit is recorded first, and nothing is read twice.
+#[test]
+fn a_rescaled_job_goes_on_behind_its_last_epoch() {
+    let mut world = World::of_topics();
+    world.settle();
+    world.read(5);
+    world.step(Input::Rescale(2));
+    // The barrier comes at once.
+    world.settle();
+    let job = &world.state.jobs[&JOB];
+    assert_eq!((job.generation, job.parallelism, job.restore_point), (Generation(2), 2, Epoch(1)));
+    assert!(job.claims[&Epoch(1)].committed);
+    assert_eq!(job.last_failure, None, "a move is no failure");
+    assert!(world.executor.as_ref().is_some_and(|executor| executor.started && executor.from == 5));
+    assert_eq!(world.visible.values().flatten().count(), 5);
+}

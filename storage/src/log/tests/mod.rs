@@ -7,6 +7,7 @@ mod flip;
 mod kept_index;
 mod model;
 mod retained;
+mod shared;
 mod threads;
 
 use std::path::Path;

@@ -1,0 +1,69 @@
+//! Several processes that share the topics of a cluster: one owns a partition, and the next one takes it over (P11).
+
+use std::time::Duration;
+
+use qanat_proto::Code;
+
+use super::*;
+use crate::log::{OwnerToken, StagedHandle, TopicSpec};
+
+/// One process: what it knows of the topic is its own.
+fn process(env: &Env) -> Arc<Topic> {
+    let topics = Topics::open_shared(env.clone(), Path::new(FOLDER), GroupCommit::inline()).expect("opens");
+    topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
+}
+
+/// Rows staged by a subtask of some job, ready for whoever owns the log.
+fn staged(topic: &Arc<Topic>, epoch: u64, ids: std::ops::Range<i64>) -> StagedHandle {
+    let mut staging = topic.stage(origin(1, epoch, 0), 0);
+    staging.write(0, &rows(ids), None).expect("room");
+    staging.prepare().expect("durable")
+}
+
+fn all(topic: &Topic) -> Vec<i64> {
+    topic.partition(0).expect("there").refresh().expect("whole");
+    ids(topic, 0).expect("whole")
+}
+
+#[test]
+fn the_next_owner_takes_over_and_the_one_before_appends_nothing_more() {
+    let sim = Env::sim(3);
+    let (stager, first, second) = (process(&sim.env), process(&sim.env), process(&sim.env));
+    let one = staged(&stager, 1, 0..10);
+    first.commit_owned(std::slice::from_ref(&one), OwnerToken(5)).expect("it owns the log");
+    assert_eq!(all(&stager), (0..10).collect::<Vec<_>>());
+    let two = staged(&stager, 2, 10..20);
+    second.commit_owned(std::slice::from_ref(&two), OwnerToken(9)).expect("it takes over");
+    // A zombie with a permit that was answered already, and with one that was not.
+    let three = staged(&stager, 3, 20..30);
+    for handle in [&two, &three] {
+        let fenced = first.commit_owned(std::slice::from_ref(handle), OwnerToken(5)).expect_err("fenced");
+        assert_eq!(fenced.code(), Code::Fenced);
+    }
+    // Whoever is told again finds it done, and nothing twice.
+    second.commit_owned(std::slice::from_ref(&one), OwnerToken(9)).expect("done before");
+    second.commit_owned(std::slice::from_ref(&two), OwnerToken(9)).expect("done before");
+    second.commit_owned(std::slice::from_ref(&three), OwnerToken(9)).expect("new");
+    for topic in [&stager, &first, &second, &process(&sim.env)] {
+        assert_eq!(all(topic), (0..30).collect::<Vec<_>>());
+    }
+    // The owner that was, again: as a newer one.
+    let four = staged(&stager, 4, 30..40);
+    first.commit_owned(std::slice::from_ref(&four), OwnerToken(12)).expect("it takes over");
+    assert_eq!(all(&second), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn readers_hear_of_what_another_process_appends() {
+    let sim = Env::sim(4);
+    let (reader, owner) = (process(&sim.env), process(&sim.env));
+    let mut following = reader.read_from(0, Start::Earliest).expect("there");
+    for epoch in 1..5 {
+        let from = i64::try_from(epoch).expect("few") * 10;
+        let handle = staged(&reader, epoch, from..from + 10);
+        // Each epoch by another owner.
+        owner.commit_owned(&[handle], OwnerToken(epoch + 1)).expect("it owns the log");
+        let batch = following.next(Duration::from_secs(1), &|| false).expect("whole").expect("rows");
+        assert_eq!((batch.rows.num_rows(), batch.first_offset), (10, (epoch - 1) * 10));
+    }
+}
