@@ -380,7 +380,9 @@ impl Leader {
     fn request(&mut self, request: Request) {
         match request {
             Request::Submit { job, reply } => {
-                self.store(StoreWork::Submit { job, reply });
+                // The same request may come again, and to another leader, before its job is decided on.
+                let attempt = if self.nodes.is_some() { self.next_attempt() } else { 0 };
+                self.store(StoreWork::Submit { job, reply, attempt });
             }
             Request::Run { job, parallelism, settings, reply } => {
                 let result = self.run_job(job, parallelism, *settings);
@@ -567,9 +569,7 @@ impl Leader {
             Output::Send(message) => self.link.send(message),
             Output::ReadManifest { key, checksum } => self.store(StoreWork::Read { job, key, checksum }),
             Output::WriteManifest { epoch, manifest } => {
-                self.attempts += 1;
-                // No two leaders, and no two tries of one, write under one name.
-                let attempt = (self.term.unwrap_or(0) << ATTEMPT_BITS) | self.attempts;
+                let attempt = self.next_attempt();
                 self.store(StoreWork::Write { job, epoch, manifest, attempt });
             }
             Output::Collect => {
@@ -579,6 +579,12 @@ impl Leader {
             Output::Progress(manifest) => self.tell(job, &JobEvent::Committed(manifest)),
             Output::CommitSlow(error) => self.tell(job, &JobEvent::CommitSlow(error)),
         }
+    }
+
+    /// No two leaders, and no two tries of one, write a manifest under one name.
+    fn next_attempt(&mut self) -> u64 {
+        self.attempts += 1;
+        (self.term.unwrap_or(0) << ATTEMPT_BITS) | self.attempts
     }
 
     fn store(&self, work: StoreWork) {
@@ -595,6 +601,7 @@ enum StoreWork {
     Submit {
         job: Box<NewJob>,
         reply: Sender<Result<()>>,
+        attempt: u64,
     },
     Read {
         job: JobId,
@@ -628,9 +635,9 @@ impl StoreThread {
 
     fn perform(&self, item: StoreWork) {
         match item {
-            StoreWork::Submit { job, reply } => {
+            StoreWork::Submit { job, reply, attempt } => {
                 let manifest = &job.epoch_zero;
-                match self.checkpoints.put_manifest(manifest, 0) {
+                match self.checkpoints.put_manifest(manifest, attempt) {
                     Ok((manifest_key, checksum)) => {
                         let command = Box::new(Command::CreateJob {
                             job: manifest.job,

@@ -166,6 +166,10 @@ impl JobsService {
         let mut ids = Vec::new();
         for (id, name, job) in jobs {
             ids.push(id);
+            if self.member.state(|state| state.job(id).is_some()) {
+                // By the same request, before its answer was lost.
+                continue;
+            }
             let together = shares_more_than_rows(&job.graph);
             let new = NewJob {
                 script_digest: job.digest,
