@@ -10,7 +10,7 @@ fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()
     let campaign = ClusterCampaign {
         records: 2_000_000,
         faults: 20,
-        rows_per_second: 25_000,
+        rows_per_second: 12_000,
         seed: 1,
         parallelism: 6,
         interval_ms: 200,
