@@ -55,3 +55,26 @@ pub(crate) fn widened(parallelism: u32, graph: &JobGraph, settings: &JobSettings
 pub(crate) fn parallelism_max(settings: &JobSettings) -> u32 {
     u32::from(settings.key_groups).min(qanat_proto::limits::PARALLELISM_MAX)
 }
+
+/// Processors of this machine.
+pub(crate) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// Subtasks per operator: as asked for, else as the settings say, else one per core.
+///
+/// # Errors
+/// E0501 for a number that is not possible.
+pub(crate) fn parallelism(asked: Option<u32>, settings: &JobSettings) -> Result<u32> {
+    let most = parallelism_max(settings);
+    let wanted = match asked {
+        Some(parallelism) => parallelism,
+        None if settings.parallelism > 0 => settings.parallelism,
+        None => cores().min(most),
+    };
+    if wanted == 0 || wanted > most {
+        return Err(Error::new(Code::Usage, format!("parallelism {wanted} is not possible"))
+            .hint(format!("use 1 to {most}: a subtask needs a key group (`pipeline.max-parallelism`)")));
+    }
+    Ok(wanted)
+}

@@ -14,7 +14,7 @@ use qanat_coordinator::raft::Reach;
 use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink, Executors};
 use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::metrics::JobMetrics;
-use qanat_executor::node::{Node, NodeConfig};
+use qanat_executor::node::{Node, NodeConfig, OpenSideTables};
 use qanat_executor::task::side::SideTables;
 use qanat_proto::Result;
 use qanat_proto::control::ToExecutor;
@@ -46,6 +46,16 @@ impl ExecutorLink for InProcess {
     }
 }
 
+/// Opens the side tables of any job among these topics.
+pub(crate) fn side_tables(topics: Arc<Topics>) -> Arc<OpenSideTables> {
+    Arc::new(move |name, _| {
+        Ok(SideTables {
+            late: side::sink(&topics, name, SinkChannel::Late)?,
+            dead_letters: side::sink(&topics, name, SinkChannel::DeadLetters)?,
+        })
+    })
+}
+
 impl Embedded {
     /// Starts both halves over an opened data folder. `base` is what relative paths are resolved against.
     pub(crate) fn start(data: &DataFolder, job: JobFolder, base: PathBuf, workers: usize) -> Result<Self> {
@@ -57,12 +67,7 @@ impl Embedded {
             env: env.clone(),
             opener: opener.clone(),
             checkpoints: job.checkpoints.clone(),
-            side_tables: Arc::new(move |name, _| {
-                Ok(SideTables {
-                    late: side::sink(&topics, name, SinkChannel::Late)?,
-                    dead_letters: side::sink(&topics, name, SinkChannel::DeadLetters)?,
-                })
-            }),
+            side_tables: side_tables(topics),
             workers,
             exchange: None,
             commit_log: None,

@@ -86,16 +86,19 @@ pub(crate) fn pair(text: &str) -> Result<(&str, &str)> {
 
 /// `KEY=VALUE` pairs: dotted or known keys are settings, all are values for `${KEY}`.
 pub(crate) fn options(pairs: &[String]) -> Result<PlanOptions> {
-    let mut settings = BTreeMap::new();
     let mut variables = BTreeMap::new();
     for text in pairs {
         let (key, value) = pair(text)?;
-        if settings::KEYS.contains(&key) || key.contains('.') {
-            settings.insert(key.to_owned(), value.to_owned());
-        }
         variables.insert(key.to_owned(), value.to_owned());
     }
-    Ok(PlanOptions { settings, variables })
+    Ok(options_of(variables))
+}
+
+/// [`options`] of pairs that were taken apart.
+pub(crate) fn options_of(variables: BTreeMap<String, String>) -> PlanOptions {
+    let is_setting = |key: &str| settings::KEYS.contains(&key) || key.contains('.');
+    let settings = variables.iter().filter(|(key, _)| is_setting(key));
+    PlanOptions { settings: settings.map(|(key, value)| (key.clone(), value.clone())).collect(), variables }
 }
 
 /// Plans a script with all connectors there are, its paths relative to the working directory.

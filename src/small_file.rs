@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qanat_proto::{Error, Result};
+use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::{Env, OpenMode};
 
 /// What a file holds, the first `bytes_max` bytes of it. None if there is none.
@@ -20,6 +20,16 @@ pub(crate) fn read(env: &Env, path: &Path, bytes_max: u64) -> Result<Option<Vec<
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, 0).map_err(|e| failed(&e))?;
     Ok(Some(bytes))
+}
+
+/// The lines of a file of [`sealed`] ones; `damaged` is what is told of one that is not whole. None if there is none.
+///
+/// # Errors
+/// E0214 if it cannot be read; E0304 if it is damaged.
+pub(crate) fn read_sealed(env: &Env, path: &Path, bytes_max: u64, damaged: &str) -> Result<Option<String>> {
+    let Some(bytes) = read(env, path, bytes_max)? else { return Ok(None) };
+    let lines = unsealed(&bytes).map(|lines| Some(lines.to_owned()));
+    lines.ok_or_else(|| Error::new(Code::CorruptLog, damaged).at(Place::Named(path.display().to_string())))
 }
 
 /// `lines`, each with its end, and their checksum.

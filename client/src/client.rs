@@ -7,9 +7,11 @@ use qanat_proto::Result;
 use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
 use qanat_proto::rpc::control::{
-    DrainRequest, Job, JobRequest, ListRequest, RescaleRequest, ScriptRequest, StatusRequest, SubmitResponse,
+    DrainRequest, Job, JobRequest, ListRequest, RescaleRequest, ScriptRequest, StatusRequest,
 };
 use qanat_proto::rpc::dial::{Dial, TcpDial};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use crate::call::Coordinators;
 use crate::watch::JobWatch;
@@ -49,18 +51,31 @@ impl Client {
         self
     }
 
+    /// One request to whoever leads, again where that is of use.
+    async fn call<C, R: Clone, T, F>(
+        &self,
+        client: impl Fn(Channel) -> C,
+        request: R,
+        call: impl Fn(C, R) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let ask = |channel| {
+            let answer = call(client(channel), request.clone());
+            async move { answer.await.map(Response::into_inner) }
+        };
+        self.coordinators.call(self.deadline, ask).await
+    }
+
     /// Makes the jobs of a script and runs them.
     ///
     /// # Errors
     /// What is wrong with the script; E0302 if an active job has its name; E0602 if nobody answers in time.
     pub async fn submit(&self, submit: Submit) -> Result<Submitted> {
         let request = submit.into_request()?;
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).submit(request).await.map(tonic::Response::into_inner) }
-        };
-        let answer: SubmitResponse = self.coordinators.call(self.deadline, call).await?;
-        Ok(answer)
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.submit(request).await };
+        self.call(JobsClient::new, request, call).await
     }
 
     /// Checks a script without running it.
@@ -69,11 +84,8 @@ impl Client {
     /// What is wrong with it.
     pub async fn validate(&self, script: impl Into<String>) -> Result<Validated> {
         let request = ScriptRequest { script: script.into(), ..ScriptRequest::default() };
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).validate(request).await.map(tonic::Response::into_inner) }
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.validate(request).await };
+        self.call(JobsClient::new, request, call).await
     }
 
     /// How a script would run, a text per job.
@@ -82,11 +94,8 @@ impl Client {
     /// What is wrong with it.
     pub async fn explain(&self, script: impl Into<String>) -> Result<Vec<String>> {
         let request = ScriptRequest { script: script.into(), ..ScriptRequest::default() };
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).explain(request).await.map(tonic::Response::into_inner) }
-        };
-        Ok(self.coordinators.call(self.deadline, call).await?.plans)
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.explain(request).await };
+        Ok(self.call(JobsClient::new, request, call).await?.plans)
     }
 
     /// Jobs in the order they were made; with `all`, ended ones too.
@@ -94,10 +103,8 @@ impl Client {
     /// # Errors
     /// E0602 if nobody answers in time.
     pub async fn list(&self, all: bool) -> Result<Vec<Job>> {
-        let call = |channel| async move {
-            JobsClient::new(channel).list(ListRequest { all }).await.map(tonic::Response::into_inner)
-        };
-        Ok(self.coordinators.call(self.deadline, call).await?.jobs)
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.list(request).await };
+        Ok(self.call(JobsClient::new, ListRequest { all }, call).await?.jobs)
     }
 
     /// A job by its id or name.
@@ -106,11 +113,8 @@ impl Client {
     /// E0309 if there is none.
     pub async fn describe(&self, job: &str) -> Result<Job> {
         let request = JobRequest { job: job.to_owned() };
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).describe(request).await.map(tonic::Response::into_inner) }
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.describe(request).await };
+        self.call(JobsClient::new, request, call).await
     }
 
     /// Asks for a last epoch and the end of a job; [`Client::watch`] tells when it has come. Acknowledged means
@@ -120,11 +124,8 @@ impl Client {
     /// E0309 if there is none.
     pub async fn stop(&self, job: &str) -> Result<Job> {
         let request = JobRequest { job: job.to_owned() };
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).stop(request).await.map(tonic::Response::into_inner) }
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.stop(request).await };
+        self.call(JobsClient::new, request, call).await
     }
 
     /// Runs a stopped or failed job again, from its last epoch.
@@ -133,11 +134,8 @@ impl Client {
     /// E0309 if there is none; E0501 if it cannot be resumed.
     pub async fn resume(&self, job: &str) -> Result<Job> {
         let request = JobRequest { job: job.to_owned() };
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).resume(request).await.map(tonic::Response::into_inner) }
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.resume(request).await };
+        self.call(JobsClient::new, request, call).await
     }
 
     /// Lets a job go on with another number of subtasks per operator, from its next epoch.
@@ -146,11 +144,8 @@ impl Client {
     /// E0309 if there is none; E0501 for a number that is not possible.
     pub async fn rescale(&self, job: &str, parallelism: u32) -> Result<Job> {
         let request = RescaleRequest { job: job.to_owned(), parallelism };
-        let call = |channel| {
-            let request = request.clone();
-            async move { JobsClient::new(channel).rescale(request).await.map(tonic::Response::into_inner) }
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.rescale(request).await };
+        self.call(JobsClient::new, request, call).await
     }
 
     /// Moves work away from an executor, or with `undo` lets it take work again. Returns at once;
@@ -160,11 +155,8 @@ impl Client {
     /// E0501 if there is no such node.
     pub async fn drain(&self, node: &str, undo: bool) -> Result<()> {
         let request = DrainRequest { node: node.to_owned(), undo };
-        let call = |channel| {
-            let request = request.clone();
-            async move { ClusterClient::new(channel).drain(request).await.map(drop) }
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.drain(request).await };
+        self.call(ClusterClient::new, request, call).await.map(drop)
     }
 
     /// Follows a job until it has ended, across changes of leadership.
@@ -182,9 +174,7 @@ impl Client {
     /// # Errors
     /// E0602 if nobody answers in time.
     pub async fn status(&self) -> Result<ClusterStatus> {
-        let call = |channel| async move {
-            ClusterClient::new(channel).status(StatusRequest {}).await.map(tonic::Response::into_inner)
-        };
-        self.coordinators.call(self.deadline, call).await
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.status(request).await };
+        self.call(ClusterClient::new, StatusRequest {}, call).await
     }
 }

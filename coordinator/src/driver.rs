@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::{Command, Outcome, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::placement::next_log_owner;
@@ -27,7 +26,7 @@ use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
 
 use crate::nodes::{NodeEvent, Nodes};
-use crate::raft::{Leadership, Member};
+use crate::raft::{Decision, Leadership, Member};
 
 /// Reaches an executor.
 pub trait ExecutorLink: Send {
@@ -82,7 +81,7 @@ enum Request {
     Stop { job: JobId },
     Subscribe { job: JobId, events: Sender<JobEvent> },
     Resume { job: JobId, reply: Sender<Result<()>> },
-    Rescale { job: JobId, parallelism: u32 },
+    Decide { command: Box<Command>, reply: Sender<Result<Decision>> },
     State { reply: Sender<State> },
     Shutdown,
 }
@@ -194,9 +193,12 @@ impl Coordinator {
         self.ask(|reply| Request::Resume { job, reply })?
     }
 
-    /// Lets a job of a cluster go on with another parallelism, from its next commit.
-    pub fn rescale(&self, job: JobId, parallelism: u32) {
-        let _ = self.events.send(Event::Request(Request::Rescale { job, parallelism }));
+    /// Has the group decide on a command, and the job that it is about act on it.
+    ///
+    /// # Errors
+    /// E0601 and E0602 if this coordinator cannot decide.
+    pub fn decide(&self, command: Command) -> Result<Decision> {
+        self.ask(|reply| Request::Decide { command: Box::new(command), reply })?
     }
 
     /// Asks for a stop with a last checkpoint.
@@ -392,7 +394,13 @@ impl Leader {
                 let result = self.resume_job(job);
                 let _ = reply.send(result);
             }
-            Request::Rescale { job, parallelism } => self.step(job, Input::Rescale(parallelism)),
+            Request::Decide { command, reply } => {
+                let decided = self.propose(&command);
+                if let (Ok(result), Some(job)) = (&decided, command.job()) {
+                    self.step(job, Input::Applied(*command, result.clone()));
+                }
+                let _ = reply.send(decided);
+            }
             Request::Stop { job } => self.step(job, Input::Stop),
             Request::Subscribe { job, events } => self.subscribers.entry(job).or_default().push(events),
             Request::State { reply } => {
@@ -470,7 +478,7 @@ impl Leader {
     }
 
     /// Has the group decide: appended, synced, applied.
-    fn propose(&mut self, command: &Command) -> Result<std::result::Result<Applied, Refusal>> {
+    fn propose(&mut self, command: &Command) -> Result<Decision> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }

@@ -44,6 +44,38 @@ pub struct Manifest {
     pub totals: Totals,
 }
 
+impl Manifest {
+    /// Epoch 0 of a new job: where its sources start, resolved once (P9).
+    pub fn epoch_zero(
+        job: JobId,
+        job_name: String,
+        created_ms: i64,
+        graph: JobGraph,
+        settings: JobSettings,
+        sources: Vec<SourceState>,
+    ) -> Self {
+        Self {
+            version: MANIFEST_VERSION,
+            job,
+            job_name,
+            generation: Generation(0),
+            epoch: Epoch(0),
+            created_ms,
+            graph,
+            parallelism: 0,
+            key_groups: settings.key_groups,
+            settings,
+            sources,
+            operators: Vec::new(),
+            prepared: Vec::new(),
+            is_final: false,
+            savepoint: None,
+            receipt: Receipt { job, ..Receipt::default() },
+            totals: Totals::default(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceState {
     pub operator: OperatorId,

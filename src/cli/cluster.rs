@@ -8,6 +8,7 @@ use qanat_client::Client;
 use qanat_proto::{Code, Error, Result};
 use serde::Serialize;
 
+use crate::beginning::cores;
 use crate::cluster::{CoordinatorOptions, DevOptions, ExecutorOptions, run_coordinator, run_dev, run_executor};
 use crate::output::{self, Format};
 
@@ -110,10 +111,6 @@ pub(crate) struct ExecutorCommand {
     /// Folder for checkpoints and topics that every process of the cluster reaches.
     #[arg(long, value_name = "DIR")]
     storage: PathBuf,
-}
-
-fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
 }
 
 impl ExecutorCommand {

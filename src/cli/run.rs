@@ -10,10 +10,10 @@ use crossbeam::channel::{Receiver, Select, bounded, tick};
 use qanat_coordinator::{JobEvent, NewJob};
 use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_proto::graph::JobGraph;
-use qanat_proto::ids::{Epoch, Generation, JobId};
-use qanat_proto::manifest::{MANIFEST_VERSION, Manifest};
+use qanat_proto::ids::{Epoch, JobId};
+use qanat_proto::manifest::Manifest;
 use qanat_proto::names::Name;
-use qanat_proto::receipt::{Receipt, Totals};
+use qanat_proto::receipt::Totals;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
@@ -98,7 +98,7 @@ impl Run {
             }
         }
         let name = script::job_name(self.name.as_deref(), &self.script.script)?;
-        let parallelism = self.parallelism(&planned.settings)?;
+        let parallelism = beginning::parallelism(self.parallelism, &planned.settings)?;
         outlive_file_limits()?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
@@ -166,21 +166,6 @@ impl Run {
         seen.leave(&env);
         std::process::exit(0);
     }
-
-    fn parallelism(&self, settings: &JobSettings) -> Result<u32> {
-        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let most = beginning::parallelism_max(settings);
-        let asked = match self.parallelism {
-            Some(parallelism) => parallelism,
-            None if settings.parallelism > 0 => settings.parallelism,
-            None => cores.min(most),
-        };
-        if asked == 0 || asked > most {
-            return Err(Error::new(Code::Usage, format!("parallelism {asked} is not possible"))
-                .hint(format!("use 1 to {most}: a subtask needs a key group (`pipeline.max-parallelism`)")));
-        }
-        Ok(asked)
-    }
 }
 
 /// Answers other commands that attach to this process.
@@ -221,25 +206,8 @@ fn prepare(env: &Env, embedded: &Embedded, name: &Name, graph: &JobGraph, settin
     let id = JobId(env.entropy.u128());
     let sources = beginning::sources(embedded.opener.as_ref(), graph)?;
     beginning::check_sinks(embedded.opener.as_ref(), graph)?;
-    let epoch_zero = Manifest {
-        version: MANIFEST_VERSION,
-        job: id,
-        job_name: name.to_string(),
-        generation: Generation(0),
-        epoch: Epoch(0),
-        created_ms: env.clock.now_ms(),
-        graph: graph.clone(),
-        settings: settings.clone(),
-        parallelism: 0,
-        key_groups: settings.key_groups,
-        sources,
-        operators: Vec::new(),
-        prepared: Vec::new(),
-        is_final: false,
-        savepoint: None,
-        receipt: Receipt { job: id, ..Receipt::default() },
-        totals: Totals::default(),
-    };
+    let (name, graph) = (name.to_string(), graph.clone());
+    let epoch_zero = Manifest::epoch_zero(id, name, env.clock.now_ms(), graph, settings.clone(), sources);
     embedded.coordinator.submit(NewJob { script_digest: digest, epoch_zero, run_with: None })?;
     Ok(id)
 }

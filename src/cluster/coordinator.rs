@@ -73,11 +73,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         inbox,
     })?);
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
-    let planner = ScriptPlanner {
-        opener: Arc::new(Registry::new(context)),
-        roots,
-        parallelism: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
-    };
+    let planner = ScriptPlanner { opener: Arc::new(Registry::new(context)), roots };
     let (health, healthy) = tonic_health::server::health_reporter();
     runtime.block_on(async {
         health.set_serving::<JobsServer<JobsService>>().await;

@@ -39,7 +39,7 @@ struct Told {
     processes: Vec<ToldProcess>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct ToldProcess {
     role: &'static str,
     id: String,
@@ -136,7 +136,7 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let told = Told {
         api: api.clone(),
         coordinators: ports.coordinators.clone(),
-        processes: family.0.iter().map(|(told, _)| told.again()).collect(),
+        processes: family.0.iter().map(|(told, _)| told.clone()).collect(),
     };
     output::print_object(&told, format, || {
         format!("serving at {api}: {} coordinators, {} executors", options.coordinators, options.executors)
@@ -144,12 +144,6 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     runtime.block_on(crate::cluster::asked_to_end());
     drop(family);
     Ok(())
-}
-
-impl ToldProcess {
-    fn again(&self) -> Self {
-        Self { role: self.role, id: self.id.clone(), pid: self.pid, command: self.command.clone() }
-    }
 }
 
 /// Waits until there is a leader and all executors are attached.
@@ -193,9 +187,7 @@ fn cluster_id(env: &Env, root: &Path) -> Result<(String, bool)> {
 
 fn read_lines(env: &Env, path: &Path) -> Result<Option<String>> {
     const BYTES_MAX: u64 = 4 << 10;
-    let Some(bytes) = small_file::read(env, path, BYTES_MAX)? else { return Ok(None) };
-    let damaged = || Error::new(Code::CorruptLog, "the file is damaged").at(Place::Named(path.display().to_string()));
-    small_file::unsealed(&bytes).map(|lines| Some(lines.to_owned())).ok_or_else(damaged)
+    small_file::read_sealed(env, path, BYTES_MAX, "the file is damaged")
 }
 
 /// Addresses of the processes, the same at every start of the cluster.

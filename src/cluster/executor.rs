@@ -7,19 +7,17 @@ use crossbeam::channel::unbounded;
 use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_connectors::log::commit_owned;
-use qanat_connectors::side;
 use qanat_executor::attach::{AttachConfig, keep_attached};
 use qanat_executor::exchange::{Exchange, serve};
 use qanat_executor::node::{Node, NodeConfig};
-use qanat_executor::task::side::SideTables;
 use qanat_proto::ids::StartId;
-use qanat_proto::manifest::SinkChannel;
 use qanat_proto::rpc::dial::TcpDial;
 use qanat_proto::{Error, Result};
 use qanat_storage::env::Env;
 
 use crate::cluster::storage::Storage;
 use crate::cluster::{asked_to_end, listen, runtime};
+use crate::embedded::side_tables;
 use crate::output;
 
 /// What an executor is started with.
@@ -44,7 +42,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let control = runtime()?;
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
-    let (topics, log) = (storage.topics.clone(), storage.topics.clone());
+    let log = storage.topics.clone();
     let start = StartId(env.entropy.u64());
     // Rows have a runtime of their own: encoding them never delays a heartbeat.
     let data_runtime = runtime()?;
@@ -63,12 +61,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         env: env.clone(),
         opener: Arc::new(Registry::new(context)),
         checkpoints: storage.checkpoints.clone(),
-        side_tables: Arc::new(move |name, _| {
-            Ok(SideTables {
-                late: side::sink(&topics, name, SinkChannel::Late)?,
-                dead_letters: side::sink(&topics, name, SinkChannel::DeadLetters)?,
-            })
-        }),
+        side_tables: side_tables(storage.topics.clone()),
         workers: std::thread::available_parallelism().map_or(2, usize::from),
         exchange: Some(exchange),
         commit_log: Some(Arc::new(move |permit, owner| commit_owned(&log, permit, owner))),

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use qanat_connectors::contract::Opener;
 use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner};
-use qanat_proto::{Code, Error, Result};
-use qanat_sql::PlanOptions;
+use qanat_proto::Result;
 
 use crate::beginning;
 use crate::cluster::roots::Roots;
@@ -16,8 +15,6 @@ use crate::script;
 pub(crate) struct ScriptPlanner {
     pub(crate) opener: Arc<dyn Opener>,
     pub(crate) roots: Roots,
-    /// Subtasks per operator when nobody says.
-    pub(crate) parallelism: u32,
 }
 
 impl Planner for ScriptPlanner {
@@ -28,23 +25,9 @@ impl Planner for ScriptPlanner {
         parallelism: u32,
         starts: bool,
     ) -> Result<PlannedScript> {
-        let settings =
-            |(key, _): &(&String, &String)| qanat_proto::settings::KEYS.contains(&key.as_str()) || key.contains('.');
-        let options = PlanOptions {
-            settings: set.iter().filter(settings).map(|(key, value)| (key.clone(), value.clone())).collect(),
-            variables: set.clone(),
-        };
-        let planned = script::plan(text, &options)?;
+        let planned = script::plan(text, &script::options_of(set.clone()))?;
         let settings = &planned.settings;
-        let most = beginning::parallelism_max(settings);
-        let asked = match (parallelism, settings.parallelism) {
-            (0, 0) => self.parallelism.min(most),
-            (0, asked) | (asked, _) => asked,
-        };
-        if asked > most {
-            return Err(Error::new(Code::Usage, format!("parallelism {asked} is not possible"))
-                .hint(format!("use 1 to {most}: a subtask needs a key group (`pipeline.max-parallelism`)")));
-        }
+        let asked = beginning::parallelism((parallelism > 0).then_some(parallelism), settings)?;
         let mut jobs = Vec::new();
         for job in &planned.jobs {
             self.roots.check(&job.graph)?;

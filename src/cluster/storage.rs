@@ -62,10 +62,5 @@ pub(crate) fn bind(env: &Env, root: &Path, cluster: &str) -> Result<()> {
 
 fn read(env: &Env, path: &Path) -> Result<Option<String>> {
     const BYTES_MAX: u64 = 256;
-    let Some(bytes) = small_file::read(env, path, BYTES_MAX)? else { return Ok(None) };
-    let damaged = || {
-        Error::new(Code::CorruptLog, "the id of a cluster's folder is damaged")
-            .at(Place::Named(path.display().to_string()))
-    };
-    small_file::unsealed(&bytes).map(|lines| Some(lines.to_owned())).ok_or_else(damaged)
+    small_file::read_sealed(env, path, BYTES_MAX, "the id of a cluster's folder is damaged")
 }

@@ -129,23 +129,7 @@ impl fmt::Display for ClusterReport {
             "seen       {} epochs, {} files, {} runs, by {} looks",
             found.epochs, found.committed_files, found.runs, self.looks
         )?;
-        for (name, ids) in [("files", &found.files), ("topic", &found.log)] {
-            if let Some(ids) = ids {
-                writeln!(
-                    f,
-                    "{name:<10} {} of {} records reconciled, {} lost, {} duplicated, {} foreign",
-                    ids.reconciled, ids.expected, ids.lost, ids.duplicated, ids.foreign
-                )?;
-                ids.examples.iter().try_for_each(|example| writeln!(f, "  {example}"))?;
-            }
-        }
-        if let Some(windows) = &found.windows {
-            writeln!(
-                f,
-                "windows    {} of {} right, {} lost, {} duplicated, {} wrong",
-                windows.right, windows.expected, windows.lost, windows.duplicated, windows.wrong
-            )?;
-        }
+        write!(f, "{found}")?;
         for violation in &self.violations {
             writeln!(f, "violation  {violation}")?;
         }

@@ -1,5 +1,6 @@
 //! All readers of one workload, looked through together.
 
+use std::fmt;
 use std::path::Path;
 
 use anyhow::Result;
@@ -49,6 +50,30 @@ impl Verdict {
         self.files.as_ref().is_none_or(Reconciliation::is_exact)
             && self.log.as_ref().is_none_or(Reconciliation::is_exact)
             && self.windows.as_ref().is_none_or(WindowVerdict::is_exact)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, ids) in [("files", &self.files), ("topic", &self.log)] {
+            if let Some(ids) = ids {
+                writeln!(
+                    f,
+                    "{name:<10} {} of {} records reconciled, {} lost, {} duplicated, {} foreign",
+                    ids.reconciled, ids.expected, ids.lost, ids.duplicated, ids.foreign
+                )?;
+                ids.examples.iter().try_for_each(|example| writeln!(f, "  {example}"))?;
+            }
+        }
+        if let Some(windows) = &self.windows {
+            writeln!(
+                f,
+                "windows    {} of {} right, {} lost, {} duplicated, {} wrong",
+                windows.right, windows.expected, windows.lost, windows.duplicated, windows.wrong
+            )?;
+            windows.examples.iter().try_for_each(|example| writeln!(f, "  {example}"))?;
+        }
+        Ok(())
     }
 }
 

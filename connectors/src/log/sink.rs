@@ -122,10 +122,7 @@ impl Sink for LogSink {
         // Found again by name: a topic that was deleted meanwhile is not written to.
         let topic = self.topics.topic(&self.name)?;
         topic.commit(&staged)?;
-        // Between two sweeps a fast job would write many times the size.
-        if let Err(error) = topic.retain_size() {
-            tracing::info!(%error, topic = %self.name, "could not apply retention");
-        }
+        keep_size(&topic);
         Ok(())
     }
 
@@ -178,12 +175,16 @@ pub fn commit_owned(topics: &Topics, permit: &CommitPermit, owner: u64) -> Resul
     for (name, staged) in by_topic {
         let topic = topics.topic(&Name::new(&name)?)?;
         topic.commit_owned(&staged, OwnerToken(owner))?;
-        // Between two sweeps a fast job would write many times the size.
-        if let Err(error) = topic.retain_size() {
-            tracing::info!(%error, topic = %name, "could not apply retention");
-        }
+        keep_size(&topic);
     }
     Ok(())
+}
+
+/// Between two sweeps a fast job would write many times the size.
+fn keep_size(topic: &Topic) {
+    if let Err(error) = topic.retain_size() {
+        tracing::info!(%error, topic = %topic.name(), "could not apply retention");
+    }
 }
 
 fn staged_of(handle: &PreparedHandle) -> Result<StagedHandle> {

@@ -63,8 +63,6 @@ pub enum Input {
     FromExecutor(FromExecutor),
     /// The client asks for a stop with a last checkpoint.
     Stop,
-    /// The client asks for another parallelism.
-    Rescale(u32),
     Tick,
 }
 
@@ -162,9 +160,6 @@ impl JobDriver {
                 out.push(Output::Propose(Command::Collected { job: self.job, epochs }));
             }
             Input::FromExecutor(message) => self.on_message(state, now_ms, now_wall_ms, message, &mut out),
-            Input::Rescale(parallelism) => {
-                out.push(Output::Propose(Command::Rescale { job: self.job, parallelism }));
-            }
             Input::Stop => out.push(Output::Propose(Command::StopWithSavepoint { job: self.job })),
             Input::Tick => {}
         }

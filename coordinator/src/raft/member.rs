@@ -69,7 +69,8 @@ pub struct MemberStatus {
     pub matched: Option<u64>,
 }
 
-type Decision = std::result::Result<Applied, Refusal>;
+/// What `apply` said to a command.
+pub type Decision = std::result::Result<Applied, Refusal>;
 
 impl Member {
     /// Opens the log in `folder` and takes part in the group that it tells of. A new one waits for
@@ -195,12 +196,7 @@ impl Member {
         match tokio::time::timeout(limit, self.raft.client_write(proposal)).await {
             Err(_) => Err(self.log.failure().unwrap_or_else(no_quorum)),
             Ok(Ok(written)) => written.data.0.ok_or_else(|| Error::internal("a command was applied without an answer")),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                Err(not_leader(forward.leader_node.map(|node| node.addr)))
-            }
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(no_quorum()),
-            Ok(Err(RaftError::APIError(error))) => Err(Error::internal(format!("Raft: {error}"))),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(self.broken(&fatal)),
+            Ok(Err(error)) => Err(self.write_failed(error)),
         }
     }
 
@@ -287,9 +283,9 @@ impl Member {
     /// As [`Member::propose_async`].
     pub async fn add(&self, id: MemberId, address: String) -> Result<()> {
         let node = BasicNode { addr: address };
-        self.raft.add_learner(id, node, true).await.map_err(|e| self.change_failed(e))?;
+        self.raft.add_learner(id, node, true).await.map_err(|e| self.write_failed(e))?;
         let change = ChangeMembers::AddVoterIds([id].into());
-        self.raft.change_membership(change, true).await.map(drop).map_err(|e| self.change_failed(e))
+        self.raft.change_membership(change, true).await.map(drop).map_err(|e| self.write_failed(e))
     }
 
     /// Removes a member. It may be gone for good already, as long as a majority is there.
@@ -298,16 +294,20 @@ impl Member {
     /// As [`Member::propose_async`]; E0501 for the last one.
     pub async fn remove(&self, id: MemberId) -> Result<()> {
         let change = ChangeMembers::RemoveVoters([id].into());
-        self.raft.change_membership(change, false).await.map(drop).map_err(|e| self.change_failed(e))
+        self.raft.change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
     }
 
-    fn change_failed(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+    /// Why a command or a change of the group was not decided here.
+    fn write_failed(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
         match error {
             RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
                 not_leader(forward.leader_node.map(|node| node.addr))
             }
             RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => no_quorum(),
-            RaftError::APIError(error) => Error::new(Code::Usage, format!("the group cannot be changed so: {error}")),
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+                Error::new(Code::Usage, format!("the group cannot be changed so: {error}"))
+            }
+            RaftError::APIError(error) => Error::internal(format!("Raft: {error}")),
             RaftError::Fatal(fatal) => self.broken(&fatal),
         }
     }
@@ -358,7 +358,8 @@ fn settings() -> Config {
     }
 }
 
-fn not_leader(leader: Option<String>) -> Error {
+/// What a member answers that another one leads, at this address if it is known.
+pub(crate) fn not_leader(leader: Option<String>) -> Error {
     let error = Error::new(Code::NotLeader, "this coordinator does not lead its group");
     match leader {
         Some(address) => error.at(Place::Named(address)).hint("the leader is at this address"),

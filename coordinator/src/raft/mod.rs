@@ -30,7 +30,8 @@ mod group_tests;
 mod suite_tests;
 
 pub use look::{Entry, Reach, look};
-pub use member::{Leadership, Member, MemberConfig, MemberStatus};
+pub(crate) use member::not_leader;
+pub use member::{Decision, Leadership, Member, MemberConfig, MemberStatus};
 pub use state_machine::{RunSummary, Snapshot};
 pub use types::MemberId;
 

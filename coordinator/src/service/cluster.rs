@@ -10,8 +10,8 @@ use qanat_proto::{Code, Error};
 use tonic::{Request, Response, Status};
 
 use crate::nodes::Nodes;
-use crate::raft::{Leadership, Member};
-use crate::service::not_leading;
+use crate::raft::Member;
+use crate::service::lead;
 
 /// Serves the state of the cluster from the leader.
 pub struct ClusterService {
@@ -29,9 +29,7 @@ impl ClusterService {
 #[tonic::async_trait]
 impl Cluster for ClusterService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        if !matches!(self.member.leadership().await, Leadership::Leading { .. }) {
-            return Err(not_leading(&self.member).await);
-        }
+        lead(&self.member).await?;
         let coordinators = self.member.group().into_iter().map(|member| Coordinator {
             id: member.id,
             address: member.address,
@@ -58,9 +56,7 @@ impl Cluster for ClusterService {
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
-        if !matches!(self.member.leadership().await, Leadership::Leading { .. }) {
-            return Err(not_leading(&self.member).await);
-        }
+        lead(&self.member).await?;
         let DrainRequest { node, undo } = request.into_inner();
         if self.nodes.drain(&node, !undo) {
             return Ok(Response::new(DrainResponse {}));

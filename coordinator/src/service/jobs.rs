@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use qanat_coordinator_core::command::RunWith;
+use qanat_coordinator_core::command::{Command, RunWith};
 use qanat_coordinator_core::state::{Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
-use qanat_proto::ids::{Epoch, Generation, JobId};
-use qanat_proto::manifest::{MANIFEST_VERSION, Manifest, SourceState};
+use qanat_proto::ids::{Epoch, JobId};
+use qanat_proto::manifest::{Manifest, SourceState};
 use qanat_proto::names::Name;
-use qanat_proto::receipt::{Receipt, Totals};
 use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
 use qanat_proto::rpc::control::{
     ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest, ListResponse, RescaleRequest, ScriptRequest,
@@ -28,8 +27,8 @@ use tonic::{Request, Response, Status};
 
 use crate::driver::{Coordinator, NewJob};
 use crate::nodes::Nodes;
-use crate::raft::{Leadership, Member};
-use crate::service::not_leading;
+use crate::raft::{Decision, Member};
+use crate::service::lead;
 
 /// How often a watched job is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -94,14 +93,6 @@ impl JobsService {
             .max_decoding_message_size(2 * limits::SQL_TEXT_BYTES_MAX)
     }
 
-    /// Answers come from the leader, and from what is decided.
-    async fn lead(&self) -> std::result::Result<(), Status> {
-        match self.member.leadership().await {
-            Leadership::Leading { .. } => Ok(()),
-            Leadership::Following { .. } => Err(not_leading(&self.member).await),
-        }
-    }
-
     /// Planning and the leader loop block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -110,6 +101,11 @@ impl JobsService {
         let done = tokio::task::spawn_blocking(work).await;
         let done = done.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("the request failed: {e}"))));
         done.map_err(|error| status_of(&error))
+    }
+
+    async fn decide(&self, command: Command) -> std::result::Result<Decision, Status> {
+        let coordinator = self.coordinator.clone();
+        self.blocking(move || coordinator.decide(command)).await
     }
 
     async fn plan(
@@ -173,25 +169,14 @@ impl JobsService {
             let together = shares_more_than_rows(&job.graph);
             let new = NewJob {
                 script_digest: job.digest,
-                epoch_zero: Manifest {
-                    version: MANIFEST_VERSION,
-                    job: id,
-                    job_name: name.to_string(),
-                    generation: Generation(0),
-                    epoch: Epoch(0),
-                    created_ms: self.env.clock.now_ms(),
-                    graph: job.graph,
-                    settings: planned.settings.clone(),
-                    parallelism: 0,
-                    key_groups: planned.settings.key_groups,
-                    sources: job.sources,
-                    operators: Vec::new(),
-                    prepared: Vec::new(),
-                    is_final: false,
-                    savepoint: None,
-                    receipt: Receipt { job: id, ..Receipt::default() },
-                    totals: Totals::default(),
-                },
+                epoch_zero: Manifest::epoch_zero(
+                    id,
+                    name.to_string(),
+                    self.env.clock.now_ms(),
+                    job.graph,
+                    planned.settings.clone(),
+                    job.sources,
+                ),
                 run_with: Some(RunWith { parallelism: job.parallelism, settings: planned.settings.clone(), together }),
             };
             let coordinator = self.coordinator.clone();
@@ -284,7 +269,7 @@ impl Jobs for JobsService {
     type WatchStream = Pin<Box<dyn Stream<Item = std::result::Result<Job, Status>> + Send>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitResponse> {
-        self.lead().await?;
+        lead(&self.member).await?;
         self.submit_jobs(request.into_inner()).await.map(Response::new)
     }
 
@@ -305,7 +290,7 @@ impl Jobs for JobsService {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
-        self.lead().await?;
+        lead(&self.member).await?;
         let all = request.into_inner().all;
         let names = self.node_names();
         let jobs = self.member.state(|state| {
@@ -318,21 +303,21 @@ impl Jobs for JobsService {
     }
 
     async fn describe(&self, request: Request<JobRequest>) -> Answer<Job> {
-        self.lead().await?;
+        lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
         self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
     }
 
     async fn watch(&self, request: Request<JobRequest>) -> Answer<Self::WatchStream> {
-        self.lead().await?;
+        lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
         let (sender, seen) = mpsc::channel(4);
         let (member, nodes) = (self.member.clone(), self.nodes.clone());
         tokio::spawn(async move {
             let mut last = None;
             loop {
-                if !matches!(member.leadership().await, Leadership::Leading { .. }) {
-                    let _ = sender.send(Err(not_leading(&member).await)).await;
+                if let Err(status) = lead(&member).await {
+                    let _ = sender.send(Err(status)).await;
                     return;
                 }
                 let names = nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect();
@@ -357,20 +342,18 @@ impl Jobs for JobsService {
     }
 
     async fn stop(&self, request: Request<JobRequest>) -> Answer<Job> {
-        self.lead().await?;
+        lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
         let is_ended = self.member.state(|state| state.job(id).is_none_or(|job| job.status.is_ended()));
         if !is_ended {
-            let decided =
-                self.member.propose_async(qanat_coordinator_core::Command::StopWithSavepoint { job: id }).await;
-            let _ = decided.map_err(|error| status_of(&error))?;
-            self.coordinator.stop(id);
+            // Refused if it closes already.
+            let _ = self.decide(Command::StopWithSavepoint { job: id }).await?;
         }
         self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
     }
 
     async fn resume(&self, request: Request<JobRequest>) -> Answer<Job> {
-        self.lead().await?;
+        lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
         let coordinator = self.coordinator.clone();
         self.blocking(move || coordinator.resume(id)).await?;
@@ -378,7 +361,7 @@ impl Jobs for JobsService {
     }
 
     async fn rescale(&self, request: Request<RescaleRequest>) -> Answer<Job> {
-        self.lead().await?;
+        lead(&self.member).await?;
         let RescaleRequest { job, parallelism } = request.into_inner();
         let id = self.find(&JobRequest { job })?;
         let most = self.member.state(|state| {
@@ -389,10 +372,8 @@ impl Jobs for JobsService {
             let error = Error::new(Code::Usage, format!("parallelism {parallelism} is not possible"));
             return Err(status_of(&error.hint(format!("use 1 to {most}: a subtask needs a key group"))));
         }
-        let command = qanat_coordinator_core::Command::Rescale { job: id, parallelism };
-        let decided = self.member.propose_async(command).await.map_err(|error| status_of(&error))?;
+        let decided = self.decide(Command::Rescale { job: id, parallelism }).await?;
         decided.map_err(|refusal| status_of(&Error::new(Code::Usage, refusal.to_string())))?;
-        self.coordinator.rescale(id, parallelism);
         self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
     }
 }

@@ -11,18 +11,14 @@ pub use nodes::NodesService;
 pub use raft::RaftService;
 
 use qanat_proto::rpc::status::status_of;
-use qanat_proto::{Code, Error, Place};
 use tonic::Status;
 
-use crate::raft::{Leadership, Member};
+use crate::raft::{Leadership, Member, not_leader};
 
-/// What a coordinator that does not lead answers.
-async fn not_leading(member: &Member) -> Status {
-    let error = Error::new(Code::NotLeader, "this coordinator does not lead its group");
-    status_of(&match member.leadership().await {
-        Leadership::Following { leader: Some(address) } => {
-            error.at(Place::Named(address)).hint("the leader is at this address")
-        }
-        _ => error.hint("no leader is known yet: try again"),
-    })
+/// Answers come from the leader, and from what is decided: another coordinator says who that is.
+async fn lead(member: &Member) -> Result<(), Status> {
+    match member.leadership().await {
+        Leadership::Leading { .. } => Ok(()),
+        Leadership::Following { leader } => Err(status_of(&not_leader(leader))),
+    }
 }

@@ -11,13 +11,14 @@ use qanat_proto::rpc::cluster::nodes_server::{Nodes as NodesRpc, NodesServer};
 use qanat_proto::rpc::cluster::{
     CoordinatorEvent, ExecutorEvent, Heartbeat, Registered, coordinator_event, executor_event,
 };
+use qanat_proto::rpc::status::status_of;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{IntervalStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::nodes::{Nodes, Registration};
-use crate::raft::Member;
-use crate::service::not_leading;
+use crate::raft::{Member, not_leader};
+use crate::service::lead;
 
 /// Serves the leader's [`Nodes`].
 pub struct NodesService {
@@ -63,7 +64,10 @@ impl NodesRpc for NodesService {
         let registration = self.registration(events.message().await?)?;
         let (outbox, messages) = mpsc::unbounded_channel();
         let session = self.nodes.attach(registration, outbox);
-        let Some(session) = session else { return Err(not_leading(&self.member).await) };
+        let Some(session) = session else {
+            // Elected, perhaps, and not ready yet.
+            return Err(lead(&self.member).await.err().unwrap_or_else(|| status_of(&not_leader(None))));
+        };
         self.member.runtime().spawn(async move {
             while let Ok(Some(event)) = events.message().await {
                 match event.event {

@@ -108,7 +108,7 @@ pub(super) struct Loaded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
-    /// As for reading, until this process becomes the partition's owner ([`Partition::own`]).
+    /// As for reading, until this process becomes the partition's owner ([`Partition::take_over`]).
     Shared,
     Write,
 }

@@ -156,7 +156,7 @@ impl Topic {
             for index in &partitions {
                 let partition = self.partition(*index)?;
                 if partition.owner() != Some(owner) {
-                    partition.own(owner)?;
+                    partition.take_over(owner)?;
                     partition.sweep_staged()?;
                 }
             }

@@ -76,17 +76,6 @@ impl Partition {
         Err(Error::new(Code::Fenced, format!("the old owner of {self} does not stop")))
     }
 
-    /// Makes sure that `owner`, which is this process, owns the partition: takes it over unless it does already.
-    ///
-    /// # Errors
-    /// E0306 if it has a newer owner.
-    pub fn own(&self, owner: OwnerToken) -> Result<()> {
-        if self.owner() == Some(owner) {
-            return Ok(());
-        }
-        self.take_over(owner).map(drop)
-    }
-
     /// # Errors
     /// E0306 if the last segment on disk has a newer owner.
     pub(super) fn refuse_if_outranked(&self, owner: OwnerToken) -> Result<()> {

@@ -474,7 +474,8 @@ fn a_rescaled_job_goes_on_behind_its_last_epoch() {
     let mut world = World::of_topics();
     world.settle();
     world.read(5);
-    world.step(Input::Rescale(2));
+    let decided = world.propose(Command::Rescale { job: JOB, parallelism: 2 });
+    world.step(decided);
     // The barrier comes at once.
     world.settle();
     let job = &world.state.jobs[&JOB];
