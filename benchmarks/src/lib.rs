@@ -3,7 +3,9 @@
 //! Each benchmark is a binary that prints one JSON object: the figures of both sides and their ratio.
 //! `benchmarks/README.md` has the commands.
 
+pub mod cluster;
 pub mod decode;
 pub mod log;
 pub mod measure;
+pub mod sink_probe;
 pub mod windows;

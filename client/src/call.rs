@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code as Grpc, Status};
 
 /// Between two tries, growing.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// One try: a coordinator that is stuck does not take the whole deadline.
 const TRY: Duration = Duration::from_secs(10);
 

@@ -40,6 +40,8 @@ pub const JOB_MEMORY_BYTES_DEFAULT: usize = 4 << 30;
 
 /// Time between two epochs when nothing else is said.
 pub const EPOCH_INTERVAL_MS_DEFAULT: u64 = 1_000;
+/// The first epoch of a generation that is not the first: long enough for some rows, short enough to be seen at once.
+pub const EPOCH_AFTER_RECOVERY_MS: u64 = 50;
 /// From the trigger of an epoch to its claim (P8).
 pub const EPOCH_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// The same error at the same place this many times makes the job FAILED.
@@ -78,7 +80,9 @@ pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
 /// Heartbeats of the leading coordinator.
 pub const RAFT_HEARTBEAT_MS: u64 = 75;
 /// Silence beyond the leader's lease (the longer of the two) after which a follower asks for votes.
-pub const RAFT_ELECTION_MS: (u64, u64) = (300, 400);
+pub const RAFT_ELECTION_MS: (u64, u64) = (300, 350);
+/// Between two followers that ask for votes because their leader's process is gone, so that one of them is first.
+pub const RAFT_TURN_MS: u64 = 100;
 /// One batch of entries to another coordinator, which syncs them before it answers.
 pub const RAFT_RPC_MS: u64 = 1_000;
 /// Calls that a peer gave up before they were looked at: a process that was paused finds many heartbeats like that,

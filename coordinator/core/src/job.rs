@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, Host, SubtaskReport, ToExecutor,
 };
-use qanat_proto::ids::{Epoch, JobId, StartId, Token};
+use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::Manifest;
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::settings::JobSettings;
@@ -342,7 +342,7 @@ impl JobDriver {
             physical,
             open: None,
             committing: None,
-            triggered_ms: 0,
+            due_ms: 0,
             wants_barrier: false,
             written: None,
         });
@@ -434,7 +434,10 @@ impl JobDriver {
         }
         let Phase::Aborting { mut running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
         running.send_all(&ExecutorMessage::Start, out);
-        running.triggered_ms = now_ms;
+        // What a failure held back is to be seen soon, however long an epoch is.
+        let interval_ms = running.base.settings.epoch_interval_ms;
+        let is_new = running.token.generation == Generation(1);
+        running.due_ms = now_ms + if is_new { interval_ms } else { interval_ms.min(limits::EPOCH_AFTER_RECOVERY_MS) };
         self.phase = Phase::Running(running);
     }
 

@@ -18,6 +18,7 @@ use qanat_storage::env::Env;
 use qanat_storage::log::GroupCommit;
 use tokio::runtime::Runtime;
 
+use super::follow::follow_leaders;
 use super::journal::{Journal, Limits};
 use super::log_store::LogStore;
 use super::network::Network;
@@ -91,6 +92,7 @@ impl Member {
         let machine = StateMachine::new(found.snapshot, log.clone())?;
         let settings = settings().validate().map_err(|e| Error::internal(format!("Raft's settings: {e}")))?;
         let network = Network { cluster, dial };
+        let follower = network.clone();
         let raft = runtime.block_on(Raft::new(id, Arc::new(settings), network, log.clone(), machine.clone()));
         let raft = raft.map_err(|fatal| log.failure().unwrap_or_else(|| Error::internal(format!("Raft: {fatal}"))))?;
         let trigger = raft.clone();
@@ -101,6 +103,7 @@ impl Member {
                 }
             }
         });
+        runtime.spawn(follow_leaders(raft.clone(), follower, id));
         Ok(Self { id, env, runtime, raft, log, machine })
     }
 

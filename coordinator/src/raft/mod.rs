@@ -13,6 +13,7 @@
 //! than what was acknowledged; two replicas with equal applied index and unequal states (I6). Tests: openraft's own
 //! suite for stores, `crash_tests.rs` (every crash point of a journal), `group_tests.rs` (three members).
 
+mod follow;
 mod journal;
 mod log_store;
 mod look;

@@ -62,6 +62,19 @@ impl Peer {
         Ok(RaftMessage { cluster: self.cluster.to_string(), to: self.id, body })
     }
 
+    /// Holds a call open until the peer or the connection is gone. False if there was no connection at all.
+    pub(super) async fn follow(&self) -> bool {
+        let (Ok(mut client), Ok(message)) = (self.client(), self.message(&())) else { return false };
+        match client.follow(message).await {
+            Ok(mut held) => {
+                // It never says anything.
+                while let Ok(Some(_)) = held.get_mut().message().await {}
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         rpc: RPCTypes,

@@ -90,6 +90,13 @@ impl RaftRpc for RaftService {
         self.reply(self.member.raft().install_full_snapshot(head.vote, snapshot).await)
     }
 
+    type FollowStream = futures::stream::Pending<Result<RaftMessage, Status>>;
+
+    async fn follow(&self, request: Request<RaftMessage>) -> Result<Response<Self::FollowStream>, Status> {
+        self.admit(request.get_ref())?;
+        Ok(Response::new(futures::stream::pending()))
+    }
+
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer {
         let rpc = self.open(request.get_ref())?;
         self.reply(self.member.raft().handle_transfer_leader(rpc).await)

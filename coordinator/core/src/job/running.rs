@@ -26,8 +26,8 @@ pub(super) struct Running {
     pub(super) open: Option<OpenEpoch>,
     /// The claimed epoch whose commit is not yet recorded.
     pub(super) committing: Option<Committing>,
-    /// When the last epoch was triggered.
-    pub(super) triggered_ms: u64,
+    /// When the next epoch is triggered, unless one is wanted before.
+    pub(super) due_ms: u64,
     pub(super) wants_barrier: bool,
     /// The newest manifest that was written; becomes progress when its commit is recorded.
     pub(super) written: Option<Box<Manifest>>,
@@ -117,10 +117,10 @@ impl Running {
                 .hint(format!("no report yet from: {missing}"))
             });
         }
-        let due = self.wants_barrier || now_ms >= self.triggered_ms + settings.epoch_interval_ms;
+        let due = self.wants_barrier || now_ms >= self.due_ms;
         if let Some(next) = next.filter(|_| due) {
             self.wants_barrier = false;
-            self.triggered_ms = now_ms;
+            self.due_ms = now_ms + settings.epoch_interval_ms;
             self.open = Some(OpenEpoch {
                 reports: EpochReports::new(next, &self.physical, self.base.parallelism),
                 since_ms: now_ms,
@@ -141,7 +141,7 @@ impl Running {
             // Nothing is triggered while a move waits for a commit.
             None if self.wants_barrier && self.committing.is_some() => None,
             None if self.wants_barrier => Some(0),
-            None => Some(self.triggered_ms + settings.epoch_interval_ms),
+            None => Some(self.due_ms),
         };
         commit.into_iter().chain(epoch).min()
     }
