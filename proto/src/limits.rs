@@ -46,6 +46,8 @@ pub const EPOCH_AFTER_RECOVERY_MS: u64 = 50;
 pub const EPOCH_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// The same error at the same place this many times makes the job FAILED.
 pub const SAME_FAILURE_MAX: u32 = 3;
+/// First and longest time for which two executors whose link broke again are kept apart.
+pub const LINK_AVOIDED_MS: (u64, u64) = (10_000, 600_000);
 /// First and longest wait between two restarts of a job.
 pub const RESTART_BACKOFF_MS: (u64, u64) = (100, 30_000);
 

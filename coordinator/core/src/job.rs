@@ -23,7 +23,7 @@ use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::Manifest;
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::settings::JobSettings;
-use qanat_proto::{Code, Error, limits};
+use qanat_proto::{Code, Error, Place, limits};
 
 use crate::apply::Applied;
 use crate::command::{Command, Refusal};
@@ -31,9 +31,11 @@ use crate::placement::{Executor, place};
 use crate::state::{Claimed, State};
 
 mod committing;
+mod links;
 mod running;
 
 use committing::{Committing, commit_slow};
+use links::BrokenLinks;
 use running::{ManifestState, Running};
 
 /// Claims beyond those kept before some are retired.
@@ -96,6 +98,7 @@ pub struct JobDriver {
     executors: Vec<Executor>,
     /// Another placement or parallelism is wanted: with the next commit a new generation opens.
     moves: bool,
+    links: BrokenLinks,
     phase: Phase,
     backoff_ms: u64,
     jitter: u64,
@@ -139,6 +142,7 @@ impl JobDriver {
             settings,
             executors: Vec::new(),
             moves: false,
+            links: BrokenLinks::default(),
             phase: Phase::Waiting { until_ms: 0, proposed: false },
             backoff_ms: limits::RESTART_BACKOFF_MS.0,
             jitter: 0,
@@ -161,7 +165,11 @@ impl JobDriver {
             }
             Input::FromExecutor(message) => self.on_message(state, now_ms, now_wall_ms, message, &mut out),
             Input::Stop => out.push(Output::Propose(Command::StopWithSavepoint { job: self.job })),
-            Input::Tick => {}
+            Input::Tick => {
+                if self.links.release(now_ms) {
+                    self.move_if_better(state);
+                }
+            }
         }
         self.on_time(state, now_ms, &mut out);
         out
@@ -176,6 +184,7 @@ impl JobDriver {
         out: &mut Vec<Output>,
     ) {
         self.executors = executors;
+        self.links.keep(|start| self.executors.iter().any(|executor| executor.start == start));
         let Some(job) = state.job(self.job) else { return };
         let known = |start: &StartId| self.executors.iter().find(|executor| executor.start == *start);
         match &self.phase {
@@ -210,9 +219,7 @@ impl JobDriver {
                 }
             }
         }
-        if matches!(self.phase, Phase::Running(_)) && !self.moves && self.should_move(state) {
-            self.begin_move();
-        }
+        self.move_if_better(state);
         // Another owner of the log gets what is owed.
         let (token, committing) = match &mut self.phase {
             Phase::Replaying { running, committing } => (running.token, Some(committing)),
@@ -227,11 +234,17 @@ impl JobDriver {
         }
     }
 
+    fn move_if_better(&mut self, state: &State) {
+        if matches!(self.phase, Phase::Running(_)) && !self.moves && self.should_move(state) {
+            self.begin_move();
+        }
+    }
+
     /// Whether the job should run elsewhere: one of its executors is to be stopped, or there is room now on more of
     /// them than it was squeezed into.
     fn should_move(&self, state: &State) -> bool {
         let Some(job) = state.job(self.job).filter(|job| job.closing.is_none()) else { return false };
-        let better = place_job(state, &self.executors, self.job, self.parallelism);
+        let better = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
         let is_draining = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.draining);
         !better.is_empty() && (better.len() > job.placement.len() || job.placement.iter().any(is_draining))
     }
@@ -368,7 +381,10 @@ impl JobDriver {
             return;
         }
         match from.message {
-            CoordinatorMessage::Failed { error, .. } => self.fail(state, error, out),
+            CoordinatorMessage::Failed { error, .. } => {
+                self.note_link(from.start, &error, now_ms);
+                self.fail(state, error, out);
+            }
             CoordinatorMessage::Deployed => self.on_deployed(state, now_ms, from.start, out),
             CoordinatorMessage::Committed { epoch, manifest_key } => {
                 self.on_committed(from.start, epoch, &manifest_key, out);
@@ -393,6 +409,14 @@ impl JobDriver {
                 }
             }
             CoordinatorMessage::Stopped => {}
+        }
+    }
+
+    /// A broken link names the address at its other end.
+    fn note_link(&mut self, from: StartId, error: &Error, now_ms: u64) {
+        let Some(Place::Named(address)) = error.place().filter(|_| error.code() == Code::LinkBroken) else { return };
+        if let Some(other) = self.executors.iter().find(|executor| executor.address == *address) {
+            self.links.add(from, other.start, now_ms);
         }
     }
 
@@ -636,7 +660,7 @@ impl JobDriver {
         match &mut self.phase {
             Phase::Waiting { until_ms, proposed } => {
                 if !*proposed && now_ms >= *until_ms && !job.status.is_ended() {
-                    let placement = place_job(state, &self.executors, self.job, self.parallelism);
+                    let placement = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
                     if !placement.is_empty() {
                         *proposed = true;
                         out.push(Output::Propose(Command::OpenGeneration {
@@ -679,19 +703,26 @@ impl JobDriver {
 
     /// When `step` wants a `Tick` at the latest, in monotonic milliseconds.
     pub fn wake_at(&self) -> Option<u64> {
-        match &self.phase {
+        let phase = match &self.phase {
             Phase::Waiting { until_ms, proposed: false } => Some(*until_ms),
             Phase::Running(running) => running.wake_at(),
             Phase::Replaying { running, committing } => {
                 Some(committing.since_ms + running.base.settings.epoch_timeout_ms + 1)
             }
             _ => None,
-        }
+        };
+        phase.into_iter().chain(self.links.next_ms()).min()
     }
 }
 
 /// Where the next generation of a job would run.
-fn place_job(state: &State, executors: &[Executor], job: JobId, parallelism: u32) -> Vec<StartId> {
+fn place_job(
+    state: &State,
+    executors: &[Executor],
+    job: JobId,
+    parallelism: u32,
+    apart: &[(StartId, StartId)],
+) -> Vec<StartId> {
     let run_with = state.job(job).and_then(|job| job.run_with.as_ref());
-    place(state, executors, job, parallelism, run_with.is_some_and(|run_with| run_with.together))
+    place(state, executors, job, parallelism, run_with.is_some_and(|run_with| run_with.together), apart)
 }

@@ -27,8 +27,16 @@ pub struct Executor {
 /// is shared by slots: a slot is a measure and not a wall, so that what is left of a cluster carries all of it.
 /// Empty if nothing can run now. Deterministic: ties go by node name.
 ///
-/// `together`: all of the job must run in one process.
-pub fn place(state: &State, executors: &[Executor], job: JobId, parallelism: u32, together: bool) -> Vec<StartId> {
+/// `together`: all of the job must run in one process. `apart`: pairs of which at most one may run it; of the sides
+/// of such a cut the one with the most room is taken.
+pub fn place(
+    state: &State,
+    executors: &[Executor],
+    job: JobId,
+    parallelism: u32,
+    together: bool,
+    apart: &[(StartId, StartId)],
+) -> Vec<StartId> {
     let used = |start: StartId| -> u32 {
         let others = state.jobs.iter().filter(|(id, other)| **id != job && !other.status.is_ended());
         let here = others.filter(|(_, other)| other.placement.contains(&start));
@@ -38,17 +46,28 @@ pub fn place(state: &State, executors: &[Executor], job: JobId, parallelism: u32
     let usable = executors.iter().filter(|executor| executor.attached && !executor.draining);
     let mut usable: Vec<(u32, &Executor)> = usable.map(|e| (e.slots.saturating_sub(used(e.start)), e)).collect();
     usable.sort_by_key(|(free, executor)| (Reverse(*free), &executor.node, executor.start));
-    let mut placement = Vec::new();
-    let mut room = 0;
-    for (free, executor) in usable {
-        let is_enough = room >= parallelism || together || placement.len() >= parallelism as usize;
-        if is_enough && !placement.is_empty() {
-            break;
+    let beginning_with = |first: &(u32, &Executor)| {
+        let mut placement = vec![first.1.start];
+        let mut room = first.0;
+        for (free, executor) in usable.iter().filter(|other| other.1.start != first.1.start) {
+            if room >= parallelism || together || placement.len() >= parallelism as usize {
+                break;
+            }
+            let is_cut = |other: &StartId| {
+                let start = executor.start;
+                apart.contains(&(start, *other)) || apart.contains(&(*other, start))
+            };
+            if !placement.iter().any(is_cut) {
+                room += free;
+                placement.push(executor.start);
+            }
         }
-        room += free;
-        placement.push(executor.start);
-    }
-    placement
+        (room.min(parallelism), placement)
+    };
+    let firsts = usable.iter().take(if apart.is_empty() { 1 } else { usable.len() });
+    // Of equal ones the first: `max_by_key` takes the last.
+    let best = firsts.map(beginning_with).rev().max_by_key(|(room, placement)| (*room, Reverse(placement.len())));
+    best.map(|(_, placement)| placement).unwrap_or_default()
 }
 
 /// The executor that is to append to topics next, if the one that does so is lost or draining, or nobody does: the
@@ -76,7 +95,7 @@ mod tests {
     #[test]
     fn a_job_takes_no_more_executors_than_it_needs() {
         let executors = [executor(1, 2), executor(2, 4), executor(3, 2)];
-        let place = |parallelism, together| place(&State::default(), &executors, JobId(1), parallelism, together);
+        let place = |parallelism, together| place(&State::default(), &executors, JobId(1), parallelism, together, &[]);
         assert_eq!(place(1, false), [StartId(2)]);
         assert_eq!(place(4, false), [StartId(2)]);
         assert_eq!(place(5, false), [StartId(2), StartId(1)]);
@@ -85,12 +104,24 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_leaves_the_larger_side() {
+        let executors = [executor(1, 2), executor(2, 2), executor(3, 2)];
+        let place = |apart: &[(u64, u64)]| {
+            let apart: Vec<_> = apart.iter().map(|(a, b)| (StartId(*a), StartId(*b))).collect();
+            place(&State::default(), &executors, JobId(1), 6, false, &apart)
+        };
+        assert_eq!(place(&[(1, 2)]), [StartId(1), StartId(3)]);
+        assert_eq!(place(&[(1, 2), (1, 3)]), [StartId(2), StartId(3)]);
+        assert_eq!(place(&[(1, 2), (3, 1), (3, 2)]), [StartId(1)]);
+    }
+
+    #[test]
     fn who_is_away_or_draining_gets_no_work() {
         let mut executors = [executor(1, 2), executor(2, 2)];
         executors[0].attached = false;
-        assert_eq!(place(&State::default(), &executors, JobId(1), 8, false), [StartId(2)]);
+        assert_eq!(place(&State::default(), &executors, JobId(1), 8, false, &[]), [StartId(2)]);
         executors[1].draining = true;
-        assert!(place(&State::default(), &executors, JobId(1), 8, false).is_empty());
+        assert!(place(&State::default(), &executors, JobId(1), 8, false, &[]).is_empty());
     }
 
     #[test]
