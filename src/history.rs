@@ -233,6 +233,9 @@ impl Draft {
                 }
             }
             Command::OwnLog { .. }
+            | Command::CreateToken { .. }
+            | Command::RevokeToken { .. }
+            | Command::Note { .. }
             | Command::Rescale { .. }
             | Command::CreateJob { .. }
             | Command::RecordFailure { .. }

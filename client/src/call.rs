@@ -5,12 +5,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use qanat_proto::access::AccessToken;
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::{error_of, leader_of};
 use qanat_proto::{Code, Error, Result};
 use tokio::time::Instant;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code as Grpc, Status};
+use tonic::{Code as Grpc, Request, Status};
 
 /// Between two tries, growing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
@@ -21,6 +23,8 @@ const TRY: Duration = Duration::from_secs(10);
 pub(crate) struct Coordinators {
     dial: Arc<dyn Dial>,
     known: Mutex<Known>,
+    /// `Bearer qanat_...`, for every call.
+    authorization: Option<AsciiMetadataValue>,
 }
 
 struct Known {
@@ -31,12 +35,27 @@ struct Known {
 }
 
 impl Coordinators {
-    pub(crate) fn new(addresses: Vec<String>, dial: Arc<dyn Dial>) -> Result<Self> {
+    pub(crate) fn new(addresses: Vec<String>, dial: Arc<dyn Dial>, token: Option<&AccessToken>) -> Result<Self> {
         if addresses.is_empty() {
             return Err(Error::new(Code::Usage, "no coordinator is named").hint("give the address of at least one"));
         }
         let known = Known { addresses, next: 0, channels: HashMap::new() };
-        Ok(Self { dial, known: Mutex::new(known) })
+        let authorization = token.map(|token| {
+            let mut value = AsciiMetadataValue::try_from(format!("Bearer {}", token.reveal()))
+                .map_err(|e| Error::internal(format!("a token: {e}")))?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        });
+        Ok(Self { dial, known: Mutex::new(known), authorization: authorization.transpose()? })
+    }
+
+    /// A message with what every call carries.
+    pub(crate) fn request<R>(&self, message: R) -> Request<R> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        request
     }
 
     /// A channel to whom to ask now.
@@ -96,7 +115,9 @@ impl Coordinators {
                 status.code(),
                 Grpc::FailedPrecondition | Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Cancelled | Grpc::Unknown
             );
-            if !is_worth_it || started.elapsed() + pause > deadline {
+            // Another try would find the same certificate.
+            let is_refused = error_of(&status).code() == Code::CertificateRefused;
+            if !is_worth_it || is_refused || started.elapsed() + pause > deadline {
                 return Err(error_of(&status));
             }
             let is_known = leader.is_some();

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qanat_proto::Result;
+use qanat_proto::access::{AccessToken, Role};
 use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
 use qanat_proto::rpc::control::{
-    DrainRequest, Job, JobRequest, ListRequest, RescaleRequest, ScriptRequest, StatusRequest,
+    AccessToken as TokenFacts, AuditLogRequest, AuditLogResponse, CreateTokenRequest, DrainRequest, Job, JobRequest,
+    ListRequest, ListTokensRequest, RescaleRequest, RevokeTokenRequest, ScriptRequest, StatusRequest,
 };
-use qanat_proto::rpc::dial::{Dial, TcpDial};
+use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::call::Coordinators;
+use crate::submit::random;
 use crate::watch::JobWatch;
 use crate::{ClusterStatus, Submit, Submitted, Validated};
 
@@ -41,8 +44,29 @@ impl Client {
     /// # Errors
     /// E0501 without an address.
     pub fn with_dial<A: Into<String>>(coordinators: impl IntoIterator<Item = A>, dial: Arc<dyn Dial>) -> Result<Self> {
+        Self::make(coordinators, dial, None)
+    }
+
+    /// Speaks TLS with the coordinators, which must have certificates of `authority` (PEM), and shows them a token with
+    /// every call. A token is never sent otherwise.
+    ///
+    /// # Errors
+    /// E0501 without an address.
+    pub fn secure<A: Into<String>>(
+        coordinators: impl IntoIterator<Item = A>,
+        authority: &[u8],
+        token: Option<&AccessToken>,
+    ) -> Result<Self> {
+        Self::make(coordinators, Arc::new(TlsDial::of_client(authority)), token)
+    }
+
+    fn make<A: Into<String>>(
+        coordinators: impl IntoIterator<Item = A>,
+        dial: Arc<dyn Dial>,
+        token: Option<&AccessToken>,
+    ) -> Result<Self> {
         let addresses = coordinators.into_iter().map(Into::into).collect();
-        Ok(Self { coordinators: Arc::new(Coordinators::new(addresses, dial)?), deadline: DEADLINE })
+        Ok(Self { coordinators: Arc::new(Coordinators::new(addresses, dial, token)?), deadline: DEADLINE })
     }
 
     /// Calls end after so long at the latest.
@@ -56,13 +80,13 @@ impl Client {
         &self,
         client: impl Fn(Channel) -> C,
         request: R,
-        call: impl Fn(C, R) -> F,
+        call: impl Fn(C, Request<R>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
     {
         let ask = |channel| {
-            let answer = call(client(channel), request.clone());
+            let answer = call(client(channel), self.coordinators.request(request.clone()));
             async move { answer.await.map(Response::into_inner) }
         };
         self.coordinators.call(self.deadline, ask).await
@@ -176,5 +200,52 @@ impl Client {
     pub async fn status(&self) -> Result<ClusterStatus> {
         let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.status(request).await };
         self.call(ClusterClient::new, StatusRequest {}, call).await
+    }
+
+    /// Makes an access token: its secret is drawn here, and the cluster learns its digest alone. `expires_ms` is
+    /// milliseconds since 1970 UTC; None: never.
+    ///
+    /// # Errors
+    /// E0501 if another token has the name.
+    pub async fn create_token(&self, name: &str, role: Role, expires_ms: Option<i64>) -> Result<AccessToken> {
+        let token = AccessToken::new(u64::from_be_bytes(random()?), random()?);
+        let request = CreateTokenRequest {
+            id: token.id().to_string(),
+            digest: token.digest().as_bytes().to_vec(),
+            name: name.to_owned(),
+            role: role.to_string(),
+            expires_ms: expires_ms.unwrap_or(0),
+        };
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.create_token(request).await };
+        self.call(ClusterClient::new, request, call).await.map(|_| token)
+    }
+
+    /// All access tokens, without their secrets.
+    ///
+    /// # Errors
+    /// E0602 if nobody answers in time.
+    pub async fn list_tokens(&self) -> Result<Vec<TokenFacts>> {
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.list_tokens(request).await };
+        Ok(self.call(ClusterClient::new, ListTokensRequest {}, call).await?.tokens)
+    }
+
+    /// Ends a token, by its name or id.
+    ///
+    /// # Errors
+    /// E0501 if there is none, or it is the last administrator's.
+    pub async fn revoke_token(&self, token: &str) -> Result<TokenFacts> {
+        let request = RevokeTokenRequest { token: token.to_owned() };
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.revoke_token(request).await };
+        self.call(ClusterClient::new, request, call).await
+    }
+
+    /// Changes that were asked for, oldest first: the newest `last` of them, or all that are kept.
+    ///
+    /// # Errors
+    /// E0602 if nobody answers in time.
+    pub async fn audit_log(&self, last: Option<u32>) -> Result<AuditLogResponse> {
+        let request = AuditLogRequest { last: last.unwrap_or(0) };
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.audit_log(request).await };
+        self.call(ClusterClient::new, request, call).await
     }
 }

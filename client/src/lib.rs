@@ -24,10 +24,11 @@ mod submit;
 mod watch;
 
 pub use client::Client;
+pub use qanat_proto::access::{AccessToken, Role};
 pub use qanat_proto::error::{Code, Error, Result};
 pub use qanat_proto::rpc::control::{
-    Coordinator, Executor, Failure, Job, JobState, StatusResponse as ClusterStatus, SubmitResponse as Submitted,
-    ValidateResponse as Validated,
+    AccessToken as TokenFacts, AuditEntry, AuditLogResponse as AuditLog, Coordinator, Executor, Failure, Job, JobState,
+    StatusResponse as ClusterStatus, SubmitResponse as Submitted, ValidateResponse as Validated,
 };
 pub use submit::Submit;
 pub use watch::JobWatch;

@@ -38,7 +38,7 @@ impl JobWatch {
                 none => {
                     let request = JobRequest { job: self.id.clone() };
                     let call = |channel| {
-                        let request = request.clone();
+                        let request = self.coordinators.request(request.clone());
                         async move { JobsClient::new(channel).watch(request).await.map(tonic::Response::into_inner) }
                     };
                     none.insert(self.coordinators.call(self.deadline, call).await?)

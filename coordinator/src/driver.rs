@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use qanat_coordinator_core::audit::Caller;
 use qanat_coordinator_core::command::{Command, Outcome, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::placement::next_log_owner;
@@ -25,6 +26,7 @@ use qanat_storage::checkpoint::gc::{self, JobCheckpoints};
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
 
+use crate::caller;
 use crate::nodes::{NodeEvent, Nodes};
 use crate::raft::{Decision, Leadership, Member};
 
@@ -88,12 +90,15 @@ enum Request {
 
 enum Event {
     Request(Request),
+    /// By somebody who waits, and whom the audit log names.
+    Asked(Option<Caller>, Request),
     Input(JobId, Input),
     Node(NodeEvent),
     Leadership(Leadership),
     /// Epoch 0 of a new job is durable.
     Create {
         command: Box<Command>,
+        caller: Option<Caller>,
         reply: Sender<Result<()>>,
     },
 }
@@ -224,7 +229,7 @@ impl Coordinator {
     fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T> {
         let (reply, answer) = bounded(1);
         let ended = || Error::internal("the coordinator has ended");
-        self.events.send(Event::Request(request(reply))).map_err(|_| ended())?;
+        self.events.send(Event::Asked(caller::current(), request(reply))).map_err(|_| ended())?;
         answer.recv().map_err(|_| ended())
     }
 }
@@ -273,12 +278,13 @@ impl Leader {
                     return;
                 }
                 Ok(Event::Request(request)) => self.request(request),
+                Ok(Event::Asked(by, request)) => caller::with(by, || self.request(request)),
                 Ok(Event::Input(job, input)) => self.step(job, input),
                 Ok(Event::Node(event)) => self.on_node(&event),
                 Ok(Event::Leadership(leadership)) => self.on_leadership(&leadership),
-                Ok(Event::Create { command, reply }) => {
+                Ok(Event::Create { command, caller, reply }) => {
                     // The reply comes when the command is applied: never before it is durable (I10).
-                    let _ = reply.send(self.create(&command));
+                    let _ = reply.send(caller::with(caller, || self.create(&command)));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(nodes) = &self.nodes {
@@ -384,7 +390,7 @@ impl Leader {
             Request::Submit { job, reply } => {
                 // The same request may come again, and to another leader, before its job is decided on.
                 let attempt = if self.nodes.is_some() { self.next_attempt() } else { 0 };
-                self.store(StoreWork::Submit { job, reply, attempt });
+                self.store(StoreWork::Submit { job, caller: caller::current(), reply, attempt });
             }
             Request::Run { job, parallelism, settings, reply } => {
                 let result = self.run_job(job, parallelism, *settings);
@@ -608,6 +614,7 @@ const ATTEMPT_BITS: u32 = 40;
 enum StoreWork {
     Submit {
         job: Box<NewJob>,
+        caller: Option<Caller>,
         reply: Sender<Result<()>>,
         attempt: u64,
     },
@@ -643,7 +650,7 @@ impl StoreThread {
 
     fn perform(&self, item: StoreWork) {
         match item {
-            StoreWork::Submit { job, reply, attempt } => {
+            StoreWork::Submit { job, caller, reply, attempt } => {
                 let manifest = &job.epoch_zero;
                 match self.checkpoints.put_manifest(manifest, attempt) {
                     Ok((manifest_key, checksum)) => {
@@ -655,7 +662,7 @@ impl StoreThread {
                             checksum,
                             run_with: job.run_with.map(Box::new),
                         });
-                        self.tell(Event::Create { command, reply });
+                        self.tell(Event::Create { command, caller, reply });
                     }
                     Err(error) => {
                         let _ = reply.send(Err(error));

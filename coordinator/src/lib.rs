@@ -1,5 +1,6 @@
 //! The control plane's shell: the group of coordinators and its log, the jobs' drivers, the executors' links.
 
+pub mod caller;
 pub mod driver;
 pub mod nodes;
 pub mod raft;

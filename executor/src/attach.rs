@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use qanat_proto::control::{FromExecutor, ToExecutor};
-use qanat_proto::limits;
 use qanat_proto::rpc::cluster::nodes_client::NodesClient;
 use qanat_proto::rpc::cluster::{
     CoordinatorEvent, ExecutorEvent, Heartbeat, Register, Registered, coordinator_event, executor_event,
 };
 use qanat_proto::rpc::dial::Dial;
-use qanat_proto::rpc::status::leader_of;
+use qanat_proto::rpc::status::{error_of, leader_of};
+use qanat_proto::{Code, Error, Place, limits};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -53,6 +53,7 @@ pub async fn keep_attached(
     let mut reports = on_this_side(reports);
     let mut candidates: VecDeque<String> = VecDeque::new();
     let mut left = String::new();
+    let mut refused = None;
     loop {
         if candidates.is_empty() {
             tokio::time::sleep(PAUSE).await;
@@ -63,9 +64,19 @@ pub async fn keep_attached(
         let Some(address) = candidates.pop_front() else { continue };
         let Err(status) = attach(&config, &node, &address, &mut reports).await else { continue };
         left.clone_from(&address);
-        if status.code() == tonic::Code::PermissionDenied {
-            return Err(qanat_proto::Error::new(qanat_proto::Code::Usage, status.message().to_owned())
-                .at(qanat_proto::Place::Named(address))
+        let error = error_of(&status);
+        if error.code() == Code::CertificateRefused {
+            if status.code() == tonic::Code::PermissionDenied {
+                return Err(error.or_at(|| Place::Named(address)));
+            }
+            // One coordinator whose certificate is past its time does not end this executor, too.
+            if refused.as_ref() != Some(&error) {
+                tracing::warn!(address, %error, "not attached");
+                refused = Some(error);
+            }
+        } else if status.code() == tonic::Code::PermissionDenied {
+            return Err(Error::new(Code::Usage, status.message().to_owned())
+                .at(Place::Named(address))
                 .hint("look at --cluster-id and --coordinators"));
         }
         if let Some(leader) = leader_of(&status)

@@ -163,6 +163,16 @@ codes! {
     ExecutorLost = "E0603", External;
     /// Two executors do not reach each other.
     LinkBroken = "E0604", External;
+    /// No access token was shown, or one that the cluster does not know.
+    NotAuthenticated = "E0605", User;
+    /// The access token is past its time.
+    TokenExpired = "E0606", User;
+    /// The role of the access token does not allow it.
+    NotAllowed = "E0607", User;
+    /// A certificate is not of this cluster, or not of the role or node that its holder takes.
+    CertificateRefused = "E0608", User;
+    /// More requests than one principal may make.
+    TooManyRequests = "E0609", User;
 }
 
 impl fmt::Display for Code {

@@ -18,6 +18,10 @@ pub struct OperatorId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StartId(pub u64);
 
+/// An access token, without its secret. Written as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(pub u64);
+
 macro_rules! hex_id {
     ($name:ident, $int:ty, $digits:literal, $width:literal) => {
         impl fmt::Display for $name {
@@ -56,6 +60,7 @@ macro_rules! hex_id {
 hex_id!(JobId, u128, 32, "{:032x}");
 hex_id!(OperatorId, u64, 16, "{:016x}");
 hex_id!(StartId, u64, 16, "{:016x}");
+hex_id!(TokenId, u64, 16, "{:016x}");
 
 impl JobId {
     /// The first eight hex digits: enough to tell the runs of one job apart in a file name.

@@ -4,6 +4,7 @@
 //! Nothing here does IO, is asynchronous, or reads a clock; [`rpc`] alone holds what is generated for the wire.
 //! Every other crate depends on this one.
 
+pub mod access;
 pub mod connector;
 pub mod control;
 pub mod error;

@@ -111,6 +111,31 @@ pub const LEADER_SILENCE_MS: u64 = 600;
 /// How often an executor says that it lives, and the leader that it does.
 pub const EXECUTOR_HEARTBEAT_MS: u64 = 200;
 
+/// One message of a client, either way, where nothing else is said: lists and audit entries, too.
+pub const CLIENT_MESSAGE_BYTES: usize = 4 << 20;
+/// A script on its way, and what stands around it.
+pub const SCRIPT_MESSAGE_BYTES: usize = 2 * SQL_TEXT_BYTES_MAX;
+/// Calls that one connection may have open: a coordinator's peers and executors have a handful, a client's watches more.
+pub const RPC_STREAMS_MAX: u32 = 1_024;
+/// The same of the exchange: one for each edge of each generation between two executors.
+pub const EXCHANGE_STREAMS_MAX: u32 = 65_536;
+/// All headers of one call together: a token, a deadline, a trace.
+pub const RPC_HEADER_BYTES: u32 = 16 << 10;
+/// From a connection's first byte to the end of its TLS handshake.
+pub const TLS_HANDSHAKE_MS: u64 = 5_000;
+/// A connection on which nothing comes for so long is asked whether it lives, and closed when it does not say so.
+pub const RPC_KEEP_ALIVE_MS: (u64, u64) = (20_000, 10_000);
+/// Requests of one principal: so many per second, and so many at once after a pause.
+pub const PRINCIPAL_REQUESTS: (u32, u32) = (200, 1_000);
+/// Principals whose rate is watched at one time. Those that made no request for the longest time go first.
+pub const PRINCIPALS_WATCHED: usize = 10_000;
+/// Access tokens of a cluster: each is looked at when one is made, and all stand in every snapshot.
+pub const ACCESS_TOKENS_MAX: usize = 1_000;
+/// Changes that stay in the audit log; the oldest go.
+pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// What an audit entry tells of a name that a client chose.
+pub const AUDIT_TEXT_BYTES: usize = 128;
+
 /// Splits that one source may have.
 pub const SPLITS_MAX: usize = 1_000_000;
 /// Files below this size are one split.
@@ -122,6 +147,8 @@ pub const DEAD_LETTER_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(RECORD_BYTES_MAX <= LOG_FRAME_BYTES_MAX);
 const _: () = assert!(CHANNEL_BATCHES >= 2);
+// The whole audit log fits into one answer: two texts and some numbers each.
+const _: () = assert!(AUDIT_ENTRIES_MAX * (2 * AUDIT_TEXT_BYTES + 128) <= CLIENT_MESSAGE_BYTES);
 const _: () = assert!(RAFT_ELECTION_MS.0 >= 4 * RAFT_HEARTBEAT_MS && RAFT_ELECTION_MS.1 < EXECUTOR_LEASE_MS);
 const _: () = assert!(EXECUTOR_LEASE_MS >= 4 * EXECUTOR_HEARTBEAT_MS);
 const _: () = assert!(LEADER_SILENCE_MS >= 3 * EXECUTOR_HEARTBEAT_MS && LEADER_SILENCE_MS < EXECUTOR_ADOPTION_MS);

@@ -1,7 +1,10 @@
 //! What is generated from the `.proto` files, by the name of each package, and how connections are opened.
 
 pub mod dial;
+pub mod edge;
+pub mod identity;
 pub mod status;
+pub mod tls;
 
 /// What all packages hold, as servers tell clients that ask (gRPC reflection).
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -5,11 +5,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use qanat_client::Client;
+use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::{Code, Error, Result};
+use qanat_storage::env::Env;
 use serde::Serialize;
 
 use crate::beginning::cores;
-use crate::cluster::{CoordinatorOptions, DevOptions, ExecutorOptions, run_coordinator, run_dev, run_executor};
+use crate::cli::audit_log::AuditLog;
+use crate::cli::init::{Certify, Init};
+use crate::cli::token::Token;
+use crate::cluster::{
+    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, read_file, read_token, run_coordinator, run_dev,
+    run_executor,
+};
 use crate::output::{self, Format};
 
 /// Which cluster a command is for.
@@ -18,9 +26,27 @@ pub(crate) struct ClusterArguments {
     /// Addresses of coordinators, separated by commas; one is enough.
     #[arg(long, value_name = "HOST:PORT", env = "QANAT_CLUSTER")]
     pub(crate) cluster: Option<String>,
+    /// Certificate of the cluster's authority (`ca.pem`): speak TLS, and with nobody else.
+    #[arg(long, value_name = "FILE", env = "QANAT_CA")]
+    ca: Option<PathBuf>,
+    /// A file with the access token to show.
+    #[arg(long, value_name = "FILE", env = "QANAT_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl ClusterArguments {
+    fn client(&self, addresses: &str) -> Result<Client> {
+        let addresses = addresses.split(',').map(str::trim);
+        let env = Env::real();
+        let token = self.token_file.as_ref().map(|path| read_token(&env, path)).transpose()?;
+        match &self.ca {
+            Some(ca) => Client::secure(addresses, &read_file(&env, ca)?, token.as_ref()),
+            None if token.is_some() => Err(Error::new(Code::Usage, "a token is never sent without TLS")
+                .hint("name the authority of the cluster: --ca, or QANAT_CA")),
+            None => Client::new(addresses),
+        }
+    }
+
     /// Runs one request against the cluster that is named.
     pub(crate) fn ask<T, F: Future<Output = Result<T>>>(&self, ask: impl FnOnce(Client) -> F) -> Result<T> {
         let Some(addresses) = &self.cluster else {
@@ -28,7 +54,7 @@ impl ClusterArguments {
                 Error::new(Code::Usage, "no cluster is named").hint("use --cluster HOST:PORT, or QANAT_CLUSTER")
             );
         };
-        let client = Client::new(addresses.split(',').map(str::trim))?;
+        let client = self.client(addresses)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|e| Error::io("start the client", &e))?.block_on(ask(client))
     }
@@ -38,17 +64,21 @@ impl ClusterArguments {
 #[derive(Args, Debug)]
 pub(crate) struct CoordinatorCommand {
     /// The cluster's id: processes of another one are refused.
-    #[arg(long, value_name = "ID")]
-    cluster_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "security", conflicts_with = "security")]
+    cluster_id: Option<String>,
     /// Number of this member. Never given to another one, nor to this one with an empty folder.
-    #[arg(long, value_name = "N")]
-    id: u64,
+    #[arg(long, value_name = "N", required_unless_present = "security", conflicts_with = "security")]
+    id: Option<u64>,
     /// Where it listens, for everybody.
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
     /// The group as it is founded: `1=HOST:PORT,2=HOST:PORT,...`.
     #[arg(long, value_name = "N=HOST:PORT,...", value_parser = members)]
-    members: BTreeMap<u64, String>,
+    #[arg(required_unless_present = "security", conflicts_with = "security")]
+    members: Option<Members>,
+    /// This process's folder of `qanat cluster init`: who it is, and whom it believes. Without, it listens on loopback.
+    #[arg(long, value_name = "DIR")]
+    security: Option<PathBuf>,
     /// Found the group: once in its life, on one of its members.
     #[arg(long)]
     found: bool,
@@ -63,7 +93,10 @@ pub(crate) struct CoordinatorCommand {
     files_root: Vec<PathBuf>,
 }
 
-fn members(text: &str) -> std::result::Result<BTreeMap<u64, String>, String> {
+/// A group of coordinators: `HOST:PORT` by number.
+pub(super) type Members = BTreeMap<u64, String>;
+
+fn members(text: &str) -> std::result::Result<Members, String> {
     let member = |part: &str| {
         let (id, address) = part.split_once('=').ok_or_else(|| format!("`{part}` is not N=HOST:PORT"))?;
         let id = id.trim().parse::<u64>().map_err(|e| format!("`{id}` is no number: {e}"))?;
@@ -74,11 +107,26 @@ fn members(text: &str) -> std::result::Result<BTreeMap<u64, String>, String> {
 
 impl CoordinatorCommand {
     pub(crate) fn execute(self) -> Result<()> {
+        let env = Env::real();
+        let security = self.security.as_deref();
+        let security = security.map(|folder| NodeSecurity::read(&env, folder, NodeRole::Coordinator)).transpose()?;
+        let (cluster, id, members) = match &security {
+            Some(security) => {
+                let identity = security.identity();
+                let id = identity.node.as_str().parse().map_err(|_| {
+                    Error::new(Code::CertificateRefused, format!("`{identity}` is no number of a coordinator"))
+                })?;
+                (identity.cluster.to_string(), id, security.coordinators().clone())
+            }
+            // clap sees to it that they are there.
+            None => (self.cluster_id.unwrap_or_default(), self.id.unwrap_or(0), self.members.unwrap_or_default()),
+        };
         run_coordinator(CoordinatorOptions {
-            cluster: self.cluster_id,
-            id: self.id,
+            cluster,
+            id,
             listen: self.listen,
-            members: self.members,
+            members,
+            security,
             founds: self.found,
             data: self.data,
             storage: self.storage,
@@ -91,11 +139,14 @@ impl CoordinatorCommand {
 #[derive(Args, Debug)]
 pub(crate) struct ExecutorCommand {
     /// The cluster's id: another one's coordinators are refused.
-    #[arg(long, value_name = "ID")]
-    cluster_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "security", conflicts_with = "security")]
+    cluster_id: Option<String>,
     /// Name of this node: the same after every start.
-    #[arg(long, value_name = "NAME")]
-    node: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "security", conflicts_with = "security")]
+    node: Option<String>,
+    /// This process's folder of `qanat cluster init`: who it is, and whom it believes. Without, it listens on loopback.
+    #[arg(long, value_name = "DIR")]
+    security: Option<PathBuf>,
     /// Its share of the work; one per core if not given.
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
@@ -105,7 +156,7 @@ pub(crate) struct ExecutorCommand {
     /// The address that others are told, where it is not the one it listens at.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Addresses of coordinators, separated by commas.
+    /// Addresses of coordinators, separated by commas; those of the security folder if not given.
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     coordinators: Vec<String>,
     /// Folder for checkpoints and topics that every process of the cluster reaches.
@@ -115,13 +166,26 @@ pub(crate) struct ExecutorCommand {
 
 impl ExecutorCommand {
     pub(crate) fn execute(self) -> Result<()> {
+        let env = Env::real();
+        let security = self.security.as_deref();
+        let security = security.map(|folder| NodeSecurity::read(&env, folder, NodeRole::Executor)).transpose()?;
+        let (cluster, node) = match &security {
+            Some(security) => (security.identity().cluster.to_string(), security.identity().node.to_string()),
+            // clap sees to it that they are there.
+            None => (self.cluster_id.unwrap_or_default(), self.node.unwrap_or_default()),
+        };
+        let mut coordinators = self.coordinators;
+        if let Some(security) = security.as_ref().filter(|_| coordinators.is_empty()) {
+            coordinators = security.coordinators().values().cloned().collect();
+        }
         run_executor(ExecutorOptions {
-            cluster: self.cluster_id,
-            node: self.node,
+            cluster,
+            node,
+            security,
             slots: self.slots.unwrap_or_else(cores),
             listen: self.listen,
             advertise: self.advertise,
-            coordinators: self.coordinators,
+            coordinators,
             storage: self.storage,
         })
     }
@@ -172,6 +236,12 @@ impl Dev {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
+    Init(Init),
+    Certify(Certify),
+    /// Access tokens of clients.
+    #[command(subcommand)]
+    Token(Token),
+    AuditLog(AuditLog),
     /// Show coordinators and executors.
     Status(Status),
     /// Move work away from an executor that is about to be stopped, and wait until it has none.
@@ -252,6 +322,10 @@ impl Cluster {
         let command = match self {
             Self::Status(command) => command,
             Self::Drain(command) => return command.execute(format),
+            Self::Init(command) => return command.execute(format),
+            Self::Certify(command) => return command.execute(format),
+            Self::Token(command) => return command.execute(format),
+            Self::AuditLog(command) => return command.execute(format),
         };
         let status = command.cluster.ask(|client| async move { client.status().await })?;
         let coordinators = status.coordinators.into_iter().map(|c| CoordinatorLine {

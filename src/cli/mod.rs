@@ -10,15 +10,18 @@ use crate::data_folder::DataView;
 use crate::output::Format;
 
 mod audit;
+mod audit_log;
 mod checkpoints;
 mod cluster;
 mod explain;
+mod init;
 mod jobs;
 mod readmit;
 mod run;
 mod side;
 mod submit;
 mod tail;
+mod token;
 mod topics;
 mod validate;
 

@@ -9,21 +9,21 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_coordinator::nodes::Nodes;
 use qanat_coordinator::raft::{Member, MemberConfig};
-use qanat_coordinator::service::{ClusterService, JobsService, NodesService, RaftService};
+use qanat_coordinator::service::{ClusterService, Guard, GuardLayer, JobsService, NodesService, RaftService};
 use qanat_coordinator::{Coordinator, CoordinatorConfig, Executors};
 use qanat_proto::rpc::control::cluster_server::ClusterServer;
 use qanat_proto::rpc::control::jobs_server::JobsServer;
-use qanat_proto::rpc::dial::TcpDial;
-use qanat_proto::{Error, Result, limits, rpc};
+use qanat_proto::rpc::edge;
+use qanat_proto::rpc::tls::Peers;
+use qanat_proto::{Error, Result, rpc};
 use qanat_storage::env::Env;
 use qanat_storage::log::GroupCommit;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
 
 use crate::cluster::planner::ScriptPlanner;
 use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
-use crate::cluster::{asked_to_end, listen, runtime};
+use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::data_folder::lock;
 use crate::output;
 
@@ -38,6 +38,8 @@ pub(crate) struct CoordinatorOptions {
     pub(crate) data: PathBuf,
     pub(crate) storage: PathBuf,
     pub(crate) files_roots: Vec<PathBuf>,
+    /// None: on loopback, without certificates and tokens.
+    pub(crate) security: Option<NodeSecurity>,
 }
 
 /// Serves until it is asked to end.
@@ -47,7 +49,8 @@ pub(crate) struct CoordinatorOptions {
 pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     let env = Env::real();
     let runtime = runtime()?;
-    let listener = listen(&runtime, &options.listen)?;
+    let security = options.security.as_ref();
+    let listener = listen(&runtime, &options.listen, security)?;
     let _lock = lock(&env, &options.data)?;
     bind(&env, &options.data, &options.cluster)?;
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
@@ -60,7 +63,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         commit: GroupCommit::spawn()?,
         id: options.id,
         cluster: cluster.clone(),
-        dial: Arc::new(TcpDial),
+        dial: dial(security),
     })?);
     let (events, heard) = unbounded();
     let (reports, inbox) = unbounded();
@@ -84,20 +87,17 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     let failed = |e: tonic_reflection::server::Error| Error::internal(format!("reflection: {e}"));
     // Clients ask for either version.
     let (reflection, older) = (reflection().build_v1().map_err(failed)?, reflection().build_v1alpha().map_err(failed)?);
-    let (stream, connection) = limits::RPC_WINDOW_BYTES;
+    let guard = Guard::new(member.clone(), env.clock.clone(), security.map(NodeSecurity::for_services));
     let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
-    let server = Server::builder()
-        .initial_stream_window_size(stream)
-        .initial_connection_window_size(connection)
-        .tcp_nodelay(true)
-        .http2_max_pending_accept_reset_streams(Some(limits::RPC_PENDING_RESETS))
+    let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?
+        .layer(GuardLayer(guard.clone()))
         .add_service(healthy)
         .add_service(reflection)
         .add_service(older)
         .add_service(RaftService::server(member.clone(), cluster.clone()))
         .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
         .add_service(jobs)
-        .add_service(ClusterService::server(member.clone(), nodes, cluster));
+        .add_service(ClusterService::server(member.clone(), nodes, cluster, guard));
     if options.founds {
         member.found(options.members)?;
     }

@@ -11,12 +11,11 @@ use qanat_executor::attach::{AttachConfig, keep_attached};
 use qanat_executor::exchange::{Exchange, serve};
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_proto::ids::StartId;
-use qanat_proto::rpc::dial::TcpDial;
-use qanat_proto::{Error, Result};
+use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 
 use crate::cluster::storage::Storage;
-use crate::cluster::{asked_to_end, listen, runtime};
+use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::embedded::side_tables;
 use crate::output;
 
@@ -31,6 +30,8 @@ pub(crate) struct ExecutorOptions {
     pub(crate) advertise: Option<String>,
     pub(crate) coordinators: Vec<String>,
     pub(crate) storage: PathBuf,
+    /// None: on loopback, without certificates.
+    pub(crate) security: Option<NodeSecurity>,
 }
 
 /// Runs jobs until it is asked to end.
@@ -46,17 +47,24 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let start = StartId(env.entropy.u64());
     // Rows have a runtime of their own: encoding them never delays a heartbeat.
     let data_runtime = runtime()?;
-    let listener = listen(&data_runtime, &options.listen)?;
-    let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?.to_string();
+    let security = options.security.as_ref();
+    let listener = listen(&data_runtime, &options.listen, security)?;
+    let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?;
+    if address.ip().is_unspecified() && options.advertise.is_none() {
+        return Err(Error::new(Code::Usage, format!("others cannot reach an executor at {address}"))
+            .hint("say where they do: --advertise HOST:PORT"));
+    }
+    let address = address.to_string();
     output::print_line(&format!("executor {} listens at {address}", options.node));
     let exchange = Exchange {
         runtime: data_runtime.handle().clone(),
         start,
         cluster: options.cluster.as_str().into(),
-        dial: Arc::new(TcpDial),
+        dial: dial(security),
         incoming: Arc::default(),
     };
-    data_runtime.spawn(serve(exchange.clone(), listener));
+    let credentials = security.map(|security| security.credentials().clone());
+    data_runtime.spawn(serve(exchange.clone(), listener, credentials));
     let config = NodeConfig {
         env: env.clone(),
         opener: Arc::new(Registry::new(context)),
@@ -76,7 +84,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         slots: options.slots,
         data_address: options.advertise.unwrap_or(address),
         coordinators: options.coordinators,
-        dial: Arc::new(TcpDial),
+        dial: dial(security),
         on_attached: Box::new(move || {
             told.call_once(|| {
                 output::print_line(&format!("executor {name} serves"));

@@ -1,19 +1,24 @@
 //! The processes of a cluster: coordinators, executors, and a whole one on loopback for trying things out.
 
+mod authority;
 mod coordinator;
 mod dev;
 mod executor;
 mod planner;
 mod roots;
+mod security;
 mod storage;
 
+pub(crate) use authority::{InitOptions, NewNode, certify, host_of, init};
 pub(crate) use coordinator::{CoordinatorOptions, run_coordinator};
 pub(crate) use dev::{DevOptions, run_dev};
 pub(crate) use executor::{ExecutorOptions, run_executor};
+pub(crate) use security::{NodeSecurity, read_file, read_token};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use qanat_proto::{Code, Error, Place, Result};
 use tokio::runtime::Runtime;
 
@@ -23,15 +28,23 @@ fn runtime() -> Result<Arc<Runtime>> {
     built.map(Arc::new).map_err(|e| Error::io("start the runtime", &e))
 }
 
+/// How a process reaches the others.
+fn dial(security: Option<&NodeSecurity>) -> Arc<dyn Dial> {
+    match security {
+        Some(security) => Arc::new(TlsDial::of_node(security.credentials())),
+        None => Arc::new(TcpDial),
+    }
+}
+
 /// Binds an address. Without certificates a process is reached from its own machine alone.
-fn listen(runtime: &Runtime, address: &str) -> Result<tokio::net::TcpListener> {
+fn listen(runtime: &Runtime, address: &str, security: Option<&NodeSecurity>) -> Result<tokio::net::TcpListener> {
     let at = || Place::Named(address.to_owned());
     let parsed: SocketAddr = address.parse().map_err(|e| {
         Error::new(Code::Usage, format!("this is no address to listen at: {e}")).at(at()).hint("write IP:PORT")
     })?;
-    if !parsed.ip().is_loopback() {
+    if security.is_none() && !parsed.ip().is_loopback() {
         let error = Error::new(Code::Usage, "without certificates a process listens on loopback only");
-        return Err(error.at(at()).hint("use 127.0.0.1"));
+        return Err(error.at(at()).hint("use 127.0.0.1; or `qanat cluster init`, and --security"));
     }
     runtime
         .block_on(tokio::net::TcpListener::bind(parsed))

@@ -79,6 +79,13 @@ pub fn write_new(env: &Env, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     draft.publish_new(path)
 }
 
+/// As [`write_new`], for a secret: nobody but its owner may ever read it.
+pub fn write_new_private(env: &Env, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut draft = Draft::create_as(env, folder_of(path), OpenMode::CreatePrivate)?;
+    draft.write(bytes)?;
+    draft.publish_new(path)
+}
+
 /// Writes a file, replacing what was there: readers and crashes find the old bytes or the new ones.
 pub fn replace(env: &Env, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut draft = Draft::create(env, folder_of(path))?;
@@ -188,9 +195,13 @@ impl Draft {
     /// Starts a draft in the folder where it will be published (a rename over two folders would need both
     /// to be synced and is not atomic).
     pub fn create(env: &Env, folder: &Path) -> Result<Self, Error> {
+        Self::create_as(env, folder, OpenMode::CreateNew)
+    }
+
+    fn create_as(env: &Env, folder: &Path, mode: OpenMode) -> Result<Self, Error> {
         for _ in 0..NAME_TRIES {
             let path = folder.join(format!("{DRAFT_PREFIX}{:032x}", env.entropy.u128()));
-            match env.disk.open(&path, OpenMode::CreateNew) {
+            match env.disk.open(&path, mode) {
                 Ok(file) => {
                     return Ok(Self { disk: env.disk.clone(), file, path, len: 0, failed: false, published: false });
                 }

@@ -108,6 +108,9 @@ impl State {
                 self.log_owner = Some(LogOwner { start: *start, token });
                 Ok(Applied::Done)
             }
+            Command::CreateToken { id, facts } => self.access.create(*id, facts).map(|()| Applied::Done),
+            Command::RevokeToken { id } => self.access.revoke(*id).map(|()| Applied::Done),
+            Command::Note { .. } => Ok(Applied::Done),
             Command::Collected { job, epochs } => {
                 let job = self.job_mut(*job)?;
                 job.retired.retain(|epoch, _| !epochs.contains(epoch));

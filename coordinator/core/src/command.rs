@@ -3,11 +3,14 @@
 use std::fmt;
 
 use qanat_proto::Error;
-use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
+use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token, TokenId};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::receipt::Receipt;
 use qanat_proto::settings::JobSettings;
 use serde::{Deserialize, Serialize};
+
+use crate::access::AccessTokenFacts;
+use crate::audit::Caller;
 
 /// A command with the leader's time of proposing it: what stands in the Raft log. Time is told and never
 /// decides anything.
@@ -16,6 +19,9 @@ pub struct Proposal {
     /// Milliseconds since 1970 UTC.
     pub at_ms: i64,
     pub command: Command,
+    /// Who asked for it; None for what the coordinators decide by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Box<Caller>>,
 }
 
 impl fmt::Display for Proposal {
@@ -90,13 +96,21 @@ pub enum Command {
     Rescale { job: JobId, parallelism: u32 },
     /// This executor appends to the topics from now on: whoever did so before is fenced (P11).
     OwnLog { start: StartId },
+    /// An access token. The same again changes nothing.
+    CreateToken { id: TokenId, facts: AccessTokenFacts },
+    /// The token is known no more.
+    RevokeToken { id: TokenId },
+    /// A change that the coordinator keeps in memory alone: it stands in the audit log and nowhere else.
+    Note { object: String },
 }
 
 impl Command {
     /// The job it is about; none if it is about the cluster.
     pub fn job(&self) -> Option<JobId> {
         Some(match self {
-            Self::OwnLog { .. } => return None,
+            Self::OwnLog { .. } | Self::CreateToken { .. } | Self::RevokeToken { .. } | Self::Note { .. } => {
+                return None;
+            }
             Self::CreateJob { job, .. }
             | Self::OpenGeneration { job, .. }
             | Self::StopWithSavepoint { job }
@@ -157,6 +171,11 @@ pub enum Refusal {
     },
     /// The command does not fit the job's status.
     WrongStatus,
+    /// Another token has this name or id.
+    TokenTaken,
+    UnknownToken,
+    /// As many tokens as there may be.
+    TooManyTokens,
 }
 
 impl fmt::Display for Refusal {
@@ -172,6 +191,9 @@ impl fmt::Display for Refusal {
             Self::WrongCommit => f.write_str("the commit does not match the claim"),
             Self::StillNeeded { epoch } => write!(f, "epoch {epoch} may still be restored"),
             Self::WrongStatus => f.write_str("the job's status does not allow it"),
+            Self::TokenTaken => f.write_str("another token has this name"),
+            Self::UnknownToken => f.write_str("no such token"),
+            Self::TooManyTokens => f.write_str("there are as many tokens as a cluster may have"),
         }
     }
 }

@@ -5,7 +5,9 @@
 //! everything it needs after a restart it derives again from the state. The rules P1 to P15 in
 //! `docs/protocol.md` are enforced in `apply`, whatever the driver does.
 
+pub mod access;
 pub mod apply;
+pub mod audit;
 pub mod checkpoint;
 pub mod command;
 pub mod job;

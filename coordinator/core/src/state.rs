@@ -8,6 +8,8 @@ use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::settings::JobSettings;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
+use crate::audit::AuditLog;
 use crate::command::{Outcome, RunWith};
 
 /// Everything the control plane knows for certain. Equal command logs give equal states.
@@ -19,6 +21,12 @@ pub struct State {
     /// Who appends to the topics of a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_owner: Option<LogOwner>,
+    /// Who may call.
+    #[serde(default, skip_serializing_if = "Access::is_empty")]
+    pub access: Access,
+    /// What was asked for, and by whom.
+    #[serde(default, skip_serializing_if = "AuditLog::is_empty")]
+    pub audit: AuditLog,
 }
 
 /// The one executor that appends to topics.

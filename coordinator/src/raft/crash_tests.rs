@@ -135,7 +135,8 @@ impl Run {
 
     fn propose(&mut self, command: Option<Command>) {
         let index = self.known.next();
-        let proposal = command.map(|command| Proposal { at_ms: i64::try_from(index).expect("few"), command });
+        let proposal =
+            command.map(|command| Proposal { at_ms: i64::try_from(index).expect("few"), command, caller: None });
         let log_id = id(self.term, index);
         let payload = proposal.clone().map_or(EntryPayload::Blank, EntryPayload::Normal);
         self.known.entries.insert(index, (log_id, proposal));

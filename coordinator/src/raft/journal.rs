@@ -22,6 +22,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use openraft::EntryPayload;
+use qanat_coordinator_core::audit::Caller;
 use qanat_coordinator_core::command::{Command, Proposal};
 use qanat_proto::limits::{COMMAND_LOG_BYTES, SNAPSHOT_AFTER_BYTES};
 use qanat_proto::names::Name;
@@ -69,6 +70,9 @@ struct EntryRow {
     at_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<Command>,
+    /// Who asked for the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    caller: Option<Box<Caller>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     members: Option<Members>,
 }
@@ -103,12 +107,13 @@ impl Row {
             Self::Vote(vote) => encode("vote", VoteRow { vote }),
             Self::Truncate(after) => encode("truncate", TruncateRow { after }),
             Self::Entry(entry) => {
-                let mut row = EntryRow { id: entry.log_id, at_ms: None, command: None, members: None };
+                let mut row = EntryRow { id: entry.log_id, at_ms: None, command: None, caller: None, members: None };
                 match entry.payload {
                     EntryPayload::Blank => {}
                     EntryPayload::Membership(members) => row.members = Some(members),
                     EntryPayload::Normal(proposal) => {
                         (row.at_ms, row.command) = (Some(proposal.at_ms), Some(proposal.command));
+                        row.caller = proposal.caller;
                     }
                 }
                 encode("entry", row)
@@ -132,10 +137,10 @@ impl Row {
             "vote" => serde_json::from_str::<VoteRow>(text).map(|row| Self::Vote(row.vote)),
             "truncate" => serde_json::from_str::<TruncateRow>(text).map(|row| Self::Truncate(row.after)),
             "entry" => {
-                let EntryRow { id, at_ms, command, members } = serde_json::from_str(text)?;
+                let EntryRow { id, at_ms, command, caller, members } = serde_json::from_str(text)?;
                 let payload = match (command, members) {
                     (Some(command), None) => {
-                        EntryPayload::Normal(Proposal { at_ms: at_ms.unwrap_or_default(), command })
+                        EntryPayload::Normal(Proposal { at_ms: at_ms.unwrap_or_default(), command, caller })
                     }
                     (None, Some(members)) => EntryPayload::Membership(members),
                     (None, None) => EntryPayload::Blank,

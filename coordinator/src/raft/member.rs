@@ -25,6 +25,7 @@ use super::network::Network;
 use super::state_machine::StateMachine;
 use super::types::{MemberId, Raft, Types};
 use super::writer::JournalWriter;
+use crate::caller;
 
 /// What a member is made of.
 pub struct MemberConfig {
@@ -194,7 +195,8 @@ impl Member {
     /// # Errors
     /// As [`Member::propose`].
     pub async fn propose_async(&self, command: Command) -> Result<Decision> {
-        let proposal = Proposal { at_ms: self.env.clock.now_ms(), command };
+        let caller = caller::current().filter(|_| command.is_asked_for()).map(Box::new);
+        let proposal = Proposal { at_ms: self.env.clock.now_ms(), command, caller };
         let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
         match tokio::time::timeout(limit, self.raft.client_write(proposal)).await {
             Err(_) => Err(self.log.failure().unwrap_or_else(no_quorum)),

@@ -37,3 +37,4 @@ pub use state_machine::{RunSummary, Snapshot};
 pub use types::MemberId;
 
 pub(crate) use network::SnapshotHead;
+pub(crate) use types::{Types, Vote};

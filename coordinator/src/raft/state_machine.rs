@@ -76,7 +76,7 @@ pub(super) struct Machine {
 impl Machine {
     /// Applies one command and keeps the summaries of runs.
     pub(super) fn apply(&mut self, proposal: &Proposal) -> Answer {
-        let answer = self.content.state.apply(&proposal.command);
+        let answer = self.content.state.apply_proposal(proposal);
         // A refused command is part of the log and changes nothing.
         if answer.is_ok() {
             note(&mut self.content.runs, proposal);

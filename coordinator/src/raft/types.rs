@@ -36,7 +36,7 @@ openraft::declare_raft_types!(
 );
 
 pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
-pub(super) type Vote = openraft::alias::VoteOf<Types>;
+pub(crate) type Vote = openraft::alias::VoteOf<Types>;
 pub(super) type LogId = openraft::alias::LogIdOf<Types>;
 pub(super) type RaftEntry = openraft::alias::EntryOf<Types>;
 pub(super) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;

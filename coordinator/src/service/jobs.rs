@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::caller;
 use crate::driver::{Coordinator, NewJob};
 use crate::nodes::Nodes;
 use crate::raft::{Decision, Member};
@@ -90,7 +91,8 @@ impl JobsService {
         planner: Arc<dyn Planner>,
     ) -> JobsServer<Self> {
         JobsServer::new(Self { env, member, nodes, coordinator, planner })
-            .max_decoding_message_size(2 * limits::SQL_TEXT_BYTES_MAX)
+            .max_decoding_message_size(limits::SCRIPT_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::CLIENT_MESSAGE_BYTES)
     }
 
     /// Planning and the leader loop block.
@@ -98,7 +100,8 @@ impl JobsService {
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
-        let done = tokio::task::spawn_blocking(work).await;
+        let caller = caller::current();
+        let done = tokio::task::spawn_blocking(move || caller::with(caller, work)).await;
         let done = done.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("the request failed: {e}"))));
         done.map_err(|error| status_of(&error))
     }

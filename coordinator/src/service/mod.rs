@@ -1,14 +1,25 @@
 //! What a coordinator answers over gRPC.
 
 mod cluster;
+mod guard;
 mod jobs;
 mod nodes;
 mod raft;
+mod rate;
+mod roles;
+mod tokens;
+
+#[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
+mod tls_tests;
 
 pub use cluster::ClusterService;
+pub use guard::{Guard, GuardLayer, Security};
 pub use jobs::{JobsService, PlannedJob, PlannedScript, Planner};
 pub use nodes::NodesService;
 pub use raft::RaftService;
+pub use roles::{Needs, needs};
 
 use qanat_proto::rpc::status::status_of;
 use tonic::Status;

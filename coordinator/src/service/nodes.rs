@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use qanat_proto::control::ToExecutor;
-use qanat_proto::limits;
 use qanat_proto::rpc::cluster::nodes_server::{Nodes as NodesRpc, NodesServer};
 use qanat_proto::rpc::cluster::{
     CoordinatorEvent, ExecutorEvent, Heartbeat, Registered, coordinator_event, executor_event,
 };
+use qanat_proto::rpc::identity::NodeIdentity;
 use qanat_proto::rpc::status::status_of;
+use qanat_proto::{Code, Error, limits};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{IntervalStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -34,7 +35,12 @@ impl NodesService {
             .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
     }
 
-    fn registration(&self, event: Option<ExecutorEvent>) -> Result<Registration, Status> {
+    /// `identity` is the one in the caller's certificate, in a cluster that has such.
+    fn registration(
+        &self,
+        event: Option<ExecutorEvent>,
+        identity: Option<&NodeIdentity>,
+    ) -> Result<Registration, Status> {
         let Some(executor_event::Event::Register(register)) = event.and_then(|event| event.event) else {
             return Err(Status::invalid_argument("a connection begins with its registration"));
         };
@@ -44,6 +50,10 @@ impl NodesService {
         let invalid = |what: String| Status::invalid_argument(format!("the registration is not valid: {what}"));
         if register.node.is_empty() {
             return Err(invalid("the node has no name".to_owned()));
+        }
+        if let Some(identity) = identity.filter(|identity| identity.node.as_str() != register.node) {
+            let message = format!("`{}` registers with the certificate of `{}`", register.node, identity.node);
+            return Err(status_of(&Error::new(Code::CertificateRefused, message)));
         }
         Ok(Registration {
             start: register.start.parse().map_err(invalid)?,
@@ -60,8 +70,9 @@ impl NodesRpc for NodesService {
     type AttachStream = Pin<Box<dyn Stream<Item = Result<CoordinatorEvent, Status>> + Send>>;
 
     async fn attach(&self, request: Request<Streaming<ExecutorEvent>>) -> Result<Response<Self::AttachStream>, Status> {
+        let identity = request.extensions().get::<NodeIdentity>().cloned();
         let mut events = request.into_inner();
-        let registration = self.registration(events.message().await?)?;
+        let registration = self.registration(events.message().await?, identity.as_ref())?;
         let (outbox, messages) = mpsc::unbounded_channel();
         let session = self.nodes.attach(registration, outbox);
         let Some(session) = session else {

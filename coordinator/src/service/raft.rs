@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use qanat_proto::limits;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use qanat_proto::rpc::identity::NodeIdentity;
 use qanat_proto::rpc::raft::raft_server::{Raft as RaftRpc, RaftServer};
 use qanat_proto::rpc::raft::{RaftMessage, SnapshotPart};
+use qanat_proto::rpc::status::status_of;
+use qanat_proto::{Code, Error, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::raft::{Member, SnapshotHead};
+use crate::raft::{Member, SnapshotHead, Types, Vote};
 
 /// A snapshot on its way to this member: more is refused before it is held.
 const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
@@ -49,6 +52,17 @@ impl RaftService {
         Ok(())
     }
 
+    /// Nobody votes or leads in another's name.
+    fn own_name(extensions: &tonic::Extensions, vote: &Vote) -> Result<(), Status> {
+        let Some(identity) = extensions.get::<NodeIdentity>() else { return Ok(()) };
+        let claimed = vote.leader_id.node_id;
+        if identity.node.as_str() == claimed.to_string() {
+            return Ok(());
+        }
+        let message = format!("coordinator {} speaks for coordinator {claimed}", identity.node);
+        Err(status_of(&Error::new(Code::CertificateRefused, message)))
+    }
+
     fn reply<T: Serialize, E: std::fmt::Display>(&self, result: Result<T, E>) -> Answer {
         let body = result.map_err(|e| Status::internal(e.to_string()))?;
         let body = serde_json::to_vec(&body).map_err(|e| Status::internal(e.to_string()))?;
@@ -59,25 +73,30 @@ impl RaftService {
 #[tonic::async_trait]
 impl RaftRpc for RaftService {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Answer {
-        let rpc = self.open(request.get_ref())?;
+        let rpc: AppendEntriesRequest<Types> = self.open(request.get_ref())?;
+        Self::own_name(request.extensions(), &rpc.vote)?;
         self.reply(self.member.raft().append_entries(rpc).await)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Answer {
-        let rpc = self.open(request.get_ref())?;
+        let rpc: VoteRequest<Types> = self.open(request.get_ref())?;
+        Self::own_name(request.extensions(), &rpc.vote)?;
         self.reply(self.member.raft().vote(rpc).await)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer {
-        let rpc = self.open(request.get_ref())?;
+        let rpc: VoteRequest<Types> = self.open(request.get_ref())?;
+        Self::own_name(request.extensions(), &rpc.vote)?;
         self.reply(self.member.raft().pre_vote(rpc).await)
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Answer {
+        let identity = request.extensions().clone();
         let mut parts = request.into_inner();
         let missing = || Status::invalid_argument("a snapshot begins with its head");
         let first = parts.message().await?.and_then(|part| part.head).ok_or_else(missing)?;
         let head: SnapshotHead = self.open(&first)?;
+        Self::own_name(&identity, &head.vote)?;
         let mut state = Vec::new();
         while let Some(part) = parts.message().await? {
             if state.len() + part.state.len() > SNAPSHOT_BYTES_MAX {
@@ -98,7 +117,8 @@ impl RaftRpc for RaftService {
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer {
-        let rpc = self.open(request.get_ref())?;
+        let rpc: TransferLeaderRequest<Types> = self.open(request.get_ref())?;
+        Self::own_name(request.extensions(), rpc.from_leader())?;
         self.reply(self.member.raft().handle_transfer_leader(rpc).await)
     }
 }

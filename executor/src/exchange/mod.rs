@@ -13,6 +13,8 @@
 //! What must never happen: rows of a generation that is over in one that runs (I4); a batch of another schema; an
 //! element lost, doubled or out of order within its channel. A link that breaks ends the generation.
 
+#[cfg(test)]
+mod guard_tests;
 mod incoming;
 mod link;
 mod outgoing;

@@ -16,7 +16,11 @@ use arrow_flight::{
 use futures::Stream;
 use prost::Message;
 use qanat_proto::ids::{Generation, JobId, OperatorId, StartId, Token};
+use qanat_proto::rpc::edge;
 use qanat_proto::rpc::exchange::Open;
+use qanat_proto::rpc::identity::NodeRole;
+use qanat_proto::rpc::status::status_of;
+use qanat_proto::rpc::tls::{Credentials, Peers, admit};
 use qanat_proto::{Error, Result, limits};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -31,27 +35,27 @@ use crate::task::channel::Channel;
 /// Answers that wait for the connection.
 const QUEUED: usize = 4;
 
-/// Serves an exchange until the future is dropped.
+/// Serves an exchange until the future is dropped. With credentials, to executors of the cluster and to nobody else.
 ///
 /// # Errors
-/// E0503 if the server ends by itself.
-pub async fn serve(exchange: Exchange, listener: TcpListener) -> Result<()> {
-    let (stream, connection) = limits::RPC_WINDOW_BYTES;
-    let service = FlightServiceServer::new(Server(exchange))
+/// E0608 for credentials that do not fit each other; E0503 if the server ends by itself.
+pub async fn serve(exchange: Exchange, listener: TcpListener, credentials: Option<Credentials>) -> Result<()> {
+    let service = FlightServiceServer::new(Server { is_guarded: credentials.is_some(), exchange })
         .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
         .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
-    tonic::transport::Server::builder()
-        .initial_stream_window_size(stream)
-        .initial_connection_window_size(connection)
+    edge::server(credentials.as_ref(), Peers::Nodes)?
         .max_frame_size(limits::DATA_FRAME_BYTES)
-        .tcp_nodelay(true)
         .add_service(service)
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await
         .map_err(|e| Error::internal(format!("serve the exchange: {e}")))
 }
 
-struct Server(Exchange);
+struct Server {
+    exchange: Exchange,
+    /// Callers show a certificate.
+    is_guarded: bool,
+}
 
 type Answer<T> = std::result::Result<T, Status>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Answer<T>> + Send>>;
@@ -69,7 +73,7 @@ impl Server {
         let missing = || invalid("an exchange begins with its descriptor".to_owned());
         let command = first.flight_descriptor.as_ref().map(|descriptor| descriptor.cmd.clone()).ok_or_else(missing)?;
         let open = Open::decode(command).map_err(|e| invalid(e.to_string()))?;
-        if open.cluster != *self.0.cluster {
+        if open.cluster != *self.exchange.cluster {
             return Err(Status::permission_denied("this executor belongs to another cluster"));
         }
         let token = token(&open.token).ok_or_else(|| invalid(format!("`{}` is no token", open.token)))?;
@@ -78,7 +82,7 @@ impl Server {
             to: OperatorId::from_str(&open.to).map_err(invalid)?,
             port: open.port as usize,
         };
-        let opened = self.0.incoming.find(token);
+        let opened = self.exchange.incoming.find(token);
         let opened =
             opened.ok_or_else(|| Status::failed_precondition(format!("generation {token} does not run here")))?;
         let edge = opened.edges.get(&key).ok_or_else(|| Status::not_found("no such edge"))?;
@@ -142,6 +146,11 @@ impl FlightService for Server {
     type ListActionsStream = Answers<ActionType>;
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Response<Self::DoExchangeStream>> {
+        if self.is_guarded {
+            let cluster = &self.exchange.cluster;
+            let caller = admit(request.extensions(), cluster, NodeRole::Executor);
+            caller.map_err(|error| status_of(&error))?;
+        }
         let mut messages = request.into_inner();
         let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("an empty exchange"))?;
         let (opened, key, start) = self.open(&first)?;

@@ -19,6 +19,9 @@ pub fn status_of(error: &Error) -> Status {
         Code::NotLeader => Grpc::FailedPrecondition,
         Code::NoQuorum => Grpc::Unavailable,
         Code::ForeignState => Grpc::AlreadyExists,
+        Code::NotAuthenticated | Code::TokenExpired => Grpc::Unauthenticated,
+        Code::NotAllowed | Code::CertificateRefused => Grpc::PermissionDenied,
+        Code::TooManyRequests => Grpc::ResourceExhausted,
         code => match code.domain() {
             Domain::User => Grpc::InvalidArgument,
             Domain::External => Grpc::Aborted,
@@ -41,16 +44,24 @@ pub fn status_of(error: &Error) -> Status {
     status
 }
 
-/// The error that a server answered; what it did not make itself is E0602 if the peer could not be reached in time,
-/// and E0503 otherwise.
+/// The error that a server answered; what it did not make itself is E0608 if one end refused the other's certificate,
+/// E0602 if the peer could not be reached in time, and E0503 otherwise.
 pub fn error_of(status: &Status) -> Error {
     let sent = status.metadata().get_bin(ERROR).and_then(|bytes| bytes.to_bytes().ok());
     if let Some(error) = sent.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
         return error;
     }
+    if let Some(refused) = super::tls::refusal_in(status) {
+        return refused;
+    }
     match status.code() {
         Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Cancelled => {
             Error::new(Code::NoQuorum, format!("the cluster does not answer: {}", status.message()))
+        }
+        // Made at this end: an answer of a server has no cause.
+        Grpc::Internal | Grpc::Unknown if std::error::Error::source(status).is_some() => {
+            Error::new(Code::NoQuorum, format!("the other end does not speak as expected: {}", status.message()))
+                .hint("a cluster with certificates is called with --ca, and one without, without")
         }
         Grpc::InvalidArgument | Grpc::ResourceExhausted | Grpc::OutOfRange => {
             Error::new(Code::Usage, status.message().to_owned())

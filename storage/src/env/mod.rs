@@ -68,6 +68,8 @@ pub enum OpenMode {
     Write,
     /// New file, read and write; `AlreadyExists` if the name is taken.
     CreateNew,
+    /// As `CreateNew`, for a secret: nobody but its owner may read or write it.
+    CreatePrivate,
     /// Existing or new file, read and write.
     OpenOrCreate,
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,6 +34,9 @@ impl Disk for RealDisk {
             }
             OpenMode::CreateNew => {
                 options.write(true).create_new(true);
+            }
+            OpenMode::CreatePrivate => {
+                options.write(true).create_new(true).mode(0o600);
             }
             OpenMode::OpenOrCreate => {
                 options.write(true).create(true).truncate(false);

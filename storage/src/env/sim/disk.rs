@@ -156,11 +156,13 @@ impl Disk for SimDisk {
         let mut state = self.shared.lock();
         let (folder, name) = match state.parent(path)? {
             Some(place) => place,
-            None if mode == OpenMode::CreateNew => return Err(io::ErrorKind::AlreadyExists.into()),
+            None if matches!(mode, OpenMode::CreateNew | OpenMode::CreatePrivate) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             None => return Err(io::ErrorKind::IsADirectory.into()),
         };
         let node = match (state.names(folder)?.get(&name).copied(), mode) {
-            (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(_), OpenMode::CreateNew | OpenMode::CreatePrivate) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(node), OpenMode::Read | OpenMode::Write | OpenMode::OpenOrCreate) => {
                 if state.volume.file(node).is_none() {
                     return Err(io::ErrorKind::IsADirectory.into());
@@ -168,7 +170,7 @@ impl Disk for SimDisk {
                 node
             }
             (None, OpenMode::Read | OpenMode::Write) => return Err(io::ErrorKind::NotFound.into()),
-            (None, OpenMode::CreateNew | OpenMode::OpenOrCreate) => {
+            (None, OpenMode::CreateNew | OpenMode::CreatePrivate | OpenMode::OpenOrCreate) => {
                 let node = state.volume.next_node();
                 let named = set_names(folder, vec![(name, Some(node))]);
                 let effects = vec![Effect::NewFile(node), self.shared.touch(node), named];
