@@ -1,8 +1,8 @@
 //! The socket inside a data folder: how other commands reach the process that owns it.
 //!
 //! One JSON request and one JSON response per line. Who may write to the folder may connect: the socket is
-//! a file of its owner. Nothing depends on it but `job describe` (live figures) and `job stop`; commands
-//! that only look read the folder itself.
+//! a file of its owner. Nothing depends on it but `job describe` (live figures), `job stop` and `job savepoint`;
+//! commands that only look read the folder itself.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,6 +30,10 @@ pub(crate) enum Request {
     Status,
     /// Take a last checkpoint of a job and end it.
     Stop { job: JobId },
+    /// Give the next epoch of a job a name; `id` tells a repeat.
+    Savepoint { job: JobId, name: String, id: String },
+    /// A name goes.
+    DropSavepoint { job: JobId, name: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,7 @@ pub(crate) enum Request {
 pub(crate) enum Response {
     Status { jobs: Vec<LiveJob> },
     Stopping,
+    Done,
     Error(Error),
 }
 
@@ -186,6 +191,7 @@ mod tests {
         assert!(ask(&root, &Request::Status).expect("nobody there").is_none());
         let handler: Handler = Arc::new(|request| match request {
             Request::Status => Response::Status { jobs: Vec::new() },
+            Request::Savepoint { .. } | Request::DropSavepoint { .. } => Response::Done,
             Request::Stop { job } => {
                 Response::Error(Error::new(Code::UnknownJob, "no such job").at(Place::Named(job.to_string())))
             }

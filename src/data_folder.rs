@@ -130,7 +130,8 @@ impl JobFolder {
         for key in checkpoints.all_manifests()? {
             let (is_known, last, generation) = member.state(|state| {
                 let job = state.job(key.job);
-                let last = job.and_then(|job| job.last_claim()).map_or(Epoch(0), |(epoch, _)| epoch);
+                // Withdrawn ones included.
+                let last = job.map_or(Epoch(0), |job| Epoch(job.next_epoch().0.saturating_sub(1)));
                 let is_known = job.is_some() || key.epoch == Epoch(0);
                 (is_known, last, job.map_or(Generation(0), |job| job.generation))
             });

@@ -10,7 +10,7 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::{Context, Opener};
 use qanat_connectors::log::hold::{hold_positions, release_positions};
 use qanat_connectors::side;
-use qanat_coordinator::raft::Reach;
+use qanat_coordinator::raft::{Member, Reach};
 use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink, Executors};
 use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::metrics::JobMetrics;
@@ -18,6 +18,7 @@ use qanat_executor::node::{Node, NodeConfig, OpenSideTables};
 use qanat_executor::task::side::SideTables;
 use qanat_proto::Result;
 use qanat_proto::control::ToExecutor;
+use qanat_proto::exposition::Page;
 use qanat_proto::ids::{JobId, StartId};
 use qanat_proto::manifest::{Manifest, SinkChannel};
 use qanat_storage::checkpoint::CheckpointStore;
@@ -29,6 +30,7 @@ use crate::data_folder::{DataFolder, DataView, JobFolder};
 /// Everything that runs jobs in this process.
 pub(crate) struct Embedded {
     pub(crate) coordinator: Coordinator,
+    member: Arc<Member>,
     node: Arc<Node>,
     pub(crate) opener: Arc<dyn Opener>,
     topics: Arc<Topics>,
@@ -75,15 +77,16 @@ impl Embedded {
         let start = StartId(env.entropy.u64());
         let (outbox, inbox) = unbounded();
         let node = Arc::new(Node::start(start, config, outbox)?);
+        let member = job.member;
         let coordinator = Coordinator::start(CoordinatorConfig {
             env,
-            member: job.member,
+            member: member.clone(),
             checkpoints: job.checkpoints,
             executors: Executors::Own { start, link: Box::new(InProcess(node.clone())) },
             inbox,
         })?;
         let (topics, data) = (data.topics.clone(), data.view());
-        Ok(Self { coordinator, node, opener, topics, checkpoints, data, _lock: lock })
+        Ok(Self { coordinator, member, node, opener, topics, checkpoints, data, _lock: lock })
     }
 
     /// Applies the retention of topics. What a restorable manifest still needs is held first (P15).
@@ -133,6 +136,12 @@ impl Embedded {
         let state = self.coordinator.state()?;
         let Some((_, claim)) = state.job(job).and_then(|job| job.last_claim()) else { return Ok(None) };
         self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum).map(Some)
+    }
+
+    /// Shows what both halves count.
+    pub(crate) fn show(&self, page: &mut Page) {
+        self.coordinator.metrics().show(page, &self.member, None);
+        self.node.show(page);
     }
 
     pub(crate) fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {

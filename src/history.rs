@@ -55,6 +55,8 @@ pub(crate) enum EpochStatus {
     Committed,
     /// Committed, and its manifest is given up: a later epoch is restored instead.
     Retired,
+    /// A rollback took it back for ever.
+    Withdrawn,
 }
 
 impl EpochStatus {
@@ -63,14 +65,16 @@ impl EpochStatus {
             Self::Claimed => "claimed",
             Self::Committed => "committed",
             Self::Retired => "retired",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }
 
 impl JobHistory {
-    /// The newest epoch; epoch 0 at least.
+    /// The newest epoch that was not withdrawn; epoch 0 at least.
     pub(crate) fn last_epoch(&self) -> Epoch {
-        self.epochs.last_key_value().map_or(Epoch(0), |(epoch, _)| *epoch)
+        let counts = |(_, history): &(&Epoch, &EpochHistory)| history.status != EpochStatus::Withdrawn;
+        self.epochs.iter().rev().find(counts).map_or(Epoch(0), |(epoch, _)| *epoch)
     }
 }
 
@@ -139,6 +143,8 @@ struct Draft {
     epochs: BTreeMap<Epoch, EpochHistory>,
     cut: Epoch,
     sums_to_cut: Totals,
+    /// Sums as of epochs that may be restored, as the last snapshot had them.
+    sums_at: BTreeMap<Epoch, Totals>,
     parallelism: BTreeMap<Generation, u32>,
 }
 
@@ -162,6 +168,7 @@ impl Draft {
             epochs,
             cut: Epoch(0),
             sums_to_cut: Totals::default(),
+            sums_at: BTreeMap::new(),
             parallelism: BTreeMap::new(),
         }
     }
@@ -187,12 +194,15 @@ impl Draft {
             claims.iter().map(|(epoch, claim)| (*epoch, history(claim))).collect()
         };
         let mut epochs = known(&job.retired, true);
+        let taken_back = epochs.iter_mut().filter(|(epoch, _)| job.is_withdrawn(**epoch));
+        taken_back.for_each(|(_, history)| history.status = EpochStatus::Withdrawn);
         epochs.extend(known(&job.claims, false));
         Self {
             created_ms: run.created_ms,
             changed_ms: run.changed_ms,
             cut: job.last_claim().map_or(Epoch(0), |(epoch, _)| epoch),
             sums_to_cut: run.totals,
+            sums_at: run.totals_at,
             epochs,
             parallelism: BTreeMap::from([(job.generation, job.parallelism)]),
         }
@@ -232,6 +242,15 @@ impl Draft {
                     }
                 }
             }
+            Command::Rollback { to, .. } => {
+                let after = self.epochs.range_mut(to.next()..);
+                after.for_each(|(_, claim)| claim.status = EpochStatus::Withdrawn);
+                if *to < self.cut
+                    && let Some(sums) = self.sums_at.get(to)
+                {
+                    (self.cut, self.sums_to_cut) = (*to, sums.clone());
+                }
+            }
             Command::OwnLog { .. }
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. }
@@ -243,6 +262,10 @@ impl Draft {
             | Command::Close { .. }
             | Command::Resume { .. }
             | Command::Acknowledge { .. }
+            | Command::Savepoint { .. }
+            | Command::DropSavepoint { .. }
+            | Command::Withdrawn { .. }
+            | Command::DropJob { .. }
             | Command::Collected { .. } => {}
         }
     }

@@ -11,16 +11,15 @@ mod cluster;
 mod data_folder;
 mod embedded;
 mod history;
+mod observe;
 mod output;
 mod progress;
 mod receipt_seen;
 mod script;
 mod small_file;
+mod withdrawable;
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("QANAT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,openraft=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = match cli::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -34,6 +33,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    observe::logs::start(arguments.log_format);
     let format = arguments.output;
     match cli::run(arguments).and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +23,8 @@ pub struct Process {
     /// Number of a coordinator, name of an executor.
     pub id: String,
     pid: i32,
+    /// Where its metrics are, as it has announced: `HOST:PORT`.
+    metrics: Arc<Mutex<Option<String>>>,
     command: Vec<String>,
     /// Once it was started again here.
     child: Option<Child>,
@@ -41,6 +44,11 @@ impl Process {
         Ok(())
     }
 
+    /// Where its metrics are; None before it has said so.
+    pub fn metrics(&self) -> Option<String> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Starts it on its folders, after it was killed.
     ///
     /// # Errors
@@ -48,8 +56,19 @@ impl Process {
     pub fn start(&mut self) -> Result<()> {
         let (program, arguments) = self.command.split_first().context("no command")?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| format!("start {}", self.id))?;
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("start {}", self.id))?;
+        self.metrics = Arc::default();
+        if let Some(stdout) = child.stdout.take() {
+            let metrics = self.metrics.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+                    if let Some(url) = line.strip_prefix("metrics at ") {
+                        *metrics.lock().unwrap_or_else(PoisonError::into_inner) = Some(host_of(url));
+                    }
+                }
+            });
+        }
         self.pid = i32::try_from(child.id())?;
         self.child = Some(child);
         Ok(())
@@ -121,9 +140,15 @@ fn process(told: &Value) -> Result<Process> {
         role,
         id: told["id"].as_str().context("no id")?.to_owned(),
         pid: i32::try_from(told["pid"].as_i64().context("no pid")?)?,
+        metrics: Arc::new(Mutex::new(told["metrics"].as_str().map(host_of))),
         command: texts(&told["command"]),
         child: None,
     })
+}
+
+/// `HOST:PORT` of a URL.
+fn host_of(url: &str) -> String {
+    url.trim_start_matches("http://").split('/').next().unwrap_or_default().to_owned()
 }
 
 /// A folder of its own under the system's temporary one.

@@ -5,7 +5,10 @@
 
 pub mod cluster;
 pub mod decode;
+pub mod exchange;
 pub mod log;
 pub mod measure;
+pub mod raft;
+pub mod scrape;
 pub mod sink_probe;
 pub mod windows;

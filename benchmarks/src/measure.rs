@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use qanat_proto::Result;
+use qanat_proto::{Error, Result};
 use qanat_storage::crash_safe;
 use qanat_storage::env::{Clock, Env};
 use serde_json::{Value, json};
@@ -82,6 +82,39 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// The time below which this part of `times` lies, which are sorted with it.
+pub fn quantile(times: &mut [Duration], part: f64) -> Duration {
+    times.sort_unstable();
+    let at = (times.len() as f64 * part) as usize;
+    times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// What a process has used of the processors so far, its own code and the system's for it. In ticks of 10 ms.
+///
+/// # Errors
+/// If there is no such process, or no `/proc`.
+pub fn processor_time(process: u32) -> Result<Duration> {
+    ticks(&process.to_string(), 11)
+}
+
+/// As [`processor_time`], of all processes that this one has started and waited for.
+///
+/// # Errors
+/// If there is no `/proc`.
+pub fn ended_processor_time() -> Result<Duration> {
+    ticks("self", 13)
+}
+
+/// The sum of two fields, counted from the one behind the name.
+fn ticks(process: &str, first: usize) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("look at a process", &e))?;
+    // The name, which stands in brackets, may hold anything.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(first).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// A folder for files, and a part of the names of the cases to run: the arguments of a benchmark.
 pub fn arguments() -> (PathBuf, String) {
     let mut arguments = std::env::args().skip(1);
@@ -132,6 +165,22 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_and_processor_time() {
+        let mut times: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!(quantile(&mut times, 0.5), Duration::from_millis(51));
+        assert_eq!(quantile(&mut times, 1.0), Duration::from_millis(100));
+        assert_eq!(quantile(&mut [], 0.5), Duration::ZERO);
+        let before = processor_time(std::process::id()).expect("runs");
+        let clock = Env::real().clock;
+        let begun = clock.monotonic();
+        let mut sum = 0_u64;
+        while processor_time(std::process::id()).expect("runs") == before {
+            assert!(clock.monotonic().saturating_sub(begun) < Duration::from_secs(60), "work is not counted");
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+    }
 
     #[test]
     fn a_ratio_is_of_rounds_not_of_medians() {

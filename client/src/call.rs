@@ -117,8 +117,11 @@ impl Coordinators {
             );
             // Another try would find the same certificate.
             let is_refused = error_of(&status).code() == Code::CertificateRefused;
-            if !is_worth_it || is_refused || started.elapsed() + pause > deadline {
+            if !is_worth_it || is_refused {
                 return Err(error_of(&status));
+            }
+            if started.elapsed() + pause > deadline {
+                return Err(given_up(&status));
             }
             let is_known = leader.is_some();
             self.turn(&address, leader);
@@ -127,5 +130,36 @@ impl Coordinators {
                 pause = (pause * 2).min(PAUSE.1);
             }
         }
+    }
+}
+
+/// What it means that nobody gave a better answer than this until the deadline: a group in which nobody leads for so
+/// long has no majority.
+fn given_up(last: &Status) -> Error {
+    let error = error_of(last);
+    if error.code() != Code::NotLeader {
+        return error;
+    }
+    Error::new(Code::NoQuorum, "no coordinator leads: no majority of them answers").hint(
+        "start the missing coordinators with the folders that they had; what was asked may still come about, once",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use qanat_proto::rpc::status::status_of;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_majority_has_one_code() {
+        let codes = [
+            status_of(&Error::new(Code::NotLeader, "not here")),
+            status_of(&Error::new(Code::NoQuorum, "nobody answers")),
+            Status::unavailable("connection refused"),
+            Status::deadline_exceeded("no answer in time"),
+        ];
+        assert!(codes.iter().all(|status| given_up(status).code() == Code::NoQuorum));
+        assert_eq!(given_up(&status_of(&Error::new(Code::Usage, "wrong"))).code(), Code::Usage);
     }
 }

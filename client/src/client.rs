@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qanat_proto::Result;
 use qanat_proto::access::{AccessToken, Role};
 use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
 use qanat_proto::rpc::control::{
-    AccessToken as TokenFacts, AuditLogRequest, AuditLogResponse, CreateTokenRequest, DrainRequest, Job, JobRequest,
-    ListRequest, ListTokensRequest, RescaleRequest, RevokeTokenRequest, ScriptRequest, StatusRequest,
+    AccessToken as TokenFacts, AddCoordinatorRequest, AuditLogRequest, AuditLogResponse, CreateTokenRequest,
+    DrainRequest, Job, JobRequest, ListRequest, ListTokensRequest, OverviewRequest, RemoveCoordinatorRequest,
+    RescaleRequest, RevokeTokenRequest, ScriptRequest, StatusRequest, StopRequest,
 };
 use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
+use qanat_proto::trace::TraceParent;
+use qanat_proto::{Code, Error, Result};
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::call::Coordinators;
 use crate::submit::random;
 use crate::watch::JobWatch;
-use crate::{ClusterStatus, Submit, Submitted, Validated};
+use crate::{ClusterStatus, Overview, Submit, Submitted, Validated};
 
 /// How long a call may take when nothing else is said.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -28,6 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Client {
     coordinators: Arc<Coordinators>,
     deadline: Duration,
+    trace: Option<TraceParent>,
 }
 
 impl Client {
@@ -66,7 +70,8 @@ impl Client {
         token: Option<&AccessToken>,
     ) -> Result<Self> {
         let addresses = coordinators.into_iter().map(Into::into).collect();
-        Ok(Self { coordinators: Arc::new(Coordinators::new(addresses, dial, token)?), deadline: DEADLINE })
+        let coordinators = Arc::new(Coordinators::new(addresses, dial, token)?);
+        Ok(Self { coordinators, deadline: DEADLINE, trace: None })
     }
 
     /// Calls end after so long at the latest.
@@ -75,8 +80,31 @@ impl Client {
         self
     }
 
+    /// Calls belong to this trace: a W3C `traceparent`, which the logs of all processes show. Without it each call has
+    /// a random one.
+    ///
+    /// # Errors
+    /// E0501 if it is none.
+    pub fn with_traceparent(mut self, traceparent: &str) -> Result<Self> {
+        let trace = TraceParent::parse(traceparent);
+        let wrong = || Error::new(Code::Usage, format!("`{traceparent}` is no W3C traceparent"));
+        self.trace = Some(trace.ok_or_else(|| wrong().hint("write 00-TRACE-PARENT-01 in lower-case hex digits"))?);
+        Ok(self)
+    }
+
+    /// What a call says of its trace.
+    fn trace(&self) -> Result<AsciiMetadataValue> {
+        let drawn = || Ok(TraceParent::new(u128::from_be_bytes(random()?), u64::from_be_bytes(random()?)));
+        let trace = match &self.trace {
+            Some(trace) => Some(trace.clone()),
+            None => drawn()?,
+        };
+        let text = trace.ok_or_else(|| Error::internal("the system's random numbers are 0"))?.to_string();
+        text.parse().map_err(|_| Error::internal("a traceparent is no header"))
+    }
+
     /// One request to whoever leads, again where that is of use.
-    async fn call<C, R: Clone, T, F>(
+    pub(crate) async fn call<C, R: Clone, T, F>(
         &self,
         client: impl Fn(Channel) -> C,
         request: R,
@@ -85,8 +113,11 @@ impl Client {
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
     {
+        let trace = self.trace()?;
         let ask = |channel| {
-            let answer = call(client(channel), self.coordinators.request(request.clone()));
+            let mut request = self.coordinators.request(request.clone());
+            request.metadata_mut().insert(TraceParent::METADATA, trace.clone());
+            let answer = call(client(channel), request);
             async move { answer.await.map(Response::into_inner) }
         };
         self.coordinators.call(self.deadline, ask).await
@@ -147,7 +178,19 @@ impl Client {
     /// # Errors
     /// E0309 if there is none.
     pub async fn stop(&self, job: &str) -> Result<Job> {
-        let request = JobRequest { job: job.to_owned() };
+        self.end(job, false).await
+    }
+
+    /// Ends a job without a last epoch: what came after its last claimed one is read again by a resume.
+    ///
+    /// # Errors
+    /// E0309 if there is none.
+    pub async fn stop_now(&self, job: &str) -> Result<Job> {
+        self.end(job, true).await
+    }
+
+    async fn end(&self, job: &str, no_savepoint: bool) -> Result<Job> {
+        let request = StopRequest { job: job.to_owned(), no_savepoint };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.stop(request).await };
         self.call(JobsClient::new, request, call).await
     }
@@ -183,6 +226,28 @@ impl Client {
         self.call(ClusterClient::new, request, call).await.map(drop)
     }
 
+    /// Adds a coordinator that listens at `HOST:PORT` already. Returns when it has a vote. `id` must be new to the
+    /// cluster.
+    ///
+    /// # Errors
+    /// E0501 for an id or address that is taken; E0602 if it does not catch up.
+    pub async fn add_coordinator(&self, id: u64, address: &str) -> Result<ClusterStatus> {
+        let request = AddCoordinatorRequest { id, address: address.to_owned() };
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.add_coordinator(request).await };
+        self.call(ClusterClient::new, request, call).await
+    }
+
+    /// Takes a coordinator out of the group, one that is gone for good as well.
+    ///
+    /// # Errors
+    /// E0501 for the last one, and if those that are left could not decide.
+    pub async fn remove_coordinator(&self, id: u64) -> Result<ClusterStatus> {
+        let request = RemoveCoordinatorRequest { id };
+        let call =
+            |mut cluster: ClusterClient<Channel>, request| async move { cluster.remove_coordinator(request).await };
+        self.call(ClusterClient::new, request, call).await
+    }
+
     /// Follows a job until it has ended, across changes of leadership.
     ///
     /// # Errors
@@ -191,6 +256,15 @@ impl Client {
         // By id from here on: another job may take its name.
         let id = self.describe(job).await?.id;
         Ok(JobWatch::new(self.coordinators.clone(), id, self.deadline))
+    }
+
+    /// Who is in the cluster, and how the jobs fare that have not ended.
+    ///
+    /// # Errors
+    /// E0602 if nobody answers in time.
+    pub async fn overview(&self) -> Result<Overview> {
+        let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.overview(request).await };
+        self.call(ClusterClient::new, OverviewRequest {}, call).await
     }
 
     /// Who is in the cluster.

@@ -20,15 +20,19 @@
 
 mod call;
 mod client;
+mod rollback;
 mod submit;
 mod watch;
 
 pub use client::Client;
 pub use qanat_proto::access::{AccessToken, Role};
 pub use qanat_proto::error::{Code, Error, Result};
+pub use qanat_proto::rpc::control::rollback_response::Sink as RolledBackSink;
 pub use qanat_proto::rpc::control::{
-    AccessToken as TokenFacts, AuditEntry, AuditLogResponse as AuditLog, Coordinator, Executor, Failure, Job, JobState,
+    AccessToken as TokenFacts, AuditEntry, AuditLogResponse as AuditLog, Coordinator, DropResponse, Executor, Failure,
+    Job, JobOverview, JobState, OverviewResponse as Overview, RollbackResponse, Savepoint, SavepointsResponse,
     StatusResponse as ClusterStatus, SubmitResponse as Submitted, ValidateResponse as Validated,
 };
+pub use rollback::Rollback;
 pub use submit::Submit;
 pub use watch::JobWatch;

@@ -52,7 +52,7 @@ impl Submit {
 }
 
 /// 128 random bits as hex.
-fn random_id() -> Result<String> {
+pub(crate) fn random_id() -> Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(random()?)))
 }
 

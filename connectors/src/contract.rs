@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{MetadataKind, TableDescriptor};
-use qanat_proto::control::CommitPermit;
+use qanat_proto::control::{CommitPermit, Withdrawal};
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, JobId, SplitId, SubtaskId, Token};
@@ -150,6 +150,14 @@ pub trait Sink: Send + Sync {
 
     /// Removes what generations of this job *below* `token` staged and `keep` does not name (P6).
     fn abort_lower(&self, operator: CommitScope, token: Token, keep: &[PreparedHandle]) -> Result<()>;
+
+    /// Takes back what generations of `job` prepared or published in withdrawn epochs: exactly the names that the
+    /// withdrawal lists for this operator (P10). Idempotent; whatever an older generation does with them later changes
+    /// nothing that a reader sees. A sink that cannot take anything back does nothing: whoever decided on the rollback
+    /// was asked.
+    fn withdraw(&self, _operator: CommitScope, _job: JobId, _withdrawal: &Withdrawal) -> Result<()> {
+        Ok(())
+    }
 
     /// The highest epoch of `job` of which this sink has proof that it was committed. An epoch is committed
     /// only after its claim is durable, so whoever knows of fewer claims has lost some. None: there was no

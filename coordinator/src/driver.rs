@@ -27,6 +27,8 @@ use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
 
 use crate::caller;
+use crate::decisions;
+use crate::metrics::CoordinatorMetrics;
 use crate::nodes::{NodeEvent, Nodes};
 use crate::raft::{Decision, Leadership, Member};
 
@@ -107,6 +109,7 @@ enum Event {
 pub struct Coordinator {
     events: Sender<Event>,
     threads: Vec<JoinHandle<()>>,
+    metrics: Arc<CoordinatorMetrics>,
 }
 
 impl Coordinator {
@@ -117,7 +120,8 @@ impl Coordinator {
     pub fn start(config: CoordinatorConfig) -> Result<Self> {
         let (events, queue) = unbounded();
         let (store_work, store_queue) = unbounded();
-        let mut coordinator = Self { events: events.clone(), threads: Vec::new() };
+        let metrics = Arc::<CoordinatorMetrics>::default();
+        let mut coordinator = Self { events: events.clone(), threads: Vec::new(), metrics: metrics.clone() };
         let CoordinatorConfig { env, member, checkpoints, executors, inbox } = config;
         let store = StoreThread { checkpoints, events: events.clone() };
         coordinator.spawn("checkpoint", move || store.run(&store_queue))?;
@@ -158,6 +162,7 @@ impl Coordinator {
             attempts: 0,
             drivers: BTreeMap::new(),
             subscribers: BTreeMap::new(),
+            metrics,
             broken: None,
         };
         coordinator.spawn("coordinator", move || leader.run(&queue))?;
@@ -171,6 +176,11 @@ impl Coordinator {
             .map_err(|e| Error::io("start a coordinator thread", &e))?;
         self.threads.push(thread);
         Ok(())
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<CoordinatorMetrics> {
+        &self.metrics
     }
 
     /// Records a job durably. It runs after [`Coordinator::run`].
@@ -259,6 +269,7 @@ struct Leader {
     store: Option<Sender<StoreWork>>,
     drivers: BTreeMap<JobId, JobDriver>,
     subscribers: BTreeMap<JobId, Vec<Sender<JobEvent>>>,
+    metrics: Arc<CoordinatorMetrics>,
     /// The command log cannot be written: nothing can be decided any more.
     broken: Option<Error>,
 }
@@ -315,6 +326,11 @@ impl Leader {
                 let owner = self.member.state(|state| state.log_owner.map(|owner| owner.start));
                 nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()).chain(owner));
                 running.into_iter().for_each(|(job, _)| self.drive(job));
+                // What an earlier leader did not come to.
+                let dropped = |state: &State| state.jobs.iter().find(|(_, job)| job.dropped).map(|(id, _)| *id);
+                if let Some(job) = self.member.state(dropped) {
+                    self.collect(job);
+                }
             }
             Leadership::Following { .. } => {
                 nodes.follow();
@@ -328,6 +344,7 @@ impl Leader {
         self.term = None;
         self.drivers.clear();
         self.subscribers.clear();
+        self.metrics.stand_down();
     }
 
     /// Begins to run a job of the cluster, or goes on with it.
@@ -403,7 +420,19 @@ impl Leader {
             Request::Decide { command, reply } => {
                 let decided = self.propose(&command);
                 if let (Ok(result), Some(job)) = (&decided, command.job()) {
+                    let is_done = result.is_ok();
+                    let (goes_on, goes) = match *command {
+                        Command::Rollback { .. } => (is_done && !self.drivers.contains_key(&job), false),
+                        Command::DropJob { .. } => (false, is_done),
+                        _ => (false, false),
+                    };
                     self.step(job, Input::Applied(*command, result.clone()));
+                    if goes_on {
+                        self.drive(job);
+                    }
+                    if goes {
+                        self.collect(job);
+                    }
                 }
                 let _ = reply.send(decided);
             }
@@ -513,6 +542,8 @@ impl Leader {
                 return Err(error);
             }
         };
+        self.metrics.decided(command, &applied, self.env.clock.monotonic());
+        decisions::log(&self.member, command, &applied);
         match command {
             Command::Claim { .. } => failpoint("claim.applied"),
             Command::Committed { .. } => failpoint("committed.applied"),
@@ -556,7 +587,14 @@ impl Leader {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let (now, wall) = (self.now_ms(), self.env.clock.now_ms());
-            let Some(driver) = self.drivers.get_mut(&job) else { return };
+            self.metrics.hears(job, &input, self.env.clock.monotonic());
+            let Some(driver) = self.drivers.get_mut(&job) else {
+                // Of a job that is dropped.
+                if let Input::Collected(epochs) = input {
+                    let _ = self.propose(&Command::Collected { job, epochs });
+                }
+                return;
+            };
             let outputs = self.member.state(|state| driver.step(state, now, wall, input));
             for output in outputs {
                 self.perform(job, output, &mut inputs);
@@ -564,6 +602,7 @@ impl Leader {
         }
         if self.drivers.get(&job).is_some_and(JobDriver::is_ended) {
             self.drivers.remove(&job);
+            self.metrics.ended(job);
             if let Some(status) = self.member.state(|state| state.job(job).map(|job| job.status.clone())) {
                 self.tell(job, &JobEvent::Ended(status));
             }
@@ -571,6 +610,7 @@ impl Leader {
     }
 
     fn perform(&mut self, job: JobId, output: Output, inputs: &mut VecDeque<Input>) {
+        self.metrics.does(job, &output, self.env.clock.monotonic());
         match output {
             Output::Propose(command) => match self.propose(&command) {
                 Ok(result) => inputs.push_back(Input::Applied(command, result)),
@@ -586,13 +626,15 @@ impl Leader {
                 let attempt = self.next_attempt();
                 self.store(StoreWork::Write { job, epoch, manifest, attempt });
             }
-            Output::Collect => {
-                let jobs = self.member.state(|state| state.jobs.clone());
-                self.store(StoreWork::Collect { job, jobs });
-            }
+            Output::Collect => self.collect(job),
             Output::Progress(manifest) => self.tell(job, &JobEvent::Committed(manifest)),
             Output::CommitSlow(error) => self.tell(job, &JobEvent::CommitSlow(error)),
         }
+    }
+
+    fn collect(&self, job: JobId) {
+        let jobs = self.member.state(|state| state.jobs.clone());
+        self.store(StoreWork::Collect { job, jobs });
     }
 
     /// No two leaders, and no two tries of one, write a manifest under one name.
@@ -710,7 +752,8 @@ fn checkpoints_of(jobs: &BTreeMap<JobId, Job>) -> Vec<JobCheckpoints> {
     jobs.iter()
         .map(|(id, job)| JobCheckpoints {
             job: *id,
-            generation: job.generation,
+            // Of a dropped job everything is of a generation that is over.
+            generation: if job.dropped { job.generation.next() } else { job.generation },
             live: keys(&job.claims),
             retired: keys(&job.retired),
         })

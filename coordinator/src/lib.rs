@@ -1,7 +1,10 @@
 //! The control plane's shell: the group of coordinators and its log, the jobs' drivers, the executors' links.
 
 pub mod caller;
+mod decisions;
 pub mod driver;
+pub mod figures;
+pub mod metrics;
 pub mod nodes;
 pub mod raft;
 pub mod service;

@@ -12,10 +12,12 @@ use qanat_coordinator_core::Executor;
 use qanat_proto::control::{FromExecutor, ToExecutor};
 use qanat_proto::ids::{StartId, Token};
 use qanat_proto::limits;
+use qanat_proto::rpc::cluster::JobFigures;
 use qanat_storage::env::Clock;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::driver::ExecutorLink;
+use crate::figures::{Figures, JobRates};
 
 /// What the leader loop hears about executors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ struct Node {
     /// When it is given up.
     lease_ends: Duration,
     draining: bool,
+    /// What it said of its jobs.
+    figures: Figures,
 }
 
 /// One connection of an executor. Dropping it says that the connection is broken.
@@ -97,6 +101,7 @@ impl Nodes {
                 session: None,
                 lease_ends,
                 draining: false,
+                figures: Figures::default(),
             };
             inner.nodes.entry(start).or_insert_with(unknown);
         }
@@ -125,7 +130,10 @@ impl Nodes {
         gone.iter().for_each(|id| drop(inner.nodes.remove(id)));
         let draining = inner.nodes.get(&start).is_some_and(|node| node.draining);
         let session = Some((number, outbox));
-        inner.nodes.insert(start, Node { name: node, slots, data_address, session, lease_ends, draining });
+        inner.nodes.insert(
+            start,
+            Node { name: node, slots, data_address, session, lease_ends, draining, figures: Figures::default() },
+        );
         drop(inner);
         gone.into_iter().for_each(|id| self.tell(NodeEvent::Lost(id)));
         self.tell(NodeEvent::Attached { start, holds });
@@ -172,6 +180,14 @@ impl Nodes {
         self.inner().nodes.iter().map(executor).collect()
     }
 
+    /// How a job fares in all of its executors together.
+    pub fn rates(&self, token: Token) -> JobRates {
+        let inner = self.inner();
+        let mut rates = JobRates::default();
+        inner.nodes.values().filter_map(|node| node.figures.rates(token)).for_each(|part| rates.add(&part));
+        rates
+    }
+
     fn lease(&self) -> Duration {
         self.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_LEASE_MS)
     }
@@ -199,6 +215,16 @@ impl Session {
         let mut inner = self.nodes.inner();
         if let Some(node) = self.node(&mut inner) {
             node.lease_ends = lease_ends;
+        }
+    }
+
+    /// The executor lives, and tells how its jobs fare.
+    pub fn tells(&self, jobs: Vec<JobFigures>) {
+        self.heard();
+        let now = self.nodes.clock.monotonic();
+        let mut inner = self.nodes.inner();
+        if let Some(node) = self.node(&mut inner) {
+            node.figures.add(now, jobs);
         }
     }
 

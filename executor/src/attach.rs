@@ -169,7 +169,8 @@ async fn pump(
                 outbox.send(event(executor_event::Event::Message(body))).map_err(|_| gone())?;
             }
             _ = heartbeats.tick() => {
-                outbox.send(event(executor_event::Event::Heartbeat(Heartbeat {}))).map_err(|_| gone())?;
+                let heartbeat = Heartbeat { jobs: node.figures() };
+                outbox.send(event(executor_event::Event::Heartbeat(heartbeat))).map_err(|_| gone())?;
             }
         }
     }

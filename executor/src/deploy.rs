@@ -26,11 +26,11 @@ use crate::checkpoint::{SnapshotWriter, TableFiles};
 use crate::exchange::{self, EdgeKey, Exchange, IncomingEdge, LinkHandles, OutgoingEdge, Pair};
 use crate::lookup;
 use crate::memory::JobMemory;
-use crate::metrics::{JobMetrics, SourceMetrics};
+use crate::metrics::{JobMetrics, LinkMetrics, SourceMetrics, SubtaskMetrics, label};
 use crate::node::{CommitTargets, LaneThreads, NodeConfig, Reporter};
 use crate::operator::{self, BoxedOperator, OperatorContext};
 use crate::pushdown::pushed_filter;
-use crate::task::alignment::{Alignment, AlignmentGroup};
+use crate::task::alignment::{Alignment, AlignmentGroup, alignment_groups};
 use crate::task::chain::{Chain, ChainContext, Node, Stage};
 use crate::task::channel::Channel;
 use crate::task::lane::{self, SinkLane};
@@ -38,11 +38,8 @@ use crate::task::pool::{Pool, TaskHandle, Waker};
 use crate::task::router::{Outlet, Route, Router};
 use crate::task::side::{SideLanes, SideTables};
 use crate::task::source::{SourceControl, SourceTask, SourceTime};
-use crate::task::source_lane::{SourceLane, split_owner};
+use crate::task::source_lane::{SourceLane, lane_groups, split_owner};
 use crate::task::subtask::{Input, Opening, SubtaskTask};
-
-/// Lanes that read the splits of one unbounded source subtask, at most.
-const UNBOUNDED_LANES_MAX: usize = 16;
 
 /// A built generation. Its tasks run once it is started.
 pub struct Generation {
@@ -127,14 +124,15 @@ impl GenerationParts<'_> {
         }
         let source_metrics: BTreeMap<OperatorId, Arc<SourceMetrics>> =
             deployment.graph.sources().map(|(operator, _)| (operator.id, Arc::default())).collect();
-        let metrics = Arc::new(JobMetrics {
-            sources: deployment
-                .graph
-                .sources()
-                .map(|(o, s)| (s.table.name.clone(), source_metrics.get(&o.id).cloned().unwrap_or_default()))
-                .collect(),
-            memory: memory.clone(),
-        });
+        let sources = deployment.graph.sources();
+        let sources =
+            sources.map(|(o, s)| (s.table.name.clone(), source_metrics.get(&o.id).cloned().unwrap_or_default()));
+        let metrics = Arc::new(JobMetrics::new(
+            self.reporter.token(),
+            deployment.job_name.clone(),
+            sources.collect(),
+            memory.clone(),
+        ));
         let mut generation = Generation {
             tasks: Vec::new(),
             controls: Vec::new(),
@@ -151,7 +149,7 @@ impl GenerationParts<'_> {
             opening: None,
         };
         let sinks = generation.sinks();
-        sinks.refuse_lost_claims(self.reporter.token().job, deployment.restore.epoch)?;
+        sinks.refuse_lost_claims(self.reporter.token().job, deployment.before_first())?;
         sinks.refuse_lost_rows(&deployment.restore)?;
         if deployment.replay_only {
             return Ok(generation);
@@ -188,6 +186,10 @@ impl GenerationParts<'_> {
         }
         if let Some(exchange) = &self.config.exchange {
             let (outgoing, incoming) = wiring.remote(deployment, &context.schemas, &here)?;
+            for edge in &outgoing {
+                let name = operator_name(deployment, physical.operator(edge.key.from));
+                generation.metrics.add_link(label(&name, edge.key.from), edge.metrics.clone());
+            }
             generation.outgoing = outgoing;
             generation.opening = Some(exchange.incoming.open(incoming, self.reporter.clone()));
         }
@@ -384,7 +386,8 @@ impl Wiring {
                 }
             }
             for (address, channels) in away {
-                outgoing.push(OutgoingEdge { key, schema: schema.clone(), address, channels });
+                let metrics = Arc::new(LinkMetrics::new(channels.len()));
+                outgoing.push(OutgoingEdge { key, schema: schema.clone(), address, channels, metrics });
             }
             if !channels.is_empty() {
                 incoming.insert(key, IncomingEdge { schema, channels });
@@ -460,11 +463,16 @@ impl BuildContext<'_> {
             }
         }
         let root = *members.first().ok_or_else(|| Error::internal("a task without operators"))?;
+        let name = operator_name(deployment, self.physical.operator(root));
+        let metrics = SubtaskMetrics::new(&name, root, index, self.parts.config.env.clock.monotonic());
+        let metrics = Arc::new(metrics);
+        generation.metrics.add_subtask(metrics.clone());
         let context = ChainContext {
             index,
             key_groups: range,
             reporter: self.parts.reporter.clone(),
             memory: self.memory.clone(),
+            metrics: metrics.clone(),
             snapshots: self.snapshots.clone(),
             env: self.parts.config.env.clone(),
         };
@@ -477,7 +485,7 @@ impl BuildContext<'_> {
             generation.threads.clone(),
             waker.clone(),
         );
-        let restored = deployment.restore.epoch;
+        let restored = deployment.before_first();
         let chain = Chain::new(context, nodes, side, restored.next());
         let operator = self.operator(root)?;
         if let OperatorKind::Source(node) = &logical(deployment, operator)?.kind {
@@ -492,6 +500,7 @@ impl BuildContext<'_> {
             }
             received.push(edge_count(edge));
         }
+        metrics.set_queues(inputs.iter().map(|input| &input.channel));
         // What every subtask hears from all senders was the same in all of them, and holds for any range of
         // key groups. What stands behind one sender each says nothing about another parallelism.
         let is_keyed = wiring.incoming(root, index).all(|(edge, _)| match edge.routing {
@@ -575,7 +584,7 @@ impl BuildContext<'_> {
         let writer = sink.writer(SubtaskId { operator: id, index }, self.parts.reporter.token())?;
         let queue = Channel::new(self.memory.clone());
         queue.set_sender(waker.clone());
-        let epoch = self.parts.deployment.restore.epoch.next();
+        let epoch = self.parts.deployment.before_first().next();
         let (lane, thread) = SinkLane::start(id, queue.clone(), writer, epoch, self.parts.reporter.clone())?;
         generation.threads.add(queue.clone(), thread);
         Ok(Stage::Sink { lane, outlet: Outlet::new(queue) })
@@ -743,34 +752,18 @@ impl BuildContext<'_> {
             self.memory.clone(),
             metrics,
             lanes,
-            deployment.restore.epoch,
+            deployment.before_first(),
         )?;
         Ok(Box::new(task))
     }
 }
 
-/// Which sources wait for each other: those of tables in one group, and each other one for itself.
-fn alignment_groups(deployment: &Deployment) -> BTreeMap<OperatorId, Arc<AlignmentGroup>> {
-    let mut named: BTreeMap<&str, Arc<AlignmentGroup>> = BTreeMap::new();
-    let aligned = deployment.graph.sources().filter_map(|(operator, source)| {
-        let alignment = source.watermark.as_ref()?.alignment.as_ref()?;
-        let group = alignment.group.as_deref().map(|name| named.entry(name).or_default().clone());
-        Some((operator.id, group.unwrap_or_default()))
-    });
-    aligned.collect()
-}
-
-/// A bounded read takes its splits in turn, in one lane; one that never ends has a lane per split as
-/// far as there are lanes, so that a quiet split does not delay the others.
-fn lane_groups(splits: Vec<SplitState>, bounded: bool) -> Vec<Vec<SplitState>> {
-    let lanes = if bounded { 1 } else { splits.len().clamp(1, UNBOUNDED_LANES_MAX) };
-    let mut groups: Vec<Vec<SplitState>> = vec![Vec::new(); lanes];
-    for (position, split) in splits.into_iter().enumerate() {
-        if let Some(group) = groups.get_mut(position % lanes) {
-            group.push(split);
-        }
-    }
-    groups
+/// What people know an operator by.
+fn operator_name(deployment: &Deployment, operator: Option<&PhysicalOperator>) -> String {
+    let Some(operator) = operator else { return String::new() };
+    let name = deployment.graph.operator(operator.logical).map(|operator| operator.name.clone());
+    let partial = if operator.phase == Phase::Partial { " (partial)" } else { "" };
+    format!("{}{partial}", name.unwrap_or_default())
 }
 
 fn edge_count(edge: &PhysicalEdge) -> EdgeCount {

@@ -11,18 +11,22 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::{CommitScope, Opener, Sink};
 use qanat_proto::control::{
-    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor,
+    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor, Withdrawal,
 };
+use qanat_proto::exposition::Page;
 use qanat_proto::ids::{Epoch, JobId, OperatorId, StartId, SubtaskId, Token};
 use qanat_proto::manifest::{Manifest, PreparedHandle, SinkChannel};
-use qanat_proto::{Code, Error, Place, Result};
+use qanat_proto::rpc::cluster::JobFigures;
+use qanat_proto::trace::TraceParent;
+use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::checkpoint::CheckpointStore;
-use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
+use qanat_storage::env::{Clock, Env};
+use tracing::Span;
 
 use crate::deploy::{Generation, GenerationParts};
 use crate::exchange::Exchange;
-use crate::metrics::JobMetrics;
+use crate::metrics::{Fenced, JobMetrics, figures, show_fenced, show_job};
 use crate::task::channel::Channel;
 use crate::task::pool::Pool;
 use crate::task::side::SideTables;
@@ -35,6 +39,8 @@ pub struct Reporter {
     outbox: Sender<FromExecutor>,
     failed: Arc<AtomicBool>,
     said: Arc<Mutex<Said>>,
+    /// What log lines of the generation stand in.
+    span: Span,
 }
 
 /// What another leader may ask for again: it hears nothing that was said to the one before (P4).
@@ -47,8 +53,12 @@ struct Said {
 }
 
 impl Reporter {
-    pub fn new(start: StartId, token: Token, outbox: Sender<FromExecutor>) -> Self {
-        Self { start, token, outbox, failed: Arc::default(), said: Arc::default() }
+    pub fn new(start: StartId, token: Token, outbox: Sender<FromExecutor>, span: Span) -> Self {
+        Self { start, token, outbox, failed: Arc::default(), said: Arc::default(), span }
+    }
+
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     pub fn token(&self) -> Token {
@@ -167,9 +177,15 @@ pub struct Node {
     start: StartId,
     inbox: Option<Sender<ToExecutor>>,
     thread: Option<JoinHandle<()>>,
-    metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
+    metrics: Metrics,
+    fenced: Arc<Fenced>,
+    exchange: Option<Exchange>,
+    clock: Arc<dyn Clock>,
     deployed: Deployed,
 }
+
+/// Of each job that runs here.
+type Metrics = Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>;
 
 impl Node {
     /// Starts a node that reports to `outbox`.
@@ -179,10 +195,12 @@ impl Node {
     pub fn start(start: StartId, config: NodeConfig, outbox: Sender<FromExecutor>) -> Result<Self> {
         let pool = Arc::new(Pool::new(config.workers, config.env.clock.clone())?);
         let (inbox, messages) = unbounded();
-        let metrics: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
+        let metrics = Metrics::default();
+        let fenced = Arc::<Fenced>::default();
+        let (exchange, clock) = (config.exchange.clone(), config.env.clock.clone());
         let deployed = Deployed::default();
         let log = match &config.commit_log {
-            Some(commit) => Some(LogCommitter::start(start, commit.clone(), outbox.clone())?),
+            Some(commit) => Some(LogCommitter::start(start, commit.clone(), outbox.clone(), fenced.clone())?),
             None => None,
         };
         let worker = Worker {
@@ -191,6 +209,7 @@ impl Node {
             pool,
             outbox,
             metrics: metrics.clone(),
+            fenced: fenced.clone(),
             generations: BTreeMap::new(),
             deployed: deployed.clone(),
             log,
@@ -199,7 +218,7 @@ impl Node {
             .name("executor".to_owned())
             .spawn(move || worker.run(&messages))
             .map_err(|e| Error::io("start the executor thread", &e))?;
-        Ok(Self { start, inbox: Some(inbox), thread: Some(thread), metrics, deployed })
+        Ok(Self { start, inbox: Some(inbox), thread: Some(thread), metrics, fenced, exchange, clock, deployed })
     }
 
     pub fn send(&self, message: ToExecutor) {
@@ -222,6 +241,28 @@ impl Node {
     pub fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
     }
+
+    /// Those of all jobs that run here.
+    pub fn all_metrics(&self) -> Vec<(JobId, Arc<JobMetrics>)> {
+        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.iter().map(|(job, metrics)| (*job, metrics.clone())).collect()
+    }
+
+    /// What it says of its jobs on a heartbeat.
+    pub fn figures(&self) -> Vec<JobFigures> {
+        let now = self.clock.monotonic();
+        let metrics = self.all_metrics().into_iter().take(limits::HEARTBEAT_JOBS_MAX);
+        metrics.map(|(_, job)| figures(job.token, &job, now)).collect()
+    }
+
+    /// Shows what this node counts.
+    pub fn show(&self, page: &mut Page) {
+        let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+        for (_, job) in self.all_metrics() {
+            show_job(page, &job, now, now_ms);
+        }
+        show_fenced(page, &self.fenced, self.exchange.as_ref().map_or(0, |exchange| exchange.incoming.fenced()));
+    }
 }
 
 impl Drop for Node {
@@ -238,7 +279,8 @@ struct Worker {
     config: NodeConfig,
     pool: Arc<Pool>,
     outbox: Sender<FromExecutor>,
-    metrics: Arc<Mutex<BTreeMap<JobId, Arc<JobMetrics>>>>,
+    metrics: Metrics,
+    fenced: Arc<Fenced>,
     generations: BTreeMap<JobId, Running>,
     deployed: Deployed,
     log: Option<LogCommitter>,
@@ -259,6 +301,8 @@ impl Worker {
             // P1: meant for another start of this process.
             if message.start == self.start {
                 self.handle(message.token, message.message);
+            } else {
+                self.fenced.refuse_control();
             }
         }
         for (_, running) in std::mem::take(&mut self.generations) {
@@ -280,6 +324,9 @@ impl Worker {
         // P2: only the current generation of a job is listened to.
         let Some(running) = self.generations.get_mut(&token.job) else { return };
         if running.reporter.token() != token {
+            if running.reporter.token() > token {
+                self.fenced.refuse_control();
+            }
             return;
         }
         match message {
@@ -290,12 +337,16 @@ impl Worker {
                 running.reporter.repeat_reports(epoch);
             }
             ExecutorMessage::Commit(permit) => running.committer.send(Work::Commit(permit)),
+            ExecutorMessage::Withdraw(withdrawals) => running.committer.send(Work::Withdraw(withdrawals)),
             ExecutorMessage::AbortLower { keep } => running.committer.send(Work::Abort(keep)),
-            ExecutorMessage::Stop => {
-                if let Some(running) = self.generations.remove(&token.job) {
-                    running.end();
-                }
-            }
+            ExecutorMessage::Stop => self.end(token.job),
+        }
+    }
+
+    fn end(&mut self, job: JobId) {
+        if let Some(running) = self.generations.remove(&job) {
+            self.metrics.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+            running.end();
         }
     }
 
@@ -304,15 +355,24 @@ impl Worker {
     }
 
     fn deploy(&mut self, token: Token, deployment: &Deployment) {
+        let trace_id = deployment.trace.as_ref().map(TraceParent::trace_id);
+        let (job, generation) = (deployment.job_name.as_str(), token.generation.0);
+        // As important as the most important of its lines.
+        let span = tracing::error_span!("generation", job, id = %token.job.short(), generation, trace_id);
+        let inside = span.clone();
+        let _inside = inside.enter();
         // Built once: a repeat after the stop would read again into a sink that holds the same rows (P1).
         match self.deployed().get(&token.job).copied() {
-            Some(newest) if newest > token => return,
+            Some(newest) if newest > token => {
+                self.fenced.refuse_control();
+                return;
+            }
             Some(newest) if newest == token => {
                 match self.generations.get(&token.job).filter(|running| running.reporter.token() == token) {
                     Some(running) => running.reporter.repeat_deployed(),
                     None => {
                         let error = Error::new(Code::ExecutorLost, "the executor has ended this generation already");
-                        Reporter::new(self.start, token, self.outbox.clone()).fail(None, error);
+                        Reporter::new(self.start, token, self.outbox.clone(), span).fail(None, error);
                     }
                 }
                 return;
@@ -320,10 +380,10 @@ impl Worker {
             _ => {}
         }
         self.deployed().insert(token.job, token);
-        if let Some(running) = self.generations.remove(&token.job) {
-            running.end();
-        }
-        let reporter = Reporter::new(self.start, token, self.outbox.clone());
+        self.end(token.job);
+        let (epoch, parallelism) = (deployment.restore.epoch.0, deployment.parallelism);
+        tracing::info!(epoch, parallelism, "deploys from an epoch on");
+        let reporter = Reporter::new(self.start, token, self.outbox.clone(), span);
         match self.build(&reporter, deployment) {
             Ok(running) => {
                 failpoint("deploy.built");
@@ -347,7 +407,7 @@ impl Worker {
             side: (self.config.side_tables)(&deployment.job_name, reporter.token().job)?,
         };
         let generation = parts.build()?;
-        let committer = Committer::start(reporter.clone(), generation.sinks())?;
+        let committer = Committer::start(reporter.clone(), generation.sinks(), self.fenced.clone())?;
         Ok(Running { generation, committer, reporter: reporter.clone() })
     }
 }
@@ -364,6 +424,7 @@ impl Running {
 enum Work {
     Commit(CommitPermit),
     Abort(Vec<PreparedHandle>),
+    Withdraw(Vec<Withdrawal>),
 }
 
 /// Commits on a thread of its own: a slow sink delays its own commit and nothing else.
@@ -374,7 +435,7 @@ struct Committer {
 }
 
 impl Committer {
-    fn start(reporter: Reporter, sinks: CommitTargets) -> Result<Self> {
+    fn start(reporter: Reporter, sinks: CommitTargets, fenced: Arc<Fenced>) -> Result<Self> {
         let (work, queue) = unbounded::<Work>();
         let (stop, stopped) = unbounded::<()>();
         let name = "commit".to_owned();
@@ -382,9 +443,15 @@ impl Committer {
             for item in queue {
                 match item {
                     Work::Commit(permit) => {
-                        if !commit_until_done(&reporter, &sinks, &permit, &stopped) {
+                        if !commit_until_done(&reporter, &sinks, &permit, &stopped, &fenced) {
                             return Ok(());
                         }
+                    }
+                    Work::Withdraw(withdrawals) => {
+                        failpoint("withdraw.start");
+                        sinks.withdraw(reporter.token().job, &withdrawals)?;
+                        failpoint("withdraw.done");
+                        reporter.send(CoordinatorMessage::Withdrawn);
                     }
                     Work::Abort(keep) => {
                         sinks.abort_lower(reporter.token(), &keep)?;
@@ -420,7 +487,12 @@ struct LogCommitter {
 }
 
 impl LogCommitter {
-    fn start(start: StartId, commit: Arc<CommitLog>, outbox: Sender<FromExecutor>) -> Result<Self> {
+    fn start(
+        start: StartId,
+        commit: Arc<CommitLog>,
+        outbox: Sender<FromExecutor>,
+        fenced: Arc<Fenced>,
+    ) -> Result<Self> {
         let (work, queue) = unbounded::<(CommitPermit, u64)>();
         let thread = std::thread::Builder::new()
             .name("log-commit".to_owned())
@@ -431,6 +503,7 @@ impl LogCommitter {
                         Ok(()) => CoordinatorMessage::LogCommitted { epoch, manifest_key },
                         // Another owner does it.
                         Err(error) if error.code() == Code::Fenced => {
+                            fenced.refuse_log();
                             tracing::info!(%error, "another executor owns the log");
                             continue;
                         }
@@ -471,6 +544,7 @@ fn commit_until_done(
     sinks: &CommitTargets,
     permit: &CommitPermit,
     stopped: &Receiver<()>,
+    fenced: &Fenced,
 ) -> bool {
     let mut pause = std::time::Duration::from_millis(50);
     for attempt in 1.. {
@@ -478,6 +552,7 @@ fn commit_until_done(
         match sinks.commit(permit) {
             Ok(()) => {
                 failpoint("commit.done");
+                tracing::info!(epoch = permit.epoch.0, "committed");
                 reporter.send(CoordinatorMessage::Committed {
                     epoch: permit.epoch,
                     manifest_key: permit.manifest_key.clone(),
@@ -485,6 +560,9 @@ fn commit_until_done(
                 return true;
             }
             Err(error) => {
+                if error.code() == Code::Fenced {
+                    fenced.refuse_log();
+                }
                 tracing::warn!(epoch = permit.epoch.0, %error, "could not commit an epoch yet");
                 // An fsync that failed is never retried on the same handle. Any other failure that lasts is
                 // reported: the next generation replays the commit, and the user hears of it.
@@ -530,12 +608,24 @@ impl CommitTargets {
         Ok(())
     }
 
+    /// Takes withdrawn epochs back, in the order they were decided on. Readers of side tables skip them.
+    fn withdraw(&self, job: JobId, withdrawals: &[Withdrawal]) -> Result<()> {
+        for withdrawal in withdrawals {
+            for (operator, sink) in &self.tables {
+                let scope = CommitScope { operator: *operator, channel: SinkChannel::Table };
+                sink.withdraw(scope, job, withdrawal)?;
+                failpoint("withdraw.sink");
+            }
+        }
+        Ok(())
+    }
+
     fn abort_lower(&self, token: Token, keep: &[PreparedHandle]) -> Result<()> {
         self.all().try_for_each(|(scope, sink)| sink.abort_lower(scope, token, keep))
     }
 
-    /// No sink may hold an epoch that is younger than the last claim: that claim was durable before its
-    /// commit began, so whoever restores an older one has lost the end of its log. To go on would write
+    /// No sink may hold an epoch that is younger than the last claim, withdrawn ones excepted: that claim was durable
+    /// before its commit began, so whoever restores an older one has lost the end of its log. To go on would write
     /// those epochs again.
     ///
     /// # Errors

@@ -103,7 +103,9 @@ fn deploy(restore: u64) -> ExecutorMessage {
         parallelism: 1,
         hosts: Vec::new(),
         restore,
+        withdrawn_to: Epoch(0),
         replay_only: false,
+        trace: None,
     };
     ExecutorMessage::Deploy(Box::new(deployment))
 }

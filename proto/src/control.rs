@@ -11,6 +11,7 @@ use crate::ids::{Epoch, KeyGroupRange, OperatorId, StartId, SubtaskId, Token};
 use crate::manifest::{Manifest, PreparedHandle, SplitState, StateFile};
 use crate::receipt::{OperatorCounts, RowSum, SplitReceipt};
 use crate::settings::JobSettings;
+use crate::trace::TraceParent;
 
 /// From the coordinator to one executor. `start` is the start id of the process it is meant for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub enum ExecutorMessage {
     /// Append what was staged under these handles to their topics, as the owner of the log with this token (P11).
     /// Taken whatever generations the executor holds: the owner of the log is the cluster's and not the job's.
     CommitLog { permit: CommitPermit, owner: u64 },
+    /// Take these epochs back, in order (P10). A repeat changes nothing.
+    Withdraw(Vec<Withdrawal>),
     /// Remove what lower generations of this job prepared and `keep` does not name (P6).
     AbortLower { keep: Vec<PreparedHandle> },
     /// End the generation's subtasks. Nothing is committed by it.
@@ -55,6 +58,12 @@ pub struct Deployment {
     pub restore: Manifest,
     /// Open the sinks for their commit and run no subtask: a closing job (P7).
     pub replay_only: bool,
+    /// Of the request that made the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
+    /// The highest epoch that was ever withdrawn (P10); 0: none. Numbers go on above it.
+    #[serde(default)]
+    pub withdrawn_to: Epoch,
 }
 
 /// An executor of a generation.
@@ -70,6 +79,34 @@ impl Deployment {
     pub fn host(&self, index: u32) -> Option<&Host> {
         self.hosts.get(index as usize % self.hosts.len().max(1))
     }
+
+    /// The epoch before the first one of the generation.
+    pub fn before_first(&self) -> Epoch {
+        self.restore.epoch.max(self.withdrawn_to)
+    }
+}
+
+/// Epochs that a rollback takes back for ever, and exactly what of them (P10). Fixed when it is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawal {
+    pub first: Epoch,
+    pub last: Epoch,
+    pub objects: Vec<WithdrawnObjects>,
+}
+
+impl Withdrawal {
+    /// What it takes back of one sink operator.
+    pub fn names(&self, operator: OperatorId) -> impl Iterator<Item = &str> {
+        let own = self.objects.iter().filter(move |objects| objects.operator == operator);
+        own.flat_map(|objects| objects.names.iter().map(String::as_str))
+    }
+}
+
+/// What one sink operator prepared or published in withdrawn epochs, by names that its connector gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithdrawnObjects {
+    pub operator: OperatorId,
+    pub names: Vec<String>,
 }
 
 /// Proof that an epoch is claimed: built only by `coordinator-core::apply` from an applied claim.
@@ -110,6 +147,8 @@ pub enum CoordinatorMessage {
         manifest_key: String,
     },
     Aborted,
+    /// Everything of the withdrawals is taken back, directory syncs included.
+    Withdrawn,
     /// A source asks for an early barrier, because the open epoch is large (P8).
     WantsBarrier,
     /// A subtask that has not sealed `epoch` yet took a step: it is busy and not stuck (P8).

@@ -127,6 +127,8 @@ codes! {
     UnknownTopic = "E0308", User;
     /// No job of this name in the data folder.
     UnknownJob = "E0309", User;
+    /// A job has no such savepoint, or the epoch cannot be restored.
+    NotRestorable = "E0310", User;
 
     // E04xx: running jobs.
     /// The job's memory budget cannot hold its state.
@@ -145,6 +147,8 @@ codes! {
     Panic = "E0407", Internal;
     /// A commit could not be completed yet; it is retried.
     CommitPending = "E0408", External;
+    /// A rollback would leave rows in a sink that cannot take them back.
+    CannotWithdraw = "E0409", User;
 
     // E05xx: the command line and configuration.
     /// Bad arguments.

@@ -8,6 +8,7 @@ pub mod access;
 pub mod connector;
 pub mod control;
 pub mod error;
+pub mod exposition;
 pub mod graph;
 pub mod ids;
 pub mod invariant;
@@ -18,5 +19,6 @@ pub mod physical;
 pub mod receipt;
 pub mod rpc;
 pub mod settings;
+pub mod trace;
 
 pub use error::{Code, Error, Place, Result};

@@ -135,6 +135,14 @@ pub const ACCESS_TOKENS_MAX: usize = 1_000;
 pub const AUDIT_ENTRIES_MAX: usize = 10_000;
 /// What an audit entry tells of a name that a client chose.
 pub const AUDIT_TEXT_BYTES: usize = 128;
+/// Jobs whose figures ride on one heartbeat; the figures of others are left out.
+pub const HEARTBEAT_JOBS_MAX: usize = 256;
+/// Bytes of an operator's name on a heartbeat; the rest is cut.
+pub const HEARTBEAT_NAME_BYTES_MAX: usize = 128;
+/// Named epochs of one job: each keeps its checkpoint.
+pub const SAVEPOINTS_MAX: usize = 100;
+/// Files that one rollback takes back: their names travel in one command.
+pub const WITHDRAWN_OBJECTS_MAX: usize = 100_000;
 
 /// Splits that one source may have.
 pub const SPLITS_MAX: usize = 1_000_000;

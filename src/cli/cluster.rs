@@ -15,9 +15,10 @@ use crate::cli::audit_log::AuditLog;
 use crate::cli::init::{Certify, Init};
 use crate::cli::token::Token;
 use crate::cluster::{
-    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, read_file, read_token, run_coordinator, run_dev,
-    run_executor,
+    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_file, read_token, run_coordinator,
+    run_dev, run_executor,
 };
+use crate::observe::MetricsArguments;
 use crate::output::{self, Format};
 
 /// Which cluster a command is for.
@@ -32,6 +33,9 @@ pub(crate) struct ClusterArguments {
     /// A file with the access token to show.
     #[arg(long, value_name = "FILE", env = "QANAT_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// W3C trace that the request belongs to, as the cluster's logs show it; random if not given.
+    #[arg(long, value_name = "00-TRACE-PARENT-01")]
+    traceparent: Option<String>,
 }
 
 impl ClusterArguments {
@@ -54,7 +58,10 @@ impl ClusterArguments {
                 Error::new(Code::Usage, "no cluster is named").hint("use --cluster HOST:PORT, or QANAT_CLUSTER")
             );
         };
-        let client = self.client(addresses)?;
+        let mut client = self.client(addresses)?;
+        if let Some(traceparent) = &self.traceparent {
+            client = client.with_traceparent(traceparent)?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|e| Error::io("start the client", &e))?.block_on(ask(client))
     }
@@ -72,9 +79,8 @@ pub(crate) struct CoordinatorCommand {
     /// Where it listens, for everybody.
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
-    /// The group as it is founded: `1=HOST:PORT,2=HOST:PORT,...`.
-    #[arg(long, value_name = "N=HOST:PORT,...", value_parser = members)]
-    #[arg(required_unless_present = "security", conflicts_with = "security")]
+    /// The group as it is founded: `1=HOST:PORT,2=HOST:PORT,...`. A coordinator that joins later needs none.
+    #[arg(long, value_name = "N=HOST:PORT,...", value_parser = members, conflicts_with = "security")]
     members: Option<Members>,
     /// This process's folder of `qanat cluster init`: who it is, and whom it believes. Without, it listens on loopback.
     #[arg(long, value_name = "DIR")]
@@ -91,22 +97,29 @@ pub(crate) struct CoordinatorCommand {
     /// A folder below which jobs may read and write files. May be repeated.
     #[arg(long, value_name = "DIR")]
     files_root: Vec<PathBuf>,
+    #[command(flatten)]
+    metrics: MetricsArguments,
+    /// End when this process does, which started it.
+    #[arg(long, value_name = "PID", hide = true)]
+    parent: Option<i32>,
 }
 
 /// A group of coordinators: `HOST:PORT` by number.
 pub(super) type Members = BTreeMap<u64, String>;
 
 fn members(text: &str) -> std::result::Result<Members, String> {
-    let member = |part: &str| {
-        let (id, address) = part.split_once('=').ok_or_else(|| format!("`{part}` is not N=HOST:PORT"))?;
-        let id = id.trim().parse::<u64>().map_err(|e| format!("`{id}` is no number: {e}"))?;
-        Ok::<_, String>((id, address.trim().to_owned()))
-    };
     text.split(',').map(member).collect()
+}
+
+fn member(text: &str) -> std::result::Result<(u64, String), String> {
+    let (id, address) = text.split_once('=').ok_or_else(|| format!("`{text}` is not N=HOST:PORT"))?;
+    let id = id.trim().parse::<u64>().map_err(|e| format!("`{id}` is no number: {e}"))?;
+    Ok((id, address.trim().to_owned()))
 }
 
 impl CoordinatorCommand {
     pub(crate) fn execute(self) -> Result<()> {
+        self.parent.map_or(Ok(()), end_with)?;
         let env = Env::real();
         let security = self.security.as_deref();
         let security = security.map(|folder| NodeSecurity::read(&env, folder, NodeRole::Coordinator)).transpose()?;
@@ -121,6 +134,11 @@ impl CoordinatorCommand {
             // clap sees to it that they are there.
             None => (self.cluster_id.unwrap_or_default(), self.id.unwrap_or(0), self.members.unwrap_or_default()),
         };
+        if self.found && members.is_empty() {
+            return Err(
+                Error::new(Code::Usage, "a group is founded of members").hint("name them: --members 1=HOST:PORT,...")
+            );
+        }
         run_coordinator(CoordinatorOptions {
             cluster,
             id,
@@ -131,6 +149,7 @@ impl CoordinatorCommand {
             data: self.data,
             storage: self.storage,
             files_roots: self.files_root,
+            metrics: self.metrics,
         })
     }
 }
@@ -162,10 +181,16 @@ pub(crate) struct ExecutorCommand {
     /// Folder for checkpoints and topics that every process of the cluster reaches.
     #[arg(long, value_name = "DIR")]
     storage: PathBuf,
+    #[command(flatten)]
+    metrics: MetricsArguments,
+    /// End when this process does, which started it.
+    #[arg(long, value_name = "PID", hide = true)]
+    parent: Option<i32>,
 }
 
 impl ExecutorCommand {
     pub(crate) fn execute(self) -> Result<()> {
+        self.parent.map_or(Ok(()), end_with)?;
         let env = Env::real();
         let security = self.security.as_deref();
         let security = security.map(|folder| NodeSecurity::read(&env, folder, NodeRole::Executor)).transpose()?;
@@ -187,6 +212,7 @@ impl ExecutorCommand {
             advertise: self.advertise,
             coordinators,
             storage: self.storage,
+            metrics: self.metrics,
         })
     }
 }
@@ -246,6 +272,27 @@ pub(crate) enum Cluster {
     Status(Status),
     /// Move work away from an executor that is about to be stopped, and wait until it has none.
     Drain(Drain),
+    /// Add a coordinator that was started with a new number: it catches up, and gets a vote.
+    Add(Add),
+    /// Take a coordinator out of the group, one that is gone for good as well.
+    Remove(Remove),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Add {
+    /// Its number, never used in this cluster before, and where it listens.
+    #[arg(value_name = "ID=HOST:PORT", value_parser = member)]
+    coordinator: (u64, String),
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// Its number.
+    id: u64,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Args, Debug)]
@@ -319,15 +366,21 @@ struct ExecutorLine {
 
 impl Cluster {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
-        let command = match self {
-            Self::Status(command) => command,
+        let status = match self {
+            Self::Status(command) => command.cluster.ask(|client| async move { client.status().await })?,
             Self::Drain(command) => return command.execute(format),
             Self::Init(command) => return command.execute(format),
             Self::Certify(command) => return command.execute(format),
             Self::Token(command) => return command.execute(format),
             Self::AuditLog(command) => return command.execute(format),
+            Self::Add(command) => {
+                let (id, address) = &command.coordinator;
+                command.cluster.ask(|client| async move { client.add_coordinator(*id, address).await })?
+            }
+            Self::Remove(command) => {
+                command.cluster.ask(|client| async move { client.remove_coordinator(command.id).await })?
+            }
         };
-        let status = command.cluster.ask(|client| async move { client.status().await })?;
         let coordinators = status.coordinators.into_iter().map(|c| CoordinatorLine {
             id: c.id,
             address: c.address,

@@ -16,8 +16,9 @@ use crate::attach::{self, LiveJob, Request};
 use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
 use crate::cli::submit::{self, JobReport};
+use crate::cli::{rollback, savepoint};
 use crate::data_folder::{DataView, FoundJob};
-use crate::history::JobHistory;
+use crate::history::{EpochStatus, JobHistory};
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +51,16 @@ pub(crate) enum Job {
     Resume(Resume),
     /// Let a job of a cluster go on with another parallelism, from its next epoch.
     Rescale(Rescale),
+    /// Give the next epoch a name, with which it is kept; or drop a name.
+    Savepoint(savepoint::Savepoint),
+    /// List the savepoints of a job and the epochs that can be restored.
+    Savepoints(savepoint::Savepoints),
+    /// Take back everything after a savepoint or epoch, for ever, and go on from there.
+    Rollback(rollback::Rollback),
+    /// Forget a job that has ended, with its checkpoints. What its sinks hold stays.
+    Drop(rollback::DropJob),
+    /// Show each change of a job of a cluster until it has ended; with `-o json` one object per line.
+    Watch(Watching),
 }
 
 #[derive(Args, Debug)]
@@ -66,6 +77,9 @@ pub(crate) struct Describe {
 pub(crate) struct Resume {
     /// Name or id of the job.
     name: String,
+    /// Go on from this savepoint or epoch: what came after it is taken back, as by `job rollback`.
+    #[arg(long, value_name = "NAME|EPOCH")]
+    from: Option<String>,
     #[command(flatten)]
     cluster: ClusterArguments,
 }
@@ -90,6 +104,9 @@ pub(crate) struct Stop {
     /// Return at once instead of waiting until the job has ended.
     #[arg(long)]
     no_wait: bool,
+    /// End a job of a cluster without a last checkpoint: what came after the last epoch is read again by a resume.
+    #[arg(long)]
+    no_savepoint: bool,
     #[command(flatten)]
     cluster: ClusterArguments,
 }
@@ -153,7 +170,8 @@ impl JobLine {
 /// Sums of the receipts of all epochs.
 fn totals(history: &JobHistory) -> Totals {
     let mut totals = history.sums_to_cut.clone();
-    history.epochs.values().filter_map(|epoch| epoch.receipt.as_ref()).for_each(|receipt| totals.add(receipt));
+    let counts = history.epochs.values().filter(|epoch| epoch.status != EpochStatus::Withdrawn);
+    counts.filter_map(|epoch| epoch.receipt.as_ref()).for_each(|receipt| totals.add(receipt));
     totals
 }
 
@@ -207,6 +225,17 @@ impl Job {
                 print_of_cluster(command.cluster.ask(rescale)?, format);
                 Ok(())
             }
+            Self::Savepoint(command) => command.execute(format),
+            Self::Savepoints(command) => command.execute(format),
+            Self::Rollback(command) => command.execute(format),
+            Self::Drop(command) => command.execute(format),
+            Self::Watch(command) => command.execute(format),
+            Self::Resume(command) if command.from.is_some() => {
+                let from = command.from.clone().unwrap_or_default();
+                // Only a cluster has jobs that are resumed from elsewhere.
+                command.cluster.ask(|_| async { Ok(()) })?;
+                rollback::Rollback::resume(&command.name, from, &command.cluster).execute(format)
+            }
             Self::Resume(command) => {
                 print_of_cluster(
                     command.cluster.ask(|client| async move { client.resume(&command.name).await })?,
@@ -215,6 +244,39 @@ impl Job {
                 Ok(())
             }
         }
+    }
+}
+
+/// Follows a job.
+#[derive(Args, Debug)]
+pub(crate) struct Watching {
+    /// Name or id of the job.
+    name: String,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+impl Watching {
+    fn execute(&self, format: Format) -> Result<()> {
+        let watch = |client: qanat_client::Client| async move {
+            let mut watch = client.watch(&self.name).await?;
+            while let Some(job) = watch.next().await? {
+                let report = JobReport::new(job);
+                let line = match format {
+                    Format::Json => {
+                        serde_json::to_string(&report).map_err(|e| Error::internal(format!("print a job: {e}")))?
+                    }
+                    Format::Yaml => output::yaml_item(&serde_json::to_string(&report).unwrap_or_default()),
+                    Format::Table => report.line(),
+                };
+                if !output::print_line(line.trim_end()) {
+                    // Whoever read it has seen enough.
+                    return Ok(());
+                }
+            }
+            Ok(())
+        };
+        self.cluster.ask(watch)
     }
 }
 
@@ -283,7 +345,9 @@ impl Stop {
     fn execute(&self, format: Format) -> Result<()> {
         if self.cluster.cluster.is_some() {
             let stop = |client: qanat_client::Client| async move {
-                let mut job = client.stop(&self.name).await?;
+                let stopped =
+                    if self.no_savepoint { client.stop_now(&self.name).await } else { client.stop(&self.name).await };
+                let mut job = stopped?;
                 if !self.no_wait {
                     let mut watch = client.watch(&job.id).await?;
                     while let Some(changed) = watch.next().await? {
@@ -294,6 +358,10 @@ impl Stop {
             };
             print_of_cluster(self.cluster.ask(stop)?, format);
             return Ok(());
+        }
+        if self.no_savepoint {
+            let error = Error::new(Code::Usage, "--no-savepoint is for a job of a cluster");
+            return Err(error.hint("a second Ctrl-C ends `qanat run` at once, which loses nothing either"));
         }
         let view = self.job.view()?;
         let found = view.job(&self.name, self.job.run.as_deref(), Reach::State)?;

@@ -7,6 +7,7 @@ use qanat_proto::Result;
 use qanat_storage::env::Env;
 
 use crate::data_folder::DataView;
+use crate::observe::logs::LogFormat;
 use crate::output::Format;
 
 mod audit;
@@ -17,11 +18,14 @@ mod explain;
 mod init;
 mod jobs;
 mod readmit;
+mod rollback;
 mod run;
+mod savepoint;
 mod side;
 mod submit;
 mod tail;
 mod token;
+mod top;
 mod topics;
 mod validate;
 
@@ -32,6 +36,9 @@ pub(crate) struct Arguments {
     /// How results are printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+    /// How log lines are written to standard error. What is logged says `QANAT_LOG` (`info`, `qanat_executor=debug`).
+    #[arg(long, global = true, value_enum, env = "QANAT_LOG_FORMAT", default_value_t)]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -70,6 +77,7 @@ enum Command {
     /// The cluster: who is in it.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    Top(top::Top),
     /// Run one coordinator of a cluster in this process.
     Coordinator(cluster::CoordinatorCommand),
     /// Run one executor of a cluster in this process.
@@ -129,6 +137,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::Submit(command) => command.execute(arguments.output),
         Command::Dev(command) => command.execute(arguments.output),
         Command::Cluster(command) => command.execute(arguments.output),
+        Command::Top(command) => command.execute(arguments.output),
         Command::Coordinator(command) => command.execute(),
         Command::Executor(command) => command.execute(),
     }

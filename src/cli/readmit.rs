@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{
     DataArguments,
-    side::{check_job, check_run},
+    side::{Withdrawn, check_job, check_run},
 };
 use crate::data_folder::{DataFolder, DataView};
 use crate::output::{self, Format};
@@ -138,7 +138,10 @@ impl Readmit {
             saw_run.set(saw_run.get() || found);
             found
         };
-        let records = records(&data.topics, &self.name, channel, limit, |id, job| of_run(job) && choose(id))?;
+        let withdrawn = Withdrawn::of(&data.view(), &self.name);
+        let records = records(&data.topics, &self.name, channel, limit, |id, job, epoch| {
+            of_run(job) && choose(id) && !withdrawn.contains(job, epoch)
+        })?;
         if !saw_run.get() {
             check_run(&view, &self.name, self.run.as_deref())?;
         }
@@ -174,7 +177,8 @@ impl Readmit {
         for note in open_notes(notes) {
             let ids = parse_ids(&note.ids)?;
             let is_there = note.side_table == side_table(topics, &self.name, note.channel)?;
-            let records = records(topics, &self.name, note.channel, usize::MAX, |id, _| is_there && ids.contains(&id))?;
+            let records =
+                records(topics, &self.name, note.channel, usize::MAX, |id, _, _| is_there && ids.contains(&id))?;
             publish(env, topics, note, &records)?;
             memory.append(&Note { is_done: true, ..note.clone() })?;
             completed += 1;
@@ -282,7 +286,7 @@ fn records(
     job_name: &str,
     channel: SinkChannel,
     limit: usize,
-    choose: impl Fn(u64, &str) -> bool,
+    choose: impl Fn(u64, &str, i64) -> bool,
 ) -> Result<Vec<Record>> {
     let mut reader = SideReader::open(topics, job_name, channel, 0)?;
     let mut records = Vec::new();
@@ -291,10 +295,10 @@ fn records(
     {
         let left = limit - records.len();
         if channel == SinkChannel::Late {
-            let chosen = late_entries(first, &rows).into_iter().filter(|entry| choose(entry.id, &entry.job));
+            let chosen = late_entries(first, &rows).into_iter().filter(|e| choose(e.id, &e.job, e.epoch));
             records.extend(chosen.take(left).map(|e| Record { id: e.id, bytes: e.row.into_bytes() }));
         } else {
-            let chosen = dead_letter_entries(first, &rows).into_iter().filter(|entry| choose(entry.id, &entry.job));
+            let chosen = dead_letter_entries(first, &rows).into_iter().filter(|e| choose(e.id, &e.job, e.epoch));
             records.extend(chosen.take(left).map(|entry| Record {
                 id: entry.id,
                 bytes: entry.raw.or_else(|| entry.text.map(String::into_bytes)).unwrap_or_default(),

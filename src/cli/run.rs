@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam::channel::{Receiver, Select, bounded, tick};
 use qanat_coordinator::{JobEvent, NewJob};
+use qanat_coordinator_core::Command;
 use qanat_coordinator_core::state::{Job, JobStatus};
+use qanat_proto::exposition::Page;
 use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::manifest::Manifest;
@@ -22,9 +24,10 @@ use serde::Serialize;
 
 use crate::attach::{Attached, Handler, LiveJob, Request, Response};
 use crate::beginning;
-use crate::cli::{DataArguments, ScriptArguments};
+use crate::cli::{DataArguments, ScriptArguments, savepoint};
 use crate::data_folder::{DataFolder, JobFolder};
 use crate::embedded::Embedded;
+use crate::observe::MetricsArguments;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 use crate::receipt_seen::ReceiptSeen;
@@ -48,6 +51,8 @@ pub(crate) struct Run {
     /// Subtasks per operator; one per core if not given.
     #[arg(long)]
     parallelism: Option<u32>,
+    #[command(flatten)]
+    metrics: MetricsArguments,
 }
 
 /// What a finished or stopped run reports.
@@ -100,6 +105,7 @@ impl Run {
         let name = script::job_name(self.name.as_deref(), &self.script.script)?;
         let parallelism = beginning::parallelism(self.parallelism, &planned.settings)?;
         outlive_file_limits()?;
+        let metrics = self.metrics.bind()?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
         data.bind(&folder)?;
@@ -108,6 +114,15 @@ impl Run {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let started = env.clock.monotonic();
         let embedded = Arc::new(Embedded::start(&data, folder, base, workers)?);
+        if let Some(metrics) = metrics {
+            let watched = Arc::downgrade(&embedded);
+            let show = move |page: &mut Page| {
+                if let Some(embedded) = watched.upgrade() {
+                    embedded.show(page);
+                }
+            };
+            output::note(&metrics.serve(&env, show)?);
+        }
         let several = planned.jobs.len() > 1;
         let mut names = Vec::new();
         for index in 0..planned.jobs.len() {
@@ -184,9 +199,25 @@ fn handler(embedded: Weak<Embedded>, jobs: Vec<(JobId, String)>) -> Handler {
                 embedded.coordinator.stop(job);
                 Response::Stopping
             }
-            (Request::Stop { job }, _) => unknown(job),
+            (Request::Savepoint { job, name, id }, Some(embedded)) if jobs.iter().any(|(id, _)| *id == job) => {
+                decide(&embedded, Command::Savepoint { job, name, request: id })
+            }
+            (Request::DropSavepoint { job, name }, Some(embedded)) if jobs.iter().any(|(id, _)| *id == job) => {
+                decide(&embedded, Command::DropSavepoint { job, name })
+            }
+            (Request::Stop { job } | Request::Savepoint { job, .. } | Request::DropSavepoint { job, .. }, _) => {
+                unknown(job)
+            }
         }
     })
+}
+
+fn decide(embedded: &Embedded, command: Command) -> Response {
+    match embedded.coordinator.decide(command) {
+        Ok(Ok(_)) => Response::Done,
+        Ok(Err(refusal)) => Response::Error(savepoint::refused(&refusal)),
+        Err(error) => Response::Error(error),
+    }
 }
 
 /// Finds the job to resume, or creates a new one with its epoch 0 (P9).

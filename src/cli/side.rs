@@ -1,8 +1,11 @@
 //! `qanat late` and `qanat dead-letters`: what did not make it into the answer.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries};
 use qanat_coordinator::raft::Reach;
+use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::{Code, Result};
 use qanat_storage::log::Topics;
@@ -70,7 +73,8 @@ impl Late {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         match self {
             Self::List(list) => {
-                let lines = list.entries(SinkChannel::Late, late_entries, |entry| &entry.job, late_line)?;
+                let lines =
+                    list.entries(SinkChannel::Late, late_entries, |entry| (&entry.job, entry.epoch), late_line)?;
                 output::print_object(&lines, format, || late_table(&lines));
                 Ok(())
             }
@@ -84,7 +88,7 @@ impl DeadLetters {
         match self {
             Self::List(list) => {
                 let channel = SinkChannel::DeadLetters;
-                let lines = list.entries(channel, dead_letter_entries, |entry| &entry.job, dead_line)?;
+                let lines = list.entries(channel, dead_letter_entries, |entry| (&entry.job, entry.epoch), dead_line)?;
                 output::print_object(&lines, format, || dead_table(&lines));
                 Ok(())
             }
@@ -98,7 +102,7 @@ impl List {
         &self,
         channel: SinkChannel,
         decode: fn(u64, &arrow::array::RecordBatch) -> Vec<E>,
-        job: fn(&E) -> &String,
+        from: fn(&E) -> (&str, i64),
         line: fn(E) -> L,
     ) -> Result<Vec<L>> {
         let view = self.job.view()?;
@@ -107,17 +111,40 @@ impl List {
         let mut reader = SideReader::open(&topics, &self.name, channel, 0)?;
         let limit = self.limit.unwrap_or(usize::MAX);
         let run = self.job.run.as_deref().unwrap_or_default();
+        let withdrawn = Withdrawn::of(&view, &self.name);
         let mut lines = Vec::new();
         while lines.len() < limit
             && let Some((first, rows)) = reader.next_batch()?
         {
-            let entries = decode(first, &rows).into_iter().filter(|entry| job(entry).starts_with(run));
+            let counts = |entry: &E| {
+                let (job, epoch) = from(entry);
+                job.starts_with(run) && !withdrawn.contains(job, epoch)
+            };
+            let entries = decode(first, &rows).into_iter().filter(counts);
             lines.extend(entries.take(limit - lines.len()).map(line));
         }
         if lines.is_empty() && limit > 0 {
             check_run(&view, &self.name, self.job.run.as_deref())?;
         }
         Ok(lines)
+    }
+}
+
+/// Epochs of a job's runs that rollbacks took back: their rows in side tables count no more (P10).
+#[derive(Default)]
+pub(super) struct Withdrawn(BTreeMap<String, Vec<(Epoch, Epoch)>>);
+
+impl Withdrawn {
+    /// A folder without the job's own state tells of none.
+    pub(super) fn of(view: &DataView, name: &str) -> Self {
+        let jobs = view.jobs(Reach::State).unwrap_or_default().into_iter().map(|found| found.history);
+        let own = jobs.filter(|run| run.name == name && !run.job.withdrawn.is_empty());
+        Self(own.map(|run| (run.id.to_string(), run.job.withdrawn)).collect())
+    }
+
+    pub(super) fn contains(&self, job: &str, epoch: i64) -> bool {
+        let epoch = Epoch(u64::try_from(epoch).unwrap_or(0));
+        self.0.get(job).is_some_and(|epochs| epochs.iter().any(|(first, last)| (*first..=*last).contains(&epoch)))
     }
 }
 

@@ -47,6 +47,11 @@ pub(crate) struct JobReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<JobError>,
     stopping: bool,
+    /// What a rollback takes back is not gone yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    withdrawing: bool,
+    created: String,
+    changed: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,6 +76,9 @@ impl JobReport {
             executors: job.executors,
             error: job.failure.map(|f| JobError { code: f.code, message: f.message, hint: f.hint }),
             stopping: job.stopping,
+            withdrawing: job.withdrawing,
+            created: output::time(job.created_ms),
+            changed: output::time(job.changed_ms),
         }
     }
 
@@ -87,14 +95,36 @@ impl JobReport {
             self.committed_epoch.to_string(),
             self.parallelism.to_string(),
             self.executors.join(", "),
+            self.changed.clone(),
         ]
+    }
+
+    /// One line of `job watch`.
+    pub(crate) fn line(&self) -> String {
+        let row = self.row();
+        let field = |index: usize| row.get(index).map_or("", String::as_str);
+        let (committed, error) = (self.committed_epoch, self.error.as_ref().map_or("", |error| error.message.as_str()));
+        let ending = if self.stopping {
+            " stopping"
+        } else if self.withdrawing {
+            " withdrawing"
+        } else {
+            ""
+        };
+        format!(
+            "{} {} {}{ending} generation {} epoch {committed} {error}",
+            self.changed,
+            self.name,
+            field(2),
+            self.generation
+        )
     }
 }
 
 /// Jobs as a table.
 pub(crate) fn table(jobs: &[JobReport]) -> String {
     let rows: Vec<_> = jobs.iter().map(JobReport::row).collect();
-    output::table(&["job", "run", "status", "generation", "epoch", "parallelism", "executors"], &rows)
+    output::table(&["job", "run", "status", "generation", "epoch", "parallelism", "executors", "changed"], &rows)
 }
 
 impl Submit {

@@ -25,6 +25,7 @@ use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::data_folder::lock;
+use crate::observe::MetricsArguments;
 use crate::output;
 
 /// What a coordinator is started with.
@@ -40,6 +41,7 @@ pub(crate) struct CoordinatorOptions {
     pub(crate) files_roots: Vec<PathBuf>,
     /// None: on loopback, without certificates and tokens.
     pub(crate) security: Option<NodeSecurity>,
+    pub(crate) metrics: MetricsArguments,
 }
 
 /// Serves until it is asked to end.
@@ -51,6 +53,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     let runtime = runtime()?;
     let security = options.security.as_ref();
     let listener = listen(&runtime, &options.listen, security)?;
+    let metrics = options.metrics.bind()?;
     let _lock = lock(&env, &options.data)?;
     bind(&env, &options.data, &options.cluster)?;
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
@@ -75,8 +78,18 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         executors: Executors::Attached { nodes: nodes.clone(), events: heard },
         inbox,
     })?);
+    let counted = coordinator.metrics().clone();
+    if let Some(metrics) = metrics {
+        let (counted, member, nodes) = (counted.clone(), member.clone(), nodes.clone());
+        output::print_line(&metrics.serve(&env, move |page| counted.show(page, &member, Some(&nodes)))?);
+    }
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
-    let planner = ScriptPlanner { opener: Arc::new(Registry::new(context)), roots };
+    let planner = ScriptPlanner {
+        opener: Arc::new(Registry::new(context)),
+        roots,
+        env: env.clone(),
+        checkpoints: storage.checkpoints.clone(),
+    };
     let (health, healthy) = tonic_health::server::health_reporter();
     runtime.block_on(async {
         health.set_serving::<JobsServer<JobsService>>().await;
@@ -88,6 +101,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     // Clients ask for either version.
     let (reflection, older) = (reflection().build_v1().map_err(failed)?, reflection().build_v1alpha().map_err(failed)?);
     let guard = Guard::new(member.clone(), env.clock.clone(), security.map(NodeSecurity::for_services));
+    let clock = env.clock.clone();
     let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
     let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?
         .layer(GuardLayer(guard.clone()))
@@ -97,7 +111,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         .add_service(RaftService::server(member.clone(), cluster.clone()))
         .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
         .add_service(jobs)
-        .add_service(ClusterService::server(member.clone(), nodes, cluster, guard));
+        .add_service(ClusterService::server(member.clone(), nodes, cluster, guard, counted, clock));
     if options.founds {
         member.found(options.members)?;
     }

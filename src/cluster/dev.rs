@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crossbeam::channel::{Receiver, bounded};
 use qanat_client::Client;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::cluster::runtime;
 use crate::data_folder::{lock, make_dir};
+use crate::observe::ANNOUNCEMENT;
 use crate::output::{self, Format};
 use crate::small_file;
 
@@ -44,6 +46,8 @@ struct ToldProcess {
     role: &'static str,
     id: String,
     pid: u32,
+    /// Where its metrics are, until it is started again.
+    metrics: String,
     /// Starts it again on its folders.
     command: Vec<String>,
 }
@@ -79,12 +83,24 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let program = program.display().to_string();
     let storage = root.join("storage").display().to_string();
     let mut family = Family(Vec::new());
-    let mut spawn = |role: &'static str, id: String, arguments: Vec<String>, once: &[&str]| -> Result<()> {
+    let mut announced = Vec::new();
+    let mut spawn = |role: &'static str, id: String, mut arguments: Vec<String>, once: &[&str]| -> Result<()> {
+        arguments.extend(["--metrics", "127.0.0.1:0"].map(str::to_owned));
         let mut command = Command::new(&program);
-        command.args(&arguments).args(once).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        // Not even a parent that is killed leaves them behind.
+        let parent = std::process::id().to_string();
+        command
+            .args(&arguments)
+            .args(once)
+            .args(["--parent", &parent])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
         let mut child = command.spawn().map_err(|e| Error::io("start a process", &e))?;
-        drain(&mut child);
-        let told = ToldProcess { role, id, pid: child.id(), command: [vec![program.clone()], arguments].concat() };
+        announced.push(drain(&mut child));
+        let metrics = String::new();
+        let told =
+            ToldProcess { role, id, pid: child.id(), metrics, command: [vec![program.clone()], arguments].concat() };
         family.0.push((told, child));
         Ok(())
     };
@@ -132,6 +148,10 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     }
     let runtime = runtime()?;
     runtime.block_on(serves(&ports.coordinators, options))?;
+    for ((told, _), announced) in family.0.iter_mut().zip(announced) {
+        // It serves, so it has said where.
+        told.metrics = announced.recv_timeout(PATIENCE).unwrap_or_default();
+    }
     let api = ports.coordinators.first().cloned().unwrap_or_default();
     let told = Told {
         api: api.clone(),
@@ -163,11 +183,20 @@ async fn serves(coordinators: &[String], options: &DevOptions) -> Result<()> {
     }
 }
 
-/// Keeps a pipe empty, so that nobody ever waits for its reader.
-fn drain(child: &mut Child) {
+/// Keeps a pipe empty, so that nobody ever waits for its reader. Gives where the process says that its metrics are.
+fn drain(child: &mut Child) -> Receiver<String> {
+    let (found, announced) = bounded(1);
     if let Some(stdout) = child.stdout.take() {
-        std::thread::spawn(move || BufReader::new(stdout).lines().for_each(drop));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let address = line.as_ref().ok().and_then(|line| line.strip_prefix(ANNOUNCEMENT));
+                if let Some(address) = address {
+                    let _ = found.try_send(format!("http://{address}"));
+                }
+            }
+        });
     }
+    announced
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -17,6 +17,7 @@ use qanat_storage::env::Env;
 use crate::cluster::storage::Storage;
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::embedded::side_tables;
+use crate::observe::MetricsArguments;
 use crate::output;
 
 /// What an executor is started with.
@@ -32,6 +33,7 @@ pub(crate) struct ExecutorOptions {
     pub(crate) storage: PathBuf,
     /// None: on loopback, without certificates.
     pub(crate) security: Option<NodeSecurity>,
+    pub(crate) metrics: MetricsArguments,
 }
 
 /// Runs jobs until it is asked to end.
@@ -41,6 +43,7 @@ pub(crate) struct ExecutorOptions {
 pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let env = Env::real();
     let control = runtime()?;
+    let metrics = options.metrics.bind()?;
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
     let log = storage.topics.clone();
@@ -76,6 +79,10 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     };
     let (outbox, reports) = unbounded();
     let node = Arc::new(Node::start(start, config, outbox)?);
+    if let Some(metrics) = metrics {
+        let node = node.clone();
+        output::print_line(&metrics.serve(&env, move |page| node.show(page))?);
+    }
     let name = options.node.clone();
     let told = std::sync::Once::new();
     let attach = AttachConfig {

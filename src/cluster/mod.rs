@@ -51,6 +51,23 @@ fn listen(runtime: &Runtime, address: &str, security: Option<&NodeSecurity>) -> 
         .map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
 }
 
+/// Has the system end this process when its parent does, however that ends.
+pub(crate) fn end_with(parent: i32) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+        let failed = |e: rustix::io::Errno| Error::io("watch the parent process", &e.into());
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+        // It may have ended before that was said.
+        if getppid() != Pid::from_raw(parent) {
+            return Err(Error::internal("the parent process has ended"));
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
+    Ok(())
+}
+
 /// Returns when the process is asked to end (Ctrl-C or SIGTERM).
 async fn asked_to_end() {
     use tokio::signal::unix::{SignalKind, signal};

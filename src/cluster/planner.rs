@@ -1,20 +1,28 @@
 //! From a client's SQL to jobs, on the coordinator that leads.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use qanat_connectors::contract::Opener;
-use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner};
+use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner, WithdrawableSink};
+use qanat_coordinator_core::Claimed;
 use qanat_proto::Result;
+use qanat_proto::ids::{Epoch, JobId};
+use qanat_proto::manifest::PreparedHandle;
+use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::env::Env;
 
 use crate::beginning;
 use crate::cluster::roots::Roots;
-use crate::script;
+use crate::{script, withdrawable};
 
 /// Plans with all connectors there are.
 pub(crate) struct ScriptPlanner {
     pub(crate) opener: Arc<dyn Opener>,
     pub(crate) roots: Roots,
+    pub(crate) env: Env,
+    pub(crate) checkpoints: Arc<CheckpointStore>,
 }
 
 impl Planner for ScriptPlanner {
@@ -45,5 +53,14 @@ impl Planner for ScriptPlanner {
         }
         let plans = vec![qanat_sql::explain(&planned)];
         Ok(PlannedScript { jobs, settings: settings.clone(), warnings: planned.warnings.clone(), plans })
+    }
+
+    fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>> {
+        let manifest = self.checkpoints.read_manifest(&restored.manifest_key, &restored.checksum)?;
+        withdrawable::sinks(&self.env, &manifest.graph, job, after, Path::new("/"))
+    }
+
+    fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String> {
+        withdrawable::name(handle)
     }
 }

@@ -8,6 +8,7 @@
 //! - `follow`: jobs without an end.
 //! - `readmit`: dead letters written out again, with deaths in between.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
+//! - `rollback`: savepoints, and what comes back after one.
 //! - `secure`: a cluster with certificates and tokens, and who is refused.
 //! - `stdin`: what cannot be read again.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
@@ -21,11 +22,13 @@ mod csv;
 mod folder;
 mod follow;
 mod hostile;
+mod metrics;
 mod process;
 mod property;
 mod readmit;
 mod resume;
 mod rng;
+mod rollback;
 mod secure;
 mod sink;
 mod slt;

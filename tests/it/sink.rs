@@ -26,6 +26,9 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
         let text = std::fs::read_to_string(&path).map_err(|e| fail(&e.to_string()))?;
         let record: Value = serde_json::from_str(&text).map_err(|e| fail(&e.to_string()))?;
         let epoch = record["epoch"].as_u64().ok_or_else(|| fail("no epoch"))?;
+        if is_withdrawn(folder, &path, epoch) {
+            continue;
+        }
         chains.entry(path.parent().unwrap().to_owned()).or_default().push((epoch, record["previous"].as_u64()));
         for file in record["files"].as_array().ok_or_else(|| fail("no files"))? {
             let name = file["path"].as_str().ok_or_else(|| fail("a file without a path"))?;
@@ -62,6 +65,16 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
         return Err(format!("{}: shown and recorded files differ: {stray:?}", folder.display()));
     }
     Ok(rows)
+}
+
+/// Whether a rollback took an epoch back: a tombstone in the folder of the record's job and operator says so.
+fn is_withdrawn(folder: &Path, record: &Path, epoch: u64) -> bool {
+    let own = record.parent().and_then(|operator| operator.strip_prefix(folder.join("_commits")).ok());
+    let tombstones = std::fs::read_dir(folder.join("_withdrawn").join(own.unwrap())).into_iter().flatten().flatten();
+    tombstones.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| {
+        let range = name.strip_suffix(".json").and_then(|range| range.split_once('-'));
+        range.is_some_and(|(first, last)| (first.parse::<u64>().unwrap()..=last.parse().unwrap()).contains(&epoch))
+    })
 }
 
 /// Files that `INSERT OVERWRITE` took away.

@@ -163,7 +163,7 @@ fn every_failpoint_of_the_code_is_a_moment() {
             }
         }
     }
-    let all = MOMENTS.iter().chain(crate::readmit::MOMENTS);
+    let all = MOMENTS.iter().chain(crate::readmit::MOMENTS).chain(crate::rollback::MOMENTS);
     let listed: BTreeSet<String> = all.map(|name| (*name).to_owned()).collect();
     assert_eq!(found, listed);
 }

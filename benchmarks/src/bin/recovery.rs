@@ -2,7 +2,8 @@
 //!
 //! Two clocks run from the kill: *processed*, until the next generation's first row reaches the sink, and *visible*,
 //! until the first epoch that it commits. A job without state and one with windows of 100 ms, each at two epoch
-//! intervals; an executor dies, or the coordinator that leads.
+//! intervals; an executor dies, or the coordinator that leads: then also the longest time in which no row reached the
+//! sink, by the executors' metrics (a window's rows come every 100 ms at best).
 //! `cargo run --release -p qanat-benchmarks --bin recovery -- target/release/qanat 50`
 
 use std::collections::BTreeMap;
@@ -10,10 +11,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qanat_benchmarks::cluster::{DevCluster, Role, new_folder};
+use qanat_benchmarks::scrape::sum;
 use qanat_benchmarks::sink_probe::{POLL, SinkProbe, wait};
 use qanat_client::{Client, Submit};
 use qanat_storage::env::{Clock, Entropy, Env};
@@ -26,6 +30,9 @@ const ROWS_PER_SECOND: u64 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long visible epochs are followed after a leader has died, beyond two intervals.
 const FOLLOWED: Duration = Duration::from_secs(3);
+
+/// Between two looks at the executors' metrics.
+const SCRAPED_EVERY: Duration = Duration::from_millis(5);
 
 /// The job that is disturbed.
 #[derive(Clone, Copy)]
@@ -86,6 +93,20 @@ impl Times {
             sorted.get(rank).map(|ms| ms.round())
         };
         json!({ "count": sorted.len(), "p50_ms": at(50), "p90_ms": at(90), "p99_ms": at(99), "max_ms": at(100) })
+    }
+}
+
+/// Follows the rows that reach the sink.
+struct RowWatch {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Duration>>,
+}
+
+impl RowWatch {
+    /// The longest time without one.
+    fn end(self) -> Result<Duration> {
+        self.is_over.store(true, Ordering::Release);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the watcher of rows has died"))?
     }
 }
 
@@ -216,7 +237,7 @@ impl Trial {
     }
 
     fn kill_leaders(&mut self, kills: usize) -> Result<Value> {
-        let (mut gaps, mut submits) = (Times::default(), Times::default());
+        let (mut gaps, mut submits, mut pauses) = (Times::default(), Times::default(), Times::default());
         let mut disturbed = BTreeMap::new();
         for _ in 0..kills {
             let generation = self.settle()?;
@@ -226,7 +247,9 @@ impl Trial {
             let begun = self.clock.monotonic();
             self.cluster.process(Role::Coordinator, &leader)?.kill()?;
             let submit = self.submit_another();
+            let watched = self.watch_rows();
             gaps.add(self.longest_gap(last, begun)?);
+            pauses.add(watched.end()?);
             let accepted = self.runtime.block_on(submit)??;
             submits.add(accepted.saturating_sub(begun));
             let after = self.runtime.block_on(self.client.describe(self.job))?.generation;
@@ -234,6 +257,7 @@ impl Trial {
             self.cluster.process(Role::Coordinator, &leader)?.start()?;
         }
         Ok(json!({
+            "longest pause of processed rows": pauses.report(),
             "visible gap": gaps.report(),
             "first accepted submit": submits.report(),
             "kills by new generations of the job": disturbed.iter().map(|(k, v)| (k.to_string(), json!(v))).collect::<serde_json::Map<_, _>>(),
@@ -269,6 +293,30 @@ impl Trial {
             anyhow::ensure!(over < PATIENCE, "no epoch came after a leader was killed");
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Watches from another thread how many rows reach the sink.
+    fn watch_rows(&self) -> RowWatch {
+        let executors = self.cluster.processes.iter().filter(|process| process.role == Role::Executor);
+        let addresses: Vec<String> = executors.filter_map(|process| process.metrics()).collect();
+        let label = format!("job=\"{}\"", self.job);
+        let (clock, is_over) = (self.clock.clone(), Arc::new(AtomicBool::new(false)));
+        let over = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            let (mut known, mut since, mut longest) = (f64::NAN, clock.monotonic(), Duration::ZERO);
+            while !over.load(Ordering::Acquire) {
+                let rows = addresses.iter().map(|address| sum(address, "qanat_subtask_sink_rows_total", &label));
+                let rows = rows.sum::<Result<f64>>()?;
+                let now = clock.monotonic();
+                if rows != known {
+                    longest = if known.is_nan() { longest } else { longest.max(now.saturating_sub(since)) };
+                    (known, since) = (rows, now);
+                }
+                std::thread::sleep(SCRAPED_EVERY);
+            }
+            Ok(longest.max(clock.monotonic().saturating_sub(since)))
+        });
+        RowWatch { is_over, thread }
     }
 
     /// Submits a small job from another thread; when it was accepted.

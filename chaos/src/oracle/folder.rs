@@ -7,6 +7,9 @@
 //! - every record is whole, follows the one it says it follows, and names files that are there with the
 //!   length and CRC32C it says.
 //!
+//! - what a rollback took back has its tombstone first, and is gone once no withdrawal is under way: neither its
+//!   records nor its files count any more.
+//!
 //! Rows are given out once their file is named by a record. Tables are CSV with a header and without
 //! partitions.
 
@@ -95,6 +98,13 @@ impl FolderReader {
         self.look_at_files(&visible, &mut violations)?;
         let manifests = self.manifest_epochs()?;
         self.look_at_records(check, &mut violations)?;
+        // A withdrawal that is under way still shows some.
+        for file in self.unnamed.keys().cloned().collect::<Vec<_>>() {
+            if self.is_withdrawn(&file)? {
+                self.unnamed.remove(&file);
+                self.seen.remove(&file);
+            }
+        }
         self.look_at_unnamed(&manifests, &mut violations);
         Ok(violations)
     }
@@ -119,13 +129,33 @@ impl FolderReader {
         Ok(violations)
     }
 
+    /// First and last of the epochs of an operator that have a tombstone.
+    fn withdrawn(&self, (job, operator): &(String, String)) -> Result<Vec<(u64, u64)>> {
+        let tombstones = names(&self.folder.join("_withdrawn").join(job).join(operator))?;
+        let range = |name: &String| {
+            let (first, last) = name.strip_suffix(".json")?.split_once('-')?;
+            Some((first.parse().ok()?, last.parse().ok()?))
+        };
+        Ok(tombstones.iter().filter_map(range).collect())
+    }
+
+    /// Whether a file's epoch has a tombstone.
+    fn is_withdrawn(&self, file: &str) -> Result<bool> {
+        let Some(name) = ObjectName::parse(file) else { return Ok(false) };
+        Ok(is_within(&self.withdrawn(&(name.job, name.operator))?, name.epoch))
+    }
+
     fn visible(&self) -> Result<BTreeSet<String>> {
         Ok(names(&self.folder)?.into_iter().filter(|name| !name.starts_with(['.', '_'])).collect())
     }
 
     fn look_at_files(&mut self, visible: &BTreeSet<String>, violations: &mut Vec<Violation>) -> Result<()> {
-        for file in self.seen.keys().filter(|file| !visible.contains(*file)) {
-            violations.push(format!("{file} was visible and is gone"));
+        for file in self.seen.keys().filter(|file| !visible.contains(*file)).cloned().collect::<Vec<_>>() {
+            if self.is_withdrawn(&file)? {
+                self.unnamed.remove(&file);
+            } else {
+                violations.push(format!("{file} was visible and is gone"));
+            }
         }
         self.seen.retain(|file, _| visible.contains(file));
         for file in visible.iter().filter(|file| !self.seen.contains_key(*file)).cloned().collect::<Vec<_>>() {
@@ -153,6 +183,8 @@ impl FolderReader {
                         None => violations.push(format!("{} is no record", folder.join(name).display())),
                     }
                 }
+                let withdrawn = self.withdrawn(&key)?;
+                epochs.retain(|epoch| !is_within(&withdrawn, *epoch));
                 epochs.sort_unstable();
                 let known = self.last.get(&key).copied();
                 for epoch in epochs.into_iter().filter(|epoch| known.is_none_or(|known| *epoch > known)) {
@@ -273,6 +305,10 @@ impl Seen {
     fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
     }
+}
+
+fn is_within(ranges: &[(u64, u64)], epoch: u64) -> bool {
+    ranges.iter().any(|(first, last)| (*first..=*last).contains(&epoch))
 }
 
 /// The names in a folder, in order; none if it is not there.

@@ -18,6 +18,7 @@ use qanat_storage::env::{Disk, Entry, OpenMode};
 use serde::{Deserialize, Serialize};
 
 use super::sink::{COMMITS, Removal};
+use super::withdrawn::WithdrawnEpochs;
 use crate::encode::EncodeSpec;
 
 /// Version of the record format.
@@ -134,8 +135,8 @@ pub fn read_record(disk: &dyn Disk, path: &Path) -> Result<Option<CommitRecord>>
     Ok(Some(record))
 }
 
-/// The paths of all records of a folder, or of one job, in order of job, operator and epoch. A folder
-/// without records has none.
+/// The paths of all records of a folder, or of one job, in order of job, operator and epoch, those of withdrawn
+/// epochs left out. A folder without records has none.
 ///
 /// # Errors
 /// The code of the disk.
@@ -151,6 +152,10 @@ pub fn record_paths(disk: &dyn Disk, folder: &Path, job: Option<JobId>) -> Resul
                 .into_iter()
                 .filter_map(|e| super::sink::record_epoch(&e.path).map(|epoch| (epoch, e.path)))
                 .collect();
+            // Looked for after the records: a tombstone stands before the first file goes.
+            let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            let withdrawn = WithdrawnEpochs::of(disk, folder, &name(&job), &name(&operator))?;
+            records.retain(|(epoch, _)| !withdrawn.contains(*epoch));
             records.sort();
             found.extend(records.into_iter().map(|(_, path)| path));
         }

@@ -13,6 +13,7 @@ pub mod source;
 mod source_tests;
 mod split_reader;
 mod watched;
+pub mod withdrawn;
 
 use std::sync::{Arc, LazyLock};
 

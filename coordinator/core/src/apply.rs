@@ -80,6 +80,9 @@ impl State {
                 }
                 // A failed job goes on from its last claim once its cause is mended; only a finished one
                 // has nothing left to do.
+                if job.dropped {
+                    return Err(Refusal::UnknownJob);
+                }
                 if !matches!(job.status, JobStatus::Stopped | JobStatus::Failed { .. }) {
                     return Err(Refusal::WrongStatus);
                 }
@@ -111,9 +114,24 @@ impl State {
             Command::CreateToken { id, facts } => self.access.create(*id, facts).map(|()| Applied::Done),
             Command::RevokeToken { id } => self.access.revoke(*id).map(|()| Applied::Done),
             Command::Note { .. } => Ok(Applied::Done),
-            Command::Collected { job, epochs } => {
-                let job = self.job_mut(*job)?;
+            Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),
+            Command::DropSavepoint { job, name } => self.job_mut(*job)?.drop_savepoint(name),
+            Command::Rollback { job, to, expected, objects, request } => {
+                self.roll_back(*job, *to, *expected, objects, request)
+            }
+            Command::Withdrawn { token } => {
+                let job = self.current(*token)?;
+                job.withdrawing.clear();
+                finish_closing(job);
+                Ok(Applied::Done)
+            }
+            Command::DropJob { job } => self.job_mut(*job)?.mark_dropped(),
+            Command::Collected { job: id, epochs } => {
+                let job = self.job_mut(*id)?;
                 job.retired.retain(|epoch, _| !epochs.contains(epoch));
+                if job.dropped && job.retired.is_empty() {
+                    self.jobs.remove(id);
+                }
                 Ok(Applied::Done)
             }
         }
@@ -175,6 +193,12 @@ impl State {
             claims: [(Epoch(0), epoch_zero)].into(),
             retired: Default::default(),
             last_failure: None,
+            savepoints: Default::default(),
+            savepoints_wanted: Default::default(),
+            withdrawn: Vec::new(),
+            withdrawing: Vec::new(),
+            rolled_back_by: String::new(),
+            dropped: false,
         };
         self.jobs.insert(id, job);
         Ok(Applied::Done)
@@ -220,8 +244,11 @@ fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed, has_mo
         return Err(Refusal::Closing);
     }
     let (last, last_claim) = job.last_claim().ok_or(Refusal::UnknownJob)?;
-    if epoch != last.next() {
-        return Err(Refusal::NotNext { next: last.next() });
+    if epoch != job.next_epoch() {
+        return Err(Refusal::NotNext { next: job.next_epoch() });
+    }
+    if !job.withdrawing.is_empty() {
+        return Err(Refusal::WithdrawalPending);
     }
     if !last_claim.committed {
         return Err(Refusal::CommitPending { epoch: last });
@@ -245,6 +272,7 @@ fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed, has_mo
         job.last_failure = None;
     }
     job.claims.insert(epoch, claim);
+    job.name_claim(epoch);
     Ok(Applied::Permit(permit))
 }
 
@@ -260,9 +288,10 @@ fn committed(job: &mut Job, epoch: Epoch, manifest_key: &str, names: &[String]) 
     Ok(Applied::Done)
 }
 
-/// A closing job reaches its terminal state with the commit of its last claim (P7).
+/// A closing job reaches its terminal state with the commit of its last claim (P7), and when nothing is left to be
+/// withdrawn (P10).
 fn finish_closing(job: &mut Job) {
-    if job.last_claim().is_none_or(|(_, claim)| !claim.committed) {
+    if job.last_claim().is_none_or(|(_, claim)| !claim.committed) || !job.withdrawing.is_empty() {
         return;
     }
     if let Some(outcome) = job.closing.take() {
@@ -273,6 +302,10 @@ fn finish_closing(job: &mut Job) {
             Outcome::Stopped => JobStatus::Stopped,
             Outcome::Failed(error) => JobStatus::Failed { error },
         };
+        // No claim will come that could get the names that wait.
+        if let Some((last, _)) = job.last_claim() {
+            job.name_claim(last);
+        }
     }
 }
 
@@ -322,12 +355,12 @@ fn close(job: &mut Job, outcome: &Outcome) -> Result<Applied, Refusal> {
     Ok(Applied::Done)
 }
 
-/// P14: never the last claim, nor a restore point whose generation has not claimed yet.
+/// P14: never the last claim, a savepoint, nor a restore point whose generation has not claimed yet.
 fn retire(job: &mut Job, epochs: &[Epoch]) -> Result<Applied, Refusal> {
     let last = job.last_claim().map(|(epoch, _)| epoch);
     for epoch in epochs {
         let is_restore_point = *epoch == job.restore_point && !job.has_claimed && !job.status.is_ended();
-        if Some(*epoch) == last || is_restore_point {
+        if Some(*epoch) == last || is_restore_point || job.is_savepoint(*epoch) {
             return Err(Refusal::StillNeeded { epoch: *epoch });
         }
     }

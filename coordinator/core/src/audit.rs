@@ -72,6 +72,11 @@ impl Command {
             | Self::StopWithSavepoint { .. }
             | Self::Resume { .. }
             | Self::Rescale { .. }
+            | Self::Close { .. }
+            | Self::Savepoint { .. }
+            | Self::DropSavepoint { .. }
+            | Self::Rollback { .. }
+            | Self::DropJob { .. }
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
             | Self::Note { .. } => true,
@@ -79,7 +84,7 @@ impl Command {
             | Self::Claim { .. }
             | Self::Committed { .. }
             | Self::RecordFailure { .. }
-            | Self::Close { .. }
+            | Self::Withdrawn { .. }
             | Self::Retire { .. }
             | Self::Acknowledge { .. }
             | Self::Collected { .. }
@@ -97,6 +102,10 @@ impl Command {
                 None => format!("token {id}"),
             },
             Self::Note { object } => object.clone(),
+            Self::Savepoint { job, name, .. } | Self::DropSavepoint { job, name } => match state.job(*job) {
+                Some(job) => format!("savepoint {name} of job {}", job.name),
+                None => format!("savepoint {name}"),
+            },
             other => match other.job().and_then(|id| state.job(id)) {
                 Some(job) => format!("job {}", job.name),
                 None => "the cluster".to_owned(),

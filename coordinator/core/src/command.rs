@@ -3,10 +3,12 @@
 use std::fmt;
 
 use qanat_proto::Error;
+use qanat_proto::control::WithdrawnObjects;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token, TokenId};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::receipt::Receipt;
 use qanat_proto::settings::JobSettings;
+use qanat_proto::trace::TraceParent;
 use serde::{Deserialize, Serialize};
 
 use crate::access::AccessTokenFacts;
@@ -94,6 +96,18 @@ pub enum Command {
     Collected { job: JobId, epochs: Vec<Epoch> },
     /// The next generations of a job of the cluster have so many subtasks per operator.
     Rescale { job: JobId, parallelism: u32 },
+    /// The next claimed epoch gets a name and is kept until that is dropped; of a job that ends or has ended, the last
+    /// one. `request` tells a repeat from another savepoint.
+    Savepoint { job: JobId, name: String, request: String },
+    /// A name goes; the epoch is kept no longer than others.
+    DropSavepoint { job: JobId, name: String },
+    /// Everything after epoch `to` is withdrawn for ever, and the job goes on from there (P10). `expected` is the
+    /// last claim as of which `objects` were listed; `request` tells a repeat.
+    Rollback { job: JobId, to: Epoch, expected: Epoch, objects: Vec<WithdrawnObjects>, request: String },
+    /// What was to be withdrawn is (P10).
+    Withdrawn { token: Token },
+    /// An ended job goes, with its checkpoints.
+    DropJob { job: JobId },
     /// This executor appends to the topics from now on: whoever did so before is fenced (P11).
     OwnLog { start: StartId },
     /// An access token. The same again changes nothing.
@@ -119,8 +133,15 @@ impl Command {
             | Self::Retire { job, .. }
             | Self::Rescale { job, .. }
             | Self::Acknowledge { job }
+            | Self::Savepoint { job, .. }
+            | Self::DropSavepoint { job, .. }
+            | Self::Rollback { job, .. }
+            | Self::DropJob { job }
             | Self::Collected { job, .. } => *job,
-            Self::Claim { token, .. } | Self::Committed { token, .. } | Self::RecordFailure { token, .. } => token.job,
+            Self::Claim { token, .. }
+            | Self::Committed { token, .. }
+            | Self::Withdrawn { token }
+            | Self::RecordFailure { token, .. } => token.job,
         })
     }
 }
@@ -133,6 +154,9 @@ pub struct RunWith {
     /// All of it runs in one process: its subtasks share more than rows.
     #[serde(default)]
     pub together: bool,
+    /// Of the request that made the job: its logs show it in every process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 /// What a closing job becomes once its last claim is committed (P7).
@@ -176,6 +200,18 @@ pub enum Refusal {
     UnknownToken,
     /// As many tokens as there may be.
     TooManyTokens,
+    /// The job has another savepoint of this name.
+    SavepointExists {
+        epoch: Option<Epoch>,
+    },
+    UnknownSavepoint,
+    TooManySavepoints,
+    /// The epoch cannot be restored: it was withdrawn or retired, or never claimed.
+    NotRestorable {
+        epoch: Epoch,
+    },
+    /// Epochs are still to be withdrawn.
+    WithdrawalPending,
 }
 
 impl fmt::Display for Refusal {
@@ -190,6 +226,12 @@ impl fmt::Display for Refusal {
             Self::CommitPending { epoch } => write!(f, "the commit of epoch {epoch} is not recorded"),
             Self::WrongCommit => f.write_str("the commit does not match the claim"),
             Self::StillNeeded { epoch } => write!(f, "epoch {epoch} may still be restored"),
+            Self::SavepointExists { epoch: Some(epoch) } => write!(f, "epoch {epoch} has this name"),
+            Self::SavepointExists { epoch: None } => f.write_str("the next epoch gets this name"),
+            Self::UnknownSavepoint => f.write_str("the job has no savepoint of this name"),
+            Self::TooManySavepoints => f.write_str("the job has as many savepoints as it may"),
+            Self::NotRestorable { epoch } => write!(f, "epoch {epoch} cannot be restored"),
+            Self::WithdrawalPending => f.write_str("epochs are still to be withdrawn"),
             Self::WrongStatus => f.write_str("the job's status does not allow it"),
             Self::TokenTaken => f.write_str("another token has this name"),
             Self::UnknownToken => f.write_str("no such token"),

@@ -13,6 +13,7 @@
 //!   +--> Adopting --------------+
 //!        another leader: the executors find it
 //! ```
+//! After a rollback, `Withdrawing` stands between `Deploying` and `Replaying` (P10).
 
 use std::collections::BTreeSet;
 
@@ -33,6 +34,7 @@ use crate::state::{Claimed, State};
 mod committing;
 mod links;
 mod running;
+mod withdrawing;
 
 use committing::{Committing, commit_slow};
 use links::BrokenLinks;
@@ -119,6 +121,11 @@ enum Phase {
         running: Box<Running>,
         waiting: BTreeSet<StartId>,
     },
+    /// What a rollback takes back goes before anything else happens (P10).
+    Withdrawing {
+        running: Box<Running>,
+        waiting: BTreeSet<StartId>,
+    },
     /// The restored epoch's commit is replayed before any new record flows (P5).
     Replaying {
         running: Box<Running>,
@@ -201,6 +208,7 @@ impl JobDriver {
             Phase::Adopting
             | Phase::Restoring { .. }
             | Phase::Deploying { .. }
+            | Phase::Withdrawing { .. }
             | Phase::Replaying { .. }
             | Phase::Aborting { .. }
             | Phase::Running(_) => {
@@ -319,6 +327,13 @@ impl JobDriver {
                 self.begin_move();
             }
             (Command::Retire { .. }, Ok(_)) => out.push(Output::Collect),
+            (Command::Savepoint { .. }, Ok(_)) => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.wants_barrier = true;
+                }
+            }
+            (Command::Rollback { .. }, Ok(_)) => self.on_rolled_back(state, now_ms, out),
+            (Command::Withdrawn { .. }, Ok(_)) => self.on_withdrawn(state, now_ms, out),
             _ => {}
         }
     }
@@ -342,6 +357,8 @@ impl JobDriver {
             restore: manifest.clone(),
             // A closing job runs no subtask again: it only owes its commit (P7).
             replay_only: job.closing.is_some(),
+            trace: job.run_with.as_ref().and_then(|run_with| run_with.trace.clone()),
+            withdrawn_to: job.withdrawn_to(),
         };
         for start in &job.placement {
             let message = ExecutorMessage::Deploy(Box::new(deployment.clone()));
@@ -372,6 +389,7 @@ impl JobDriver {
             Phase::Waiting { .. } | Phase::Adopting | Phase::Ended => None,
             Phase::Restoring { token } => Some(*token),
             Phase::Deploying { running, .. }
+            | Phase::Withdrawing { running, .. }
             | Phase::Replaying { running, .. }
             | Phase::Aborting { running, .. }
             | Phase::Running(running) => Some(running.token),
@@ -393,6 +411,7 @@ impl JobDriver {
                 self.on_log_committed(epoch, &manifest_key, out)
             }
             CoordinatorMessage::Aborted => self.on_aborted(from.start, now_ms, out),
+            CoordinatorMessage::Withdrawn => self.on_taken_back(from.start, out),
             CoordinatorMessage::Prepared { epoch, report } => {
                 self.on_prepared(state, now_wall_ms, epoch, *report, out);
             }
@@ -428,6 +447,11 @@ impl JobDriver {
             return;
         }
         let Phase::Deploying { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        self.withdraw_or_replay(state, now_ms, running, out);
+    }
+
+    /// Makes the last claim visible, if it is not yet.
+    fn replay(&mut self, state: &State, now_ms: u64, running: Box<Running>, out: &mut Vec<Output>) {
         let Some(job) = state.job(self.job) else { return };
         // Of a new generation, its restore point; of one that is adopted, what it has claimed since.
         let Some((epoch, claim)) = job.last_claim() else { return };
@@ -593,12 +617,12 @@ impl JobDriver {
         let kept = running.base.settings.checkpoints_kept.max(1);
         let restore_point = (!job.has_claimed).then_some(job.restore_point);
         // A few at a time: collecting lists the whole store.
-        let excess = job.claims.len().saturating_sub(kept);
+        let unnamed: Vec<Epoch> = job.claims.keys().copied().filter(|epoch| !job.is_savepoint(*epoch)).collect();
+        let excess = unnamed.len().saturating_sub(kept);
         if excess < RETIRE_BATCH {
             return;
         }
-        let epochs: Vec<_> =
-            job.claims.keys().copied().take(excess).filter(|epoch| Some(*epoch) != restore_point).collect();
+        let epochs: Vec<_> = unnamed.into_iter().take(excess).filter(|epoch| Some(*epoch) != restore_point).collect();
         if !epochs.is_empty() {
             out.push(Output::Propose(Command::Retire { job: self.job, epochs }));
         }
@@ -613,6 +637,7 @@ impl JobDriver {
             },
             Phase::Restoring { token } => (*token, false),
             Phase::Deploying { running, .. }
+            | Phase::Withdrawing { running, .. }
             | Phase::Replaying { running, .. }
             | Phase::Aborting { running, .. }
             | Phase::Running(running) => (running.token, !running.base.graph.is_replayable()),
@@ -648,6 +673,7 @@ impl JobDriver {
                 out.extend(job.placement.iter().map(stop).map(Output::Send));
             }
             Phase::Deploying { running, .. }
+            | Phase::Withdrawing { running, .. }
             | Phase::Replaying { running, .. }
             | Phase::Aborting { running, .. }
             | Phase::Running(running) => running.send_all(&ExecutorMessage::Stop, out),
@@ -688,6 +714,7 @@ impl JobDriver {
             Phase::Adopting
             | Phase::Restoring { .. }
             | Phase::Deploying { .. }
+            | Phase::Withdrawing { .. }
             | Phase::Aborting { .. }
             | Phase::Ended => {}
         }

@@ -12,6 +12,8 @@ pub mod checkpoint;
 pub mod command;
 pub mod job;
 pub mod placement;
+mod rollback;
+mod savepoint;
 pub mod state;
 
 pub use command::{Command, Refusal};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use qanat_proto::Error;
+use qanat_proto::control::Withdrawal;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::settings::JobSettings;
@@ -76,6 +77,32 @@ pub struct Job {
     pub retired: BTreeMap<Epoch, Claimed>,
     /// The last failure and how often it came in a row at the same place.
     pub last_failure: Option<(Error, u32)>,
+    /// Epochs with a name, kept until it is dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub savepoints: BTreeMap<String, Savepoint>,
+    /// Names that the next claim gets, with the request that asked for each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub savepoints_wanted: BTreeMap<String, String>,
+    /// First and last of epochs that are withdrawn for ever (P10), in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<(Epoch, Epoch)>,
+    /// What each new generation takes back first, until that is recorded as done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawing: Vec<Withdrawal>,
+    /// The request of the last rollback.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rolled_back_by: String,
+    /// It only waits for its checkpoints to be deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
+}
+
+/// A named epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Savepoint {
+    pub epoch: Epoch,
+    /// The request that asked for it.
+    pub request: String,
 }
 
 /// States of a job, by the names users see.
@@ -126,9 +153,9 @@ impl Job {
         self.claims.last_key_value().map(|(e, c)| (*e, c))
     }
 
-    /// The next epoch that may be claimed (P4): numbers are never used twice.
+    /// The next epoch that may be claimed (P4): numbers are never used twice, those of withdrawn epochs neither.
     pub fn next_epoch(&self) -> Epoch {
-        self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch.next())
+        self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch.max(self.withdrawn_to()).next())
     }
 
     /// Whether an epoch with rows or without was claimed: before that nothing was read or written for good.

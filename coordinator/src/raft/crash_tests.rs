@@ -21,8 +21,8 @@ use super::state_machine::{RunSummary, Snapshot, replayed};
 use super::types::{LogId, RaftEntry, SnapshotMeta, StoredMembership, Types, Vote};
 
 const FOLDER: &str = "/commands";
-/// A snapshot every few commands, history of a few segments.
-const SMALL: Limits = Limits { snapshot_after: 2_000, share: 1, history: 40_000 };
+/// A snapshot every few commands, the larger ones in several rows; history of a few segments.
+const SMALL: Limits = Limits { snapshot_after: 2_000, share: 1, history: 40_000, part: 700 };
 
 fn open(env: &Env, limits: Limits) -> Result<(Journal, Recovered)> {
     Journal::open(env, Path::new(FOLDER), GroupCommit::inline(), limits)
@@ -161,7 +161,7 @@ impl Run {
         let last_log_id = self.known.entries.get(&(end - 1)).map(|(id, _)| *id);
         let meta = SnapshotMeta { last_log_id, last_membership: StoredMembership::default() };
         let machine = serde_json::to_string(&self.known.content(end)).expect("JSON");
-        let row = Row::Snapshot { vote: self.known.vote, meta, machine: machine.into() }.text().expect("encodes");
+        let row = Row::Snapshot { vote: self.known.vote, meta, machine: machine.into() };
         let behind = self.known.entries.range(end..).map(|(_, (log_id, proposal))| {
             let payload = proposal.clone().map_or(EntryPayload::Blank, EntryPayload::Normal);
             Row::Entry(RaftEntry { log_id: *log_id, payload }).text().expect("encodes")

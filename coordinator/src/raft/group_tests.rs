@@ -266,3 +266,91 @@ fn a_member_of_another_cluster_is_refused() {
     group.decide(2);
     group.agree(1..=2);
 }
+
+impl Group {
+    /// Asks whoever leads until it is done; a leader that hands over names another one.
+    fn change(&self, change: impl AsyncFn(&Member) -> qanat_proto::Result<()>) {
+        let started = Instant::now();
+        loop {
+            let member = self.nodes[&self.leader()].member.clone();
+            match self.runtime.block_on(change(member.as_ref())) {
+                Ok(()) => return,
+                Err(error) => {
+                    // A new leader has not heard of everybody yet.
+                    let is_passing = matches!(error.code(), Code::NotLeader | Code::NoQuorum | Code::Usage);
+                    assert!(is_passing && started.elapsed() < LIMIT, "{error}");
+                }
+            }
+        }
+    }
+
+    fn voters(&self) -> Vec<u64> {
+        let group = self.nodes[&self.leader()].member.group();
+        group.iter().filter(|member| member.votes).map(|member| member.id).collect()
+    }
+}
+
+#[test]
+fn a_group_grows_from_one_to_five_and_shrinks_again() {
+    let mut group = Group::new(1);
+    group.decide(1);
+    for id in 2..=5 {
+        group.start(id);
+        let address = group.addresses[&id].to_string();
+        group.change(async |member: &Member| member.admit(id, address.clone()).await);
+        // A repeat is done.
+        group.change(async |member: &Member| member.admit(id, address.clone()).await);
+        group.decide(u128::from(id));
+    }
+    assert_eq!(group.voters(), [1, 2, 3, 4, 5]);
+    group.agree(1..=5);
+    // Two of five may be gone.
+    let leader = group.leader();
+    let lost: Vec<u64> = (1..=5).filter(|id| *id != leader).take(2).collect();
+    lost.iter().for_each(|id| group.kill(*id));
+    group.decide(6);
+    for id in lost {
+        group.change(async |member: &Member| member.dismiss(id).await);
+        group.change(async |member: &Member| member.dismiss(id).await);
+    }
+    assert_eq!(group.voters().len(), 3);
+    // The leader goes each time, after it has handed over.
+    for round in 7..9 {
+        let leader = group.leader();
+        group.change(async |member: &Member| member.dismiss(leader).await);
+        assert!(!group.voters().contains(&leader));
+        group.kill(leader);
+        group.decide(round);
+    }
+    let last = group.voters();
+    assert_eq!(last.len(), 1);
+    let member = group.nodes[&last[0]].member.clone();
+    let refused = group.runtime.block_on(member.dismiss(last[0])).expect_err("the last one");
+    assert_eq!(refused.code(), Code::Usage);
+    group.agree(1..=8);
+}
+
+#[test]
+fn what_would_lose_the_majority_is_refused() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    let leader = group.leader();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    group.kill(others[0]);
+    let member = group.nodes[&leader].member.clone();
+    let started = Instant::now();
+    while member.answering().contains(&others[0]) {
+        assert!(started.elapsed() < LIMIT, "its silence is not noticed");
+        std::thread::yield_now();
+    }
+    let refused = group.runtime.block_on(member.dismiss(others[1])).expect_err("one of two would be left");
+    assert_eq!(refused.code(), Code::Usage);
+    let taken = group.addresses[&leader].to_string();
+    for (id, address) in [(leader, "127.0.0.1:9".to_owned()), (7, taken), (0, "127.0.0.1:9".to_owned())] {
+        let refused = group.runtime.block_on(member.admit(id, address)).expect_err("refused");
+        assert_eq!(refused.code(), Code::Usage);
+    }
+    // The lost one itself may.
+    group.change(async |member: &Member| member.dismiss(others[0]).await);
+    group.decide(2);
+}

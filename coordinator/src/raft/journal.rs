@@ -37,6 +37,9 @@ use super::types::{LogId, MemberId, RaftEntry, SnapshotBytes, SnapshotMeta, Vote
 const TOPIC: &str = "commands";
 /// A snapshot is at most this part of the entries that follow it, so that few large states do not fill the log.
 const SNAPSHOT_SHARE: u64 = 4;
+/// A machine whose text is longer stands in rows of this many bytes: a frame of the log holds a row of up to 64 MiB,
+/// and a text within JSON may take several times its own length.
+const PART_BYTES: usize = 8 << 20;
 
 /// One row: an object whose field `row` says which.
 pub(super) enum Row {
@@ -88,7 +91,17 @@ struct TruncateRow {
 struct SnapshotRow {
     vote: Option<Vote>,
     meta: SnapshotMeta,
-    machine: Box<RawValue>,
+    /// None: it is the text of the rows that follow, one behind the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    machine: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<u64>,
+}
+
+/// A piece of a machine that is too large for one row.
+#[derive(Serialize, Deserialize)]
+struct PartRow {
+    text: String,
 }
 
 #[derive(Serialize)]
@@ -98,12 +111,15 @@ struct Tagged<T> {
     content: T,
 }
 
+fn encode(row: &'static str, content: impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(&Tagged { row, content });
+    text.map_err(|e| Error::internal(format!("encode a row of the command log: {e}")))
+}
+
 impl Row {
+    /// The row, as one object.
     pub(super) fn text(self) -> Result<String> {
-        fn encode(row: &'static str, content: impl Serialize) -> serde_json::Result<String> {
-            serde_json::to_string(&Tagged { row, content })
-        }
-        let text = match self {
+        match self {
             Self::Vote(vote) => encode("vote", VoteRow { vote }),
             Self::Truncate(after) => encode("truncate", TruncateRow { after }),
             Self::Entry(entry) => {
@@ -118,24 +134,66 @@ impl Row {
                 }
                 encode("entry", row)
             }
-            Self::Snapshot { vote, meta, machine } => RawValue::from_string(machine.to_string())
-                .and_then(|machine| encode("snapshot", SnapshotRow { vote, meta, machine })),
-        };
-        text.map_err(|e| Error::internal(format!("encode a row of the command log: {e}")))
+            Self::Snapshot { vote, meta, machine } => {
+                let machine = RawValue::from_string(machine.to_string())
+                    .map_err(|e| Error::internal(format!("a snapshot is no JSON: {e}")))?;
+                encode("snapshot", SnapshotRow { vote, meta, machine: Some(machine), parts: None })
+            }
+        }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self> {
-        Self::parse_json(text).map_err(|detail| {
+    /// The row, as the objects that stand in the log: more than one for a machine of more than `part` bytes.
+    fn texts(self, part: usize) -> Result<Vec<String>> {
+        let Self::Snapshot { vote, meta, machine } = self else { return Ok(vec![self.text()?]) };
+        if machine.len() <= part {
+            return Ok(vec![Self::Snapshot { vote, meta, machine }.text()?]);
+        }
+        let (mut parts, mut rest) = (Vec::new(), &*machine);
+        while !rest.is_empty() {
+            // A character is at most four bytes long.
+            let (text, behind) = rest.split_at(rest.floor_char_boundary(part.max(4)));
+            parts.push(encode("part", PartRow { text: text.to_owned() })?);
+            rest = behind;
+        }
+        let count = Some(parts.len() as u64);
+        parts.insert(0, encode("snapshot", SnapshotRow { vote, meta, machine: None, parts: count })?);
+        Ok(parts)
+    }
+}
+
+/// Puts rows together again from the objects that stand in the log.
+#[derive(Default)]
+struct Parser {
+    /// A snapshot whose machine has not come in full, and how many parts of it are missing.
+    open: Option<(SnapshotRow, String, u64)>,
+}
+
+impl Parser {
+    /// The row that is complete with this object. None: more of it is to come.
+    fn parse(&mut self, text: &str) -> Result<Option<Row>> {
+        self.parse_json(text).map_err(|detail| {
             Error::new(Code::UnknownVersion, format!("the command log holds a row that cannot be read: {detail}"))
                 .hint("it was written by another version of Qanat")
         })
     }
 
-    fn parse_json(text: &str) -> serde_json::Result<Self> {
+    fn parse_json(&mut self, text: &str) -> serde_json::Result<Option<Row>> {
+        let wrong = |what: &str| <serde_json::Error as serde::de::Error>::custom(what);
         let Tag { row } = serde_json::from_str(text)?;
-        match row.as_str() {
-            "vote" => serde_json::from_str::<VoteRow>(text).map(|row| Self::Vote(row.vote)),
-            "truncate" => serde_json::from_str::<TruncateRow>(text).map(|row| Self::Truncate(row.after)),
+        if let Some((head, mut machine, missing)) = self.open.take() {
+            if row != "part" {
+                return Err(wrong("a snapshot without its end"));
+            }
+            machine.push_str(&serde_json::from_str::<PartRow>(text)?.text);
+            if missing > 1 {
+                self.open = Some((head, machine, missing - 1));
+                return Ok(None);
+            }
+            return Ok(Some(Row::Snapshot { vote: head.vote, meta: head.meta, machine: machine.into() }));
+        }
+        let row = match row.as_str() {
+            "vote" => serde_json::from_str::<VoteRow>(text).map(|row| Row::Vote(row.vote)),
+            "truncate" => serde_json::from_str::<TruncateRow>(text).map(|row| Row::Truncate(row.after)),
             "entry" => {
                 let EntryRow { id, at_ms, command, caller, members } = serde_json::from_str(text)?;
                 let payload = match (command, members) {
@@ -144,16 +202,27 @@ impl Row {
                     }
                     (None, Some(members)) => EntryPayload::Membership(members),
                     (None, None) => EntryPayload::Blank,
-                    (Some(_), Some(_)) => return Err(serde::de::Error::custom("an entry that is two things")),
+                    (Some(_), Some(_)) => return Err(wrong("an entry that is two things")),
                 };
-                Ok(Self::Entry(RaftEntry { log_id: id, payload }))
+                Ok(Row::Entry(RaftEntry { log_id: id, payload }))
             }
             "snapshot" => {
-                let SnapshotRow { vote, meta, machine } = serde_json::from_str(text)?;
-                Ok(Self::Snapshot { vote, meta, machine: Box::<str>::from(machine).into() })
+                let mut head: SnapshotRow = serde_json::from_str(text)?;
+                match (head.machine.take(), head.parts) {
+                    (Some(machine), None) => {
+                        let machine = Box::<str>::from(machine).into();
+                        Ok(Row::Snapshot { vote: head.vote, meta: head.meta, machine })
+                    }
+                    (None, Some(parts)) if parts > 0 => {
+                        self.open = Some((head, String::new(), parts));
+                        return Ok(None);
+                    }
+                    _ => Err(wrong("a snapshot without a machine")),
+                }
             }
-            other => Err(serde::de::Error::custom(format!("a row `{other}`"))),
-        }
+            other => Err(wrong(&format!("a row `{other}`"))),
+        };
+        row.map(Some)
     }
 }
 
@@ -164,11 +233,18 @@ pub(super) struct Limits {
     /// Entries behind a snapshot, in its own size, before the next.
     pub(super) share: u64,
     pub(super) history: u64,
+    /// Bytes of a machine in one row.
+    pub(super) part: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { snapshot_after: SNAPSHOT_AFTER_BYTES, share: SNAPSHOT_SHARE, history: COMMAND_LOG_BYTES }
+        Self {
+            snapshot_after: SNAPSHOT_AFTER_BYTES,
+            share: SNAPSHOT_SHARE,
+            history: COMMAND_LOG_BYTES,
+            part: PART_BYTES,
+        }
     }
 }
 
@@ -258,11 +334,12 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::append`], and the disk's.
-    pub(super) fn snapshot(&mut self, snapshot: String, behind: Vec<String>) -> Result<()> {
+    pub(super) fn snapshot(&mut self, snapshot: Row, behind: Vec<String>) -> Result<()> {
         // Should it fail, the next try comes after as many rows again.
         self.row_bytes = behind.iter().map(|row| row.len() as u64).sum();
-        let bytes = snapshot.len() as u64;
-        let rows = std::iter::once(snapshot).chain(behind).collect();
+        let mut rows = snapshot.texts(self.limits.part)?;
+        let bytes = rows.iter().map(|row| row.len() as u64).sum();
+        rows.extend(behind);
         let offset = self.write(rows, AppendOptions { begins_segment: true, ..AppendOptions::default() })?;
         self.snapshots.insert(offset);
         self.snapshot_bytes = bytes;
@@ -318,17 +395,28 @@ pub(super) fn snapshots(topic: &Arc<Topic>, partition: &Partition) -> Result<BTr
     Ok(snapshots)
 }
 
-/// Rows from an offset on, each with its offset and its length in bytes.
+/// Rows from an offset on, each with the offset where it begins and its length in bytes.
 pub(super) fn read(topic: &Arc<Topic>, from: u64, mut visit: impl FnMut(u64, u64, Row) -> Result<()>) -> Result<()> {
     let end = topic.partition(0)?.end_offset();
     let mut reader = topic.read_from(0, Start::Offset(from))?;
+    let mut parser = Parser::default();
+    // Of the row that is not complete yet.
+    let (mut first, mut bytes) = (None, 0);
     while reader.next_offset() < end {
         let Some(batch) = reader.next(Duration::ZERO, &|| true)? else { break };
         let texts = texts(&batch.rows)?;
         for index in 0..texts.len() {
             let text = texts.value(index);
-            visit(batch.first_offset + index as u64, text.len() as u64, Row::parse(text)?)?;
+            let offset = *first.get_or_insert(batch.first_offset + index as u64);
+            bytes += text.len() as u64;
+            if let Some(row) = parser.parse(text)? {
+                visit(offset, bytes, row)?;
+                (first, bytes) = (None, 0);
+            }
         }
+    }
+    if parser.open.is_some() {
+        return Err(damaged(topic, "a snapshot has lost its end"));
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ impl LogStore {
             let covered = meta.last_log_id.map_or(0, |id| id.index + 1);
             let behind = log.entries.range(covered..).map(|(_, entry)| Row::Entry(entry.clone()).text());
             let behind = behind.collect::<Result<Vec<_>>>().map_err(io::Error::other)?;
-            let snapshot = Row::Snapshot { vote: log.vote, meta, machine }.text().map_err(io::Error::other)?;
+            let snapshot = Row::Snapshot { vote: log.vote, meta, machine };
             let done = noting(&log.failure, Box::new(move |result| drop(sender.send(result))));
             log.writer.send(Write::Snapshot { snapshot, behind, done });
         }

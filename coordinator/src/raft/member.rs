@@ -8,10 +8,11 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{BasicNode, ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::Proposal;
 use qanat_coordinator_core::{Command, Refusal, State};
+use qanat_proto::ids::JobId;
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::env::Env;
@@ -69,6 +70,21 @@ pub struct MemberStatus {
     pub leads: bool,
     /// Index of the last entry it is known to hold; None if it was not heard of. Known to the leader only.
     pub matched: Option<u64>,
+}
+
+/// How far a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftStatus {
+    pub term: u64,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    pub role: &'static str,
+    /// Indexes of entries; None before the first.
+    pub last_log: Option<u64>,
+    pub committed: Option<u64>,
+    pub applied: Option<u64>,
+    pub snapshot: Option<u64>,
+    /// Built since it started.
+    pub snapshots: u64,
 }
 
 /// What `apply` said to a command.
@@ -180,6 +196,13 @@ impl Member {
         look(&self.machine.machine().content.state)
     }
 
+    /// When a job was made and last decided about, ms since 1970 UTC.
+    pub fn times(&self, job: JobId) -> Option<(i64, i64)> {
+        let machine = self.machine.machine();
+        let run = machine.content.runs.iter().rev().find(|run| run.job == job);
+        run.map(|run| (run.created_ms, run.changed_ms))
+    }
+
     /// Has the group decide on a command: appended, synced on a majority, applied. From a thread that is not the
     /// runtime's.
     ///
@@ -282,28 +305,27 @@ impl Member {
         membership.nodes().map(status).collect()
     }
 
-    /// Adds a member: it catches up first and gets a vote then.
-    ///
-    /// # Errors
-    /// As [`Member::propose_async`].
-    pub async fn add(&self, id: MemberId, address: String) -> Result<()> {
-        let node = BasicNode { addr: address };
-        self.raft.add_learner(id, node, true).await.map_err(|e| self.write_failed(e))?;
-        let change = ChangeMembers::AddVoterIds([id].into());
-        self.raft.change_membership(change, true).await.map(drop).map_err(|e| self.write_failed(e))
-    }
-
-    /// Removes a member. It may be gone for good already, as long as a majority is there.
-    ///
-    /// # Errors
-    /// As [`Member::propose_async`]; E0501 for the last one.
-    pub async fn remove(&self, id: MemberId) -> Result<()> {
-        let change = ChangeMembers::RemoveVoters([id].into());
-        self.raft.change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
+    /// How far this member is.
+    pub fn raft_status(&self) -> RaftStatus {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        RaftStatus {
+            term: metrics.current_term,
+            role: match metrics.state {
+                ServerState::Leader => "leader",
+                ServerState::Candidate => "candidate",
+                ServerState::Learner => "learner",
+                ServerState::Follower | ServerState::Shutdown => "follower",
+            },
+            last_log: metrics.last_log_index,
+            committed: metrics.local_committed.map(|log| log.index),
+            applied: metrics.last_applied.map(|log| log.index),
+            snapshot: metrics.snapshot.map(|log| log.index),
+            snapshots: self.machine.snapshots_built(),
+        }
     }
 
     /// Why a command or a change of the group was not decided here.
-    fn write_failed(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+    pub(super) fn write_failed(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
         match error {
             RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
                 not_leader(forward.leader_node.map(|node| node.addr))
@@ -338,7 +360,9 @@ impl Drop for Member {
 
 /// Waits for news of the group, or for a little while: a member that was elected does not lead before it has heard of
 /// a majority, and then nothing is new. False if the member has ended.
-async fn change_or_while(metrics: &mut openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>) -> bool {
+pub(super) async fn change_or_while(
+    metrics: &mut openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>,
+) -> bool {
     tokio::select! {
         changed = metrics.changed() => changed.is_ok(),
         () = tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)) => true,
@@ -372,7 +396,7 @@ pub(crate) fn not_leader(leader: Option<String>) -> Error {
     }
 }
 
-fn no_quorum() -> Error {
+pub(super) fn no_quorum() -> Error {
     Error::new(Code::NoQuorum, "no majority of the coordinators answers")
         .hint("jobs go on for as long as they need no decision; start the missing coordinators")
 }

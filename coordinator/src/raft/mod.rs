@@ -13,12 +13,14 @@
 //! than what was acknowledged; two replicas with equal applied index and unequal states (I6). Tests: openraft's own
 //! suite for stores, `crash_tests.rs` (every crash point of a journal), `group_tests.rs` (three members).
 
+mod change;
 mod follow;
 mod journal;
 mod log_store;
 mod look;
 mod member;
 mod network;
+mod plant;
 mod state_machine;
 mod types;
 mod writer;
@@ -32,7 +34,8 @@ mod suite_tests;
 
 pub use look::{Entry, Reach, look};
 pub(crate) use member::not_leader;
-pub use member::{Decision, Leadership, Member, MemberConfig, MemberStatus};
+pub use member::{Decision, Leadership, Member, MemberConfig, MemberStatus, RaftStatus};
+pub use plant::plant;
 pub use state_machine::{RunSummary, Snapshot};
 pub use types::MemberId;
 

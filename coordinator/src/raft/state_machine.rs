@@ -1,6 +1,8 @@
 //! openraft's state machine: `State::apply`, and the summaries of runs beside it.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt};
@@ -8,7 +10,7 @@ use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use qanat_coordinator_core::command::Proposal;
 use qanat_coordinator_core::{Command, State};
-use qanat_proto::ids::JobId;
+use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::receipt::Totals;
 use qanat_proto::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -35,11 +37,18 @@ pub struct RunSummary {
     /// Times of its first and its last command, ms since 1970 UTC.
     pub created_ms: i64,
     pub changed_ms: i64,
-    /// Sums of the receipts of all its claims.
+    /// Sums of the receipts of all its claims, withdrawn ones excepted.
     pub totals: Totals,
+    /// The same as of each epoch that may be restored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub totals_at: BTreeMap<Epoch, Totals>,
 }
 
 impl Snapshot {
+    pub(super) fn of(state: State, runs: Vec<RunSummary>) -> Self {
+        Self { version: VERSION, state, runs }
+    }
+
     /// # Errors
     /// E0307 for one of another version.
     pub(super) fn parse(text: &str) -> Result<Self> {
@@ -58,7 +67,7 @@ impl Snapshot {
         serde_json::from_str(text).map_err(|e| unknown(&e))
     }
 
-    fn text(&self) -> Result<SnapshotBytes> {
+    pub(super) fn text(&self) -> Result<SnapshotBytes> {
         let text = serde_json::to_string(self).map_err(|e| Error::internal(format!("encode a snapshot: {e}")))?;
         Ok(text.into())
     }
@@ -80,6 +89,11 @@ impl Machine {
         // A refused command is part of the log and changes nothing.
         if answer.is_ok() {
             note(&mut self.content.runs, proposal);
+            if let Command::Collected { job, .. } = &proposal.command
+                && self.content.state.job(*job).is_none()
+            {
+                self.content.runs.retain(|run| run.job != *job);
+            }
         }
         Answer(Some(answer))
     }
@@ -89,13 +103,32 @@ fn note(runs: &mut Vec<RunSummary>, proposal: &Proposal) {
     let Some(job) = proposal.command.job() else { return };
     let at_ms = proposal.at_ms;
     if let Command::CreateJob { .. } = proposal.command {
-        runs.push(RunSummary { job, created_ms: at_ms, changed_ms: at_ms, totals: Totals::default() });
+        let totals_at = BTreeMap::from([(Epoch(0), Totals::default())]);
+        runs.push(RunSummary { job, created_ms: at_ms, changed_ms: at_ms, totals: Totals::default(), totals_at });
     }
     // The newest runs stand last.
     if let Some(run) = runs.iter_mut().rev().find(|run| run.job == job) {
         run.changed_ms = at_ms;
-        if let Command::Claim { receipt, .. } = &proposal.command {
-            run.totals.add(receipt);
+        run.note(&proposal.command);
+    }
+}
+
+impl RunSummary {
+    /// Keeps the sums.
+    pub fn note(&mut self, command: &Command) {
+        match command {
+            Command::Claim { receipt, epoch, .. } => {
+                self.totals.add(receipt);
+                self.totals_at.insert(*epoch, self.totals.clone());
+            }
+            Command::Retire { epochs, .. } => self.totals_at.retain(|epoch, _| !epochs.contains(epoch)),
+            Command::Rollback { to, .. } => {
+                if let Some(totals) = self.totals_at.get(to) {
+                    self.totals = totals.clone();
+                }
+                self.totals_at.retain(|epoch, _| epoch <= to);
+            }
+            _ => {}
         }
     }
 }
@@ -116,6 +149,7 @@ pub(super) fn replayed<'a>(proposals: impl Iterator<Item = &'a Proposal>) -> Sna
 pub(crate) struct StateMachine {
     machine: Arc<Mutex<Machine>>,
     log: LogStore,
+    built: Arc<AtomicU64>,
 }
 
 impl StateMachine {
@@ -136,7 +170,12 @@ impl StateMachine {
             machine.membership = meta.last_membership.clone();
             machine.snapshot = Some((meta, text));
         }
-        Ok(Self { machine: Arc::new(Mutex::new(machine)), log })
+        Ok(Self { machine: Arc::new(Mutex::new(machine)), log, built: Arc::default() })
+    }
+
+    /// Snapshots that were built here.
+    pub(super) fn snapshots_built(&self) -> u64 {
+        self.built.load(Ordering::Relaxed)
     }
 
     pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -160,6 +199,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
         let text = encoded.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.store.log.save_snapshot(self.meta.clone(), text.clone()).await?;
         self.store.machine().snapshot = Some((self.meta.clone(), text.clone()));
+        self.store.built.fetch_add(1, Ordering::Relaxed);
         Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: text })
     }
 }

@@ -9,14 +9,22 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_proto::{Error, Result};
 
-use super::journal::Journal;
+use super::journal::{Journal, Row};
 
 /// Is told once the rows are on the disk, or that they are not.
 pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 pub(super) enum Write {
-    Rows { rows: Vec<String>, done: Done },
-    Snapshot { snapshot: String, behind: Vec<String>, done: Done },
+    Rows {
+        rows: Vec<String>,
+        done: Done,
+    },
+    /// A row that is encoded by the thread: it may be large.
+    Snapshot {
+        snapshot: Row,
+        behind: Vec<String>,
+        done: Done,
+    },
 }
 
 /// Handle of the writer. Dropping it ends the thread once everything is written.

@@ -1,22 +1,30 @@
 //! The cluster itself: who is there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use qanat_coordinator_core::Command;
 use qanat_proto::error::nearest;
+use qanat_proto::ids::Token;
 use qanat_proto::rpc::control::cluster_server::{Cluster, ClusterServer};
 use qanat_proto::rpc::control::{
-    AccessToken, AuditLogRequest, AuditLogResponse, Coordinator, CreateTokenRequest, DrainRequest, DrainResponse,
-    Executor, ListTokensRequest, ListTokensResponse, RevokeTokenRequest, StatusRequest, StatusResponse,
+    AccessToken, AddCoordinatorRequest, AuditLogRequest, AuditLogResponse, Coordinator, CreateTokenRequest,
+    DrainRequest, DrainResponse, Executor, Job, JobOverview, ListTokensRequest, ListTokensResponse, OverviewRequest,
+    OverviewResponse, RemoveCoordinatorRequest, RevokeTokenRequest, StatusRequest, StatusResponse,
 };
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::{Code, Error, limits};
+use qanat_storage::env::Clock;
 use tonic::{Request, Response, Status};
 
+use crate::metrics::CoordinatorMetrics;
 use crate::nodes::Nodes;
 use crate::raft::Member;
 use crate::service::guard::Guard;
+use crate::service::jobs::told;
 use crate::service::{lead, tokens};
+
+type Answer = Result<Response<StatusResponse>, Status>;
 
 /// Serves the state of the cluster from the leader.
 pub struct ClusterService {
@@ -24,11 +32,20 @@ pub struct ClusterService {
     nodes: Arc<Nodes>,
     cluster: Arc<str>,
     guard: Arc<Guard>,
+    metrics: Arc<CoordinatorMetrics>,
+    clock: Arc<dyn Clock>,
 }
 
 impl ClusterService {
-    pub fn server(member: Arc<Member>, nodes: Arc<Nodes>, cluster: Arc<str>, guard: Arc<Guard>) -> ClusterServer<Self> {
-        ClusterServer::new(Self { member, nodes, cluster, guard })
+    pub fn server(
+        member: Arc<Member>,
+        nodes: Arc<Nodes>,
+        cluster: Arc<str>,
+        guard: Arc<Guard>,
+        metrics: Arc<CoordinatorMetrics>,
+        clock: Arc<dyn Clock>,
+    ) -> ClusterServer<Self> {
+        ClusterServer::new(Self { member, nodes, cluster, guard, metrics, clock })
             .max_decoding_message_size(limits::CLIENT_MESSAGE_BYTES)
             .max_encoding_message_size(limits::CLIENT_MESSAGE_BYTES)
     }
@@ -38,12 +55,8 @@ impl ClusterService {
         let decided = self.member.propose_async(command).await.map_err(|error| status_of(&error))?;
         decided.map(drop).map_err(|refusal| status_of(&Error::new(Code::Usage, refusal.to_string())))
     }
-}
 
-#[tonic::async_trait]
-impl Cluster for ClusterService {
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        lead(&self.member).await?;
+    fn group(&self) -> StatusResponse {
         let coordinators = self.member.group().into_iter().map(|member| Coordinator {
             id: member.id,
             address: member.address,
@@ -62,11 +75,74 @@ impl Cluster for ClusterService {
             attached: executor.attached,
             draining: executor.draining,
         });
-        Ok(Response::new(StatusResponse {
+        StatusResponse {
             cluster: self.cluster.to_string(),
             coordinators: coordinators.collect(),
             executors: executors.collect(),
-        }))
+        }
+    }
+
+    fn jobs(&self) -> Vec<JobOverview> {
+        let names = self.nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect();
+        let jobs = self.member.state(|state| {
+            let running = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
+            running.map(|(id, job)| (job.token(*id), told(*id, job, &names))).collect::<Vec<_>>()
+        });
+        let now_ms = self.clock.now_ms();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let overview = |(token, job): (Token, Job)| {
+            let (rates, times) = (self.nodes.rates(token), self.metrics.checkpoints(token.job));
+            JobOverview {
+                job: Some(job),
+                rows_per_second: rates.rows_per_second,
+                bytes_per_second: rates.bytes_per_second,
+                sink_rows_per_second: rates.sink_rows_per_second,
+                watermark_ms: rates.watermark_ms,
+                watermark_lag_ms: rates
+                    .watermark_ms
+                    .map(|watermark| u64::try_from(now_ms.saturating_sub(watermark)).unwrap_or(0)),
+                checkpoint_ms: times.last.map(millis),
+                checkpoint_p99_ms: times.p99.map(millis),
+                latency_p99_ms: times.latency_p99.map(millis),
+                memory_bytes: rates.memory_bytes,
+                busy_ratio: rates.busy_ratio,
+                backpressured_ratio: rates.backpressured_ratio,
+                busiest: rates.busiest,
+                failures: times.failures,
+            }
+        };
+        jobs.into_iter().map(overview).collect()
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        lead(&self.member).await?;
+        Ok(Response::new(self.group()))
+    }
+
+    async fn overview(&self, _: Request<OverviewRequest>) -> Result<Response<OverviewResponse>, Status> {
+        lead(&self.member).await?;
+        Ok(Response::new(OverviewResponse { status: Some(self.group()), jobs: self.jobs() }))
+    }
+
+    async fn add_coordinator(&self, request: Request<AddCoordinatorRequest>) -> Answer {
+        lead(&self.member).await?;
+        let AddCoordinatorRequest { id, address } = request.into_inner();
+        let object = format!("coordinator {id} at {address}");
+        self.member.admit(id, address).await.map_err(|error| status_of(&error))?;
+        self.decide(Command::Note { object }).await?;
+        Ok(Response::new(self.group()))
+    }
+
+    async fn remove_coordinator(&self, request: Request<RemoveCoordinatorRequest>) -> Answer {
+        lead(&self.member).await?;
+        let RemoveCoordinatorRequest { id } = request.into_inner();
+        // Before, because the leader may be the one that goes.
+        self.decide(Command::Note { object: format!("coordinator {id}") }).await?;
+        self.member.dismiss(id).await.map_err(|error| status_of(&error))?;
+        Ok(Response::new(self.group()))
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

@@ -111,10 +111,35 @@ fn bearer(token: &AccessToken) -> String {
 /// What each role may call beside what the one before it may.
 fn allowed() -> [(Role, &'static [&'static str]); 4] {
     [
-        (Role::Viewer, &["Jobs/List", "Jobs/Describe", "Jobs/Watch", "Cluster/Status"]),
+        (
+            Role::Viewer,
+            &["Jobs/List", "Jobs/Describe", "Jobs/Watch", "Jobs/Savepoints", "Cluster/Status", "Cluster/Overview"],
+        ),
         (Role::Submitter, &["Jobs/Submit", "Jobs/Validate", "Jobs/Explain"]),
-        (Role::Operator, &["Jobs/Stop", "Jobs/Resume", "Jobs/Rescale", "Cluster/Drain"]),
-        (Role::Admin, &["Cluster/CreateToken", "Cluster/ListTokens", "Cluster/RevokeToken", "Cluster/AuditLog"]),
+        (
+            Role::Operator,
+            &[
+                "Jobs/Stop",
+                "Jobs/Resume",
+                "Jobs/Rescale",
+                "Jobs/Savepoint",
+                "Jobs/DropSavepoint",
+                "Jobs/Rollback",
+                "Jobs/Drop",
+                "Cluster/Drain",
+            ],
+        ),
+        (
+            Role::Admin,
+            &[
+                "Cluster/CreateToken",
+                "Cluster/ListTokens",
+                "Cluster/RevokeToken",
+                "Cluster/AuditLog",
+                "Cluster/AddCoordinator",
+                "Cluster/RemoveCoordinator",
+            ],
+        ),
     ]
 }
 
@@ -173,8 +198,9 @@ fn every_call_is_for_its_roles_and_for_nobody_else() {
     // Of each change: six cases without a good token, and one past its time.
     let refused = world.guard.refused();
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), ["E0605", "E0606", "E0607"]);
-    let changes = ["Jobs/Submit", "Jobs/Stop", "Jobs/Resume", "Jobs/Rescale"].len() as u64
-        + ["Cluster/Drain", "Cluster/CreateToken", "Cluster/RevokeToken"].len() as u64;
+    let of_jobs = ["Submit", "Stop", "Resume", "Rescale", "Savepoint", "DropSavepoint", "Rollback", "Drop"];
+    let of_cluster = ["Drain", "AddCoordinator", "RemoveCoordinator", "CreateToken", "RevokeToken"];
+    let changes = (of_jobs.len() + of_cluster.len()) as u64;
     assert_eq!((refused["E0605"], refused["E0606"]), (6 * changes, changes));
 }
 

@@ -1,35 +1,39 @@
 //! Clients' jobs: submit, look, watch, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use qanat_coordinator_core::command::{Command, RunWith};
-use qanat_coordinator_core::state::{Job as JobFacts, JobStatus, State};
+use qanat_coordinator_core::command::{Command, Outcome, RunWith};
+use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
-use qanat_proto::ids::{Epoch, JobId};
-use qanat_proto::manifest::{Manifest, SourceState};
+use qanat_proto::ids::{Epoch, JobId, OperatorId};
+use qanat_proto::manifest::{Manifest, PreparedHandle, SourceState};
 use qanat_proto::names::Name;
 use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
 use qanat_proto::rpc::control::{
-    ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest, ListResponse, RescaleRequest, ScriptRequest,
-    SubmitRequest, SubmitResponse, ValidateResponse, validate_response,
+    DropRequest, DropResponse, DropSavepointRequest, ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest,
+    ListResponse, RescaleRequest, RollbackRequest, RollbackResponse, Savepoint, SavepointRequest, SavepointsResponse,
+    ScriptRequest, StopRequest, SubmitRequest, SubmitResponse, ValidateResponse, validate_response,
 };
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::settings::JobSettings;
+use qanat_proto::trace::TraceParent;
 use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::env::Env;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::caller;
 use crate::driver::{Coordinator, NewJob};
 use crate::nodes::Nodes;
 use crate::raft::{Decision, Member};
 use crate::service::lead;
+use crate::service::trace::{note, span, trace_of};
 
 /// How often a watched job is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -69,18 +73,38 @@ pub trait Planner: Send + Sync {
         parallelism: u32,
         starts: bool,
     ) -> Result<PlannedScript>;
+
+    /// What a job's sinks published after an epoch, and which of them cannot take it back. `restored` is the claim to
+    /// go back to. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with a manifest or a sink.
+    fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>>;
+
+    /// The name by which the sink that prepared this takes it back; None if there is nothing to take back.
+    fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String>;
+}
+
+/// What a rollback would take back of one sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithdrawableSink {
+    pub operator: OperatorId,
+    pub table: String,
+    pub names: BTreeSet<String>,
+    /// Why rows would stay.
+    pub keeps: Option<String>,
 }
 
 /// Serves jobs on every coordinator; one that does not lead says who does.
 pub struct JobsService {
     env: Env,
-    member: Arc<Member>,
+    pub(super) member: Arc<Member>,
     nodes: Arc<Nodes>,
-    coordinator: Arc<Coordinator>,
-    planner: Arc<dyn Planner>,
+    pub(super) coordinator: Arc<Coordinator>,
+    pub(super) planner: Arc<dyn Planner>,
 }
 
-type Answer<T> = std::result::Result<Response<T>, Status>;
+pub(super) type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl JobsService {
     pub fn server(
@@ -96,7 +120,7 @@ impl JobsService {
     }
 
     /// Planning and the leader loop block.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
@@ -106,7 +130,7 @@ impl JobsService {
         done.map_err(|error| status_of(&error))
     }
 
-    async fn decide(&self, command: Command) -> std::result::Result<Decision, Status> {
+    pub(super) async fn decide(&self, command: Command) -> std::result::Result<Decision, Status> {
         let coordinator = self.coordinator.clone();
         self.blocking(move || coordinator.decide(command)).await
     }
@@ -122,20 +146,25 @@ impl JobsService {
         self.blocking(move || planner.plan(&request.script, &set, parallelism, starts)).await
     }
 
-    fn job(&self, id: JobId) -> Option<Job> {
+    pub(super) fn job(&self, id: JobId) -> Option<Job> {
         let names = self.node_names();
-        self.member.state(|state| state.job(id).map(|job| told(id, job, &names)))
+        let job = self.member.state(|state| state.job(id).map(|job| told(id, job, &names)))?;
+        Some(timed(&self.member, id, job))
     }
 
     fn node_names(&self) -> BTreeMap<qanat_proto::ids::StartId, String> {
         self.nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect()
     }
 
-    fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
+    pub(super) fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
         self.member.state(|state| find(state, &request.job)).map_err(|error| status_of(&error))
     }
 
-    async fn submit_jobs(&self, request: SubmitRequest) -> std::result::Result<SubmitResponse, Status> {
+    async fn submit_jobs(
+        &self,
+        request: SubmitRequest,
+        trace: Option<TraceParent>,
+    ) -> std::result::Result<SubmitResponse, Status> {
         let refused = |error: Error| status_of(&error);
         let name = Name::new(&request.name).map_err(refused)?;
         let is_id = request.request_id.len() == 32 && request.request_id.bytes().all(|b| b.is_ascii_hexdigit());
@@ -180,11 +209,17 @@ impl JobsService {
                     planned.settings.clone(),
                     job.sources,
                 ),
-                run_with: Some(RunWith { parallelism: job.parallelism, settings: planned.settings.clone(), together }),
+                run_with: Some(RunWith {
+                    parallelism: job.parallelism,
+                    settings: planned.settings.clone(),
+                    together,
+                    trace: trace.clone(),
+                }),
             };
             let coordinator = self.coordinator.clone();
             self.blocking(move || coordinator.submit(new)).await?;
         }
+        tracing::info!(jobs = ids.len(), "submitted");
         let jobs = ids.into_iter().filter_map(|id| self.job(id)).collect();
         Ok(SubmitResponse { jobs, warnings: planned.warnings })
     }
@@ -216,13 +251,15 @@ fn check_new(state: &State, id: JobId, name: &Name, job: &PlannedJob) -> Result<
 
 /// A job by id or name: of several with one name the active one, or the one made last.
 fn find(state: &State, wanted: &str) -> Result<JobId> {
-    if let Some((id, _)) = wanted.parse::<JobId>().ok().and_then(|id| state.jobs.get_key_value(&id)) {
-        return Ok(*id);
+    let known = |id: &JobId| state.job(*id).is_some_and(|job| !job.dropped);
+    if let Some(id) = wanted.parse::<JobId>().ok().filter(known) {
+        return Ok(id);
     }
     if let Some((id, _)) = state.find(wanted) {
         return Ok(id);
     }
-    let newest = state.jobs.iter().filter(|(_, job)| job.name == wanted).max_by_key(|(_, job)| job.number);
+    let newest =
+        state.jobs.iter().filter(|(_, job)| job.name == wanted && !job.dropped).max_by_key(|(_, job)| job.number);
     newest.map(|(id, _)| *id).ok_or_else(|| {
         let error = Error::new(Code::UnknownJob, format!("there is no job `{wanted}`"));
         match qanat_proto::error::nearest(wanted, state.jobs.values().map(|job| job.name.as_str())) {
@@ -233,7 +270,7 @@ fn find(state: &State, wanted: &str) -> Result<JobId> {
 }
 
 /// A job as clients see it.
-fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<qanat_proto::ids::StartId, String>) -> Job {
+pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<qanat_proto::ids::StartId, String>) -> Job {
     let state = match job.status {
         JobStatus::Created => JobState::Created,
         JobStatus::Running => JobState::Running,
@@ -264,7 +301,16 @@ fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<qanat_proto::ids::StartId, S
             hint: error.hint_text().unwrap_or_default().to_owned(),
         }),
         stopping: job.stop_requested && !job.status.is_ended(),
+        created_ms: 0,
+        changed_ms: 0,
+        withdrawing: !job.withdrawing.is_empty(),
     }
+}
+
+/// With the times of its first and its last command.
+fn timed(member: &Member, id: JobId, mut job: Job) -> Job {
+    (job.created_ms, job.changed_ms) = member.times(id).unwrap_or_default();
+    job
 }
 
 #[tonic::async_trait]
@@ -273,7 +319,9 @@ impl Jobs for JobsService {
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitResponse> {
         lead(&self.member).await?;
-        self.submit_jobs(request.into_inner()).await.map(Response::new)
+        let trace = trace_of(&request);
+        let span = span("submit", trace.as_ref(), &request.get_ref().name);
+        self.submit_jobs(request.into_inner(), trace).instrument(span).await.map(Response::new)
     }
 
     async fn validate(&self, request: Request<ScriptRequest>) -> Answer<ValidateResponse> {
@@ -296,12 +344,13 @@ impl Jobs for JobsService {
         lead(&self.member).await?;
         let all = request.into_inner().all;
         let names = self.node_names();
-        let jobs = self.member.state(|state| {
-            let shown = state.jobs.iter().filter(|(_, job)| all || !job.status.is_ended());
+        let jobs: Vec<_> = self.member.state(|state| {
+            let shown = state.jobs.iter().filter(|(_, job)| !job.dropped && (all || !job.status.is_ended()));
             let mut jobs: Vec<_> = shown.collect();
             jobs.sort_by_key(|(_, job)| job.number);
-            jobs.into_iter().map(|(id, job)| told(*id, job, &names)).collect()
+            jobs.into_iter().map(|(id, job)| (*id, told(*id, job, &names))).collect()
         });
+        let jobs = jobs.into_iter().map(|(id, job)| timed(&self.member, id, job)).collect();
         Ok(Response::new(ListResponse { jobs }))
     }
 
@@ -326,6 +375,7 @@ impl Jobs for JobsService {
                 let names = nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect();
                 let look = |state: &State| state.job(id).map(|job| (told(id, job, &names), job.status.is_ended()));
                 let Some((job, has_ended)) = member.state(look) else { return };
+                let job = timed(&member, id, job);
                 if last.as_ref() != Some(&job) {
                     last = Some(job.clone());
                     if sender.send(Ok(job)).await.is_err() {
@@ -344,13 +394,19 @@ impl Jobs for JobsService {
         Ok(Response::new(Box::pin(ReceiverStream::new(seen))))
     }
 
-    async fn stop(&self, request: Request<JobRequest>) -> Answer<Job> {
+    async fn stop(&self, request: Request<StopRequest>) -> Answer<Job> {
         lead(&self.member).await?;
-        let id = self.find(request.get_ref())?;
+        note("stop", &request, &request.get_ref().job);
+        let StopRequest { job, no_savepoint } = request.into_inner();
+        let id = self.find(&JobRequest { job })?;
         let is_ended = self.member.state(|state| state.job(id).is_none_or(|job| job.status.is_ended()));
         if !is_ended {
             // Refused if it closes already.
-            let _ = self.decide(Command::StopWithSavepoint { job: id }).await?;
+            let command = match no_savepoint {
+                true => Command::Close { job: id, outcome: Outcome::Stopped },
+                false => Command::StopWithSavepoint { job: id },
+            };
+            let _ = self.decide(command).await?;
         }
         self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
     }
@@ -358,13 +414,40 @@ impl Jobs for JobsService {
     async fn resume(&self, request: Request<JobRequest>) -> Answer<Job> {
         lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
+        note("resume", &request, &request.get_ref().job);
         let coordinator = self.coordinator.clone();
         self.blocking(move || coordinator.resume(id)).await?;
         self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
     }
 
+    async fn savepoint(&self, request: Request<SavepointRequest>) -> Answer<Savepoint> {
+        lead(&self.member).await?;
+        self.make_savepoint(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn savepoints(&self, request: Request<JobRequest>) -> Answer<SavepointsResponse> {
+        lead(&self.member).await?;
+        self.list_savepoints(request.get_ref()).map(Response::new)
+    }
+
+    async fn drop_savepoint(&self, request: Request<DropSavepointRequest>) -> Answer<Job> {
+        lead(&self.member).await?;
+        self.forget_savepoint(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rollback(&self, request: Request<RollbackRequest>) -> Answer<RollbackResponse> {
+        lead(&self.member).await?;
+        self.roll_back(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn drop(&self, request: Request<DropRequest>) -> Answer<DropResponse> {
+        lead(&self.member).await?;
+        self.drop_job(request.into_inner()).await.map(Response::new)
+    }
+
     async fn rescale(&self, request: Request<RescaleRequest>) -> Answer<Job> {
         lead(&self.member).await?;
+        note("rescale", &request, &request.get_ref().job);
         let RescaleRequest { job, parallelism } = request.into_inner();
         let id = self.find(&JobRequest { job })?;
         let most = self.member.state(|state| {

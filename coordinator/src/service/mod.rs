@@ -7,7 +7,10 @@ mod nodes;
 mod raft;
 mod rate;
 mod roles;
+mod rollback;
+mod savepoints;
 mod tokens;
+mod trace;
 
 #[cfg(test)]
 mod guard_tests;
@@ -16,7 +19,7 @@ mod tls_tests;
 
 pub use cluster::ClusterService;
 pub use guard::{Guard, GuardLayer, Security};
-pub use jobs::{JobsService, PlannedJob, PlannedScript, Planner};
+pub use jobs::{JobsService, PlannedJob, PlannedScript, Planner, WithdrawableSink};
 pub use nodes::NodesService;
 pub use raft::RaftService;
 pub use roles::{Needs, needs};

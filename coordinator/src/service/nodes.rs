@@ -89,6 +89,7 @@ impl NodesRpc for NodesService {
                             return;
                         }
                     },
+                    Some(executor_event::Event::Heartbeat(heartbeat)) => session.tells(heartbeat.jobs),
                     _ => session.heard(),
                 }
             }
@@ -101,7 +102,7 @@ impl NodesRpc for NodesService {
         // It ends when the sender is dropped: when this coordinator leads no more, or gives the executor up.
         let messages = UnboundedReceiverStream::new(messages).map(|message| encode(&message)).map(Some);
         let every = Duration::from_millis(limits::EXECUTOR_HEARTBEAT_MS);
-        let beat = || CoordinatorEvent { event: Some(coordinator_event::Event::Heartbeat(Heartbeat {})) };
+        let beat = || CoordinatorEvent { event: Some(coordinator_event::Event::Heartbeat(Heartbeat::default())) };
         let beats = IntervalStream::new(tokio::time::interval(every)).map(move |_| Some(Ok(beat())));
         let end = futures::stream::iter([None]);
         let messages = futures::stream::select(messages.chain(end), beats).take_while(|event| {

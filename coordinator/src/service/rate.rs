@@ -34,7 +34,9 @@ impl Rates {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if !buckets.contains_key(principal) && buckets.len() >= limits::PRINCIPALS_WATCHED {
             let oldest = buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(name, _)| name.clone());
-            oldest.into_iter().for_each(|name| drop(buckets.remove(&name)));
+            if let Some(oldest) = oldest {
+                buckets.remove(&oldest);
+            }
         }
         let full = || Bucket { left: f64::from(burst), at: now };
         let bucket = buckets.entry(principal.to_owned()).or_insert_with(full);

@@ -105,7 +105,14 @@ impl World {
             .layer(GuardLayer(guard.clone()))
             .add_service(RaftService::server(member.clone(), CLUSTER.into()))
             .add_service(NodesService::server(nodes.clone(), member.clone(), CLUSTER.into()))
-            .add_service(ClusterService::server(member.clone(), nodes, CLUSTER.into(), guard));
+            .add_service(ClusterService::server(
+                member.clone(),
+                nodes,
+                CLUSTER.into(),
+                guard,
+                Arc::default(),
+                sim.env.clock.clone(),
+            ));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -176,7 +183,10 @@ fn strangers_are_refused_and_processes_of_the_cluster_are_not() {
     for (authority, year) in [(&other, 4_000), (&world.authority, 2_001)] {
         let (certificate, key) = authority.sign(CLUSTER, "executor", "a", year);
         let credentials = Credentials::new(world.authority.pem.clone(), certificate, key).expect("an identity");
-        assert_eq!(world.attach(&credentials, "a").map(drop), refused);
+        // In TLS 1.3 a client hears only after its handshake that its certificate is refused: if the other end has
+        // closed the connection by the time it writes, it may hear of that alone.
+        let attached = world.attach(&credentials, "a").map(drop);
+        assert!(matches!(attached, Err(Code::CertificateRefused | Code::NoQuorum)), "{attached:?}");
     }
     // Of another cluster; of another role; under another name.
     let foreign = world.authority.credentials("vineyard", "executor", "a");

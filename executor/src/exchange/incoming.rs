@@ -1,6 +1,7 @@
 //! The generations of this executor that other executors may send rows to.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -21,7 +22,10 @@ pub struct IncomingEdge {
 
 /// What is open for other executors, by job: the newest generation of each.
 #[derive(Default)]
-pub struct Incoming(Mutex<BTreeMap<JobId, Arc<Opened>>>);
+pub struct Incoming {
+    opened: Mutex<BTreeMap<JobId, Arc<Opened>>>,
+    fenced: AtomicU64,
+}
 
 /// One generation's ends.
 pub(super) struct Opened {
@@ -43,7 +47,12 @@ pub struct Opening {
 
 impl Incoming {
     fn map(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Opened>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Senders of older generations that were refused.
+    pub fn fenced(&self) -> u64 {
+        self.fenced.load(Ordering::Relaxed)
     }
 
     /// Opens a generation.
@@ -57,7 +66,12 @@ impl Incoming {
 
     /// The generation of a token, if it is the one that runs here.
     pub(super) fn find(&self, token: Token) -> Option<Arc<Opened>> {
-        self.map().get(&token.job).filter(|opened| opened.token == token).cloned()
+        let opened = self.map().get(&token.job).cloned();
+        // All receivers of a generation are open before its first sender starts: one that finds none is late.
+        if opened.as_ref().is_none_or(|opened| opened.token > token) {
+            self.fenced.fetch_add(1, Ordering::Relaxed);
+        }
+        opened.filter(|opened| opened.token == token)
     }
 }
 

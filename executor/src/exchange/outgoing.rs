@@ -18,6 +18,7 @@ use tonic::{Request, Status, Streaming};
 
 use crate::exchange::link::Encoder;
 use crate::exchange::{EdgeKey, Exchange, Pair};
+use crate::metrics::LinkMetrics;
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
 
@@ -33,6 +34,7 @@ pub struct OutgoingEdge {
     /// Where the executor listens, and the name that people know it by.
     pub address: String,
     pub channels: BTreeMap<Pair, Arc<Channel>>,
+    pub metrics: Arc<LinkMetrics>,
 }
 
 /// The links of a generation. Dropping them cuts them.
@@ -116,7 +118,7 @@ fn broken_by(status: &Status) -> Error {
     broken(format_args!("{:?}: {}", status.code(), status.message()))
 }
 
-async fn run(exchange: &Exchange, edge: OutgoingEdge, reporter: &Reporter) -> Result<()> {
+async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -> Result<()> {
     let dialled = exchange.dial.dial(&edge.address).map_err(|e| broken(format_args!("`{}`: {e}", edge.address)))?;
     let mut client = FlightServiceClient::new(dialled)
         .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
@@ -142,7 +144,7 @@ async fn run(exchange: &Exchange, edge: OutgoingEdge, reporter: &Reporter) -> Re
     let answer = tokio::time::timeout(limit, call).await.map_err(|_| broken("it does not answer"))?;
     let mut answers = answer.map_err(|status| broken_by(&status))?.into_inner();
     let notify = Arc::new(Notify::new());
-    let lanes = edge.channels.into_iter().map(|(pair, channel)| {
+    let lanes = std::mem::take(&mut edge.channels).into_iter().map(|(pair, channel)| {
         let notify = notify.clone();
         channel.set_forwarder(Arc::new(move || notify.notify_one()));
         Lane { pair, channel, elements: 0, bytes: 0, held: None }
@@ -163,6 +165,7 @@ async fn run(exchange: &Exchange, edge: OutgoingEdge, reporter: &Reporter) -> Re
         if let Some(message) = encoder.finish() {
             sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
         }
+        edge.metrics.set_in_flight(lanes.iter().map(|lane| lane.bytes as u64).sum());
         let next = next_answer(&mut answers);
         if has_sent {
             // Others may go on meanwhile, and what has come back is heard. What comes in the next moment goes

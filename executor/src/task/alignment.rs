@@ -5,13 +5,15 @@
 //! done on a timer: a lane whose splits all wait sleeps until the slowest has moved. A split runs over the
 //! bound by at most what its lane has read ahead.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use qanat_executor_core::alignment::Reading;
 use qanat_executor_core::watermark::ENDED;
-use qanat_proto::ids::SplitId;
+use qanat_proto::control::Deployment;
+use qanat_proto::ids::{OperatorId, SplitId};
 
 /// How long a lane sleeps before it looks whether it should stop.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -94,6 +96,17 @@ impl Alignment {
             drop(self.group.moved.wait_timeout(parts, WAIT_MAX));
         }
     }
+}
+
+/// Which sources wait for each other: those of tables in one group, and each other one for itself.
+pub fn alignment_groups(deployment: &Deployment) -> BTreeMap<OperatorId, Arc<AlignmentGroup>> {
+    let mut named: BTreeMap<&str, Arc<AlignmentGroup>> = BTreeMap::new();
+    let aligned = deployment.graph.sources().filter_map(|(operator, source)| {
+        let alignment = source.watermark.as_ref()?.alignment.as_ref()?;
+        let group = alignment.group.as_deref().map(|name| named.entry(name).or_default().clone());
+        Some((operator.id, group.unwrap_or_default()))
+    });
+    aligned.collect()
 }
 
 #[cfg(test)]

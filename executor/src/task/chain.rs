@@ -26,12 +26,13 @@ use qanat_storage::state::TableDelta;
 use crate::checkpoint::{SnapshotWriter, TableFiles};
 use crate::lookup::Refresh;
 use crate::memory::{JobMemory, batch_bytes};
+use crate::metrics::{Activity, SubtaskMetrics};
 use crate::node::Reporter;
 use crate::operator::{BoxedOperator, Operator, Output};
 use crate::task::channel::Element;
 use crate::task::collector::Collector;
 use crate::task::lane::SinkLane;
-use crate::task::pool::QUANTUM;
+use crate::task::pool::{QUANTUM, Step};
 use crate::task::router::{Outlet, Router};
 use crate::task::side::SideLanes;
 
@@ -120,6 +121,7 @@ pub struct ChainContext {
     pub key_groups: KeyGroupRange,
     pub reporter: Reporter,
     pub memory: Arc<JobMemory>,
+    pub metrics: Arc<SubtaskMetrics>,
     pub snapshots: SnapshotWriter,
     pub env: Env,
 }
@@ -141,6 +143,10 @@ pub struct Chain {
     work: VecDeque<Work>,
     /// When the coordinator last heard that steps are taken.
     told: Duration,
+    /// It waits for room and not for rows.
+    is_held_back: bool,
+    /// What log lines of the subtask stand in.
+    span: tracing::Span,
 }
 
 /// A chain that is busy says so this often, which is well within any sensible epoch timeout.
@@ -150,7 +156,37 @@ impl Chain {
     /// `nodes` in topological order, the root first; `epoch` is the one that is open.
     pub fn new(context: ChainContext, nodes: Vec<Node>, side: SideLanes, epoch: Epoch) -> Self {
         let told = context.env.clock.monotonic();
-        Self { context, nodes, side, epoch, work: VecDeque::new(), told }
+        let (generation, metrics) = (context.reporter.span(), &context.metrics);
+        let (operator, subtask) = (metrics.operator.as_str(), metrics.index);
+        let span = tracing::error_span!(parent: generation, "subtask", operator, subtask);
+        Self { span, context, nodes, side, epoch, work: VecDeque::new(), told, is_held_back: false }
+    }
+
+    pub fn span(&self) -> &tracing::Span {
+        &self.span
+    }
+
+    /// A quantum of its task, counted: sets the clock, and tells what the time until the next one is spent with.
+    pub fn begin_quantum(&mut self) {
+        self.context.set_clock();
+        self.is_held_back = false;
+        self.context.metrics.turn(self.context.env.clock.monotonic(), Activity::Busy);
+    }
+
+    /// See [`Chain::begin_quantum`].
+    pub fn end_quantum(&mut self, step: Step) -> Step {
+        let next = match step {
+            Step::Again => Activity::Busy,
+            Step::Wait | Step::WaitUntil(_) if self.is_held_back => Activity::Backpressured,
+            Step::Wait | Step::WaitUntil(_) | Step::Done => Activity::Idle,
+        };
+        self.context.metrics.turn(self.context.env.clock.monotonic(), next);
+        step
+    }
+
+    /// The task waits for the job's memory.
+    pub fn hold_back(&mut self) {
+        self.is_held_back = true;
     }
 
     /// Goes on with the work. Before it is [`Progress::Done`] nothing more may be asked of the chain.
@@ -176,6 +212,7 @@ impl Chain {
                 }
             }
         };
+        self.is_held_back = progress == Progress::Full;
         if has_worked {
             self.account();
         }
@@ -424,6 +461,7 @@ impl Chain {
                 node.counts.rows_in += count;
                 node.counts.rows_out += count;
                 if count > 0 {
+                    self.context.metrics.sunk.add_batch(&rows);
                     // The sink's own handles carry the sums of what it staged.
                     outlet.send(Element::Batch { rows, sum: RowSum::default() });
                 }
@@ -439,6 +477,9 @@ impl Chain {
             return Ok(());
         }
         node.watermark = watermark;
+        if index == 0 {
+            self.context.metrics.set_watermark(watermark);
+        }
         let called = self.call(index, |operator, out| operator.on_watermark(watermark, out))?;
         let (passed, out) = called.unwrap_or_else(|| (watermark, Output::default()));
         self.work.push_front(Work::Pass { node: index, watermark: passed });
@@ -473,6 +514,9 @@ impl Chain {
 
     fn emit(&mut self, index: usize, rows: RecordBatch) -> Result<()> {
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+        if !node.routers.is_empty() {
+            self.context.metrics.output.add_batch(&rows);
+        }
         for router in &mut node.routers {
             router.send_rows(rows.clone())?;
         }

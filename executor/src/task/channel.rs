@@ -161,6 +161,11 @@ impl Channel {
         Some(element)
     }
 
+    /// Elements and bytes that wait in it.
+    pub fn fill(&self) -> (usize, usize) {
+        (self.queue.len(), self.bytes.load(Ordering::Relaxed))
+    }
+
     /// The sender is about to announce that it wakes up.
     pub fn begin_wake(&self) {
         self.has_adopted.store(false, Ordering::Release);

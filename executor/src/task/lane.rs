@@ -27,6 +27,8 @@ pub fn spawn(
     std::thread::Builder::new()
         .name(name)
         .spawn(move || {
+            let span = reporter.span().clone();
+            let _inside = span.enter();
             let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|p| Err(panic_error(p.as_ref())));
             if let Err(error) = result {
                 reporter.fail(None, error);

@@ -314,6 +314,7 @@ impl SourceTask {
             )
             .hint("raise `job.memory`, or narrow the windows, keys or columns that the query keeps"));
         }
+        self.chain.hold_back();
         Ok(Step::WaitUntil(now + BUDGET_POLL))
     }
 
@@ -402,6 +403,7 @@ impl SourceTask {
         };
         self.chain.count_source(&counts);
         self.metrics.add(batch.records, batch.bytes);
+        self.chain.context.metrics.input.add(batch.records, batch.bytes);
         if dead > 0 {
             let epoch = self.sealed.next();
             self.chain.side().undecoded(epoch, &self.table, &batch.dead_letters)?;
@@ -544,13 +546,16 @@ impl Task for SourceTask {
         if self.failed {
             return Step::Done;
         }
-        self.chain.context.set_clock();
-        self.work().unwrap_or_else(|error| {
+        let span = self.chain.span().clone();
+        let _inside = span.enter();
+        self.chain.begin_quantum();
+        let step = self.work().unwrap_or_else(|error| {
             self.failed = true;
             let error = error.or_at(|| Place::Named(self.table.clone()));
             self.chain.context.reporter.fail(None, error);
             Step::Done
-        })
+        });
+        self.chain.end_quantum(step)
     }
 
     fn on_panic(&mut self, error: Error) {

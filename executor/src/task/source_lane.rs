@@ -15,6 +15,8 @@ use crate::memory::{JobMemory, batch_bytes};
 use crate::task::alignment::Alignment;
 use crate::task::pool::Waker;
 
+/// Lanes that read the splits of one unbounded source subtask, at most.
+const UNBOUNDED_LANES_MAX: usize = 16;
 /// Splits of a bounded read that one lane keeps open at a time.
 const OPEN_SPLITS_MAX: usize = 16;
 /// How often a growing source is asked for new splits.
@@ -260,6 +262,19 @@ pub fn split_owner(id: &SplitId, parallelism: u32) -> u32 {
     let (path, ordinal) = part.unwrap_or((id.0.as_str(), 0));
     let hash = xxhash_rust::xxh3::xxh3_64(path.as_bytes());
     u32::try_from(hash.wrapping_add(ordinal) % u64::from(parallelism.max(1))).unwrap_or(0)
+}
+
+/// A bounded read takes its splits in turn, in one lane; one that never ends has a lane per split as
+/// far as there are lanes, so that a quiet split does not delay the others.
+pub fn lane_groups(splits: Vec<SplitState>, bounded: bool) -> Vec<Vec<SplitState>> {
+    let lanes = if bounded { 1 } else { splits.len().clamp(1, UNBOUNDED_LANES_MAX) };
+    let mut groups: Vec<Vec<SplitState>> = vec![Vec::new(); lanes];
+    for (position, split) in splits.into_iter().enumerate() {
+        if let Some(group) = groups.get_mut(position % lanes) {
+            group.push(split);
+        }
+    }
+    groups
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ impl SubtaskTask {
             self.chain.processing_time(self.clock.now_ms())?;
         }
         for (port, rows) in rows {
+            self.chain.context.metrics.input.add_batch(&rows);
             self.chain.rows(port, rows)?;
         }
         watermark.map_or(Ok(()), |watermark| self.chain.watermark(watermark))
@@ -255,12 +256,15 @@ impl Task for SubtaskTask {
         if self.failed {
             return Step::Done;
         }
-        self.chain.context.set_clock();
-        self.work().unwrap_or_else(|error| {
+        let span = self.chain.span().clone();
+        let _inside = span.enter();
+        self.chain.begin_quantum();
+        let step = self.work().unwrap_or_else(|error| {
             self.failed = true;
             self.chain.context.reporter.fail(None, error);
             Step::Done
-        })
+        });
+        self.chain.end_quantum(step)
     }
 
     fn on_panic(&mut self, error: Error) {

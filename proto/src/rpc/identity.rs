@@ -98,7 +98,7 @@ mod tests {
             "",
             "qanat://a/executor",
             "qanat://a/executor/b/c",
-            "qanat://a/root/b",
+            "qanat://a/boss/b",
             "qanat://a/executor/",
             "qanat:///executor/b",
             "http://a/executor/b",

@@ -36,6 +36,16 @@ impl Audit<'_> {
         self.differences.push(Difference { epoch: epoch.into(), check, place: place.to_string(), message });
     }
 
+    /// The epoch that follows: withdrawn ones do not count.
+    fn after(&self, epoch: Epoch) -> Epoch {
+        let withdrawn = &self.evidence.withdrawn;
+        let mut next = epoch.next();
+        while let Some((_, last)) = withdrawn.iter().find(|(first, last)| (*first..=*last).contains(&next)) {
+            next = last.next();
+        }
+        next
+    }
+
     fn last(&self) -> Epoch {
         self.evidence.epochs.last().map_or(self.evidence.cut.epoch, |claim| claim.epoch)
     }
@@ -57,13 +67,13 @@ impl Audit<'_> {
     }
 
     fn epochs(&mut self) {
-        let mut expected = self.evidence.cut.epoch.next();
+        let mut expected = self.after(self.evidence.cut.epoch);
         for claim in &self.evidence.epochs {
             if claim.epoch != expected {
                 let message = format!("epoch {} follows epoch {}", claim.epoch, expected.0.saturating_sub(1));
                 self.find(claim.epoch, Check::Epochs, "command log", message);
             }
-            expected = claim.epoch.next();
+            expected = self.after(claim.epoch);
             if !claim.committed && claim.epoch < self.last() {
                 let message = "its commit is not recorded, and a later epoch is claimed".to_owned();
                 self.find(claim.epoch, Check::Epochs, "command log", message);

@@ -23,6 +23,8 @@ pub(super) struct Evidence {
     pub(super) cut: Cut,
     /// Claimed epochs after the cut, from 1 on if there is none, ascending.
     pub(super) epochs: Vec<ClaimedEpoch>,
+    /// First and last of epochs that rollbacks took back.
+    pub(super) withdrawn: Vec<(Epoch, Epoch)>,
     /// The manifests that may still be restored, by epoch.
     pub(super) manifests: BTreeMap<Epoch, ManifestEvidence>,
     pub(super) sinks: Vec<SinkEvidence>,

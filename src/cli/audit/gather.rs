@@ -51,7 +51,7 @@ pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<E
         }
     }
     for (epoch, claim) in &history.epochs {
-        let Some(receipt) = &claim.receipt else { continue };
+        let Some(receipt) = claim.receipt.as_ref().filter(|_| claim.status != EpochStatus::Withdrawn) else { continue };
         evidence.epochs.push(ClaimedEpoch {
             epoch: *epoch,
             generation: claim.generation,
@@ -70,6 +70,11 @@ pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<E
         let (found, cut) = topic_sums(|| view.topics()?.find(&topic), history.id)?;
         evidence.side_tables.push(SideEvidence { channel, topic: topic.to_string(), found, cut });
     }
+    // A rollback leaves rows in topics and side tables, whose readers skip those epochs.
+    let is_withdrawn = |epoch: &Epoch| history.job.is_withdrawn(*epoch);
+    evidence.sinks.iter_mut().for_each(|sink| sink.found.retain(|epoch, _| !is_withdrawn(epoch)));
+    evidence.side_tables.iter_mut().for_each(|table| table.found.retain(|(_, epoch), _| !is_withdrawn(epoch)));
+    evidence.withdrawn.clone_from(&history.job.withdrawn);
     evidence.graph = graph;
     evidence.manifests = manifests.into_iter().map(|(epoch, (manifest, _))| (epoch, manifest)).collect();
     Ok(evidence)
@@ -85,7 +90,7 @@ type Manifests = BTreeMap<Epoch, (ManifestEvidence, Option<Manifest>)>;
 fn manifests(view: &DataView, found: &FoundJob) -> Result<Manifests> {
     let store = found.checkpoints(&view.env)?;
     let live: Vec<(&Epoch, &EpochHistory)> =
-        found.history.epochs.iter().filter(|(_, claim)| claim.status != EpochStatus::Retired).collect();
+        found.history.epochs.iter().filter(|(_, claim)| !is_given_up(claim.status)).collect();
     let mut manifests = Manifests::new();
     for (epoch, claim) in &live {
         let evidence = match store.read_manifest(&claim.manifest_key, &claim.checksum) {
@@ -137,7 +142,11 @@ fn damaged(object: &str, error: &Error) -> ManifestEvidence {
 fn was_retired(view: &DataView, found: &FoundJob, epoch: Epoch) -> Result<bool> {
     let now = view.job(&found.history.name, Some(&found.history.id.to_string()), Reach::State)?;
     // An epoch that the log has let go of was retired before.
-    Ok(now.history.epochs.get(&epoch).is_none_or(|claim| claim.status == EpochStatus::Retired))
+    Ok(now.history.epochs.get(&epoch).is_none_or(|claim| is_given_up(claim.status)))
+}
+
+fn is_given_up(status: EpochStatus) -> bool {
+    matches!(status, EpochStatus::Retired | EpochStatus::Withdrawn)
 }
 
 fn sinks(view: &DataView, graph: &JobGraph, job: JobId, base: &Path) -> Result<Vec<SinkEvidence>> {

@@ -109,6 +109,7 @@ fn whole() -> Evidence {
         cut: Cut::default(),
         start: [((SOURCE, SplitId("s".to_owned())), json!(0).into())].into(),
         epochs,
+        withdrawn: Vec::new(),
         manifests: [(Epoch(3), newest)].into(),
         sinks: vec![SinkEvidence {
             operator: SINK,
@@ -173,6 +174,27 @@ fn gaps_are_found() {
     assert!(epoch.starts_with("SideTables 2") && epoch.ends_with("that no receipt knows"), "{epoch}");
     let uncommitted = first(|evidence| evidence.epochs[1].committed = false);
     assert!(uncommitted.starts_with("Epochs 2 command log: its commit is not recorded"), "{uncommitted}");
+}
+
+#[test]
+fn withdrawn_epochs_leave_no_gap() {
+    // The third epoch was rolled back twice: what it read came again as epoch 6.
+    let mut evidence = whole();
+    let (third, sixth) = (Epoch(3), Epoch(6));
+    let last = evidence.epochs.last_mut().expect("an epoch");
+    (last.epoch, last.receipt.epoch) = (sixth, sixth);
+    let Some(ManifestEvidence::Read { totals, .. }) = evidence.manifests.remove(&third) else { panic!("read") };
+    let newest = ManifestEvidence::Read { receipt: last.receipt.clone(), totals, sources: Vec::new() };
+    evidence.manifests.insert(sixth, newest);
+    let found = sink(&mut evidence).found.remove(&third).expect("found");
+    sink(&mut evidence).found.insert(sixth, found);
+    let late = &mut evidence.side_tables[0].found;
+    let sum = late.remove(&(LATE, third)).expect("found");
+    late.insert((LATE, sixth), sum);
+    evidence.withdrawn = vec![(third, Epoch(4)), (Epoch(5), Epoch(5))];
+    assert_eq!(check(&evidence).differences, []);
+    evidence.withdrawn.pop();
+    assert!(!check(&evidence).differences.is_empty(), "epoch 5 is missing");
 }
 
 #[test]

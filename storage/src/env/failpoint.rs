@@ -60,3 +60,6 @@ pub const FAILPOINTS: &[&str] = &[
 
 /// Those of `qanat late readmit` and `qanat dead-letters readmit`.
 pub const READMIT_FAILPOINTS: &[&str] = &["readmit.staged", "readmit.noted", "readmit.published", "readmit.done"];
+
+/// Those that the first run after a rollback passes.
+pub const ROLLBACK_FAILPOINTS: &[&str] = &["withdraw.start", "withdraw.sink", "withdraw.done"];

@@ -32,6 +32,7 @@ use super::{FileSink, FileTable, HandleDetail, STAGED, folder};
 use crate::contract::CommitScope;
 use crate::filesystem::committed::{CommitRecord, CommittedFile, RECORD_VERSION, read_record};
 use crate::filesystem::reread::file_checksum;
+use crate::filesystem::withdrawn::WithdrawnEpochs;
 
 /// One file to publish.
 struct Publication<'a> {
@@ -276,16 +277,20 @@ fn is_published(table: &FileTable, target: &Path, claimed: &CommittedFile) -> Re
         .hint("a file was placed or changed by something else; move it away and run the job again"))
 }
 
-/// The epoch of the newest record below this one. Every earlier epoch is recorded by now (P4), so that
-/// whoever asks gets the same answer.
+/// The epoch of the newest record below this one that was not withdrawn. Every earlier epoch is recorded by now (P4),
+/// so that whoever asks gets the same answer.
 fn previous_epoch(sink: &FileSink, scope: CommitScope, permit: &CommitPermit) -> Result<Option<Epoch>> {
     let key = (permit.token.job, scope.operator);
     let known = sink.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).copied();
     if let Some(epoch) = known.filter(|epoch| *epoch < permit.epoch) {
         return Ok(Some(epoch));
     }
-    let recorded = recorded_epochs(&sink.table, permit.token.job, scope.operator)?;
-    Ok(recorded.into_iter().filter(|epoch| *epoch < permit.epoch).max())
+    let (job, operator) = key;
+    let recorded = recorded_epochs(&sink.table, job, operator)?;
+    let table = &sink.table;
+    let (job, operator) = (job.to_string(), operator.to_string());
+    let withdrawn = WithdrawnEpochs::of(table.env.disk.as_ref(), &table.root, &job, &operator)?;
+    Ok(recorded.into_iter().filter(|epoch| *epoch < permit.epoch && !withdrawn.contains(*epoch)).max())
 }
 
 /// The newest epoch with a commit record: proof of its claim.

@@ -5,6 +5,7 @@
 //! <path>/part-<object>.csv                published by `commit`, never replaced, never changed
 //! <path>/carrier=AA/part-<object>.csv     the same under `PARTITIONED BY (carrier)`
 //! <path>/_commits/<job>/<operator>/<epoch>.json   written last: the consistent cut (P3)
+//! <path>/_withdrawn/<job>/<operator>/              what a rollback took back, and its tombstones (P10)
 //! ```
 //! `<object>` is [`Origin::object`](qanat_proto::names::Origin::object), unique for ever, so that two
 //! generations, two runs or two clusters in one folder never meet in a name. What is not data begins
@@ -13,7 +14,7 @@
 //! Called by the executor's sink task (writer, commit, abort). Must never happen: a name in the folder
 //! without a dot or underscore whose rows are not claimed (I2); a published file replaced or changed; a
 //! removal of anything but staged names of lower generations (P6) or the fixed list of an
-//! `INSERT OVERWRITE`. Tests: `tests.rs` here (every crash point), `crate::suite::sink`.
+//! `INSERT OVERWRITE` or a rollback. Tests: `tests.rs` here (every crash point), `crate::suite::sink`.
 
 mod announce;
 mod commit;
@@ -26,6 +27,9 @@ mod partition_tests;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod withdraw;
+#[cfg(test)]
+mod withdraw_tests;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -34,7 +38,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use qanat_proto::connector::TableDescriptor;
-use qanat_proto::control::CommitPermit;
+use qanat_proto::control::{CommitPermit, Withdrawal};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
@@ -235,6 +239,15 @@ impl Sink for FileSink {
         folder::remove_where(&table.env, &table.staged_folder(), |name| is_lower(name) && !is_kept(name))?;
         // A commit that died between writing its record and linking it leaves a hidden file.
         commit::sweep_drafts(table, &table.records_folder(token.job, operator.operator), token)
+    }
+
+    fn withdraw(&self, operator: CommitScope, job: JobId, withdrawal: &Withdrawal) -> Result<()> {
+        withdraw::withdraw(&self.table, operator, job, withdrawal)?;
+        // What is remembered of the folder may be of withdrawn epochs.
+        let key = (job, operator.operator);
+        self.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+        self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+        Ok(())
     }
 
     fn newest_commit(&self, operator: CommitScope, job: JobId) -> Result<Option<Epoch>> {

@@ -26,7 +26,7 @@ use crate::filesystem::committed::{committed_files, records};
 use crate::filesystem::reread::read_rows;
 
 pub(super) const ROOT: &str = "/lake/out";
-const JOB: JobId = JobId(0xabcd);
+pub(super) const JOB: JobId = JobId(0xabcd);
 pub(super) const SCOPE: CommitScope = CommitScope { operator: OperatorId(7), channel: SinkChannel::Table };
 
 pub(super) fn token(generation: u64) -> Token {
@@ -117,7 +117,7 @@ pub(super) fn visible(disk: &dyn Disk) -> Vec<PathBuf> {
     found
 }
 
-fn visible_text(disk: &dyn Disk) -> Vec<String> {
+pub(super) fn visible_text(disk: &dyn Disk) -> Vec<String> {
     let read = |path: &PathBuf| {
         let file = disk.open(path, OpenMode::Read).expect("opens");
         let mut bytes = vec![0; file.len().expect("a length") as usize];
@@ -130,13 +130,13 @@ fn visible_text(disk: &dyn Disk) -> Vec<String> {
 }
 
 /// The rows of all committed files, by the commit records.
-fn committed_sum(disk: &dyn Disk) -> RowSum {
+pub(super) fn committed_sum(disk: &dyn Disk) -> RowSum {
     let mut sum = RowSum::default();
     committed_files(disk, Path::new(ROOT)).expect("records").iter().for_each(|(_, file)| sum.add(file.sum()));
     sum
 }
 
-fn sum_of(batches: &[RecordBatch]) -> RowSum {
+pub(super) fn sum_of(batches: &[RecordBatch]) -> RowSum {
     let mut sum = RowSum::default();
     batches.iter().for_each(|b| sum.add(RowHasher::default().sum(b).expect("a sum")));
     sum
@@ -177,7 +177,7 @@ fn it_is_a_sink() {
 }
 
 /// One epoch of two subtasks, prepared.
-fn prepared(sink: &FileSink, generation: u64, epoch: u64, first: i64) -> Vec<PreparedHandle> {
+pub(super) fn prepared(sink: &FileSink, generation: u64, epoch: u64, first: i64) -> Vec<PreparedHandle> {
     let mut handles = Vec::new();
     for index in 0..2 {
         let mut writer = sink.writer(subtask(index), token(generation)).expect("a writer");
@@ -352,7 +352,7 @@ fn every_power_failure_is_survived() {
 }
 
 /// Every file that a record names is there, whole.
-fn clean_records(disk: &dyn Disk, context: &str) {
+pub(super) fn clean_records(disk: &dyn Disk, context: &str) {
     for record in records(disk, Path::new(ROOT), None).expect("records") {
         for file in &record.files {
             let mut sum = RowSum::default();

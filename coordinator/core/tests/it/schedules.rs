@@ -15,10 +15,10 @@ use qanat_proto::receipt::{OperatorCounts, RowHash, RowSum, Totals};
 
 use crate::world::{JOB, SINK, SOURCE, START, World, epoch_zero, graph};
 
-const INTERVAL_MS: u64 = qanat_proto::limits::EPOCH_INTERVAL_MS_DEFAULT;
+pub(crate) const INTERVAL_MS: u64 = qanat_proto::limits::EPOCH_INTERVAL_MS_DEFAULT;
 const TIMEOUT_MS: u64 = qanat_proto::limits::EPOCH_TIMEOUT_MS_DEFAULT;
 
-fn token(generation: u64) -> Token {
+pub(crate) fn token(generation: u64) -> Token {
     Token { job: JOB, generation: Generation(generation) }
 }
 
@@ -31,13 +31,14 @@ fn kind(message: &ToExecutor) -> (&'static str, u64) {
         ExecutorMessage::Commit(permit) => ("commit", permit.epoch.0),
         ExecutorMessage::CommitLog { permit, owner } => ("commit log", permit.epoch.0 * 1_000 + owner),
         ExecutorMessage::AbortLower { .. } => ("abort", 0),
+        ExecutorMessage::Withdraw(withdrawals) => ("withdraw", withdrawals.last().map_or(0, |last| last.first.0)),
         ExecutorMessage::Stop => ("stop", 0),
     }
 }
 
 impl World {
     /// Lets everything that is under way arrive.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while !self.to_executor.is_empty() || !self.to_coordinator.is_empty() {
             self.execute();
             self.deliver(0, false);
@@ -46,7 +47,7 @@ impl World {
     }
 
     /// A first generation that reads.
-    fn running() -> Self {
+    pub(crate) fn running() -> Self {
         let mut world = Self::new();
         world.settle();
         assert!(world.executor.as_ref().is_some_and(|executor| executor.started));
@@ -54,14 +55,14 @@ impl World {
     }
 
     /// Reads a little, and lets an epoch be prepared and reported.
-    fn prepare_epoch(&mut self) {
+    pub(crate) fn prepare_epoch(&mut self) {
         self.read(5);
         self.advance(INTERVAL_MS);
         self.execute();
         self.deliver(0, false);
     }
 
-    fn lose_all_but_the_log(&mut self) {
+    pub(crate) fn lose_all_but_the_log(&mut self) {
         self.start = StartId(self.start.0 + 1);
         self.executor = None;
         self.to_executor.clear();
@@ -69,19 +70,19 @@ impl World {
         self.restart_coordinator();
     }
 
-    fn sent(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn sent(&self) -> Vec<(&'static str, u64)> {
         self.to_executor.iter().map(kind).collect()
     }
 
-    fn count(&self, matches: impl Fn(&Command) -> bool) -> usize {
+    pub(crate) fn count(&self, matches: impl Fn(&Command) -> bool) -> usize {
         self.log.iter().filter(|command| matches(command)).count()
     }
 
-    fn claims(&self) -> usize {
+    pub(crate) fn claims(&self) -> usize {
         self.count(|command| matches!(command, Command::Claim { .. }))
     }
 
-    fn failures(&self) -> usize {
+    pub(crate) fn failures(&self) -> usize {
         self.count(|command| matches!(command, Command::RecordFailure { .. }))
     }
 }

@@ -23,6 +23,8 @@ enum Action {
     Reattach,
     /// The executor's process dies and starts again.
     RestartExecutor,
+    /// The epochs after one of those that may be restored are taken back.
+    RollBack(usize),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -35,6 +37,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::RestartCoordinator),
         1 => Just(Action::Reattach),
         1 => Just(Action::RestartExecutor),
+        1 => (0..8_usize).prop_map(Action::RollBack),
     ]
 }
 
@@ -54,6 +57,10 @@ proptest! {
                 Action::RestartCoordinator => world.restart_coordinator(),
                 Action::Reattach => world.reattach(),
                 Action::RestartExecutor => world.restart_executor(),
+                Action::RollBack(which) => {
+                    let epochs: Vec<_> = world.state.jobs[&JOB].claims.keys().copied().collect();
+                    world.roll_back(epochs[which % epochs.len()]);
+                }
             }
             world.check();
         }

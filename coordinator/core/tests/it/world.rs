@@ -12,6 +12,7 @@ use qanat_coordinator_core::state::State;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
+    WithdrawnObjects,
 };
 use qanat_proto::graph::{Edge, JobGraph, Operator, OperatorKind, Partitioning, SinkNode, SourceNode};
 use qanat_proto::ids::{Epoch, Generation, JobId, KeyGroupRange, OperatorId, SplitId, StartId, SubtaskId, Token};
@@ -130,7 +131,7 @@ impl World {
 
     /// A job of a cluster whose rows all go into a topic.
     pub(crate) fn of_topics() -> Self {
-        let run_with = RunWith { parallelism: 1, settings: JobSettings::default(), together: false };
+        let run_with = RunWith { parallelism: 1, settings: JobSettings::default(), together: false, trace: None };
         let mut world = Self::with(SinkChannel::Late, Some(Box::new(run_with)));
         world.own_log();
         world
@@ -249,6 +250,23 @@ impl World {
         self.to_coordinator.push(FromExecutor { start: self.start, token, message });
     }
 
+    /// Everything after `to` is taken back, as of the last claim; whether that was accepted.
+    pub(crate) fn roll_back(&mut self, to: Epoch) -> bool {
+        let Some((expected, _)) = self.state.jobs[&JOB].last_claim() else { return false };
+        let after = |name: &&String| Origin::parse_object(name).expect("our own names").0.epoch > to;
+        let names = self.claimed.iter().filter(after).cloned().collect();
+        let objects = vec![WithdrawnObjects { operator: SINK, names }];
+        let applied = self.propose(Command::Rollback { job: JOB, to, expected, objects, request: String::new() });
+        let is_done = matches!(applied, Input::Applied(_, Ok(_)));
+        if is_done && self.driver.is_ended() {
+            self.driver = JobDriver::new(JOB, 1, JobSettings::default());
+            self.executors(None);
+        } else {
+            self.step(applied);
+        }
+        is_done
+    }
+
     /// The executor takes its next message.
     pub(crate) fn execute(&mut self) {
         let Some(ToExecutor { token, message, .. }) = self.to_executor.pop_front() else { return };
@@ -264,7 +282,7 @@ impl World {
                 self.deployed = Some(token);
                 let split = &deployment.restore.sources[0].splits[0];
                 let position = split.position.as_u64().expect("a number");
-                let sealed = deployment.restore.epoch;
+                let sealed = deployment.before_first();
                 self.executor =
                     Some(Executor { token, position, from: position, started: false, sealed, report: None });
                 self.report(token, CoordinatorMessage::Deployed);
@@ -290,6 +308,13 @@ impl World {
                 self.publish(&permit);
                 let (epoch, manifest_key) = (permit.epoch, permit.manifest_key);
                 self.report(token, CoordinatorMessage::Committed { epoch, manifest_key });
+            }
+            ExecutorMessage::Withdraw(withdrawals) => {
+                for name in withdrawals.iter().flat_map(|withdrawal| withdrawal.names(SINK)) {
+                    self.staged.remove(name);
+                    self.visible.remove(name);
+                }
+                self.report(token, CoordinatorMessage::Withdrawn);
             }
             ExecutorMessage::AbortLower { keep } => {
                 let keep: BTreeSet<_> = keep.iter().map(|handle| handle.name.as_str()).collect();
@@ -403,6 +428,13 @@ impl World {
     /// I2: everything visible is claimed, and nothing is there twice.
     pub(crate) fn check(&self) {
         let claimed = &self.claimed;
+        let job = &self.state.jobs[&JOB];
+        if job.withdrawing.is_empty() {
+            for name in self.visible.keys() {
+                let (origin, _) = Origin::parse_object(name).expect("our own names");
+                assert!(!job.is_withdrawn(origin.epoch), "{name} is visible and was withdrawn");
+            }
+        }
         let mut seen = BTreeSet::new();
         for (name, rows) in &self.visible {
             assert!(claimed.contains(name), "{name} is visible and was never claimed");

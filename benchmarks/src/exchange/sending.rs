@@ -1,0 +1,254 @@
+//! The sending process.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use qanat_executor::exchange::{Exchange, LinkHandles, OutgoingEdge, Pair};
+use qanat_executor::memory::JobMemory;
+use qanat_executor::metrics::LinkMetrics;
+use qanat_executor::task::channel::{Channel, Element};
+use qanat_executor::task::pool::{Pool, QUANTUM, Step, Task, TaskHandle};
+use qanat_executor::task::router::{Outlet, Route, Router};
+use qanat_executor_core::partition::Partitioner;
+use qanat_executor_core::receipt::RowHasher;
+use qanat_proto::control::EdgeCount;
+use qanat_proto::receipt::RowSum;
+use qanat_proto::{Error, Result};
+use qanat_storage::env::{Clock, Env};
+use tokio::runtime::Runtime;
+
+use super::bare::BareClient;
+use super::{KEY_GROUPS, RECEIVER, SENDER, edge, exchange, reporter, runtime, schema};
+use crate::measure::processor_time;
+
+/// What a run of the engine sends.
+#[derive(Clone, Copy, Debug)]
+pub enum Load {
+    /// Batches with their sums as they are, through one channel: what the exchange alone costs.
+    Forward,
+    /// Rows by their key from so many subtasks to so many: keys are hashed, rows sorted, and their sums made.
+    Shuffle(u32),
+}
+
+/// What one run of either side took.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub took: Duration,
+    /// Of both processes.
+    pub processor: Duration,
+    /// Rows of a batch as the operator behind the exchange gets them. 0 for bare Flight.
+    pub rows_per_batch: f64,
+}
+
+/// The receiving process, and all that leads there.
+pub struct Peer {
+    env: Env,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    runtime: Arc<Runtime>,
+    exchange: Exchange,
+    pool: Pool,
+    address: String,
+    bare: BareClient,
+    batches: Arc<Vec<RecordBatch>>,
+    sums: Arc<Vec<RowSum>>,
+    runs: u64,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Peer {
+    /// Starts it. `batches` are sent over and over.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub fn start(env: &Env, batches: Vec<RecordBatch>) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::io("start the receiving process", &e);
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut child =
+            Command::new(program).arg(RECEIVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::internal("the receiving process has no pipes"));
+        };
+        let mut stdout = BufReader::new(stdout);
+        let told = line(&mut stdout)?;
+        let (ours, bare) = told.split_once(' ').ok_or_else(|| Error::internal(format!("it says `{told}`")))?;
+        let runtime = Arc::new(runtime()?);
+        let mut hasher = RowHasher::default();
+        let sums = batches.iter().map(|batch| hasher.sum(batch)).collect::<Result<Vec<_>>>()?;
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Self {
+            env: env.clone(),
+            child,
+            stdin,
+            stdout,
+            exchange: exchange(&runtime, SENDER),
+            pool: Pool::new(workers, env.clock.clone())?,
+            address: ours.to_owned(),
+            bare: BareClient::new(runtime.clone(), bare)?,
+            runtime,
+            batches: Arc::new(batches),
+            sums: Arc::new(sums),
+            runs: 0,
+        })
+    }
+
+    fn processor(&self) -> Result<Duration> {
+        Ok(processor_time(std::process::id())? + processor_time(self.child.id())?)
+    }
+
+    /// Sends `count` batches through bare Flight.
+    ///
+    /// # Errors
+    /// What goes wrong, and E0503 if not all rows came.
+    pub fn bare(&self, count: usize) -> Result<Run> {
+        let (processor, begun) = (self.processor()?, self.env.clock.monotonic());
+        let rows = self.bare.run(&self.batches, count)?;
+        let took = self.env.clock.monotonic().saturating_sub(begun);
+        self.check(rows, count)?;
+        Ok(Run { took, processor: self.processor()?.saturating_sub(processor), rows_per_batch: 0.0 })
+    }
+
+    /// Sends `count` batches through the engine's exchange.
+    ///
+    /// # Errors
+    /// What goes wrong, and E0503 if not all rows came.
+    pub fn ours(&mut self, load: Load, count: usize) -> Result<Run> {
+        let parallelism = match load {
+            Load::Forward => 1,
+            Load::Shuffle(parallelism) => parallelism,
+        };
+        self.runs += 1;
+        writeln!(self.stdin, "{} {parallelism} {parallelism}", self.runs)
+            .and_then(|()| self.stdin.flush())
+            .map_err(|e| Error::io("talk to the receiving process", &e))?;
+        if line(&mut self.stdout)? != "ready" {
+            return Err(Error::internal("the receiving process is not ready"));
+        }
+        let memory = Arc::new(JobMemory::new(8 << 30));
+        let reporter = reporter(SENDER, self.runs);
+        let (mut channels, mut tasks) = (BTreeMap::new(), Vec::new());
+        for sender in 0..parallelism {
+            let own: Vec<Arc<Channel>> = (0..parallelism).map(|_| Channel::new(memory.clone())).collect();
+            for (receiver, channel) in (0..).zip(&own) {
+                channels.insert(Pair { sender, receiver }, channel.clone());
+            }
+            let left = (sender as usize..count).step_by(parallelism as usize).len();
+            tasks.push(self.task(load, own, left)?);
+        }
+        let (processor, begun) = (self.processor()?, self.env.clock.monotonic());
+        let mut links = LinkHandles::default();
+        let metrics = Arc::new(LinkMetrics::new(channels.len()));
+        let edge = OutgoingEdge { key: edge(), schema: schema(), address: self.address.clone(), channels, metrics };
+        links.start(&self.exchange, edge, reporter);
+        tasks.iter().for_each(|task| task.waker().wake());
+        let told = line(&mut self.stdout)?;
+        let took = self.env.clock.monotonic().saturating_sub(begun);
+        let processor = self.processor()?.saturating_sub(processor);
+        let numbers: Vec<u64> = told.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [rows, came] = numbers[..] else { return Err(Error::internal(format!("it says `{told}`"))) };
+        self.check(rows, count)?;
+        drop((tasks, links));
+        Ok(Run { took, processor, rows_per_batch: rows as f64 / came as f64 })
+    }
+
+    fn task(&self, load: Load, own: Vec<Arc<Channel>>, left: usize) -> Result<TaskHandle> {
+        let way = match load {
+            Load::Forward => None,
+            Load::Shuffle(parallelism) => {
+                Some(Route::Hash(Box::new(Partitioner::new(vec![0], KEY_GROUPS, parallelism)?)))
+            }
+        };
+        let clock = self.env.clock.clone();
+        Ok(self.pool.add(move |waker| {
+            own.iter().for_each(|channel| channel.set_sender(waker.clone()));
+            let count = EdgeCount { from: edge().from, to: edge().to, port: 0, sum: RowSum::default() };
+            let outlets = own.into_iter().map(Outlet::new).collect();
+            let made = way.is_none();
+            let router = Router::new(outlets, way.unwrap_or(Route::One(0)), count);
+            let (batches, sums) = (self.batches.clone(), self.sums.clone());
+            Box::new(Sending { router, made, batches, sums, left, has_ended: false, clock })
+        }))
+    }
+
+    fn check(&self, rows: u64, count: usize) -> Result<()> {
+        let sent: usize =
+            (0..count).filter_map(|i| self.batches.get(i % self.batches.len())).map(RecordBatch::num_rows).sum();
+        if rows == sent as u64 { Ok(()) } else { Err(Error::internal(format!("{sent} rows were sent, {rows} came"))) }
+    }
+
+    /// For the engine's runtime to outlive its links.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+fn line(stdout: &mut BufReader<ChildStdout>) -> Result<String> {
+    let mut text = String::new();
+    stdout.read_line(&mut text).map_err(|e| Error::io("talk to the receiving process", &e))?;
+    if text.is_empty() {
+        return Err(Error::internal("the receiving process has ended"));
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+/// A subtask that has its rows ready.
+struct Sending {
+    router: Router,
+    /// The sums are ready, too.
+    made: bool,
+    batches: Arc<Vec<RecordBatch>>,
+    sums: Arc<Vec<RowSum>>,
+    left: usize,
+    has_ended: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Task for Sending {
+    fn run(&mut self) -> Step {
+        let end = self.clock.monotonic() + QUANTUM;
+        loop {
+            if !self.router.drain() {
+                return Step::Wait;
+            }
+            if self.has_ended {
+                return Step::Done;
+            }
+            if self.left == 0 {
+                self.router.send_marker(&Element::Watermark(i64::MAX));
+                self.has_ended = true;
+                continue;
+            }
+            self.left -= 1;
+            let index = self.left % self.batches.len();
+            let (Some(rows), Some(sum)) = (self.batches.get(index).cloned(), self.sums.get(index)) else {
+                return Step::Done;
+            };
+            if self.made {
+                if let Some(outlet) = self.router.outlets.first_mut() {
+                    outlet.send(Element::Batch { rows, sum: *sum });
+                }
+            } else {
+                self.router.send_rows(rows).expect("these columns can be hashed");
+            }
+            if self.clock.monotonic() >= end {
+                return Step::Again;
+            }
+        }
+    }
+
+    fn on_panic(&mut self, error: Error) {
+        let _ = writeln!(std::io::stderr(), "{error}");
+        std::process::exit(1);
+    }
+}

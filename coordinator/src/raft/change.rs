@@ -1,0 +1,133 @@
+//! Changes of the group: one member at a time comes or goes, and never so that nobody could decide.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{BasicNode, ChangeMembers, Instant, ServerState};
+use qanat_proto::{Code, Error, Result, limits};
+
+use super::member::{Leadership, Member, change_or_while, not_leader};
+use super::types::MemberId;
+
+/// How long a new member may take to catch up within one call; the next call goes on.
+const CATCH_UP: Duration = Duration::from_secs(8);
+
+impl Member {
+    /// Adds a member that listens already, for whoever asks for it: a repeat is done.
+    ///
+    /// # Errors
+    /// E0501 for a number or an address that is taken; E0602 if it does not catch up in time: then it has no vote.
+    pub async fn admit(&self, id: MemberId, address: String) -> Result<()> {
+        let group = self.group();
+        let refused = |message: String, hint: &str| Err(Error::new(Code::Usage, message).hint(hint));
+        match group.iter().find(|member| member.id == id) {
+            Some(known) if known.address != address => {
+                let message = format!("coordinator {id} is at {}", known.address);
+                return refused(message, "give the new one a number that was never used in this cluster");
+            }
+            Some(known) if known.votes => return Ok(()),
+            Some(_) | None => {}
+        }
+        if id == 0 || !is_address(&address) {
+            let message = format!("{id}={address} is no coordinator");
+            return refused(message, "write ID=HOST:PORT with a number from 1 on");
+        }
+        if let Some(other) = group.iter().find(|member| member.address == address && member.id != id) {
+            let message = format!("coordinator {} is at {address}", other.id);
+            return refused(message, "give each coordinator an address of its own");
+        }
+        let added = tokio::time::timeout(CATCH_UP, self.add(id, address.clone())).await;
+        added.unwrap_or_else(|_| {
+            let message = format!("coordinator {id} does not catch up at {address}");
+            Err(Error::new(Code::NoQuorum, message)
+                .hint("start it there with this cluster's id, and add it again: until then it has no vote"))
+        })
+    }
+
+    /// Removes a member for whoever asks for it: a repeat is done. A leader that removes itself hands over first, and
+    /// names who leads then.
+    ///
+    /// # Errors
+    /// E0501 for the last one that has a vote, and if those that are left and answer are no majority of them; E0601
+    /// after it handed over.
+    pub async fn dismiss(&self, id: MemberId) -> Result<()> {
+        let group = self.group();
+        let Some(known) = group.iter().find(|member| member.id == id) else { return Ok(()) };
+        let left = group.iter().filter(|member| member.votes && member.id != id);
+        let left: BTreeSet<MemberId> = left.map(|member| member.id).collect();
+        if left.is_empty() {
+            let error = Error::new(Code::Usage, format!("coordinator {id} is the last one that has a vote"));
+            return Err(error.hint("add another one first"));
+        }
+        if known.votes {
+            let answering = self.answering();
+            let up = left.iter().filter(|other| **other == self.id() || answering.contains(*other)).count();
+            if up <= left.len() / 2 {
+                let of = left.len();
+                let message = format!("without coordinator {id} only {up} of {of} answer, which is no majority");
+                let error = Error::new(Code::Usage, message);
+                return Err(error.hint("start the others first, or remove those that are gone for good"));
+            }
+        }
+        if id == self.id() && self.hand_over().await {
+            let leader = self.leadership().await;
+            return Err(not_leader(if let Leadership::Following { leader } = leader { leader } else { None }));
+        }
+        self.remove(id).await
+    }
+
+    /// The members that acknowledged something lately; known to the leader only.
+    pub(super) fn answering(&self) -> BTreeSet<MemberId> {
+        // As long as the leader itself would take to be missed, and some more for a busy machine.
+        let limit = Duration::from_millis(4 * limits::RAFT_ELECTION_MS.1);
+        let metrics = self.raft().metrics().borrow_watched().clone();
+        let heard = metrics.heartbeat.iter().flatten();
+        heard.filter_map(|(id, at)| at.as_ref().filter(|at| at.elapsed() < limit).map(|_| *id)).collect()
+    }
+
+    /// Adds a member: it catches up first and gets a vote then.
+    ///
+    /// # Errors
+    /// As [`Member::propose_async`].
+    pub async fn add(&self, id: MemberId, address: String) -> Result<()> {
+        let node = BasicNode { addr: address };
+        self.raft().add_learner(id, node, true).await.map_err(|e| self.write_failed(e))?;
+        let change = ChangeMembers::AddVoterIds([id].into());
+        self.raft().change_membership(change, true).await.map(drop).map_err(|e| self.write_failed(e))
+    }
+
+    /// Removes a member. It may be gone for good already, as long as a majority is there.
+    ///
+    /// # Errors
+    /// As [`Member::propose_async`]; E0501 for the last one.
+    pub async fn remove(&self, id: MemberId) -> Result<()> {
+        let change = ChangeMembers::RemoveVoters([id].into());
+        self.raft().change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
+    }
+
+    /// Lets the voter that has come furthest lead. False if there is no other, or it does not take over in time.
+    async fn hand_over(&self) -> bool {
+        let others = self.group().into_iter().filter(|member| member.votes && member.id != self.id());
+        let Some(next) = others.filter(|member| member.matched.is_some()).max_by_key(|member| member.matched) else {
+            return false;
+        };
+        if self.raft().trigger().transfer_leader(next.id).await.is_err() {
+            return false;
+        }
+        let mut metrics = self.raft().server_metrics();
+        let wait = async {
+            while metrics.borrow_watched().state == ServerState::Leader {
+                if !change_or_while(&mut metrics).await {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS), wait).await.is_ok()
+    }
+}
+
+/// `HOST:PORT`.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}

@@ -1,0 +1,301 @@
+//! `qanat top`: how a cluster fares, live.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use qanat_client::{Client, JobOverview, Overview};
+use qanat_proto::{Code, Error, Result};
+use serde::Serialize;
+
+use crate::cli::cluster::ClusterArguments;
+use crate::output::{self, Format};
+
+/// Show nodes, jobs, rates, lag, checkpoint times and backpressure of a cluster, again every second until Ctrl-C.
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Print one table and end; so it is too where standard output is no terminal, or with `-o`.
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+/// How often the screen is drawn anew.
+const EVERY: Duration = Duration::from_secs(1);
+/// The cursor to the top left, and everything behind it away.
+const HOME: &str = "\x1b[H\x1b[J";
+/// Another screen, without a cursor; and back.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// The whole of it, for programs.
+#[derive(Serialize)]
+struct Shown {
+    cluster: String,
+    leader: Option<String>,
+    coordinators: Vec<ShownCoordinator>,
+    executors: Vec<ShownExecutor>,
+    jobs: Vec<ShownJob>,
+}
+
+#[derive(Serialize)]
+struct ShownCoordinator {
+    id: u64,
+    address: String,
+    leads: bool,
+}
+
+#[derive(Serialize)]
+struct ShownExecutor {
+    node: String,
+    slots: u32,
+    attached: bool,
+    draining: bool,
+    jobs: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ShownJob {
+    name: String,
+    job: String,
+    state: String,
+    generation: u64,
+    parallelism: u32,
+    committed_epoch: u64,
+    rows_per_second: f64,
+    bytes_per_second: f64,
+    sink_rows_per_second: f64,
+    watermark: Option<String>,
+    watermark_lag_ms: Option<u64>,
+    checkpoint_ms: Option<u64>,
+    checkpoint_p99_ms: Option<u64>,
+    latency_p99_ms: Option<u64>,
+    busy_ratio: f64,
+    backpressured_ratio: f64,
+    busiest: String,
+    memory_bytes: u64,
+    failures: u64,
+}
+
+impl Top {
+    pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        let is_live = !self.once && format == Format::Table && std::io::stdout().is_terminal();
+        self.cluster.ask(|client| async move {
+            if is_live {
+                return live(&client).await;
+            }
+            let shown = Shown::of(client.overview().await?);
+            output::print_object(&shown, format, || shown.text());
+            Ok(())
+        })
+    }
+}
+
+/// Puts the terminal back, whatever ends the command.
+struct Screen;
+
+impl Screen {
+    fn draw(text: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        let drawn = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        drawn.map_err(|e| Error::io("draw", &e))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = Self::draw(LEAVE);
+    }
+}
+
+async fn live(client: &Client) -> Result<()> {
+    let client = client.clone().with_deadline(EVERY * 5);
+    let first = Shown::of(client.overview().await?);
+    Screen::draw(ENTER)?;
+    let _screen = Screen;
+    let interrupted = tokio::signal::ctrl_c();
+    let redraw = async {
+        let mut shown = first;
+        loop {
+            Screen::draw(&format!("{HOME}{}", shown.text()))?;
+            tokio::time::sleep(EVERY).await;
+            match client.overview().await {
+                Ok(overview) => shown = Shown::of(overview),
+                // No leader for a while: what was seen last stays, with the reason.
+                Err(error) if error.code() == Code::NoQuorum => {
+                    Screen::draw(&format!("{HOME}{}\n{error}\n", shown.text()))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    tokio::select! {
+        ended = redraw => ended,
+        _ = interrupted => Ok(()),
+    }
+}
+
+impl Shown {
+    fn of(overview: Overview) -> Self {
+        let status = overview.status.unwrap_or_default();
+        let coordinators = status.coordinators.into_iter();
+        let coordinators: Vec<ShownCoordinator> =
+            coordinators.map(|c| ShownCoordinator { id: c.id, address: c.address, leads: c.leads }).collect();
+        let executors = status.executors.into_iter().map(|e| ShownExecutor {
+            node: e.node,
+            slots: e.slots,
+            attached: e.attached,
+            draining: e.draining,
+            jobs: e.jobs,
+        });
+        Self {
+            cluster: status.cluster,
+            leader: coordinators.iter().find(|c| c.leads).map(|c| c.address.clone()),
+            coordinators,
+            executors: executors.collect(),
+            jobs: overview.jobs.into_iter().map(ShownJob::of).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let attached = self.executors.iter().filter(|e| e.attached).count();
+        let head = format!(
+            "cluster {}: {} coordinators, leader {}; {attached} of {} executors attached\n",
+            printable(&self.cluster),
+            self.coordinators.len(),
+            self.leader.as_deref().map_or_else(|| "unknown".to_owned(), printable),
+            self.executors.len(),
+        );
+        let state = |e: &ShownExecutor| match (e.attached, e.draining) {
+            (false, _) => "away",
+            (true, true) => "draining",
+            (true, false) => "attached",
+        };
+        let executors = self
+            .executors
+            .iter()
+            .map(|e| vec![printable(&e.node), e.slots.to_string(), state(e).to_owned(), printable(&e.jobs.join(", "))]);
+        let jobs = self.jobs.iter().map(ShownJob::cells);
+        format!(
+            "{head}\n{}\n{}",
+            output::table(&["executor", "slots", "state", "jobs"], &executors.collect::<Vec<_>>()),
+            output::table(
+                &[
+                    "job", "state", "gen", "par", "epoch", "rows/s", "read/s", "sunk/s", "lag", "ckpt", "ckpt p99",
+                    "e2e p99", "busy", "blocked", "memory", "busiest"
+                ],
+                &jobs.collect::<Vec<_>>()
+            )
+        )
+    }
+}
+
+impl ShownJob {
+    fn of(overview: JobOverview) -> Self {
+        let job = overview.job.unwrap_or_default();
+        let state = job.state().as_str_name().trim_start_matches("JOB_STATE_").to_owned();
+        Self {
+            name: job.name,
+            job: job.id,
+            state,
+            generation: job.generation,
+            parallelism: job.parallelism,
+            committed_epoch: job.committed_epoch,
+            rows_per_second: overview.rows_per_second,
+            bytes_per_second: overview.bytes_per_second,
+            sink_rows_per_second: overview.sink_rows_per_second,
+            watermark: overview.watermark_ms.map(output::time),
+            watermark_lag_ms: overview.watermark_lag_ms,
+            checkpoint_ms: overview.checkpoint_ms,
+            checkpoint_p99_ms: overview.checkpoint_p99_ms,
+            latency_p99_ms: overview.latency_p99_ms,
+            busy_ratio: overview.busy_ratio,
+            backpressured_ratio: overview.backpressured_ratio,
+            busiest: overview.busiest,
+            memory_bytes: overview.memory_bytes,
+            failures: overview.failures,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), duration);
+        let percent = |ratio: f64| format!("{:.0} %", ratio * 100.0);
+        vec![
+            printable(&self.name),
+            self.state.clone(),
+            self.generation.to_string(),
+            self.parallelism.to_string(),
+            self.committed_epoch.to_string(),
+            format!("{:.0}", self.rows_per_second),
+            output::bytes(self.bytes_per_second as u64),
+            format!("{:.0}", self.sink_rows_per_second),
+            time(self.watermark_lag_ms),
+            time(self.checkpoint_ms),
+            time(self.checkpoint_p99_ms),
+            time(self.latency_p99_ms),
+            percent(self.busy_ratio),
+            percent(self.backpressured_ratio),
+            output::bytes(self.memory_bytes),
+            printable(&self.busiest),
+        ]
+    }
+}
+
+/// Without what would move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
+}
+
+/// A time for people: three digits or so.
+fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1_000 % 60),
+        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
+        _ => format!("{} d {} h", ms / 86_400_000, ms / 3_600_000 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qanat_client::{ClusterStatus, Coordinator, Executor, Job};
+
+    use super::*;
+
+    #[test]
+    fn a_table_holds_what_is_known_and_a_dash_for_the_rest() {
+        let status = ClusterStatus {
+            cluster: "c".to_owned(),
+            coordinators: vec![Coordinator { id: 1, address: "h:1".to_owned(), leads: true, votes: true }],
+            executors: vec![Executor {
+                node: "e\u{1b}[2J".to_owned(),
+                slots: 2,
+                attached: true,
+                ..Executor::default()
+            }],
+        };
+        let job = Job { name: "sales".to_owned(), state: 2, generation: 3, committed_epoch: 9, ..Job::default() };
+        let overview = JobOverview {
+            job: Some(job),
+            rows_per_second: 12_345.6,
+            watermark_lag_ms: Some(61_000),
+            checkpoint_ms: Some(250),
+            busy_ratio: 0.5,
+            ..JobOverview::default()
+        };
+        let text = Shown::of(Overview { status: Some(status), jobs: vec![overview] }).text();
+        assert!(text.starts_with("cluster c: 1 coordinators, leader h:1; 1 of 1 executors attached\n"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let line: Vec<&str> = text.lines().last().expect("a job").split_whitespace().collect();
+        let expected = "sales RUNNING 3 0 9 12346 0 B 0 1 min 1 s 250 ms - - 50 % 0 % 0 B";
+        assert_eq!(line.join(" "), expected);
+    }
+
+    #[test]
+    fn times_are_short() {
+        let texts = [0, 999, 1_500, 90_000, 7_260_000, 200_000_000].map(duration);
+        assert_eq!(texts, ["0 ms", "999 ms", "1.5 s", "1 min 30 s", "2 h 1 min", "2 d 7 h"]);
+    }
+}
