@@ -20,6 +20,8 @@ use super::{Exchange, serve};
 const CLUSTER: &str = "orchard";
 /// Long for a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How often a caller asks why its connection was closed.
+const TRIES: usize = 100;
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -77,11 +79,17 @@ fn rows_come_from_executors_of_the_cluster_alone() {
     let of = |authority: &Authority, identity: &str| TlsDial::of_node(&authority.credentials(identity));
     let admitted = open(&of(&authority, "qanat://orchard/executor/b"));
     assert_eq!(admitted.code(), tonic::Code::FailedPrecondition, "{admitted}");
+    // With TLS 1.3 a certificate is refused when its owner's handshake is over already: the owner may find the
+    // connection closed before it has read why, and asks again, as all callers do.
+    let told = |dial: &dyn Dial| {
+        let mut tries = std::iter::repeat_with(|| open(dial)).take(TRIES);
+        tries.find(|status| error_of(status).code() != Code::NoQuorum).expect("it is told")
+    };
     let refused = [
-        open(&of(&authority, "qanat://orchard/coordinator/1")),
-        open(&of(&authority, "qanat://vineyard/executor/b")),
-        open(&TlsDial::of_client(&authority.pem)),
-        open(&of(&Authority::new(), "qanat://orchard/executor/b")),
+        told(&of(&authority, "qanat://orchard/coordinator/1")),
+        told(&of(&authority, "qanat://vineyard/executor/b")),
+        told(&TlsDial::of_client(&authority.pem)),
+        told(&of(&Authority::new(), "qanat://orchard/executor/b")),
     ];
     for status in refused {
         assert_eq!(error_of(&status).code(), Code::CertificateRefused, "{status}");
