@@ -131,7 +131,7 @@ impl JobFolder {
             let (is_known, last, generation) = member.state(|state| {
                 let job = state.job(key.job);
                 // Withdrawn ones included.
-                let last = job.map_or(Epoch(0), |job| Epoch(job.next_epoch().0.saturating_sub(1)));
+                let last = job.map_or(Epoch(0), |job| job.highest_epoch());
                 let is_known = job.is_some() || key.epoch == Epoch(0);
                 (is_known, last, job.map_or(Generation(0), |job| job.generation))
             });

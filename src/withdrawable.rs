@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use qanat_connectors::filesystem::sink_folder;
-use qanat_connectors::filesystem::withdrawn::{path_of, published_after};
-use qanat_coordinator::service::WithdrawableSink;
+use qanat_connectors::filesystem::withdrawn::published_after;
+use qanat_coordinator::rollback::WithdrawableSink;
 use qanat_proto::Result;
 use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, JobId};
-use qanat_proto::manifest::PreparedHandle;
 use qanat_storage::env::Env;
 
 /// Asks every sink what it published after an epoch. `base` is what relative paths are resolved against.
@@ -46,9 +45,4 @@ pub(crate) fn sinks(
         sinks.push(sink);
     }
     Ok(sinks)
-}
-
-/// The name by which the sink that prepared this takes it back.
-pub(crate) fn name(handle: &PreparedHandle) -> Option<String> {
-    path_of(handle)
 }

@@ -44,6 +44,11 @@ impl Process {
         Ok(())
     }
 
+    /// The number that the system knows it by.
+    pub fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
     /// Where its metrics are; None before it has said so.
     pub fn metrics(&self) -> Option<String> {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -75,7 +80,7 @@ impl Process {
     }
 }
 
-/// Three coordinators and three executors, torn down when this is dropped.
+/// Coordinators and executors, torn down when this is dropped.
 #[derive(Debug)]
 pub struct DevCluster {
     dev: Child,
@@ -89,12 +94,11 @@ impl DevCluster {
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start(binary: &Path, folder: &Path) -> Result<Self> {
+    pub fn start(binary: &Path, folder: &Path, coordinators: usize, executors: usize) -> Result<Self> {
         let mut command = Command::new(binary);
-        command
-            .args(["-o", "json", "dev", "--data", "dev", "--slots", "2", "--files-root"])
-            .arg(folder)
-            .current_dir(folder);
+        command.args(["-o", "json", "dev", "--data", "dev", "--slots", "2", "--files-root"]).arg(folder);
+        command.args(["--coordinators", &coordinators.to_string(), "--executors", &executors.to_string()]);
+        command.current_dir(folder);
         let errors = std::fs::File::create(folder.join("stderr"))?;
         let mut dev =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().context("start dev")?;
@@ -103,7 +107,7 @@ impl DevCluster {
         let told: Value = serde_json::from_str(&line).with_context(|| format!("dev says {line:?}"))?;
         let processes = told["processes"].as_array().context("no processes")?;
         let processes = processes.iter().map(process).collect::<Result<Vec<_>>>()?;
-        ensure!(processes.len() == 6, "{} processes", processes.len());
+        ensure!(processes.len() == coordinators + executors, "{} processes", processes.len());
         Ok(Self { dev, addresses: texts(&told["coordinators"]), processes })
     }
 

@@ -1,5 +1,6 @@
 //! Taking times in turn, so that a machine that slows down slows both sides.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -122,7 +123,7 @@ pub fn arguments() -> (PathBuf, String) {
 }
 
 /// What a benchmark's `main` ends with.
-pub fn print(report: Result<Value>) -> ExitCode {
+pub fn print<E: Display>(report: Result<Value, E>) -> ExitCode {
     // Nobody reads a closed stream.
     match report {
         Ok(report) => {
@@ -130,7 +131,7 @@ pub fn print(report: Result<Value>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,10 @@ use crate::raft::{Decision, Member};
 /// Logs what the group has decided on a command, with the trace of the request that made the job.
 pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
     let Some(id) = command.job() else { return };
+    let is_silent = matches!(command, Command::Retire { .. } | Command::Acknowledge { .. } | Command::Collected { .. });
+    if is_silent && decision.is_ok() {
+        return;
+    }
     // Nothing is written while the state is held.
     let facts = member.state(|state| {
         let job = state.job(id)?;

@@ -327,9 +327,8 @@ impl Leader {
                 nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()).chain(owner));
                 running.into_iter().for_each(|(job, _)| self.drive(job));
                 // What an earlier leader did not come to.
-                let dropped = |state: &State| state.jobs.iter().find(|(_, job)| job.dropped).map(|(id, _)| *id);
-                if let Some(job) = self.member.state(dropped) {
-                    self.collect(job);
+                if self.member.state(|state| state.jobs.values().any(|job| job.dropped)) {
+                    self.collect();
                 }
             }
             Leadership::Following { .. } => {
@@ -431,7 +430,7 @@ impl Leader {
                         self.drive(job);
                     }
                     if goes {
-                        self.collect(job);
+                        self.collect();
                     }
                 }
                 let _ = reply.send(decided);
@@ -589,7 +588,7 @@ impl Leader {
             let (now, wall) = (self.now_ms(), self.env.clock.now_ms());
             self.metrics.hears(job, &input, self.env.clock.monotonic());
             let Some(driver) = self.drivers.get_mut(&job) else {
-                // Of a job that is dropped.
+                // Of a job that has ended, perhaps a dropped one.
                 if let Input::Collected(epochs) = input {
                     let _ = self.propose(&Command::Collected { job, epochs });
                 }
@@ -626,15 +625,15 @@ impl Leader {
                 let attempt = self.next_attempt();
                 self.store(StoreWork::Write { job, epoch, manifest, attempt });
             }
-            Output::Collect => self.collect(job),
+            Output::Collect => self.collect(),
             Output::Progress(manifest) => self.tell(job, &JobEvent::Committed(manifest)),
             Output::CommitSlow(error) => self.tell(job, &JobEvent::CommitSlow(error)),
         }
     }
 
-    fn collect(&self, job: JobId) {
+    fn collect(&self) {
         let jobs = self.member.state(|state| state.jobs.clone());
-        self.store(StoreWork::Collect { job, jobs });
+        self.store(StoreWork::Collect { jobs });
     }
 
     /// No two leaders, and no two tries of one, write a manifest under one name.
@@ -673,7 +672,6 @@ enum StoreWork {
     },
     /// Copies share objects with their origin, so all jobs of the store are looked at.
     Collect {
-        job: JobId,
         jobs: BTreeMap<JobId, Job>,
     },
 }
@@ -727,11 +725,12 @@ impl StoreThread {
                 failpoint("manifest.written");
                 self.tell(Event::Input(job, input));
             }
-            StoreWork::Collect { job, jobs } => match gc::collect(&self.checkpoints, &checkpoints_of(&jobs)) {
+            StoreWork::Collect { jobs } => match gc::collect(&self.checkpoints, &checkpoints_of(&jobs)) {
                 Ok(_) => {
                     failpoint("collect.done");
-                    let retired = jobs.get(&job).map(|job| job.retired.keys().copied().collect());
-                    self.tell(Event::Input(job, Input::Collected(retired.unwrap_or_default())));
+                    for (id, job) in jobs.into_iter().filter(|(_, job)| !job.retired.is_empty()) {
+                        self.tell(Event::Input(id, Input::Collected(job.retired.into_keys().collect())));
+                    }
                 }
                 // What could not be deleted is found again at the next collection.
                 Err(error) => tracing::warn!(%error, "could not collect retired checkpoints"),

@@ -7,6 +7,7 @@ pub mod figures;
 pub mod metrics;
 pub mod nodes;
 pub mod raft;
+pub mod rollback;
 pub mod service;
 
 pub use driver::{Coordinator, CoordinatorConfig, ExecutorLink, Executors, JobEvent, NewJob};

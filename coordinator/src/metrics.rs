@@ -12,7 +12,7 @@ use qanat_coordinator_core::command::{Command, Refusal};
 use qanat_coordinator_core::job::{Input, Output};
 use qanat_coordinator_core::state::State;
 use qanat_proto::control::ExecutorMessage;
-use qanat_proto::exposition::{FENCED, Family, Histogram, Kind, Page};
+use qanat_proto::exposition::{FENCED, Histogram, Page};
 use qanat_proto::ids::{Epoch, JobId, Token};
 
 use crate::nodes::Nodes;
@@ -20,17 +20,7 @@ use crate::raft::{Decision, Member};
 
 const JOB: &[&str] = &["job"];
 
-macro_rules! families {
-    ($($constant:ident: $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
-        $(static $constant: Family =
-            Family { name: $name, kind: Kind::$kind, labels: $labels, help: $help };)*
-
-        /// Every metric of a coordinator.
-        pub static FAMILIES: &[&Family] = &[$(&$constant),*];
-    };
-}
-
-families! {
+qanat_proto::families! {
     PHASE: Histogram "qanat_checkpoint_phase_seconds" &["job", "phase"],
         "Time of each phase of an epoch: `reports` from the trigger to the last subtask's report, `manifest` until \
          it is written, `claim` until a majority has decided, `commit` until all sinks have committed and that is \

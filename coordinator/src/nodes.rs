@@ -167,6 +167,11 @@ impl Nodes {
         true
     }
 
+    /// Names of the nodes that are not given up.
+    pub fn names(&self) -> BTreeMap<StartId, String> {
+        self.inner().nodes.iter().map(|(start, node)| (*start, node.name.clone())).collect()
+    }
+
     /// All that are not given up.
     pub fn executors(&self) -> Vec<Executor> {
         let executor = |(start, node): (&StartId, &Node)| Executor {
@@ -211,20 +216,22 @@ impl ExecutorLink for Arc<Nodes> {
 impl Session {
     /// The executor lives.
     pub fn heard(&self) {
-        let lease_ends = self.nodes.lease();
-        let mut inner = self.nodes.inner();
-        if let Some(node) = self.node(&mut inner) {
-            node.lease_ends = lease_ends;
-        }
+        self.renew(|_| {});
     }
 
     /// The executor lives, and tells how its jobs fare.
     pub fn tells(&self, jobs: Vec<JobFigures>) {
-        self.heard();
         let now = self.nodes.clock.monotonic();
+        self.renew(|node| node.figures.add(now, jobs));
+    }
+
+    /// Renews the lease, with what comes with that.
+    fn renew(&self, then: impl FnOnce(&mut Node)) {
+        let lease_ends = self.nodes.lease();
         let mut inner = self.nodes.inner();
         if let Some(node) = self.node(&mut inner) {
-            node.figures.add(now, jobs);
+            node.lease_ends = lease_ends;
+            then(node);
         }
     }
 

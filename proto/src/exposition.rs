@@ -39,6 +39,22 @@ pub struct Family {
     pub help: &'static str,
 }
 
+/// Defines the families of one kind of process, and `FAMILIES` with all of them.
+#[macro_export]
+macro_rules! families {
+    ($($constant:ident: $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
+        $(static $constant: $crate::exposition::Family = $crate::exposition::Family {
+            name: $name,
+            kind: $crate::exposition::Kind::$kind,
+            labels: $labels,
+            help: $help,
+        };)*
+
+        /// Every metric that is defined here.
+        pub static FAMILIES: &[&$crate::exposition::Family] = &[$(&$constant),*];
+    };
+}
+
 /// Series of one family on a page. A job of many operators at the highest parallelism has more; the rest is left
 /// out and counted.
 pub const SERIES_MAX: usize = 4_096;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use qanat_proto::names::Name;
-use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 
@@ -109,14 +108,8 @@ pub(crate) struct Certify {
 impl Certify {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let node = match (&self.coordinator, &self.executor) {
-            (Some((id, address)), _) => NewNode {
-                role: NodeRole::Coordinator,
-                node: Name::new(&id.to_string())?,
-                hosts: vec![host_of(address)?],
-            },
-            (None, Some((name, hosts))) => {
-                NewNode { role: NodeRole::Executor, node: name.clone(), hosts: hosts.clone() }
-            }
+            (Some((id, address)), _) => NewNode::coordinator(*id, address)?,
+            (None, Some((name, hosts))) => NewNode::executor(name, hosts)?,
             (None, None) => return Err(Error::new(Code::Usage, "name --coordinator or --executor")),
         };
         certify(&Env::real(), &self.authority, &self.out, &node, self.days)?;

@@ -231,10 +231,8 @@ impl Job {
             Self::Drop(command) => command.execute(format),
             Self::Watch(command) => command.execute(format),
             Self::Resume(command) if command.from.is_some() => {
-                let from = command.from.clone().unwrap_or_default();
-                // Only a cluster has jobs that are resumed from elsewhere.
-                command.cluster.ask(|_| async { Ok(()) })?;
-                rollback::Rollback::resume(&command.name, from, &command.cluster).execute(format)
+                let from = command.from.as_deref().unwrap_or_default();
+                rollback::resume_from(&command.name, from, &command.cluster, format)
             }
             Self::Resume(command) => {
                 print_of_cluster(

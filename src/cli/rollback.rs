@@ -1,17 +1,12 @@
 //! `qanat job rollback` and `job drop`.
 
-use std::path::Path;
-use std::time::Duration;
-
 use clap::Args;
 use qanat_client::{Client, RollbackResponse};
+use qanat_connectors::filesystem::withdrawn::path_of;
 use qanat_coordinator::raft::Reach;
-use qanat_coordinator::service::WithdrawableSink;
-use qanat_coordinator_core::Command;
-use qanat_proto::control::WithdrawnObjects;
+use qanat_coordinator::rollback::{RestorePoint, RollbackPlan, check_all_withdraw};
 use qanat_proto::ids::Epoch;
-use qanat_proto::manifest::SinkChannel;
-use qanat_proto::{Code, Error, Place, Result};
+use qanat_proto::{Error, Place, Result};
 use qanat_storage::env::Env;
 use serde::Serialize;
 
@@ -19,12 +14,8 @@ use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
 use crate::cli::savepoint::decide;
 use crate::cli::submit::JobReport;
-use crate::data_folder::FoundJob;
 use crate::output::{self, Format};
 use crate::withdrawable;
-
-/// Between two looks whether everything is taken back.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Args, Debug)]
 pub(crate) struct Rollback {
@@ -115,20 +106,6 @@ impl Report {
 }
 
 impl Rollback {
-    /// `job resume --from`.
-    pub(super) fn resume(name: &str, from: String, cluster: &ClusterArguments) -> Self {
-        let data = crate::cli::DataArguments { data: "./qanat-data".into() };
-        Self {
-            name: name.to_owned(),
-            to: from,
-            allow_duplicates: false,
-            dry_run: false,
-            no_wait: false,
-            job: JobArguments { run: None, data, state: None },
-            cluster: cluster.clone(),
-        }
-    }
-
     pub(super) fn execute(&self, format: Format) -> Result<()> {
         let report = match &self.cluster.cluster {
             Some(_) => {
@@ -142,67 +119,40 @@ impl Rollback {
     }
 
     async fn in_cluster(&self, client: Client) -> Result<RollbackResponse> {
-        let job = client.describe(&self.name).await?.id;
-        let rollback = match self.to.parse::<u64>() {
-            Ok(epoch) => qanat_client::Rollback::to_epoch(&job, epoch),
-            Err(_) => qanat_client::Rollback::to_savepoint(&job, &self.to),
-        };
-        let rollback = rollback.allow_duplicates(self.allow_duplicates).dry_run(self.dry_run);
-        let response = client.rollback(rollback).await?;
-        let mut withdrawing = !self.dry_run && !self.no_wait;
-        while withdrawing {
-            withdrawing = client.describe(&job).await?.withdrawing;
-            if withdrawing {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
-        Ok(response)
+        let change =
+            |rollback: qanat_client::Rollback| rollback.allow_duplicates(self.allow_duplicates).dry_run(self.dry_run);
+        go_back(&client, &self.name, &self.to, change, !self.dry_run && !self.no_wait).await
     }
 
     /// Of a job that no process runs: the next run begins with what is to be taken back.
     fn in_folder(&self, env: &Env) -> Result<Report> {
         let view = self.job.view()?;
         let found = view.job(&self.name, self.job.run.as_deref(), Reach::State)?;
-        let job = &found.history.job;
-        let unknown = |message: String| {
-            let epochs: Vec<String> = job.claims.keys().map(ToString::to_string).collect();
-            Error::new(Code::NotRestorable, message)
-                .at(Place::Named(self.name.clone()))
-                .hint(format!("epochs that can be restored: {}", epochs.join(", ")))
-        };
         let to = match self.to.parse::<u64>() {
-            Ok(epoch) => Epoch(epoch),
-            Err(_) => {
-                let savepoint = job.savepoints.get(&self.to);
-                savepoint.ok_or_else(|| unknown(format!("the job has no savepoint `{}`", self.to)))?.epoch
-            }
+            Ok(epoch) => RestorePoint::Epoch(Epoch(epoch)),
+            Err(_) => RestorePoint::Savepoint(&self.to),
         };
-        let restored = job.claims.get(&to).ok_or_else(|| unknown(format!("epoch {to} cannot be restored")))?;
-        let (last, _) = job.last_claim().ok_or_else(|| unknown("the job has no epochs".to_owned()))?;
+        let plan = RollbackPlan::new(&found.history.job, to);
+        let plan = plan.map_err(|error| error.at(Place::Named(self.name.clone())))?;
         let mut sinks = Vec::new();
-        if last > to {
+        if plan.withdrawn().is_some() {
             let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
-            sinks = self.sinks(env, &found, restored, to, &base)?;
-        }
-        let keeps = sinks.iter().find_map(|sink| sink.keeps.as_ref().map(|why| (&sink.table, why)));
-        if let Some((table, why)) = keeps.filter(|_| !self.allow_duplicates && !self.dry_run) {
-            return Err(Error::new(Code::CannotWithdraw, format!("`{table}` cannot be rolled back: {why}"))
-                .at(Place::Named(table.clone()))
-                .hint("--dry-run says what would be taken back; --allow-duplicates goes on all the same"));
+            let restored = &plan.restored;
+            let manifest = found.checkpoints(env)?.read_manifest(&restored.manifest_key, &restored.checksum)?;
+            sinks = withdrawable::sinks(env, &manifest.graph, found.history.id, plan.to, &base)?;
+            plan.add_claims(&mut sinks, path_of);
         }
         if !self.dry_run {
-            let named = sinks.iter().filter(|sink| !sink.names.is_empty());
-            let objects = named
-                .map(|sink| WithdrawnObjects { operator: sink.operator, names: sink.names.iter().cloned().collect() })
-                .collect();
+            if !self.allow_duplicates {
+                check_all_withdraw(&sinks)?;
+            }
             let request = format!("{:032x}", env.entropy.u128());
-            decide(env, &found, &Command::Rollback { job: found.history.id, to, expected: last, objects, request })?;
+            decide(env, &found, &plan.command(found.history.id, &sinks, request)?)?;
         }
-        let highest = job.next_epoch().0.saturating_sub(1);
         Ok(Report {
             job: self.name.clone(),
-            to: to.0,
-            withdrawn: (last > to).then_some((to.0 + 1, highest)),
+            to: plan.to.0,
+            withdrawn: plan.withdrawn().map(|(first, last)| (first.0, last.0)),
             sinks: sinks
                 .into_iter()
                 .map(|sink| SinkLine { table: sink.table, files: sink.names.len() as u64, keeps: sink.keeps })
@@ -212,26 +162,35 @@ impl Rollback {
                 .then(|| "the files are taken back, and the job goes on, with the next `qanat run`".to_owned()),
         })
     }
+}
 
-    fn sinks(
-        &self,
-        env: &Env,
-        found: &FoundJob,
-        restored: &qanat_coordinator_core::Claimed,
-        to: Epoch,
-        base: &Path,
-    ) -> Result<Vec<WithdrawableSink>> {
-        let manifest = found.checkpoints(env)?.read_manifest(&restored.manifest_key, &restored.checksum)?;
-        let mut sinks = withdrawable::sinks(env, &manifest.graph, found.history.id, to, base)?;
-        let claims = found.history.job.claims.range(to.next()..).flat_map(|(_, claim)| &claim.handles);
-        for handle in claims.filter(|handle| handle.channel == SinkChannel::Table) {
-            let sink = sinks.iter_mut().find(|sink| sink.operator == handle.subtask.operator);
-            if let (Some(sink), Some(name)) = (sink, withdrawable::name(handle)) {
-                sink.names.insert(name);
-            }
-        }
-        Ok(sinks)
+/// Rolls a job of a cluster back; with `waits`, returns when everything is taken back.
+async fn go_back(
+    client: &Client,
+    name: &str,
+    to: &str,
+    change: impl FnOnce(qanat_client::Rollback) -> qanat_client::Rollback,
+    waits: bool,
+) -> Result<RollbackResponse> {
+    let job = client.describe(name).await?.id;
+    let rollback = match to.parse::<u64>() {
+        Ok(epoch) => qanat_client::Rollback::to_epoch(&job, epoch),
+        Err(_) => qanat_client::Rollback::to_savepoint(&job, to),
+    };
+    let response = client.rollback(change(rollback)).await?;
+    if waits {
+        let mut watch = client.watch(&job).await?;
+        while watch.next().await?.is_some_and(|job| job.withdrawing) {}
     }
+    Ok(response)
+}
+
+/// `job resume --from`: only a cluster has jobs that are resumed from elsewhere.
+pub(super) fn resume_from(name: &str, to: &str, cluster: &ClusterArguments, format: Format) -> Result<()> {
+    let response = cluster.ask(|client| async move { go_back(&client, name, to, |same| same, true).await })?;
+    let report = Report::of_cluster(response, false);
+    output::print_object(&report, format, || report.text());
+    Ok(())
 }
 
 impl DropJob {

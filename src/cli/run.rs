@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::attach::{Attached, Handler, LiveJob, Request, Response};
 use crate::beginning;
-use crate::cli::{DataArguments, ScriptArguments, savepoint};
+use crate::cli::{DataArguments, ScriptArguments};
 use crate::data_folder::{DataFolder, JobFolder};
 use crate::embedded::Embedded;
 use crate::observe::MetricsArguments;
@@ -215,7 +215,7 @@ fn handler(embedded: Weak<Embedded>, jobs: Vec<(JobId, String)>) -> Handler {
 fn decide(embedded: &Embedded, command: Command) -> Response {
     match embedded.coordinator.decide(command) {
         Ok(Ok(_)) => Response::Done,
-        Ok(Err(refusal)) => Response::Error(savepoint::refused(&refusal)),
+        Ok(Err(refusal)) => Response::Error((&refusal).into()),
         Err(error) => Response::Error(error),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use qanat_client::Client;
 use qanat_coordinator::raft::Reach;
-use qanat_coordinator_core::{Command, Refusal};
+use qanat_coordinator_core::Command;
 use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
@@ -206,23 +206,9 @@ impl Savepoint {
 /// E0303 if one does; what the command is refused for.
 pub(super) fn decide(env: &Env, found: &FoundJob, command: &Command) -> Result<()> {
     let folder = JobFolder::open(env, &found.folder)?;
-    folder.member.propose(command)?.map(drop).map_err(|refusal| refused(&refusal).or_at(|| of(found.history.id)))
+    folder.member.propose(command)?.map(drop).map_err(|refusal| Error::from(&refusal).or_at(|| of(found.history.id)))
 }
 
 fn of(job: JobId) -> Place {
     Place::Named(job.to_string())
-}
-
-/// What a refusal tells people.
-pub(super) fn refused(refusal: &Refusal) -> Error {
-    let code = match refusal {
-        Refusal::UnknownJob => Code::UnknownJob,
-        Refusal::UnknownSavepoint | Refusal::NotRestorable { .. } => Code::NotRestorable,
-        _ => Code::Usage,
-    };
-    let error = Error::new(code, refusal.to_string());
-    match refusal {
-        Refusal::SavepointExists { .. } => error.hint("choose another name, or drop that one first"),
-        _ => error.hint("`qanat job savepoints` shows what the job has"),
-    }
 }

@@ -46,6 +46,19 @@ pub(crate) struct NewNode {
 }
 
 impl NewNode {
+    /// # Errors
+    /// E0501 if `address` is not `HOST:PORT`.
+    pub(crate) fn coordinator(id: u64, address: &str) -> Result<Self> {
+        Ok(Self { role: NodeRole::Coordinator, node: Name::new(&id.to_string())?, hosts: vec![host_of(address)?] })
+    }
+
+    /// # Errors
+    /// E0501 for a host that is none.
+    pub(crate) fn executor(name: &Name, hosts: &[String]) -> Result<Self> {
+        let hosts = hosts.iter().map(|host| checked_host(host)).collect::<Result<_>>()?;
+        Ok(Self { role: NodeRole::Executor, node: name.clone(), hosts })
+    }
+
     /// The folder of this process within that of its cluster.
     pub(crate) fn folder(&self) -> String {
         format!("{}-{}", self.role, self.node)
@@ -134,9 +147,13 @@ impl Authority {
 /// Makes the folder of a new cluster; returns its id.
 ///
 /// # Errors
-/// E0501 if the folder holds anything already.
+/// E0501 for a host that is none, or if the folder holds anything already.
 pub(crate) fn init(env: &Env, options: &InitOptions) -> Result<Name> {
     let out = &options.out;
+    // Before anything is written: a folder that is not whole is in the way of the next try.
+    let coordinators = options.coordinators.iter().map(|(id, address)| NewNode::coordinator(*id, address));
+    let executors = options.executors.iter().map(|(name, hosts)| NewNode::executor(name, hosts));
+    let nodes = coordinators.chain(executors).collect::<Result<Vec<_>>>()?;
     new_folder(env, out)?;
     let cluster = Name::new(&format!("{:032x}", env.entropy.u128()))?;
     let mut secret = [0; 32];
@@ -154,15 +171,7 @@ pub(crate) fn init(env: &Env, options: &InitOptions) -> Result<Name> {
     write(env, &out.join(AUTHORITY), certificate.as_bytes())?;
     write_private(env, &out.join(AUTHORITY_KEY), key_pem.as_bytes())?;
     write_private(env, &out.join(ADMIN_TOKEN), format!("{}\n", token.reveal()).as_bytes())?;
-    let coordinators = options.coordinators.iter().map(|(id, address)| {
-        let node = Name::new(&id.to_string())?;
-        Ok(NewNode { role: NodeRole::Coordinator, node, hosts: vec![host_of(address)?] })
-    });
-    let executors = options.executors.iter().map(|(name, hosts)| {
-        let hosts = hosts.iter().map(|host| checked_host(host)).collect::<Result<_>>()?;
-        Ok(NewNode { role: NodeRole::Executor, node: name.clone(), hosts })
-    });
-    for node in coordinators.chain(executors).collect::<Result<Vec<_>>>()? {
+    for node in nodes {
         write_node(env, &out.join(node.folder()), &authority, &node, options.days, &certificate, &file)?;
     }
     write(env, &out.join(CLUSTER), &json(&file)?)?;

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qanat_connectors::contract::Opener;
-use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner, WithdrawableSink};
+use qanat_connectors::filesystem::withdrawn::path_of;
+use qanat_coordinator::rollback::WithdrawableSink;
+use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner};
 use qanat_coordinator_core::Claimed;
 use qanat_proto::Result;
 use qanat_proto::ids::{Epoch, JobId};
@@ -61,6 +63,6 @@ impl Planner for ScriptPlanner {
     }
 
     fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String> {
-        withdrawable::name(handle)
+        path_of(handle)
     }
 }

@@ -1,13 +1,13 @@
 //! `distributed [BINARY [ROUNDS]]`: one job whose rows all go through a shuffle, by `qanat run` in one process and by a
 //! cluster of a coordinator and two executors, in turn: rows per processor second of all its processes.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use qanat_benchmarks::cluster::DevCluster;
 use qanat_benchmarks::measure::{Folder, Pair, ended_processor_time, print, processor_time};
-use qanat_proto::{Error, Result};
 use qanat_storage::env::Env;
 use serde_json::{Value, json};
 
@@ -24,11 +24,11 @@ fn main() -> ExitCode {
 fn measure() -> Result<Value> {
     let mut arguments = std::env::args().skip(1);
     let binary = arguments.next().unwrap_or_else(|| "target/release/qanat".to_owned());
-    let binary = PathBuf::from(&binary).canonicalize().map_err(|e| Error::io("find the binary", &e))?;
+    let binary = PathBuf::from(&binary).canonicalize().context("find the binary")?;
     let rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let env = Env::real();
     let folder = Folder::new(&env, &std::env::temp_dir())?;
-    let cluster = Cluster::start(&binary, folder.path())?;
+    let cluster = DevCluster::start(&binary, folder.path(), 1, 2)?;
     let mut times = Vec::new();
     let mut walls = Vec::new();
     for round in 0..=rounds {
@@ -38,7 +38,7 @@ fn measure() -> Result<Value> {
             let script = script(folder.path(), &name)?;
             let begun = clock.monotonic();
             let used = if side == 0 {
-                cluster.run(&binary, folder.path(), &script)?
+                in_cluster(&cluster, &binary, folder.path(), &script)?
             } else {
                 alone(&binary, folder.path(), &script)?
             };
@@ -73,16 +73,16 @@ GROUP BY window_start, window_end, k;
         ROWS - 1
     );
     let path = folder.join(format!("{name}.sql"));
-    std::fs::write(&path, sql).map_err(|e| Error::io("write the script", &e))?;
+    std::fs::write(&path, sql).context("write the script")?;
     Ok(path)
 }
 
 /// Runs a command to its end; what it used of the processors.
 fn ended(command: &mut Command) -> Result<Duration> {
     let before = ended_processor_time()?;
-    let output = command.stdin(Stdio::null()).output().map_err(|e| Error::io("start the binary", &e))?;
+    let output = command.stdin(Stdio::null()).output().context("start the binary")?;
     if !output.status.success() {
-        return Err(Error::internal(String::from_utf8_lossy(&output.stderr).into_owned()));
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(ended_processor_time()?.saturating_sub(before))
 }
@@ -93,55 +93,16 @@ fn alone(binary: &Path, folder: &Path, script: &Path) -> Result<Duration> {
     ended(&mut command)
 }
 
-/// `qanat dev`, and the processes that it started.
-struct Cluster {
-    dev: Child,
-    address: String,
-    processes: Vec<u32>,
+/// What all processes of a cluster have used of the processors.
+fn used(cluster: &DevCluster) -> Result<Duration> {
+    Ok(cluster.processes.iter().map(|process| processor_time(process.pid())).sum::<qanat_proto::Result<_>>()?)
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // By a signal that it hears: it ends its processes.
-        let _ = Command::new("kill").arg(self.dev.id().to_string()).status();
-        let _ = self.dev.wait();
-    }
-}
-
-impl Cluster {
-    fn start(binary: &Path, folder: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::io("start the cluster", &e);
-        let mut command = Command::new(binary);
-        command.args(["-o", "json", "dev", "--coordinators", "1", "--executors", "2", "--slots", "2", "--data"]);
-        command.arg(folder.join("dev")).arg("--files-root").arg(folder);
-        let mut dev = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let mut line = String::new();
-        if let Some(stdout) = dev.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).map_err(failed)?;
-        }
-        let told: Value =
-            serde_json::from_str(&line).map_err(|e| Error::internal(format!("dev says `{line}`: {e}")))?;
-        let mut cluster =
-            Self { dev, address: told["api"].as_str().unwrap_or_default().to_owned(), processes: Vec::new() };
-        let processes = told["processes"].as_array().into_iter().flatten();
-        cluster.processes =
-            processes.filter_map(|p| p["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())).collect();
-        if cluster.processes.len() != 3 {
-            return Err(Error::internal(format!("dev says `{line}`")));
-        }
-        Ok(cluster)
-    }
-
-    fn processor(&self) -> Result<Duration> {
-        self.processes.iter().map(|process| processor_time(*process)).sum()
-    }
-
-    fn run(&self, binary: &Path, folder: &Path, script: &Path) -> Result<Duration> {
-        let before = self.processor()?;
-        let mut command = Command::new(binary);
-        command.current_dir(folder).args(["submit", "-o", "json", "--wait", "--parallelism", PARALLELISM]);
-        command.args(["--cluster", &self.address]).arg(script);
-        let client = ended(&mut command)?;
-        Ok(self.processor()?.saturating_sub(before) + client)
-    }
+fn in_cluster(cluster: &DevCluster, binary: &Path, folder: &Path, script: &Path) -> Result<Duration> {
+    let before = used(cluster)?;
+    let mut command = Command::new(binary);
+    command.current_dir(folder).args(["submit", "-o", "json", "--wait", "--parallelism", PARALLELISM]);
+    command.args(["--cluster", &cluster.addresses.join(",")]).arg(script);
+    let client = ended(&mut command)?;
+    Ok(used(cluster)?.saturating_sub(before) + client)
 }

@@ -7,7 +7,6 @@
 //! `cargo run --release -p qanat-benchmarks --bin recovery -- target/release/qanat 50`
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qanat_benchmarks::cluster::{DevCluster, Role, new_folder};
+use qanat_benchmarks::measure::print;
 use qanat_benchmarks::scrape::sum;
 use qanat_benchmarks::sink_probe::{POLL, SinkProbe, wait};
 use qanat_client::{Client, Submit};
@@ -128,16 +128,7 @@ fn main() -> ExitCode {
     let binary = arguments.next().map_or_else(|| PathBuf::from("target/release/qanat"), PathBuf::from);
     let kills = arguments.next().and_then(|kills| kills.parse().ok()).unwrap_or(50);
     let only = arguments.next().unwrap_or_default();
-    match measure(&binary, kills, &only) {
-        Ok(report) => {
-            let _ = writeln!(std::io::stdout(), "{report:#}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    print(measure(&binary, kills, &only))
 }
 
 /// All cases whose name (`stateless 100 ms`) contains `only`.
@@ -171,7 +162,7 @@ impl Trial {
         let env = Env::real();
         let folder = new_folder(&format!("recovery-{}-{interval_ms}", job.name()))?;
         let begun = env.clock.monotonic();
-        let cluster = DevCluster::start(binary, &folder)?;
+        let cluster = DevCluster::start(binary, &folder, 3, 3)?;
         starts.add(env.clock.monotonic().saturating_sub(begun));
         let client = Client::new(cluster.addresses.clone())?.with_deadline(PATIENCE);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

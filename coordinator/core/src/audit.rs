@@ -60,8 +60,7 @@ impl AuditLog {
 
 /// The first part of a text that may be long.
 fn short(text: &str) -> String {
-    let end = (0..=text.len().min(AUDIT_TEXT_BYTES)).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+    text[..text.floor_char_boundary(AUDIT_TEXT_BYTES)].to_owned()
 }
 
 impl Command {

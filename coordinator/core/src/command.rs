@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use qanat_proto::Error;
 use qanat_proto::control::WithdrawnObjects;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token, TokenId};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::receipt::Receipt;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::trace::TraceParent;
+use qanat_proto::{Code, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::access::AccessTokenFacts;
@@ -237,5 +237,25 @@ impl fmt::Display for Refusal {
             Self::UnknownToken => f.write_str("no such token"),
             Self::TooManyTokens => f.write_str("there are as many tokens as a cluster may have"),
         }
+    }
+}
+
+/// What a refusal tells people.
+impl From<&Refusal> for Error {
+    fn from(refusal: &Refusal) -> Self {
+        let (code, hint) = match refusal {
+            Refusal::UnknownJob => (Code::UnknownJob, "`qanat jobs list --all` lists the jobs"),
+            Refusal::NameTaken => (Code::ForeignState, "stop the job that has its name first"),
+            Refusal::Closing => (Code::CommitPending, "try again when it has ended"),
+            Refusal::UnknownSavepoint | Refusal::NotRestorable { .. } => {
+                (Code::NotRestorable, "`qanat job savepoints` shows what the job has")
+            }
+            Refusal::SavepointExists { .. } => (Code::Usage, "choose another name, or drop that one first"),
+            Refusal::TooManySavepoints => (Code::Usage, "drop some: `qanat job savepoint JOB --drop NAME`"),
+            Refusal::TokenTaken | Refusal::UnknownToken => (Code::Usage, "`qanat cluster token list` lists them"),
+            Refusal::TooManyTokens => (Code::Usage, "revoke some: `qanat cluster token revoke`"),
+            _ => (Code::Usage, "look at the job: `qanat job describe`"),
+        };
+        Self::new(code, refusal.to_string()).hint(hint)
     }
 }

@@ -15,7 +15,7 @@ impl Job {
 
     /// The highest epoch that was ever withdrawn; 0: none.
     pub fn withdrawn_to(&self) -> Epoch {
-        self.withdrawn.iter().map(|(_, last)| *last).max().unwrap_or(Epoch(0))
+        self.withdrawn.last().map_or(Epoch(0), |(_, last)| *last)
     }
 }
 
@@ -50,8 +50,7 @@ impl State {
         }
         let job = self.jobs.get_mut(&id).ok_or(Refusal::UnknownJob)?;
         if to < last {
-            let highest = job.next_epoch().0.saturating_sub(1);
-            let (first, last) = (to.next(), Epoch(highest));
+            let (first, last) = (to.next(), job.highest_epoch());
             job.withdrawn.retain(|(earlier, _)| *earlier < first);
             job.withdrawn.push((first, last));
             job.withdrawing.push(Withdrawal { first, last, objects: objects.to_vec() });

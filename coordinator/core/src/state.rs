@@ -155,7 +155,12 @@ impl Job {
 
     /// The next epoch that may be claimed (P4): numbers are never used twice, those of withdrawn epochs neither.
     pub fn next_epoch(&self) -> Epoch {
-        self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch.max(self.withdrawn_to()).next())
+        self.last_claim().map_or(Epoch(0), |_| self.highest_epoch().next())
+    }
+
+    /// The highest number that was ever claimed; 0 before the first epoch.
+    pub fn highest_epoch(&self) -> Epoch {
+        self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch).max(self.withdrawn_to())
     }
 
     /// Whether an epoch with rows or without was claimed: before that nothing was read or written for good.

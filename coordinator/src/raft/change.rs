@@ -14,11 +14,11 @@ use super::types::MemberId;
 const CATCH_UP: Duration = Duration::from_secs(8);
 
 impl Member {
-    /// Adds a member that listens already, for whoever asks for it: a repeat is done.
+    /// Adds a member that listens already, for whoever asks for it. False for a repeat, which is done.
     ///
     /// # Errors
     /// E0501 for a number or an address that is taken; E0602 if it does not catch up in time: then it has no vote.
-    pub async fn admit(&self, id: MemberId, address: String) -> Result<()> {
+    pub async fn admit(&self, id: MemberId, address: String) -> Result<bool> {
         let group = self.group();
         let refused = |message: String, hint: &str| Err(Error::new(Code::Usage, message).hint(hint));
         match group.iter().find(|member| member.id == id) {
@@ -26,7 +26,7 @@ impl Member {
                 let message = format!("coordinator {id} is at {}", known.address);
                 return refused(message, "give the new one a number that was never used in this cluster");
             }
-            Some(known) if known.votes => return Ok(()),
+            Some(known) if known.votes => return Ok(false),
             Some(_) | None => {}
         }
         if id == 0 || !is_address(&address) {
@@ -42,16 +42,17 @@ impl Member {
             let message = format!("coordinator {id} does not catch up at {address}");
             Err(Error::new(Code::NoQuorum, message)
                 .hint("start it there with this cluster's id, and add it again: until then it has no vote"))
-        })
+        })?;
+        Ok(true)
     }
 
     /// Removes a member for whoever asks for it: a repeat is done. A leader that removes itself hands over first, and
-    /// names who leads then.
+    /// names who leads then. `noted` is awaited when nothing refuses it any more, and while this one still decides.
     ///
     /// # Errors
     /// E0501 for the last one that has a vote, and if those that are left and answer are no majority of them; E0601
     /// after it handed over.
-    pub async fn dismiss(&self, id: MemberId) -> Result<()> {
+    pub async fn dismiss(&self, id: MemberId, noted: impl Future<Output = Result<()>>) -> Result<()> {
         let group = self.group();
         let Some(known) = group.iter().find(|member| member.id == id) else { return Ok(()) };
         let left = group.iter().filter(|member| member.votes && member.id != id);
@@ -74,6 +75,7 @@ impl Member {
             let leader = self.leadership().await;
             return Err(not_leader(if let Leadership::Following { leader } = leader { leader } else { None }));
         }
+        noted.await?;
         self.remove(id).await
     }
 

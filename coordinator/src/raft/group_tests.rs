@@ -297,9 +297,9 @@ fn a_group_grows_from_one_to_five_and_shrinks_again() {
     for id in 2..=5 {
         group.start(id);
         let address = group.addresses[&id].to_string();
-        group.change(async |member: &Member| member.admit(id, address.clone()).await);
+        group.change(async |member: &Member| member.admit(id, address.clone()).await.map(drop));
         // A repeat is done.
-        group.change(async |member: &Member| member.admit(id, address.clone()).await);
+        group.change(async |member: &Member| member.admit(id, address.clone()).await.map(drop));
         group.decide(u128::from(id));
     }
     assert_eq!(group.voters(), [1, 2, 3, 4, 5]);
@@ -310,14 +310,14 @@ fn a_group_grows_from_one_to_five_and_shrinks_again() {
     lost.iter().for_each(|id| group.kill(*id));
     group.decide(6);
     for id in lost {
-        group.change(async |member: &Member| member.dismiss(id).await);
-        group.change(async |member: &Member| member.dismiss(id).await);
+        group.change(async |member: &Member| member.dismiss(id, async { Ok(()) }).await);
+        group.change(async |member: &Member| member.dismiss(id, async { Ok(()) }).await);
     }
     assert_eq!(group.voters().len(), 3);
     // The leader goes each time, after it has handed over.
     for round in 7..9 {
         let leader = group.leader();
-        group.change(async |member: &Member| member.dismiss(leader).await);
+        group.change(async |member: &Member| member.dismiss(leader, async { Ok(()) }).await);
         assert!(!group.voters().contains(&leader));
         group.kill(leader);
         group.decide(round);
@@ -325,7 +325,7 @@ fn a_group_grows_from_one_to_five_and_shrinks_again() {
     let last = group.voters();
     assert_eq!(last.len(), 1);
     let member = group.nodes[&last[0]].member.clone();
-    let refused = group.runtime.block_on(member.dismiss(last[0])).expect_err("the last one");
+    let refused = group.runtime.block_on(member.dismiss(last[0], async { Ok(()) })).expect_err("the last one");
     assert_eq!(refused.code(), Code::Usage);
     group.agree(1..=8);
 }
@@ -343,7 +343,8 @@ fn what_would_lose_the_majority_is_refused() {
         assert!(started.elapsed() < LIMIT, "its silence is not noticed");
         std::thread::yield_now();
     }
-    let refused = group.runtime.block_on(member.dismiss(others[1])).expect_err("one of two would be left");
+    let refused =
+        group.runtime.block_on(member.dismiss(others[1], async { Ok(()) })).expect_err("one of two would be left");
     assert_eq!(refused.code(), Code::Usage);
     let taken = group.addresses[&leader].to_string();
     for (id, address) in [(leader, "127.0.0.1:9".to_owned()), (7, taken), (0, "127.0.0.1:9".to_owned())] {
@@ -351,6 +352,6 @@ fn what_would_lose_the_majority_is_refused() {
         assert_eq!(refused.code(), Code::Usage);
     }
     // The lost one itself may.
-    group.change(async |member: &Member| member.dismiss(others[0]).await);
+    group.change(async |member: &Member| member.dismiss(others[0], async { Ok(()) }).await);
     group.decide(2);
 }

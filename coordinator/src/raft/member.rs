@@ -12,7 +12,6 @@ use openraft::{BasicNode, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::Proposal;
 use qanat_coordinator_core::{Command, Refusal, State};
-use qanat_proto::ids::JobId;
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::env::Env;
@@ -23,7 +22,7 @@ use super::follow::follow_leaders;
 use super::journal::{Journal, Limits};
 use super::log_store::LogStore;
 use super::network::Network;
-use super::state_machine::StateMachine;
+use super::state_machine::{RunSummary, StateMachine};
 use super::types::{MemberId, Raft, Types};
 use super::writer::JournalWriter;
 use crate::caller;
@@ -196,11 +195,10 @@ impl Member {
         look(&self.machine.machine().content.state)
     }
 
-    /// When a job was made and last decided about, ms since 1970 UTC.
-    pub fn times(&self, job: JobId) -> Option<(i64, i64)> {
+    /// As [`Member::state`], with the summaries of runs beside it, the newest last.
+    pub fn state_and_runs<T>(&self, look: impl FnOnce(&State, &[RunSummary]) -> T) -> T {
         let machine = self.machine.machine();
-        let run = machine.content.runs.iter().rev().find(|run| run.job == job);
-        run.map(|run| (run.created_ms, run.changed_ms))
+        look(&machine.content.state, &machine.content.runs)
     }
 
     /// Has the group decide on a command: appended, synced on a majority, applied. From a thread that is not the

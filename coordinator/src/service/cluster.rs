@@ -1,11 +1,12 @@
 //! The cluster itself: who is there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use qanat_coordinator_core::Command;
 use qanat_proto::error::nearest;
-use qanat_proto::ids::Token;
+use qanat_proto::ids::{JobId, Token};
 use qanat_proto::rpc::control::cluster_server::{Cluster, ClusterServer};
 use qanat_proto::rpc::control::{
     AccessToken, AddCoordinatorRequest, AuditLogRequest, AuditLogResponse, Coordinator, CreateTokenRequest,
@@ -19,10 +20,10 @@ use tonic::{Request, Response, Status};
 
 use crate::metrics::CoordinatorMetrics;
 use crate::nodes::Nodes;
-use crate::raft::Member;
+use crate::raft::{Member, RunSummary};
 use crate::service::guard::Guard;
 use crate::service::jobs::told;
-use crate::service::{lead, tokens};
+use crate::service::{lead, refused, tokens};
 
 type Answer = Result<Response<StatusResponse>, Status>;
 
@@ -53,7 +54,7 @@ impl ClusterService {
     /// Has the group decide for the present caller.
     async fn decide(&self, command: Command) -> Result<(), Status> {
         let decided = self.member.propose_async(command).await.map_err(|error| status_of(&error))?;
-        decided.map(drop).map_err(|refusal| status_of(&Error::new(Code::Usage, refusal.to_string())))
+        decided.map(drop).map_err(|refusal| refused(&refusal))
     }
 
     fn group(&self) -> StatusResponse {
@@ -83,10 +84,12 @@ impl ClusterService {
     }
 
     fn jobs(&self) -> Vec<JobOverview> {
-        let names = self.nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect();
-        let jobs = self.member.state(|state| {
+        let names = self.nodes.names();
+        let jobs = self.member.state_and_runs(|state, runs| {
+            let runs: BTreeMap<JobId, &RunSummary> = runs.iter().map(|run| (run.job, run)).collect();
             let running = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
-            running.map(|(id, job)| (job.token(*id), told(*id, job, &names))).collect::<Vec<_>>()
+            let shown = |id: JobId, job| told(id, job, &names, runs.get(&id).copied());
+            running.map(|(id, job)| (job.token(*id), shown(*id, job))).collect::<Vec<_>>()
         });
         let now_ms = self.clock.now_ms();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -131,17 +134,19 @@ impl Cluster for ClusterService {
         lead(&self.member).await?;
         let AddCoordinatorRequest { id, address } = request.into_inner();
         let object = format!("coordinator {id} at {address}");
-        self.member.admit(id, address).await.map_err(|error| status_of(&error))?;
-        self.decide(Command::Note { object }).await?;
+        if self.member.admit(id, address).await.map_err(|error| status_of(&error))? {
+            self.decide(Command::Note { object }).await?;
+        }
         Ok(Response::new(self.group()))
     }
 
     async fn remove_coordinator(&self, request: Request<RemoveCoordinatorRequest>) -> Answer {
         lead(&self.member).await?;
         let RemoveCoordinatorRequest { id } = request.into_inner();
-        // Before, because the leader may be the one that goes.
-        self.decide(Command::Note { object: format!("coordinator {id}") }).await?;
-        self.member.dismiss(id).await.map_err(|error| status_of(&error))?;
+        // Before it goes, because the leader may be the one.
+        let note = Command::Note { object: format!("coordinator {id}") };
+        let noted = async { self.member.propose_async(note).await.map(drop) };
+        self.member.dismiss(id, noted).await.map_err(|error| status_of(&error))?;
         Ok(Response::new(self.group()))
     }
 

@@ -1,6 +1,6 @@
 //! Clients' jobs: submit, look, watch, stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use futures::Stream;
 use qanat_coordinator_core::command::{Command, Outcome, RunWith};
 use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
-use qanat_proto::ids::{Epoch, JobId, OperatorId};
+use qanat_proto::ids::{Epoch, JobId, StartId};
 use qanat_proto::manifest::{Manifest, PreparedHandle, SourceState};
 use qanat_proto::names::Name;
 use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
@@ -31,9 +31,10 @@ use tracing::Instrument;
 use crate::caller;
 use crate::driver::{Coordinator, NewJob};
 use crate::nodes::Nodes;
-use crate::raft::{Decision, Member};
-use crate::service::lead;
+use crate::raft::{Decision, Member, RunSummary};
+use crate::rollback::WithdrawableSink;
 use crate::service::trace::{note, span, trace_of};
+use crate::service::{gone, lead, refused};
 
 /// How often a watched job is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -83,16 +84,6 @@ pub trait Planner: Send + Sync {
 
     /// The name by which the sink that prepared this takes it back; None if there is nothing to take back.
     fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String>;
-}
-
-/// What a rollback would take back of one sink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WithdrawableSink {
-    pub operator: OperatorId,
-    pub table: String,
-    pub names: BTreeSet<String>,
-    /// Why rows would stay.
-    pub keeps: Option<String>,
 }
 
 /// Serves jobs on every coordinator; one that does not lead says who does.
@@ -147,13 +138,13 @@ impl JobsService {
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<Job> {
-        let names = self.node_names();
-        let job = self.member.state(|state| state.job(id).map(|job| told(id, job, &names)))?;
-        Some(timed(&self.member, id, job))
+        let names = self.nodes.names();
+        let look = |state: &State, runs: &[RunSummary]| Some(told(id, state.job(id)?, &names, run_of(runs, id)));
+        self.member.state_and_runs(look)
     }
 
-    fn node_names(&self) -> BTreeMap<qanat_proto::ids::StartId, String> {
-        self.nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect()
+    pub(super) fn shown(&self, id: JobId) -> std::result::Result<Job, Status> {
+        self.job(id).ok_or_else(gone)
     }
 
     pub(super) fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
@@ -270,7 +261,7 @@ fn find(state: &State, wanted: &str) -> Result<JobId> {
 }
 
 /// A job as clients see it.
-pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<qanat_proto::ids::StartId, String>) -> Job {
+pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<StartId, String>, run: Option<&RunSummary>) -> Job {
     let state = match job.status {
         JobStatus::Created => JobState::Created,
         JobStatus::Running => JobState::Running,
@@ -301,16 +292,15 @@ pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<qanat_proto::ids:
             hint: error.hint_text().unwrap_or_default().to_owned(),
         }),
         stopping: job.stop_requested && !job.status.is_ended(),
-        created_ms: 0,
-        changed_ms: 0,
+        created_ms: run.map_or(0, |run| run.created_ms),
+        changed_ms: run.map_or(0, |run| run.changed_ms),
         withdrawing: !job.withdrawing.is_empty(),
     }
 }
 
-/// With the times of its first and its last command.
-fn timed(member: &Member, id: JobId, mut job: Job) -> Job {
-    (job.created_ms, job.changed_ms) = member.times(id).unwrap_or_default();
-    job
+/// The run of a job.
+fn run_of(runs: &[RunSummary], id: JobId) -> Option<&RunSummary> {
+    runs.iter().rev().find(|run| run.job == id)
 }
 
 #[tonic::async_trait]
@@ -343,21 +333,21 @@ impl Jobs for JobsService {
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
         lead(&self.member).await?;
         let all = request.into_inner().all;
-        let names = self.node_names();
-        let jobs: Vec<_> = self.member.state(|state| {
+        let names = self.nodes.names();
+        let jobs = self.member.state_and_runs(|state, runs| {
+            let runs: BTreeMap<JobId, &RunSummary> = runs.iter().map(|run| (run.job, run)).collect();
             let shown = state.jobs.iter().filter(|(_, job)| !job.dropped && (all || !job.status.is_ended()));
             let mut jobs: Vec<_> = shown.collect();
             jobs.sort_by_key(|(_, job)| job.number);
-            jobs.into_iter().map(|(id, job)| (*id, told(*id, job, &names))).collect()
+            jobs.into_iter().map(|(id, job)| told(*id, job, &names, runs.get(id).copied())).collect()
         });
-        let jobs = jobs.into_iter().map(|(id, job)| timed(&self.member, id, job)).collect();
         Ok(Response::new(ListResponse { jobs }))
     }
 
     async fn describe(&self, request: Request<JobRequest>) -> Answer<Job> {
         lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
-        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+        self.shown(id).map(Response::new)
     }
 
     async fn watch(&self, request: Request<JobRequest>) -> Answer<Self::WatchStream> {
@@ -372,10 +362,12 @@ impl Jobs for JobsService {
                     let _ = sender.send(Err(status)).await;
                     return;
                 }
-                let names = nodes.executors().into_iter().map(|executor| (executor.start, executor.node)).collect();
-                let look = |state: &State| state.job(id).map(|job| (told(id, job, &names), job.status.is_ended()));
-                let Some((job, has_ended)) = member.state(look) else { return };
-                let job = timed(&member, id, job);
+                let names = nodes.names();
+                let look = |state: &State, runs: &[RunSummary]| {
+                    let job = state.job(id)?;
+                    Some((told(id, job, &names, run_of(runs, id)), job.status.is_ended()))
+                };
+                let Some((job, has_ended)) = member.state_and_runs(look) else { return };
                 if last.as_ref() != Some(&job) {
                     last = Some(job.clone());
                     if sender.send(Ok(job)).await.is_err() {
@@ -408,7 +400,7 @@ impl Jobs for JobsService {
             };
             let _ = self.decide(command).await?;
         }
-        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+        self.shown(id).map(Response::new)
     }
 
     async fn resume(&self, request: Request<JobRequest>) -> Answer<Job> {
@@ -417,7 +409,7 @@ impl Jobs for JobsService {
         note("resume", &request, &request.get_ref().job);
         let coordinator = self.coordinator.clone();
         self.blocking(move || coordinator.resume(id)).await?;
-        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+        self.shown(id).map(Response::new)
     }
 
     async fn savepoint(&self, request: Request<SavepointRequest>) -> Answer<Savepoint> {
@@ -459,7 +451,7 @@ impl Jobs for JobsService {
             return Err(status_of(&error.hint(format!("use 1 to {most}: a subtask needs a key group"))));
         }
         let decided = self.decide(Command::Rescale { job: id, parallelism }).await?;
-        decided.map_err(|refusal| status_of(&Error::new(Code::Usage, refusal.to_string())))?;
-        self.job(id).map(Response::new).ok_or_else(|| Status::not_found("the job is gone"))
+        decided.map_err(|refusal| refused(&refusal))?;
+        self.shown(id).map(Response::new)
     }
 }

@@ -19,12 +19,14 @@ mod tls_tests;
 
 pub use cluster::ClusterService;
 pub use guard::{Guard, GuardLayer, Security};
-pub use jobs::{JobsService, PlannedJob, PlannedScript, Planner, WithdrawableSink};
+pub use jobs::{JobsService, PlannedJob, PlannedScript, Planner};
 pub use nodes::NodesService;
 pub use raft::RaftService;
 pub use roles::{Needs, needs};
 
+use qanat_coordinator_core::Refusal;
 use qanat_proto::rpc::status::status_of;
+use qanat_proto::{Code, Error};
 use tonic::Status;
 
 use crate::raft::{Leadership, Member, not_leader};
@@ -35,4 +37,14 @@ async fn lead(member: &Member) -> Result<(), Status> {
         Leadership::Leading { .. } => Ok(()),
         Leadership::Following { leader } => Err(status_of(&not_leader(leader))),
     }
+}
+
+/// A job that was there a moment ago.
+fn gone() -> Status {
+    status_of(&Error::new(Code::UnknownJob, "the job is gone"))
+}
+
+/// What `apply` refuses.
+fn refused(refusal: &Refusal) -> Status {
+    status_of(&refusal.into())
 }

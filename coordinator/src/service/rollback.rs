@@ -1,37 +1,21 @@
 //! Rollback: the sinks are asked first, then one command decides (P10).
 
-use std::collections::BTreeMap;
-
-use qanat_coordinator_core::state::Claimed;
-use qanat_coordinator_core::{Command, Refusal};
-use qanat_proto::control::WithdrawnObjects;
-use qanat_proto::ids::{Epoch, JobId, OperatorId};
-use qanat_proto::manifest::{PreparedHandle, SinkChannel};
+use qanat_coordinator_core::Refusal;
+use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::rpc::control::rollback_request::To;
 use qanat_proto::rpc::control::{JobRequest, RollbackRequest, RollbackResponse, rollback_response};
 use qanat_proto::rpc::status::status_of;
-use qanat_proto::{Code, Error, Place, limits};
+use qanat_proto::{Code, Error};
 use tonic::Status;
 
-use super::jobs::{JobsService, WithdrawableSink};
-use super::savepoints::gone;
+use super::jobs::JobsService;
+use super::{gone, refused};
+use crate::rollback::{RestorePoint, RollbackPlan, WithdrawableSink, check_all_withdraw};
 
 /// While sinks are read the job goes on: so often the list is made anew if claims went in between.
 const LISTS_MAX: usize = 5;
 /// Claims since the list was made are added to it without reading; so often, if another one comes meanwhile.
 const TRIES_MAX: usize = 100;
-
-/// What is known of a job at one moment.
-struct Facts {
-    to: Epoch,
-    restored: Claimed,
-    last: Epoch,
-    /// What is claimed and withdrawn by this, as far as it is still known.
-    after: BTreeMap<Epoch, Vec<PreparedHandle>>,
-    /// The highest number that was ever claimed.
-    highest: Epoch,
-    is_done: bool,
-}
 
 impl JobsService {
     pub(super) async fn roll_back(&self, request: RollbackRequest) -> Result<RollbackResponse, Status> {
@@ -40,38 +24,41 @@ impl JobsService {
             let error = Error::new(Code::Usage, "a rollback needs a request id");
             return Err(status_of(&error.hint("draw it at random, once for each rollback, and keep it for repeats")));
         }
-        let to = request.to.as_ref();
-        let mut facts = self.facts(id, to, &request.request_id)?;
-        if facts.is_done {
-            return self.told_of_rollback(id, &facts, &[]);
+        let to = match &request.to {
+            Some(To::Savepoint(name)) => RestorePoint::Savepoint(name),
+            Some(To::Epoch(epoch)) => RestorePoint::Epoch(Epoch(*epoch)),
+            None => {
+                let error = Error::new(Code::Usage, "a rollback needs an epoch or the name of a savepoint");
+                return Err(status_of(&error));
+            }
+        };
+        if let Some(told) = self.told_again(id, to, &request.request_id)? {
+            return Ok(told);
         }
+        let mut plan = self.plan_rollback(id, to)?;
         for _ in 0..LISTS_MAX {
             let mut sinks = Vec::new();
-            if facts.last > facts.to {
-                let (planner, restored, after) = (self.planner.clone(), facts.restored.clone(), facts.to);
+            if plan.withdrawn().is_some() {
+                let (planner, restored, after) = (self.planner.clone(), plan.restored.clone(), plan.to);
                 sinks = self.blocking(move || planner.withdrawable(id, &restored, after)).await?;
             }
-            self.add_claims(&mut sinks, &facts);
-            let kept = sinks.iter().find_map(|sink| sink.keeps.as_ref().map(|why| (&sink.table, why)));
-            if let Some((table, why)) = kept.filter(|_| !request.allow_duplicates && !request.dry_run) {
-                let error = Error::new(Code::CannotWithdraw, format!("`{table}` cannot be rolled back: {why}"));
-                let hint = "--dry-run says what would be taken back; --allow-duplicates goes on all the same";
-                return Err(status_of(&error.at(Place::Named(table.clone())).hint(hint)));
-            }
+            self.add_claims(&plan, &mut sinks);
             if request.dry_run {
-                return self.told_of_rollback(id, &facts, &sinks);
+                return self.told_of_rollback(id, plan.to, plan.withdrawn(), &sinks);
             }
-            let listed = facts.last;
+            if !request.allow_duplicates {
+                check_all_withdraw(&sinks).map_err(|error| status_of(&error))?;
+            }
+            let listed = plan.last;
             for _ in 0..TRIES_MAX {
-                facts = self.facts(id, to, "")?;
-                let is_known = |epoch: u64| facts.after.contains_key(&Epoch(epoch));
-                if !(listed.0 + 1..=facts.last.0).all(is_known) {
-                    // Claims since then were let go of: only their records tell of them.
+                plan = self.plan_rollback(id, to)?;
+                if !plan.knows_all_after(listed) {
                     break;
                 }
-                self.add_claims(&mut sinks, &facts);
-                match self.decide(self.command(id, &facts, &sinks, &request.request_id)?).await? {
-                    Ok(_) => return self.told_of_rollback(id, &facts, &sinks),
+                self.add_claims(&plan, &mut sinks);
+                let command = plan.command(id, &sinks, request.request_id.clone());
+                match self.decide(command.map_err(|error| status_of(&error))?).await? {
+                    Ok(_) => return self.told_of_rollback(id, plan.to, plan.withdrawn(), &sinks),
                     Err(Refusal::NotNext { .. }) => {}
                     Err(refusal) => return Err(refused(&refusal)),
                 }
@@ -81,68 +68,36 @@ impl JobsService {
         Err(status_of(&error.hint("stop it with `qanat job stop`, and roll it back then")))
     }
 
-    fn facts(&self, id: JobId, to: Option<&To>, request: &str) -> Result<Facts, Status> {
-        let facts = self.member.state(|state| {
-            let job = state.job(id).ok_or_else(|| Error::new(Code::UnknownJob, "the job is gone"))?;
-            let unknown = |what: String| {
-                let epochs: Vec<String> = job.claims.keys().map(ToString::to_string).collect();
-                Error::new(Code::NotRestorable, what).hint(format!(
-                    "`qanat job savepoints` lists names; epochs that can be restored: {}",
-                    epochs.join(", ")
-                ))
-            };
+    fn plan_rollback(&self, id: JobId, to: RestorePoint<'_>) -> Result<RollbackPlan, Status> {
+        let plan = self.member.state(|state| state.job(id).map(|job| RollbackPlan::new(job, to)));
+        plan.ok_or_else(gone)?.map_err(|error| status_of(&error))
+    }
+
+    /// What a repeat is answered: the job has gone on since, so that its claims tell no more what was withdrawn.
+    fn told_again(&self, id: JobId, to: RestorePoint<'_>, request: &str) -> Result<Option<RollbackResponse>, Status> {
+        let done = self.member.state(|state| {
+            let job = state.job(id).filter(|job| !request.is_empty() && job.rolled_back_by == request)?;
+            let newest = job.withdrawn.last().copied();
             let to = match to {
-                Some(To::Savepoint(name)) => {
-                    let savepoint = job.savepoints.get(name);
-                    savepoint.ok_or_else(|| unknown(format!("the job has no savepoint `{name}`")))?.epoch
-                }
-                Some(To::Epoch(epoch)) => Epoch(*epoch),
-                None => return Err(Error::new(Code::Usage, "a rollback needs an epoch or the name of a savepoint")),
+                RestorePoint::Epoch(epoch) => Some(epoch),
+                RestorePoint::Savepoint(name) => job.savepoints.get(name).map(|savepoint| savepoint.epoch),
             };
-            let restored = job.claims.get(&to).ok_or_else(|| unknown(format!("epoch {to} cannot be restored")))?;
-            let (last, _) = job.last_claim().ok_or_else(|| unknown("the job has no epochs".to_owned()))?;
-            let after = job.claims.range(to.next()..).map(|(epoch, claim)| (*epoch, claim.handles.clone())).collect();
-            Ok(Facts {
-                to,
-                restored: restored.clone(),
-                last,
-                after,
-                highest: Epoch(job.next_epoch().0.saturating_sub(1)),
-                is_done: !request.is_empty() && job.rolled_back_by == request,
-            })
+            // A name may be gone by now.
+            let to = to.or_else(|| newest.map(|(first, _)| Epoch(first.0.saturating_sub(1)))).unwrap_or_default();
+            Some((to, newest.filter(|(first, _)| *first == to.next())))
         });
-        facts.map_err(|error| status_of(&error))
+        done.map(|(to, withdrawn)| self.told_of_rollback(id, to, withdrawn, &[])).transpose()
     }
 
-    /// What claims name that are too new for any record.
-    fn add_claims(&self, sinks: &mut [WithdrawableSink], facts: &Facts) {
-        for handle in facts.after.values().flatten().filter(|handle| handle.channel == SinkChannel::Table) {
-            let sink = sinks.iter_mut().find(|sink| sink.operator == handle.subtask.operator);
-            if let (Some(sink), Some(name)) = (sink, self.planner.withdrawable_name(handle)) {
-                sink.names.insert(name);
-            }
-        }
-    }
-
-    fn command(&self, job: JobId, facts: &Facts, sinks: &[WithdrawableSink], request: &str) -> Result<Command, Status> {
-        let count: usize = sinks.iter().map(|sink| sink.names.len()).sum();
-        if count > limits::WITHDRAWN_OBJECTS_MAX {
-            let message = format!("{count} files would be taken back, and {} can be", limits::WITHDRAWN_OBJECTS_MAX);
-            let error = Error::new(Code::CannotWithdraw, message);
-            return Err(status_of(&error.hint("go back in several steps, to later epochs first")));
-        }
-        let objects = |sink: &WithdrawableSink| -> (OperatorId, Vec<String>) {
-            (sink.operator, sink.names.iter().cloned().collect())
-        };
-        let objects = sinks.iter().map(objects).filter(|(_, names)| !names.is_empty());
-        let objects = objects.map(|(operator, names)| WithdrawnObjects { operator, names }).collect();
-        Ok(Command::Rollback { job, to: facts.to, expected: facts.last, objects, request: request.to_owned() })
+    fn add_claims(&self, plan: &RollbackPlan, sinks: &mut [WithdrawableSink]) {
+        plan.add_claims(sinks, |handle| self.planner.withdrawable_name(handle));
     }
 
     fn told_of_rollback(
         &self,
         id: JobId,
-        facts: &Facts,
+        to: Epoch,
+        withdrawn: Option<(Epoch, Epoch)>,
         sinks: &[WithdrawableSink],
     ) -> Result<RollbackResponse, Status> {
         let sink = |sink: &WithdrawableSink| rollback_response::Sink {
@@ -150,31 +105,13 @@ impl JobsService {
             objects: sink.names.len() as u64,
             keeps: sink.keeps.clone().unwrap_or_default(),
         };
-        let (first, last) = if facts.last > facts.to { (facts.to.0 + 1, facts.highest.0) } else { (0, 0) };
+        let (first, last) = withdrawn.unwrap_or_default();
         Ok(RollbackResponse {
-            job: Some(self.job(id).ok_or_else(gone)?),
-            to: facts.to.0,
-            first,
-            last,
+            job: Some(self.shown(id)?),
+            to: to.0,
+            first: first.0,
+            last: last.0,
             sinks: sinks.iter().map(sink).collect(),
         })
     }
-}
-
-fn refused(refusal: &Refusal) -> Status {
-    let error = Error::new(
-        match refusal {
-            Refusal::UnknownJob => Code::UnknownJob,
-            Refusal::NotRestorable { .. } => Code::NotRestorable,
-            Refusal::Closing => Code::CommitPending,
-            Refusal::NameTaken => Code::ForeignState,
-            _ => Code::Usage,
-        },
-        refusal.to_string(),
-    );
-    status_of(&match refusal {
-        Refusal::Closing => error.hint("try again when it has ended"),
-        Refusal::NameTaken => error.hint("stop the job that has its name first"),
-        _ => error,
-    })
 }

@@ -10,6 +10,7 @@ use qanat_proto::{Code, Error};
 use tonic::Status;
 
 use super::jobs::JobsService;
+use super::refused;
 
 impl JobsService {
     pub(super) async fn make_savepoint(&self, request: SavepointRequest) -> Result<Savepoint, Status> {
@@ -50,7 +51,7 @@ impl JobsService {
                 withdrawn: job.withdrawn.iter().flat_map(|(first, last)| [first.0, last.0]).collect(),
             })
         });
-        listed.ok_or_else(gone)
+        listed.ok_or_else(super::gone)
     }
 
     pub(super) async fn forget_savepoint(&self, request: DropSavepointRequest) -> Result<Job, Status> {
@@ -58,18 +59,14 @@ impl JobsService {
         let id = self.find(&JobRequest { job })?;
         // A repeat finds nothing any more, which is what was asked for: only a name that never was is a mistake that
         // nobody can tell from it.
-        let decided = self.decide(Command::DropSavepoint { job: id, name: name.clone() }).await?;
-        decided.map_err(|_| {
-            let error = Error::new(Code::NotRestorable, format!("the job has no savepoint `{name}`"));
-            status_of(&error.hint("`qanat job savepoints` lists them; a repeated call finds it gone"))
-        })?;
-        self.job(id).ok_or_else(gone)
+        self.decide(Command::DropSavepoint { job: id, name }).await?.map_err(|refusal| refused(&refusal))?;
+        self.shown(id)
     }
 
     pub(super) async fn drop_job(&self, request: DropRequest) -> Result<DropResponse, Status> {
         let DropRequest { job, dry_run } = request;
         let id = self.find(&JobRequest { job })?;
-        let shown = self.job(id).ok_or_else(gone)?;
+        let shown = self.shown(id)?;
         let (is_ended, checkpoints) = self.member.state(|state| {
             let job = state.job(id);
             job.map_or((false, 0), |job| (job.status.is_ended(), job.claims.len() + job.retired.len()))
@@ -78,7 +75,11 @@ impl JobsService {
             return Err(still_runs(&shown.name));
         }
         if !dry_run {
-            self.decide(Command::DropJob { job: id }).await?.map_err(|_| still_runs(&shown.name))?;
+            let decided = self.decide(Command::DropJob { job: id }).await?;
+            decided.map_err(|refusal| match refusal {
+                Refusal::WrongStatus => still_runs(&shown.name),
+                other => refused(&other),
+            })?;
         }
         Ok(DropResponse { job: Some(shown), checkpoints: checkpoints as u64 })
     }
@@ -87,19 +88,4 @@ impl JobsService {
 fn still_runs(name: &str) -> Status {
     let error = Error::new(Code::Usage, format!("job `{name}` has not ended"));
     status_of(&error.hint("stop it first: `qanat job stop`"))
-}
-
-pub(super) fn gone() -> Status {
-    status_of(&Error::new(Code::UnknownJob, "the job is gone"))
-}
-
-/// The job of a refused savepoint.
-fn refused(refusal: &Refusal) -> Status {
-    let (code, hint) = match refusal {
-        Refusal::UnknownJob => (Code::UnknownJob, "`qanat jobs list --all` lists the jobs"),
-        Refusal::SavepointExists { .. } => (Code::Usage, "choose another name, or drop that one first"),
-        Refusal::TooManySavepoints => (Code::Usage, "drop some: `qanat job savepoint JOB --drop NAME`"),
-        _ => (Code::Usage, "look at the job: `qanat job describe`"),
-    };
-    status_of(&Error::new(code, refusal.to_string()).hint(hint))
 }

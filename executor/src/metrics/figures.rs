@@ -28,10 +28,6 @@ pub(crate) fn figures(token: Token, job: &JobMetrics, now: Duration) -> JobFigur
             figures.busiest.clone_from(&subtask.operator);
         }
     }
-    let mut end = figures.busiest.len().min(limits::HEARTBEAT_NAME_BYTES_MAX);
-    while !figures.busiest.is_char_boundary(end) {
-        end -= 1;
-    }
-    figures.busiest.truncate(end);
+    figures.busiest.truncate(figures.busiest.floor_char_boundary(limits::HEARTBEAT_NAME_BYTES_MAX));
     figures
 }

@@ -2,23 +2,13 @@
 
 use std::time::Duration;
 
-use qanat_proto::exposition::{FENCED, Family, Kind, Page};
+use qanat_proto::exposition::{FENCED, Page};
 
 use crate::metrics::{Fenced, JobMetrics, SubtaskMetrics};
 
 const SUBTASK: &[&str] = &["job", "operator", "subtask"];
 
-macro_rules! families {
-    ($($constant:ident: $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
-        $(static $constant: Family =
-            Family { name: $name, kind: Kind::$kind, labels: $labels, help: $help };)*
-
-        /// Every metric of an executor.
-        pub static FAMILIES: &[&Family] = &[$(&$constant),*];
-    };
-}
-
-families! {
+qanat_proto::families! {
     ROWS_IN: Counter "qanat_subtask_rows_in_total" SUBTASK,
         "Rows that a subtask took from its sources or from other subtasks.";
     BYTES_IN: Counter "qanat_subtask_bytes_in_total" SUBTASK,
