@@ -254,6 +254,7 @@ impl Draft {
             Command::OwnLog { .. }
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. }
+            | Command::Drain { .. }
             | Command::Note { .. }
             | Command::Rescale { .. }
             | Command::CreateJob { .. }

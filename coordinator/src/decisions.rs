@@ -47,6 +47,7 @@ pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
         | Command::OwnLog { .. }
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
+        | Command::Drain { .. }
         | Command::Note { .. } => {}
     }
 }

@@ -324,6 +324,7 @@ impl Leader {
                     jobs.map(|(id, job)| (*id, job.placement.clone())).collect::<Vec<_>>()
                 });
                 let owner = self.member.state(|state| state.log_owner.map(|owner| owner.start));
+                nodes.set_draining(self.member.state(|state| state.draining.clone()));
                 nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()).chain(owner));
                 running.into_iter().for_each(|(job, _)| self.drive(job));
                 // What an earlier leader did not come to.

@@ -3,7 +3,7 @@
 //! An executor whose connection breaks is given up after a short while, one that is silent when its lease ends. What
 //! is sent to one that is not connected is dropped: when it connects again, its jobs' drivers say everything again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ struct Inner {
     leads: bool,
     sessions: u64,
     nodes: BTreeMap<StartId, Node>,
+    /// As it was decided: those that take no new work.
+    draining: BTreeSet<StartId>,
 }
 
 struct Node {
@@ -66,7 +68,6 @@ struct Node {
     session: Option<(u64, Outbox)>,
     /// When it is given up.
     lease_ends: Duration,
-    draining: bool,
     /// What it said of its jobs.
     figures: Figures,
 }
@@ -100,7 +101,6 @@ impl Nodes {
                 data_address: String::new(),
                 session: None,
                 lease_ends,
-                draining: false,
                 figures: Figures::default(),
             };
             inner.nodes.entry(start).or_insert_with(unknown);
@@ -128,12 +128,10 @@ impl Nodes {
         let gone: Vec<StartId> =
             inner.nodes.iter().filter(|(id, known)| known.name == node && **id != start).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| drop(inner.nodes.remove(id)));
-        let draining = inner.nodes.get(&start).is_some_and(|node| node.draining);
         let session = Some((number, outbox));
-        inner.nodes.insert(
-            start,
-            Node { name: node, slots, data_address, session, lease_ends, draining, figures: Figures::default() },
-        );
+        inner
+            .nodes
+            .insert(start, Node { name: node, slots, data_address, session, lease_ends, figures: Figures::default() });
         drop(inner);
         gone.into_iter().for_each(|id| self.tell(NodeEvent::Lost(id)));
         self.tell(NodeEvent::Attached { start, holds });
@@ -156,15 +154,15 @@ impl Nodes {
         self.inner().nodes.values().map(|node| node.lease_ends).min()
     }
 
-    /// Sets whether a node takes new work. False if there is no such node.
-    pub fn drain(&self, name: &str, draining: bool) -> bool {
-        let mut inner = self.inner();
-        let Some((start, node)) = inner.nodes.iter_mut().find(|(_, node)| node.name == name) else { return false };
-        node.draining = draining;
-        let start = *start;
-        drop(inner);
-        self.tell(NodeEvent::Draining(start));
-        true
+    /// The executor that runs on a node, if it is not given up.
+    pub fn find(&self, name: &str) -> Option<StartId> {
+        self.inner().nodes.iter().find(|(_, node)| node.name == name).map(|(start, _)| *start)
+    }
+
+    /// Takes over what was decided: which executors take no new work.
+    pub fn set_draining(&self, draining: BTreeSet<StartId>) {
+        let before = std::mem::replace(&mut self.inner().draining, draining.clone());
+        before.symmetric_difference(&draining).for_each(|start| self.tell(NodeEvent::Draining(*start)));
     }
 
     /// Names of the nodes that are not given up.
@@ -174,15 +172,16 @@ impl Nodes {
 
     /// All that are not given up.
     pub fn executors(&self) -> Vec<Executor> {
+        let inner = self.inner();
         let executor = |(start, node): (&StartId, &Node)| Executor {
             start: *start,
             node: node.name.clone(),
             address: node.data_address.clone(),
             slots: node.slots,
             attached: node.session.is_some(),
-            draining: node.draining,
+            draining: inner.draining.contains(start),
         };
-        self.inner().nodes.iter().map(executor).collect()
+        inner.nodes.iter().map(executor).collect()
     }
 
     /// How a job fares in all of its executors together.
@@ -311,6 +310,55 @@ mod tests {
         nodes.expire();
         assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(1))));
         assert!(nodes.executors().is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ends_no_lease_and_keeps_none() {
+        const HOUR_MS: i64 = 3_600_000;
+        let sim = Env::sim(1);
+        let (events, heard) = unbounded();
+        let (inbox, _reports) = unbounded();
+        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let (outbox, _sent) = unbounded_channel();
+        nodes.lead([]);
+        let _session = nodes.attach(registration(1, "a"), outbox).expect("it leads");
+        assert!(matches!(heard.try_recv(), Ok(NodeEvent::Attached { .. })));
+        let now_ms = sim.clock.now_ms();
+        for off_ms in [HOUR_MS, -HOUR_MS] {
+            sim.clock.jump_wall(now_ms + off_ms);
+            nodes.expire();
+            assert!(heard.try_recv().is_err(), "{off_ms}");
+        }
+        sim.clock.advance(Duration::from_millis(limits::EXECUTOR_LEASE_MS));
+        sim.clock.jump_wall(now_ms - HOUR_MS);
+        nodes.expire();
+        assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(1))));
+    }
+
+    #[test]
+    fn who_drains_does_so_under_every_leader() {
+        let sim = Env::sim(1);
+        let (events, heard) = unbounded();
+        let (inbox, _reports) = unbounded();
+        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let (outbox, _sent) = unbounded_channel();
+        // Decided under another leader, before it has met anybody.
+        nodes.set_draining([StartId(1)].into());
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [NodeEvent::Draining(StartId(1))]);
+        nodes.lead([StartId(1)]);
+        let sessions =
+            [(1, "a"), (2, "b")].map(|(start, node)| nodes.attach(registration(start, node), outbox.clone()));
+        let draining = || nodes.executors().iter().map(|executor| executor.draining).collect::<Vec<_>>();
+        assert_eq!((draining(), nodes.find("a"), nodes.find("c")), (vec![true, false], Some(StartId(1)), None));
+        nodes.follow();
+        drop(sessions);
+        nodes.lead([]);
+        let sessions =
+            [(1, "a"), (3, "b")].map(|(start, node)| nodes.attach(registration(start, node), outbox.clone()));
+        assert_eq!(draining(), [true, false]);
+        nodes.set_draining(BTreeSet::new());
+        assert_eq!(draining(), [false, false]);
+        drop(sessions);
     }
 
     #[test]

@@ -113,6 +113,15 @@ impl State {
             }
             Command::CreateToken { id, facts } => self.access.create(*id, facts).map(|()| Applied::Done),
             Command::RevokeToken { id } => self.access.revoke(*id).map(|()| Applied::Done),
+            Command::Drain { start, undo, known, .. } => {
+                self.draining.retain(|drained| known.contains(drained));
+                if *undo {
+                    self.draining.remove(start)
+                } else {
+                    self.draining.insert(*start)
+                };
+                Ok(Applied::Done)
+            }
             Command::Note { .. } => Ok(Applied::Done),
             Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),
             Command::DropSavepoint { job, name } => self.job_mut(*job)?.drop_savepoint(name),

@@ -78,6 +78,7 @@ impl Command {
             | Self::DropJob { .. }
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
+            | Self::Drain { .. }
             | Self::Note { .. } => true,
             Self::OpenGeneration { .. }
             | Self::Claim { .. }
@@ -100,7 +101,7 @@ impl Command {
                 Some(facts) => format!("token {}", facts.name),
                 None => format!("token {id}"),
             },
-            Self::Note { object } => object.clone(),
+            Self::Drain { object, .. } | Self::Note { object } => object.clone(),
             Self::Savepoint { job, name, .. } | Self::DropSavepoint { job, name } => match state.job(*job) {
                 Some(job) => format!("savepoint {name} of job {}", job.name),
                 None => format!("savepoint {name}"),

@@ -114,6 +114,9 @@ pub enum Command {
     CreateToken { id: TokenId, facts: AccessTokenFacts },
     /// The token is known no more.
     RevokeToken { id: TokenId },
+    /// An executor takes no new work: it is about to be stopped. Or it does again. Of those that are not `known` any
+    /// more nothing is remembered.
+    Drain { start: StartId, undo: bool, known: Vec<StartId>, object: String },
     /// A change that the coordinator keeps in memory alone: it stands in the audit log and nowhere else.
     Note { object: String },
 }
@@ -122,9 +125,11 @@ impl Command {
     /// The job it is about; none if it is about the cluster.
     pub fn job(&self) -> Option<JobId> {
         Some(match self {
-            Self::OwnLog { .. } | Self::CreateToken { .. } | Self::RevokeToken { .. } | Self::Note { .. } => {
-                return None;
-            }
+            Self::OwnLog { .. }
+            | Self::CreateToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::Drain { .. }
+            | Self::Note { .. } => return None,
             Self::CreateJob { job, .. }
             | Self::OpenGeneration { job, .. }
             | Self::StopWithSavepoint { job }

@@ -1,6 +1,6 @@
 //! Replicated state: what is true once a command is applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qanat_proto::Error;
 use qanat_proto::control::Withdrawal;
@@ -22,6 +22,9 @@ pub struct State {
     /// Who appends to the topics of a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_owner: Option<LogOwner>,
+    /// Executors that take no new work, until they are gone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub draining: BTreeSet<StartId>,
     /// Who may call.
     #[serde(default, skip_serializing_if = "Access::is_empty")]
     pub access: Access,

@@ -153,9 +153,11 @@ impl Cluster for ClusterService {
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
         lead(&self.member).await?;
         let DrainRequest { node, undo } = request.into_inner();
-        if self.nodes.drain(&node, !undo) {
+        if let Some(start) = self.nodes.find(&node) {
             let object = if undo { format!("executor {node}, undone") } else { format!("executor {node}") };
-            self.decide(Command::Note { object }).await?;
+            let known = self.nodes.names().into_keys().collect();
+            self.decide(Command::Drain { start, undo, known, object }).await?;
+            self.nodes.set_draining(self.member.state(|state| state.draining.clone()));
             return Ok(Response::new(DrainResponse {}));
         }
         let names: Vec<String> = self.nodes.executors().into_iter().map(|executor| executor.node).collect();

@@ -217,6 +217,28 @@ fn handlers_know_their_caller_and_a_revoked_administrator_is_nobody() {
     assert_eq!(world.call("/qanat.control.v1.Cluster/AuditLog", Some(&first)), "E0605");
 }
 
+/// A coordinator whose clock is an hour off finds tokens an hour older or younger than they are, and says so. How often
+/// somebody may call goes by the other clock.
+#[test]
+fn a_clock_an_hour_off_moves_the_end_of_tokens_and_nothing_else() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut world = World::new(true);
+    let now_ms = world.sim.env.clock.now_ms();
+    let for_good = bearer(&world.create(1, "ann", Role::Viewer, None));
+    let half_an_hour = bearer(&world.create(2, "bob", Role::Viewer, Some(now_ms + HOUR_MS / 2)));
+    let path = "/qanat.control.v1.Jobs/List";
+    for (off_ms, code) in [(0, ""), (HOUR_MS, "E0606"), (-HOUR_MS, ""), (0, "")] {
+        world.sim.clock.jump_wall(now_ms + off_ms);
+        assert_eq!(world.call(path, Some(&half_an_hour)), code, "{off_ms}");
+        assert_eq!(world.call(path, Some(&for_good)), "", "{off_ms}");
+    }
+    while world.call(path, Some(&for_good)).is_empty() {}
+    for off_ms in [HOUR_MS, -HOUR_MS] {
+        world.sim.clock.jump_wall(now_ms + off_ms);
+        assert_eq!(world.call(path, Some(&for_good)), "E0609", "{off_ms}");
+    }
+}
+
 #[test]
 fn without_security_everybody_is_local_and_is_bounded_too() {
     let mut world = World::new(false);
