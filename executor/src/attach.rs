@@ -54,6 +54,7 @@ pub async fn keep_attached(
     let mut candidates: VecDeque<String> = VecDeque::new();
     let mut left = String::new();
     let mut refused = None;
+    let mut leaderless = Leaderless::default();
     loop {
         if candidates.is_empty() {
             tokio::time::sleep(PAUSE).await;
@@ -62,7 +63,8 @@ pub async fn keep_attached(
             candidates.extend(others.into_iter().chain(last));
         }
         let Some(address) = candidates.pop_front() else { continue };
-        let Err(status) = attach(&config, &node, &address, &mut reports).await else { continue };
+        let Err(status) = attach(&config, &node, &address, &mut reports, &mut leaderless).await else { continue };
+        leaderless.tell();
         left.clone_from(&address);
         let error = error_of(&status);
         if error.code() == Code::CertificateRefused {
@@ -107,6 +109,7 @@ async fn attach(
     node: &Node,
     address: &str,
     reports: &mut UnboundedReceiver<FromExecutor>,
+    leaderless: &mut Leaderless,
 ) -> Result<(), Status> {
     let channel = config.dial.dial(address).map_err(Status::invalid_argument)?;
     let mut client = NodesClient::new(channel)
@@ -135,8 +138,35 @@ async fn attach(
         return Err(Status::internal("the coordinator did not answer the registration"));
     };
     tracing::info!(address, "attached");
+    leaderless.over();
     (config.on_attached)();
     pump(node, &registered, &mut messages, &outbox, reports).await
+}
+
+/// How long nobody has led: what runs goes on for as long as it needs no decision, and that must not look like health.
+#[derive(Default)]
+struct Leaderless {
+    since: Option<Instant>,
+    was_told: bool,
+}
+
+impl Leaderless {
+    /// Nobody leads now.
+    fn tell(&mut self) {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if !self.was_told && since.elapsed() >= Duration::from_millis(limits::LEADERLESS_TOLD_MS) {
+            self.was_told = true;
+            let error = Error::new(Code::NoQuorum, "no coordinator leads")
+                .hint("jobs read on until an epoch is as large as it may be, and nothing becomes visible meanwhile");
+            tracing::warn!(%error, hint = error.hint_text(), "this executor has no leader");
+        }
+    }
+
+    fn over(&mut self) {
+        if std::mem::take(self).was_told {
+            tracing::warn!("this executor has a leader again");
+        }
+    }
 }
 
 async fn pump(

@@ -753,6 +753,7 @@ impl BuildContext<'_> {
             metrics,
             lanes,
             deployment.before_first(),
+            deployment.settings.epoch_bytes,
         )?;
         Ok(Box::new(task))
     }

@@ -172,6 +172,38 @@ fn p1_a_generation_is_deployed_once() {
     assert_eq!([exchange.next(), exchange.next()], ["3: stopped", "4: deployed"]);
 }
 
+/// P4: what was reported about an epoch is said again to each leader that asks for it, and nothing of another one.
+#[test]
+fn p4_reports_are_kept_and_said_to_every_leader() {
+    let (outbox, inbox) = unbounded();
+    let reporter = Reporter::new(START, token(1), outbox, Span::none());
+    let report = |epoch| {
+        let report = SubtaskReport { parts: Vec::new() };
+        reporter.send(CoordinatorMessage::Prepared { epoch: Epoch(epoch), report: Box::new(report) });
+    };
+    let heard = || {
+        let epochs = inbox.try_iter().map(|said| match said.message {
+            CoordinatorMessage::Prepared { epoch, .. } => epoch.0,
+            other => panic!("{other:?}"),
+        });
+        epochs.collect::<Vec<_>>()
+    };
+    report(1);
+    report(1);
+    assert_eq!(heard(), [1, 1]);
+    // The leader that heard them is gone; so is the next one.
+    for _ in 0..2 {
+        reporter.repeat_reports(Epoch(1));
+        assert_eq!(heard(), [1, 1]);
+    }
+    report(2);
+    assert_eq!(heard(), [2]);
+    reporter.repeat_reports(Epoch(1));
+    assert_eq!(heard(), [0_u64; 0], "that one was claimed");
+    reporter.repeat_reports(Epoch(2));
+    assert_eq!(heard(), [2]);
+}
+
 /// P2: the permit, abort or stop of an older generation, or for another start of the process, is not heard.
 #[test]
 fn p2_only_the_current_generation_is_listened_to() {

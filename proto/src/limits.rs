@@ -44,6 +44,11 @@ pub const EPOCH_INTERVAL_MS_DEFAULT: u64 = 1_000;
 pub const EPOCH_AFTER_RECOVERY_MS: u64 = 50;
 /// From the trigger of an epoch to its claim (P8).
 pub const EPOCH_TIMEOUT_MS_DEFAULT: u64 = 60_000;
+/// What one source subtask reads in one epoch before it asks for the next barrier, in bytes: at any usual rate and
+/// interval far more than an epoch has. At twice as much it waits for the barrier (P8).
+pub const EPOCH_BYTES_DEFAULT: u64 = 1 << 30;
+/// A source that waits so long for a barrier says so.
+pub const EPOCH_FULL_TOLD_MS: u64 = 5_000;
 /// The same error at the same place this many times makes the job FAILED.
 pub const SAME_FAILURE_MAX: u32 = 3;
 /// First and longest time for which two executors whose link broke again are kept apart.
@@ -108,6 +113,8 @@ pub const EXECUTOR_RECONNECT_MS: u64 = 100;
 pub const EXECUTOR_ADOPTION_MS: u64 = 2_000;
 /// A leader that says nothing for so long is left for another one.
 pub const LEADER_SILENCE_MS: u64 = 600;
+/// An executor without a leader for so long says so: no election takes so much time.
+pub const LEADERLESS_TOLD_MS: u64 = 3_000;
 /// How often an executor says that it lives, and the leader that it does.
 pub const EXECUTOR_HEARTBEAT_MS: u64 = 200;
 

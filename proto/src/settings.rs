@@ -16,6 +16,9 @@ pub struct JobSettings {
     pub epoch_interval_ms: u64,
     /// `execution.checkpointing.timeout` (P8).
     pub epoch_timeout_ms: u64,
+    /// `execution.checkpointing.max-size`: bytes that a source subtask reads in one epoch before it asks for the next
+    /// barrier (P8).
+    pub epoch_bytes: u64,
     /// `parallelism.default`. 0: one subtask per core.
     pub parallelism: u32,
     /// `pipeline.max-parallelism`: number of key groups, fixed for the life of the state.
@@ -39,6 +42,7 @@ impl Default for JobSettings {
         Self {
             epoch_interval_ms: limits::EPOCH_INTERVAL_MS_DEFAULT,
             epoch_timeout_ms: limits::EPOCH_TIMEOUT_MS_DEFAULT,
+            epoch_bytes: limits::EPOCH_BYTES_DEFAULT,
             parallelism: 0,
             key_groups: limits::KEY_GROUPS_DEFAULT,
             memory_bytes: limits::JOB_MEMORY_BYTES_DEFAULT,
@@ -55,6 +59,7 @@ impl Default for JobSettings {
 pub const KEYS: &[&str] = &[
     "execution.checkpointing.interval",
     "execution.checkpointing.timeout",
+    "execution.checkpointing.max-size",
     "execution.checkpointing.num-retained",
     "parallelism.default",
     "pipeline.max-parallelism",
@@ -95,6 +100,10 @@ impl JobSettings {
                 if self.epoch_timeout_ms == 0 {
                     return Err(bad("a positive duration"));
                 }
+            }
+            "execution.checkpointing.max-size" => {
+                self.epoch_bytes =
+                    parse_size(value).filter(|n| *n >= 64 << 10).ok_or_else(|| bad("a size of at least `64 kb`"))?;
             }
             "execution.checkpointing.num-retained" => {
                 self.checkpoints_kept =

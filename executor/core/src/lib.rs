@@ -9,6 +9,7 @@
 pub mod alignment;
 pub mod barrier;
 pub mod canonical;
+pub mod epoch_size;
 pub mod partition;
 pub mod receipt;
 pub mod session;

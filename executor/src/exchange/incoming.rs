@@ -160,3 +160,38 @@ impl FarSender for Far {
         self.owed.changed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::unbounded;
+    use qanat_proto::ids::{Generation, OperatorId};
+    use tracing::Span;
+
+    use super::*;
+
+    /// P1: a channel is opened once per token: a sender that comes again, or of a generation that is over, is refused.
+    #[test]
+    fn p1_a_channel_is_opened_once_and_by_its_own_generation() {
+        let incoming = Arc::<Incoming>::default();
+        let (outbox, _reports) = unbounded();
+        let token = |generation| Token { job: JobId(1), generation: Generation(generation) };
+        let open = |generation| {
+            let reporter = Reporter::new(StartId(1), token(generation), outbox.clone(), Span::none());
+            incoming.open(BTreeMap::new(), reporter)
+        };
+        let edge = EdgeKey { from: OperatorId(1), to: OperatorId(2), port: 0 };
+        let first = open(1);
+        let opened = incoming.find(token(1)).expect("it runs here");
+        assert!(opened.take(edge, StartId(2)) && opened.take(edge, StartId(3)));
+        assert!(opened.take(EdgeKey { port: 1, ..edge }, StartId(2)));
+        assert!(!opened.take(edge, StartId(2)), "the link broke, and the same sender comes again");
+        let second = open(2);
+        assert!(incoming.find(token(1)).is_none() && incoming.fenced() == 1, "a zombie");
+        assert!(incoming.find(token(2)).is_some_and(|opened| opened.take(edge, StartId(2))));
+        // The end of the older one leaves the newer one open.
+        drop(first);
+        assert!(incoming.find(token(2)).is_some() && incoming.find(token(3)).is_none());
+        drop(second);
+        assert!(incoming.find(token(2)).is_none());
+    }
+}

@@ -13,13 +13,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use crossbeam::channel::{Receiver, TryRecvError};
 use datafusion_physical_expr::PhysicalExpr;
+use qanat_executor_core::epoch_size::EpochSize;
 use qanat_executor_core::watermark::{Change, InputStatus, SplitWatermarks, UNKNOWN};
 use qanat_executor_core::window::TIME_LIMIT;
 use qanat_proto::control::{CoordinatorMessage, OperatorReport};
 use qanat_proto::ids::{Epoch, SplitId};
 use qanat_proto::manifest::SplitState;
 use qanat_proto::receipt::{OperatorCounts, SplitReceipt};
-use qanat_proto::{Code, Error, Place, Result};
+use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::env::Clock;
 use qanat_storage::env::failpoint::failpoint;
 use serde_json::Value;
@@ -36,6 +37,8 @@ use crate::task::source_lane::LaneItem;
 const OVER_BUDGET_MAX: Duration = Duration::from_secs(10);
 /// How often a paused source looks at the budget again.
 const BUDGET_POLL: Duration = Duration::from_millis(5);
+/// How often a source that waits for its barrier looks at the clock; the barrier itself wakes it.
+const FULL_POLL: Duration = Duration::from_millis(100);
 
 /// Where the coordinator's trigger waits for its source.
 #[derive(Clone)]
@@ -109,6 +112,10 @@ pub struct SourceTask {
     memory: Arc<JobMemory>,
     metrics: Arc<SourceMetrics>,
     over_budget_since: Option<Duration>,
+    size: EpochSize,
+    /// Since when the epoch is as large as it may be, and whether that was said.
+    full_since: Option<Duration>,
+    was_full_told: bool,
     /// When a split is to be looked at next: not before [`Split::still_at`] of any. None: there is none.
     look_at: Option<Duration>,
     /// Lanes that have not said that they are done.
@@ -142,6 +149,7 @@ impl SourceTask {
         metrics: Arc<SourceMetrics>,
         lanes: usize,
         restored: Epoch,
+        epoch_bytes: u64,
     ) -> Result<Self> {
         let mut task = Self {
             chain,
@@ -155,6 +163,9 @@ impl SourceTask {
             memory,
             metrics,
             over_budget_since: None,
+            size: EpochSize::new(epoch_bytes),
+            full_since: None,
+            was_full_told: false,
             look_at: None,
             lanes,
             ended: false,
@@ -268,6 +279,9 @@ impl SourceTask {
             if self.ended {
                 return Ok(self.rest());
             }
+            if self.size.is_full() {
+                return Ok(self.full());
+            }
             if self.memory.is_over() {
                 return self.over_budget();
             }
@@ -316,6 +330,23 @@ impl SourceTask {
         }
         self.chain.hold_back();
         Ok(Step::WaitUntil(now + BUDGET_POLL))
+    }
+
+    /// P8: the epoch is as large as it may be. Its barrier was asked for, and nothing is read before that comes.
+    fn full(&mut self) -> Step {
+        let now = self.clock.monotonic();
+        let since = *self.full_since.get_or_insert(now);
+        if now >= since + Duration::from_millis(limits::EPOCH_FULL_TOLD_MS) && !self.was_full_told {
+            self.was_full_told = true;
+            tracing::warn!(
+                table = self.table,
+                epoch = self.sealed.next().0,
+                "reads nothing more: the epoch is as large as it may be and its barrier does not come; look at the \
+                 coordinators, and at the commit of the epoch before"
+            );
+        }
+        self.chain.hold_back();
+        Step::WaitUntil(now + FULL_POLL)
     }
 
     fn item(&mut self, item: LaneItem) -> Result<()> {
@@ -419,6 +450,9 @@ impl SourceTask {
             self.chain.processing_time(self.clock.now_ms())?;
         }
         if rows > 0 {
+            if self.size.add(bytes_of(&batch.rows)) {
+                self.chain.context.reporter.send(CoordinatorMessage::WantsBarrier);
+            }
             self.chain.rows(0, batch.rows)?;
         }
         let Some(split) = self.splits.get_mut(id) else { return Ok(()) };
@@ -536,6 +570,8 @@ impl SourceTask {
             part.ended = ended;
         })?;
         self.sealed = epoch;
+        self.size.barrier();
+        (self.full_since, self.was_full_told) = (None, false);
         failpoint("source.barrier");
         Ok(())
     }
@@ -571,6 +607,11 @@ impl Drop for SourceTask {
             }
         }
     }
+}
+
+/// What the rows take, without what their buffers hold of others.
+fn bytes_of(rows: &RecordBatch) -> u64 {
+    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0) as u64).sum()
 }
 
 /// The watermark of a batch: the highest value of the watermark expression, in ms. NULLs say nothing, and neither
