@@ -9,6 +9,7 @@ mod model;
 mod retained;
 mod shared;
 mod threads;
+mod zombie;
 
 use std::path::Path;
 use std::sync::Arc;
