@@ -102,6 +102,7 @@ impl Coordinators {
     {
         let started = Instant::now();
         let mut pause = PAUSE.0;
+        let mut is_leaderless = false;
         loop {
             let (address, channel) = self.channel()?;
             let left = deadline.saturating_sub(started.elapsed());
@@ -116,12 +117,15 @@ impl Coordinators {
                 Grpc::FailedPrecondition | Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Cancelled | Grpc::Unknown
             );
             // Another try would find the same certificate.
-            let is_refused = error_of(&status).code() == Code::CertificateRefused;
+            let code = error_of(&status).code();
+            let is_refused = code == Code::CertificateRefused;
+            // Of a group without a majority some answer and some do not; who is asked last is chance.
+            is_leaderless |= code == Code::NotLeader;
             if !is_worth_it || is_refused {
                 return Err(error_of(&status));
             }
             if started.elapsed() + pause > deadline {
-                return Err(given_up(&status));
+                return Err(given_up(&status, is_leaderless));
             }
             let is_known = leader.is_some();
             self.turn(&address, leader);
@@ -134,11 +138,19 @@ impl Coordinators {
 }
 
 /// What it means that nobody gave a better answer than this until the deadline: a group in which nobody leads for so
-/// long has no majority.
-fn given_up(last: &Status) -> Error {
+/// long has no majority. `is_leaderless`: one that answered said so.
+fn given_up(last: &Status, is_leaderless: bool) -> Error {
     let error = error_of(last);
-    if error.code() != Code::NotLeader {
+    if error.code() != Code::NoQuorum && error.code() != Code::NotLeader {
         return error;
+    }
+    if !is_leaderless {
+        let has_hint = error.hint_text().is_some();
+        return if has_hint {
+            error
+        } else {
+            error.hint("look whether coordinators run at the addresses of --cluster")
+        };
     }
     Error::new(Code::NoQuorum, "no coordinator leads: no majority of them answers").hint(
         "start the missing coordinators with the folders that they had; what was asked may still come about, once",
@@ -159,7 +171,15 @@ mod tests {
             Status::unavailable("connection refused"),
             Status::deadline_exceeded("no answer in time"),
         ];
-        assert!(codes.iter().all(|status| given_up(status).code() == Code::NoQuorum));
-        assert_eq!(given_up(&status_of(&Error::new(Code::Usage, "wrong"))).code(), Code::Usage);
+        for status in &codes {
+            let error = given_up(status, true);
+            assert!(error.code() == Code::NoQuorum && error.message().contains("no coordinator leads"), "{error}");
+            assert!(error.hint_text().is_some(), "{error}");
+        }
+        // Nobody answered at all.
+        let error = given_up(&codes[2], false);
+        assert!(error.code() == Code::NoQuorum && error.message().contains("does not answer"), "{error}");
+        assert!(error.hint_text().is_some(), "{error}");
+        assert_eq!(given_up(&status_of(&Error::new(Code::Usage, "wrong")), true).code(), Code::Usage);
     }
 }
