@@ -1,9 +1,12 @@
-//! The cluster campaign at a size for every change.
+//! The campaigns against a cluster, at a size for every change.
+
+use std::io::Write;
 
 use anyhow::{Result, ensure};
 use qanat_chaos::live::binary;
 use qanat_chaos::live::cluster::ClusterCampaign;
 use qanat_chaos::live::fault::FaultKind;
+use qanat_chaos::live::rolling::RollingRestart;
 
 #[test]
 fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()> {
@@ -21,5 +24,25 @@ fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()
     };
     let report = campaign.run()?;
     ensure!(report.passes(), "{}", report.to_json());
+    Ok(())
+}
+
+/// How long the job pauses is printed; a bound for it is for a machine that does nothing else, and for
+/// `cluster --rolling`.
+#[test]
+fn a_rolling_restart_of_every_process_loses_and_doubles_nothing() -> Result<()> {
+    let restart = RollingRestart {
+        records: 500_000,
+        rows_per_second: 10_000,
+        rounds: 1,
+        parallelism: 6,
+        interval_ms: 200,
+        binary: binary::locate(None)?,
+        name: "rolling-test".to_owned(),
+        keep: false,
+    };
+    let report = restart.run()?;
+    write!(std::io::stderr(), "{report}")?;
+    ensure!(report.is_exact(), "{}", report.to_json());
     Ok(())
 }

@@ -6,10 +6,12 @@
 //! - `audit`: planted faults, found and named.
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
+//! - `neighbours`: processes of another cluster, and requests that come twice or ask for too much.
 //! - `readmit`: dead letters written out again, with deaths in between.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
 //! - `rollback`: savepoints, and what comes back after one.
 //! - `secure`: a cluster with certificates and tokens, and who is refused.
+//! - `starts`: where a job begins, decided once.
 //! - `stdin`: what cannot be read again.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
@@ -23,6 +25,7 @@ mod folder;
 mod follow;
 mod hostile;
 mod metrics;
+mod neighbours;
 mod process;
 mod property;
 mod readmit;
@@ -32,6 +35,7 @@ mod rollback;
 mod secure;
 mod sink;
 mod slt;
+mod starts;
 mod stdin;
 mod timestamp;
 mod ways;

@@ -279,3 +279,36 @@ fn clients_need_the_right_authority_token_and_role() {
     ]);
     refused(&open, "E0501");
 }
+
+/// It may have everything else: the address, a name that the cluster knows, a folder of its own.
+#[test]
+fn a_process_with_another_clusters_certificate_stays_outside() {
+    let mut cluster = Cluster::init("secure-inside");
+    cluster.start_coordinator();
+    cluster.start(&["executor", "--security", "secure/executor-a", "--slots", "2", "--storage", "storage"]);
+    let other = Cluster::init("secure-outside");
+    let mut stranger = Command::new(env!("CARGO_BIN_EXE_qanat"))
+        .args(["executor", "--security", "secure/executor-a", "--storage", "storage", "--coordinators"])
+        .arg(&cluster.address)
+        .current_dir(other.folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = stranger.stderr.take().unwrap();
+    let stranger = Process(stranger);
+    let (sender, told) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if line.contains("E0608") {
+                let _ = sender.send(());
+            }
+        }
+    });
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(()), "it is not told why");
+    let status = done(&cluster.admin(&["cluster", "status"]));
+    assert_eq!(status["executors"].as_array().map(Vec::len), Some(1), "{status}");
+    assert!(status["executors"][0]["attached"] == true, "the one that belongs there is not disturbed: {status}");
+    drop(stranger);
+}

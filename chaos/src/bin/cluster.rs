@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use qanat_chaos::live::{binary, cluster::ClusterCampaign, fault::FaultKind};
+use qanat_chaos::live::{binary, cluster::ClusterCampaign, fault::FaultKind, rolling::RollingRestart};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -37,6 +37,9 @@ struct Arguments {
     /// Only faults of these kinds, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<FaultKind>,
+    /// No faults: every process is ended and started again in turn, so many times, executors drained before.
+    #[arg(long, value_name = "ROUNDS", num_args = 0..=1, default_missing_value = "1", conflicts_with_all = ["faults", "only", "seed"])]
+    rolling: Option<u64>,
     /// The `qanat` to try; the one of this build if not given.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -61,6 +64,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    if let Some(rounds) = arguments.rolling {
+        return roll(arguments, rounds);
+    }
     let campaign = ClusterCampaign {
         records: arguments.records,
         faults: arguments.faults,
@@ -80,4 +86,25 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         Output::Json => writeln!(out, "{}", report.to_json())?,
     }
     Ok(report.passes())
+}
+
+/// False also if a pause was longer than a failover may be.
+fn roll(arguments: &Arguments, rounds: u64) -> anyhow::Result<bool> {
+    let restart = RollingRestart {
+        records: arguments.records,
+        rows_per_second: arguments.rate,
+        rounds,
+        parallelism: arguments.parallelism,
+        interval_ms: arguments.interval_ms,
+        binary: binary::locate(arguments.binary.as_deref())?,
+        name: "rolling".to_owned(),
+        keep: arguments.keep,
+    };
+    let report = restart.run()?;
+    let mut out = std::io::stdout().lock();
+    match arguments.output {
+        Output::Text => write!(out, "{report}")?,
+        Output::Json => writeln!(out, "{}", report.to_json())?,
+    }
+    Ok(report.is_exact() && report.is_quick())
 }

@@ -2,31 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::fault::{Fault, FaultKind};
-use super::link::Link;
+use super::members::{COORDINATORS, EXECUTORS, Members};
 use super::moment::Random;
 use super::process::Qanat;
 use super::watch::{Verdict, Watch};
 use super::workload::{JOB, Place, Workload};
 use crate::oracle::Violation;
 
-/// Coordinators and executors of the cluster.
-const COORDINATORS: usize = 3;
-const EXECUTORS: usize = 3;
 /// A cluster whose last fault is over makes progress within this time, or it is stuck (I15).
 const PROGRESS_MAX: Duration = Duration::from_secs(30);
-/// A start, or a command of a client.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The last part has all the time it needs, within reason.
 const LAST_MAX: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -141,168 +133,9 @@ impl fmt::Display for ClusterReport {
     }
 }
 
-/// A process of the cluster, and how to start it again.
-struct Process {
-    command: Vec<String>,
-    /// None: `qanat dev` started it, and its id is all there is.
-    child: Option<Child>,
-    pid: i32,
-}
-
-impl Process {
-    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.pid).context("the process has no id")?;
-        rustix::process::kill_process(pid, signal).with_context(|| format!("signal process {}", self.pid))
-    }
-
-    /// Waits until it is gone.
-    fn reap(&mut self) -> Result<()> {
-        if let Some(child) = &mut self.child {
-            child.wait().context("wait for a process")?;
-            return Ok(());
-        }
-        let begun = Instant::now();
-        let stat = PathBuf::from(format!("/proc/{}/stat", self.pid));
-        // One that its parent has not waited for yet is gone all the same.
-        while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
-            ensure!(begun.elapsed() < PATIENCE, "process {} does not end", self.pid);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    }
-}
-
-struct Cluster {
-    qanat: Qanat,
-    dev: Child,
-    addresses: String,
-    coordinators: Vec<Process>,
-    executors: Vec<(Process, Link)>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let children = self.coordinators.iter_mut().chain(self.executors.iter_mut().map(|(process, _)| process));
-        for child in children.filter_map(|process| process.child.as_mut()) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        for process in &self.coordinators {
-            let _ = process.signal(rustix::process::Signal::KILL);
-        }
-        let _ = self.dev.kill();
-        let _ = self.dev.wait();
-    }
-}
-
-impl Cluster {
-    fn start(qanat: &Qanat) -> Result<Self> {
-        let root = qanat.folder.display().to_string();
-        let mut command =
-            qanat.command(&["-o", "json", "dev", "--data", "dev", "--executors", "0", "--files-root", &root]);
-        let errors = std::fs::File::create(qanat.folder.join("dev.stderr"))?;
-        let mut dev =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().context("start dev")?;
-        let mut line = String::new();
-        BufReader::new(dev.stdout.take().context("no output")?).read_line(&mut line)?;
-        let told: Value = serde_json::from_str(&line).with_context(|| format!("dev says {line:?}"))?;
-        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text is missing");
-        let list =
-            |value: &Value| value.as_array().cloned().unwrap_or_default().iter().map(text).collect::<Result<Vec<_>>>();
-        let mut coordinators = Vec::new();
-        for process in told["processes"].as_array().context("no processes")? {
-            let pid = i32::try_from(process["pid"].as_i64().context("no pid")?)?;
-            coordinators.push(Process { command: list(&process["command"])?, child: None, pid });
-        }
-        ensure!(coordinators.len() == COORDINATORS, "{} coordinators", coordinators.len());
-        let addresses = list(&told["coordinators"])?.join(",");
-        let cluster_id = std::fs::read_to_string(qanat.folder.join("dev/storage/.cluster"))?;
-        let cluster_id = cluster_id.lines().next().unwrap_or_default().to_owned();
-        let mut cluster = Self { qanat: qanat.clone(), dev, addresses, coordinators, executors: Vec::new() };
-        for number in 1..=EXECUTORS {
-            let link = Link::new()?;
-            let program = qanat.binary.display().to_string();
-            let command = [
-                program.as_str(),
-                "executor",
-                "--cluster-id",
-                &cluster_id,
-                "--node",
-                &format!("executor-{number}"),
-                "--slots",
-                "2",
-                "--coordinators",
-                &cluster.addresses,
-                "--storage",
-                &qanat.folder.join("dev/storage").display().to_string(),
-                "--advertise",
-                &link.address().to_string(),
-            ];
-            let command = command.map(str::to_owned).to_vec();
-            let mut process = Process { command, child: None, pid: 0 };
-            cluster.start_executor(&mut process, &link)?;
-            cluster.executors.push((process, link));
-        }
-        Ok(cluster)
-    }
-
-    fn spawn(&self, process: &mut Process) -> Result<()> {
-        let (program, arguments) = process.command.split_first().context("no command")?;
-        let errors = std::fs::File::options().append(true).create(true).open(self.qanat.folder.join("stderr"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
-        let child = command.spawn().with_context(|| format!("start {program}"))?;
-        process.pid = i32::try_from(child.id())?;
-        process.child = Some(child);
-        Ok(())
-    }
-
-    /// Starts an executor and has its link lead there.
-    fn start_executor(&self, process: &mut Process, link: &Link) -> Result<()> {
-        self.spawn(process)?;
-        let stdout = process.child.as_mut().and_then(|child| child.stdout.take()).context("no output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let first = lines.next().context("the executor said nothing")??;
-        let address: SocketAddr =
-            first.rsplit(' ').next().unwrap_or_default().parse().with_context(|| first.clone())?;
-        link.lead_to(address);
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(())
-    }
-
-    fn start_coordinator(&self, process: &mut Process) -> Result<()> {
-        self.spawn(process)?;
-        let stdout = process.child.as_mut().and_then(|child| child.stdout.take()).context("no output")?;
-        std::thread::spawn(move || BufReader::new(stdout).lines().for_each(drop));
-        Ok(())
-    }
-
-    /// A command of a client.
-    fn ask(&self, arguments: &[&str]) -> Result<Value> {
-        let all = [&["-o", "json"], arguments, &["--cluster", &self.addresses]].concat();
-        let ended = self.qanat.run(&all, PATIENCE)?;
-        ensure!(ended.success(), "`{}` failed: {}", arguments.join(" "), ended.stderr.trim());
-        ended.json()
-    }
-
-    fn leader(&self) -> Result<usize> {
-        let status = self.ask(&["cluster", "status"])?;
-        let coordinators = status["coordinators"].as_array().context("no coordinators")?;
-        let leads = coordinators.iter().find(|coordinator| coordinator["leads"] == true).context("nobody leads")?;
-        Ok(usize::try_from(leads["id"].as_u64().context("no id")?)? - 1)
-    }
-
-    /// The job's state, generation and newest visible epoch.
-    fn job(&self) -> Result<(String, u64, u64)> {
-        let job = self.ask(&["job", "describe", JOB])?;
-        let number = |name: &str| job[name].as_u64().unwrap_or(0);
-        Ok((job["status"].as_str().unwrap_or_default().to_owned(), number("generation"), number("committed_epoch")))
-    }
-}
-
 struct Trial<'a> {
     campaign: &'a ClusterCampaign,
-    cluster: Cluster,
+    cluster: Members,
     watch: Watch,
     random: Random,
     faults: BTreeMap<FaultKind, u64>,
@@ -323,7 +156,7 @@ impl ClusterCampaign {
         let workload = self.workload(&qanat.folder);
         let script = format!("{JOB}.sql");
         qanat.write(&script, &workload.script())?;
-        let cluster = Cluster::start(&qanat)?;
+        let cluster = Members::start(&qanat)?;
         cluster.ask(&["submit", &script, "--parallelism", &self.parallelism.to_string()])?;
         let mut trial = Trial {
             campaign: self,
@@ -477,9 +310,9 @@ impl Trial<'_> {
                 self.bounce_coordinator(follower, Signal::KILL, fault.lasts)
             }
             FaultKind::PauseExecutor => {
-                self.cluster.executors[executor].0.signal(Signal::STOP)?;
+                self.cluster.executors[executor].process.signal(Signal::STOP)?;
                 self.pass(fault.lasts)?;
-                self.cluster.executors[executor].0.signal(Signal::CONT)
+                self.cluster.executors[executor].process.signal(Signal::CONT)
             }
             FaultKind::PauseLeader => {
                 let leader = self.cluster.leader()?;
@@ -488,9 +321,9 @@ impl Trial<'_> {
                 self.cluster.coordinators[leader].signal(Signal::CONT)
             }
             FaultKind::CutLink => {
-                self.cluster.executors[executor].1.cut(true);
+                self.cluster.executors[executor].link.cut(true);
                 self.pass(fault.lasts)?;
-                self.cluster.executors[executor].1.cut(false);
+                self.cluster.executors[executor].link.cut(false);
                 Ok(())
             }
             FaultKind::Restart => {
@@ -504,23 +337,15 @@ impl Trial<'_> {
     }
 
     fn bounce_executor(&mut self, index: usize, signal: rustix::process::Signal, away: Duration) -> Result<()> {
-        let (mut process, link) = self.cluster.executors.remove(index);
-        process.signal(signal)?;
-        process.reap()?;
+        self.cluster.end_executor(index, signal)?;
         self.pass(away)?;
-        self.cluster.start_executor(&mut process, &link)?;
-        self.cluster.executors.insert(index, (process, link));
-        Ok(())
+        self.cluster.start_executor(index)
     }
 
     fn bounce_coordinator(&mut self, index: usize, signal: rustix::process::Signal, away: Duration) -> Result<()> {
-        let mut process = self.cluster.coordinators.remove(index);
-        process.signal(signal)?;
-        process.reap()?;
+        self.cluster.end_coordinator(index, signal)?;
         self.pass(away)?;
-        self.cluster.start_coordinator(&mut process)?;
-        self.cluster.coordinators.insert(index, process);
-        Ok(())
+        self.cluster.start_coordinator(index)
     }
 
     /// Waits for the end of the job. Returns how many generations it took.

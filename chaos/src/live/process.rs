@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -98,8 +99,9 @@ impl Qanat {
     /// # Errors
     /// If the system cannot.
     pub fn spawn(&self, mut command: Command) -> Result<Life> {
-        // Several lives may run at once; the newest owns the names.
-        let number = std::fs::read_dir(&self.folder)?.count();
+        static LIVES: AtomicU64 = AtomicU64::new(0);
+        // Several lives may run at once.
+        let number = LIVES.fetch_add(1, Ordering::Relaxed);
         let stdout = self.folder.join(format!(".stdout-{number}"));
         let stderr = self.folder.join(format!(".stderr-{number}"));
         command.stdin(Stdio::null()).stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);

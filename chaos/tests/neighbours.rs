@@ -1,0 +1,205 @@
+//! A cluster that has lost the majority of its coordinators, and one whose clocks disagree.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use qanat_chaos::live::binary;
+use qanat_chaos::live::members::{COORDINATORS, Members};
+use qanat_chaos::live::process::Qanat;
+use qanat_chaos::live::scrape::sum;
+use qanat_chaos::live::watch::Watch;
+use qanat_chaos::live::workload::{JOB, Place, Workload};
+use rustix::process::Signal;
+
+/// Whatever is waited for comes in this time.
+const PATIENCE: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A client gives up after 30 s; more is its own start and end.
+const REFUSED_MAX: Duration = Duration::from_secs(45);
+
+/// A cluster with a job that runs.
+struct Trial {
+    qanat: Qanat,
+    workload: Workload,
+    members: Members,
+    watch: Watch,
+}
+
+impl Trial {
+    /// Starts the processes. `settings` stand in front of the script.
+    fn start(name: &str, records: u64, settings: &str) -> Result<Self> {
+        let qanat = Qanat::in_new_folder(name, &binary::locate(None)?)?;
+        let workload = Workload {
+            records,
+            rows_per_second: Some(10_000),
+            interval_ms: 200,
+            file: true,
+            log: true,
+            windows: true,
+            place: Place::of_cluster(&qanat.folder),
+        };
+        qanat.write(&format!("{JOB}.sql"), &format!("{settings}{}", workload.script()))?;
+        let members = Members::start(&qanat)?;
+        let watch = Watch::new(&workload, &qanat.folder);
+        Ok(Self { qanat, workload, members, watch })
+    }
+
+    /// Submits the job and waits for its first rows.
+    fn submit(&mut self) -> Result<()> {
+        self.members.ask(&["submit", &format!("{JOB}.sql"), "--parallelism", "6"])?;
+        self.grows()
+    }
+
+    fn look(&mut self) -> Result<u64> {
+        let violations = self.watch.observe()?;
+        ensure!(violations.is_empty(), "{violations:?}");
+        Ok(self.watch.committed())
+    }
+
+    /// Waits until more rows are visible.
+    fn grows(&mut self) -> Result<()> {
+        let before = self.look()?;
+        let begun = Instant::now();
+        while self.look()? <= before {
+            ensure!(begun.elapsed() < PATIENCE, "no row: {}", self.members.said()?);
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// What the sources of all executors have read.
+    fn read(&self) -> Result<f64> {
+        let addresses = self.members.executors.iter().map(|executor| executor.process.metrics());
+        addresses.map(|address| sum(&address.context("no metrics")?, "qanat_source_rows_total")).sum()
+    }
+
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+        let begun = Instant::now();
+        while !is_so(self)? {
+            ensure!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+            self.look()?;
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of the job: every row is there once, by whoever looks. Returns its generation.
+    fn finish(mut self) -> Result<u64> {
+        let mut generation = 0;
+        self.until("the job ends", |trial| {
+            let (status, newest, _) = trial.members.job()?;
+            ensure!(!matches!(status.as_str(), "FAILED" | "STOPPED"), "the job is {status}");
+            generation = newest;
+            Ok(status == "FINISHED")
+        })?;
+        for mut watch in [self.watch, Watch::new(&self.workload, &self.qanat.folder)] {
+            let (found, violations) = watch.finish()?;
+            ensure!(violations.is_empty() && found.is_exact(), "{found}{violations:?}");
+        }
+        drop(self.members);
+        self.qanat.clean_up();
+        Ok(generation)
+    }
+}
+
+/// Writes are refused with one code, and so are questions; what runs goes on until its epoch is as large as it may be,
+/// and says so; nothing becomes visible; and when the majority is back the job goes on as if nothing had been.
+#[test]
+fn a_lost_majority_refuses_all_decisions_and_loses_nothing() -> Result<()> {
+    let settings = "SET 'execution.checkpointing.max-size' = '64 kb';\n";
+    let mut trial = Trial::start("majority", 200_000, settings)?;
+    trial.submit()?;
+    let (_, generation, _) = trial.members.job()?;
+    let leader = trial.members.leader()?;
+    let lost = [leader, (leader + 1) % COORDINATORS];
+    for index in lost {
+        trial.members.end_coordinator(index, Signal::KILL)?;
+    }
+    let read = trial.read()?;
+    trial.until("rows are read on", |trial| Ok(trial.read()? > read))?;
+    trial
+        .qanat
+        .write("other.sql", &trial.workload.script().replace(&trial.qanat.folder.display().to_string(), "/x"))?;
+    let asked: [&[&str]; 5] = [
+        &["submit", "other.sql"],
+        &["job", "rescale", JOB, "--parallelism", "3"],
+        &["job", "savepoint", JOB, "--name", "s"],
+        &["cluster", "drain", "executor-1"],
+        &["jobs", "list"],
+    ];
+    let members = &trial.members;
+    let begun = Instant::now();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asked = asked.map(|arguments| scope.spawn(move || members.command(arguments)));
+        asked.into_iter().map(|asked| asked.join().expect("a client")).collect()
+    });
+    ensure!(begun.elapsed() < REFUSED_MAX, "refused only after {:?}", begun.elapsed());
+    for (arguments, answer) in asked.iter().zip(answers) {
+        let answer = answer?;
+        let error = answer.stderr.lines().rev().find(|line| line.starts_with("{\"error\""));
+        let error: serde_json::Value = serde_json::from_str(error.with_context(|| answer.stderr.clone())?)?;
+        let is_clear = error["error"]["code"] == "E0602" && error["error"]["hint"].is_string();
+        ensure!(is_clear && !answer.success(), "{arguments:?}: {error}");
+    }
+    // By now it had to stop, and it says why.
+    let mut read = trial.read()?;
+    trial.until("sources wait", |trial| {
+        let before = std::mem::replace(&mut read, trial.read()?);
+        let said = trial.members.said()?;
+        Ok(read == before && said.contains("E0602") && said.contains("as large as it may be"))
+    })?;
+    let visible = trial.look()?;
+    ensure!(visible < trial.workload.records, "everything is visible already");
+    for _ in 0..20 {
+        std::thread::sleep(LOOK_EVERY);
+        ensure!(trial.look()? == visible && trial.read()? == read, "something went on");
+    }
+    for index in lost {
+        trial.members.start_coordinator(index)?;
+    }
+    trial.grows()?;
+    ensure!(trial.finish()? == generation, "the job had to begin again");
+    Ok(())
+}
+
+/// Two coordinators and two executors live an hour apart from the rest, and every one of them leads for a while.
+#[test]
+fn clocks_an_hour_off_change_nothing() -> Result<()> {
+    let mut trial = Trial::start("clocks", 200_000, "")?;
+    let shim = trial.qanat.folder.join("clock.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clock.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).status()?;
+    ensure!(compiled.success(), "cc cannot compile {}", source.display());
+    let shim = shim.display().to_string();
+    for (index, off_s) in ["3600", "-3600"].into_iter().enumerate() {
+        for process in [&mut trial.members.coordinators[index], &mut trial.members.executors[index].process] {
+            process.set("LD_PRELOAD", &shim);
+            process.set("CLOCK_OFF_S", off_s);
+        }
+        trial.members.end_coordinator(index, Signal::TERM)?;
+        trial.members.start_coordinator(index)?;
+        trial.until("it takes part", |trial| trial.members.takes_part(index))?;
+        trial.members.end_executor(index, Signal::TERM)?;
+        trial.members.start_executor(index)?;
+        trial.until("it says where its metrics are", |trial| {
+            Ok(trial.members.executors[index].process.metrics().is_some())
+        })?;
+        let address = trial.members.executors[index].process.metrics().context("no metrics")?;
+        let started = sum(&address, "qanat_process_start_time_seconds")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let off = off_s.parse::<f64>()?;
+        ensure!((started - now - off).abs() < 600.0, "its clock is right: {started}, and now is {now}");
+    }
+    trial.submit()?;
+    for _ in 0..COORDINATORS {
+        let leader = trial.members.leader()?;
+        trial.members.end_coordinator(leader, Signal::KILL)?;
+        trial.grows()?;
+        trial.members.start_coordinator(leader)?;
+        trial.until("it takes part", |trial| trial.members.takes_part(leader))?;
+    }
+    trial.finish()?;
+    Ok(())
+}

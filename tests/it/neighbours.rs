@@ -1,0 +1,226 @@
+//! Bad neighbours of a cluster: processes of another one, on the same folders or at the same addresses, and requests
+//! that come twice or ask for too much. Each gets one clear error, and the job that runs is not disturbed.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::process::{Invocation, Outcome};
+use crate::sink;
+
+/// Whatever is waited for comes in this time.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A cluster of one coordinator and one executor, which ends with the test.
+struct Dev {
+    child: Child,
+    told: Value,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Dev {
+    fn start(folder: &Folder) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
+        command.args(["-o", "json", "dev", "--data", "dev", "--coordinators", "1", "--executors", "1", "--slots", "4"]);
+        command.current_dir(folder.path()).env_remove("QANAT_DATA").env_remove("QANAT_CLUSTER");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { told: serde_json::from_str(&line).unwrap(), child }
+    }
+
+    fn api(&self) -> &str {
+        self.told["api"].as_str().unwrap()
+    }
+
+    fn command(&self, folder: &Folder, arguments: &[&str]) -> Outcome {
+        let arguments = [&["-o", "json"], arguments, &["--cluster", self.api()]].concat();
+        Invocation::new(folder.path(), arguments).run().unwrap()
+    }
+
+    #[track_caller]
+    fn ask(&self, folder: &Folder, arguments: &[&str]) -> Value {
+        let outcome = self.command(folder, arguments);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+        outcome.json().unwrap()
+    }
+
+    /// Waits until the job has ended as it should.
+    #[track_caller]
+    fn finishes(&self, folder: &Folder, job: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let shown = self.ask(folder, &["job", "describe", job]);
+            match shown["status"].as_str().unwrap() {
+                "FINISHED" => return shown,
+                "FAILED" | "STOPPED" => panic!("{shown}"),
+                _ => assert!(begun.elapsed() < PATIENCE, "{shown}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Copies numbers from 0 on into `out`.
+fn numbers(out: &Path, rows: u64, per_second: u64) -> String {
+    format!(
+        "SET 'execution.checkpointing.interval' = '100 ms';\n\
+         CREATE TABLE g (id BIGINT) WITH ('connector' = 'datagen', 'fields.id.kind' = 'sequence', \
+         'fields.id.start' = '0', 'fields.id.end' = '{}', 'rows-per-second' = '{per_second}');\n\
+         CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');\n\
+         INSERT INTO o SELECT id FROM g;\n",
+        rows - 1,
+        out.display()
+    )
+}
+
+#[track_caller]
+fn is_exact(out: &Path, rows: u64) {
+    let found = sink::committed(out).unwrap().into_iter().filter_map(|mut row| row.remove(0));
+    let mut ids: Vec<u64> = found.map(|id| id.parse().unwrap()).collect();
+    ids.sort_unstable();
+    assert!(ids.iter().copied().eq(0..rows), "{} ids, not 0 to {}", ids.len(), rows - 1);
+}
+
+#[track_caller]
+fn refused(outcome: &Outcome, code: &str) -> Value {
+    let error = outcome.error().unwrap_or_else(|| panic!("no error: {}", outcome.describe()));
+    assert_eq!(error["code"], code, "{}", outcome.describe());
+    assert!(error["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{error}");
+    assert!(!outcome.stderr.contains("panicked") && outcome.code != Some(0), "{}", outcome.describe());
+    error
+}
+
+#[test]
+fn others_on_the_folders_and_addresses_of_a_cluster_are_refused_and_its_job_goes_on() {
+    const ROWS: u64 = 30_000;
+    let folder = Folder::new("neighbours");
+    let out = folder.path().join("out");
+    let dev = Dev::start(&folder);
+    folder.write("q.sql", numbers(&out, ROWS, 3_000));
+    dev.ask(&folder, &["submit", "q.sql", "--parallelism", "2"]);
+    let begun = Instant::now();
+    while sink::visible(&out).is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "no row");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let run = |arguments: &[&str]| {
+        let arguments = [&["-o", "json"], arguments].concat();
+        Invocation::new(folder.path(), arguments).run().unwrap()
+    };
+    let coordinator = |cluster: &str, data: &str, storage: &str| {
+        run(&[
+            "coordinator",
+            "--cluster-id",
+            cluster,
+            "--id",
+            "1",
+            "--listen",
+            "127.0.0.1:0",
+            "--members",
+            "1=127.0.0.1:1",
+            "--found",
+            "--data",
+            data,
+            "--storage",
+            storage,
+        ])
+    };
+    let executor = |cluster: &str, storage: &str| {
+        let coordinators = ["--coordinators", dev.api()];
+        let fixed = ["executor", "--cluster-id", cluster, "--node", "stranger", "--storage", storage];
+        run(&[&fixed[..], &coordinators].concat())
+    };
+    let own = dev.told["processes"][0]["command"].as_array().unwrap();
+    let own = own.iter().position(|word| word == "--cluster-id").map(|at| own[at + 1].as_str().unwrap()).unwrap();
+    // A second cluster, and a second process of this one, on folders that have an owner.
+    refused(&run(&["dev", "--data", "dev"]), "E0303");
+    refused(&coordinator("another", "dev/coordinator-1", "elsewhere"), "E0303");
+    refused(&coordinator(own, "dev/coordinator-1", "dev/storage"), "E0303");
+    // Folders of their own, and the storage of this cluster.
+    refused(&coordinator("another", "mine", "dev/storage"), "E0302");
+    refused(&executor("another", "dev/storage"), "E0302");
+    // Everything of their own, but the address.
+    let told = refused(&executor("another", "their-storage"), "E0501");
+    assert!(told["message"].as_str().unwrap().contains("another cluster"), "{told}");
+    assert_eq!(told["place"]["named"].as_str().or(told["place"].as_str()), Some(dev.api()), "{told}");
+    // Nobody but its own executor was ever let in, and the job never had to begin again.
+    let status = dev.ask(&folder, &["cluster", "status"]);
+    assert_eq!(status["executors"].as_array().map(Vec::len), Some(1), "{status}");
+    let shown = dev.finishes(&folder, "q");
+    assert_eq!(shown["generation"], 1, "{shown}");
+    is_exact(&out, ROWS);
+}
+
+#[test]
+fn a_submit_that_comes_twice_makes_one_job() {
+    const ROWS: u64 = 2_000;
+    let folder = Folder::new("neighbours-twice");
+    let out = folder.path().join("out");
+    let dev = Dev::start(&folder);
+    folder.write("q.sql", numbers(&out, ROWS, 2_000));
+    let id = "0123456789abcdef0123456789abcdef";
+    let submit = || dev.ask(&folder, &["submit", "q.sql", "--request-id", id])["jobs"][0]["job"].clone();
+    let (first, second) = std::thread::scope(|scope| {
+        let other = scope.spawn(submit);
+        (submit(), other.join().unwrap())
+    });
+    assert_eq!(first, second, "at once");
+    dev.finishes(&folder, "q");
+    assert_eq!(submit(), first, "and when it has ended");
+    let listed = dev.ask(&folder, &["jobs", "list", "--all"]);
+    assert_eq!(listed.as_array().or(listed["jobs"].as_array()).map(Vec::len), Some(1), "{listed}");
+    is_exact(&out, ROWS);
+    // The id stands for this submit and for no other.
+    folder.write("other.sql", numbers(&folder.path().join("other"), ROWS, 2_000).replace("SELECT id", "SELECT id + 1"));
+    refused(&dev.command(&folder, &["submit", "other.sql", "--request-id", id]), "E0501");
+    assert!(sink::visible(&folder.path().join("other")).is_empty());
+}
+
+#[test]
+fn what_asks_for_too_much_is_refused_and_other_jobs_do_not_notice() {
+    const ROWS: u64 = 60_000;
+    let folder = Folder::new("neighbours-limits");
+    let out = folder.path().join("out");
+    let dev = Dev::start(&folder);
+    folder.write("good.sql", numbers(&out, ROWS, 2_000));
+    dev.ask(&folder, &["submit", "good.sql"]);
+    // Plans over their limits, and a text that is larger than any message.
+    let body = |select: &str| numbers(&folder.path().join("bad"), 10, 10).replace("SELECT id", select);
+    folder.write("chain.sql", body(&format!("SELECT id{}", " + 1".repeat(2_000))));
+    folder.write("deep.sql", body(&format!("SELECT {}id{}", "(".repeat(500), ")".repeat(500))));
+    folder.write("text.sql", body(&format!("SELECT '{}' || CAST(id AS STRING)", "x".repeat(8 << 20))));
+    for script in ["chain.sql", "deep.sql", "text.sql"] {
+        let outcome = dev.command(&folder, &["submit", script]);
+        assert_eq!(outcome.error().map(|error| error["code"].clone()), Some("E0107".into()), "{}", outcome.describe());
+    }
+    // State over its budget: it fails alone, and says why.
+    folder.write(
+        "hungry.sql",
+        format!(
+            "SET 'job.memory' = '16 mb';\n\
+             CREATE TABLE g (id BIGINT, ts AS TO_TIMESTAMP_LTZ(id, 3), WATERMARK FOR ts AS ts) WITH \
+             ('connector' = 'datagen', 'fields.id.kind' = 'sequence', 'fields.id.start' = '0', \
+             'fields.id.end' = '1000000000');\n\
+             CREATE TABLE o (id BIGINT, n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');\n\
+             INSERT INTO o SELECT id, COUNT(*) FROM TABLE(TUMBLE(TABLE g, DESCRIPTOR(ts), INTERVAL '30' DAY)) \
+             GROUP BY window_start, window_end, id;\n",
+            folder.path().join("hungry").display()
+        ),
+    );
+    let outcome = dev.command(&folder, &["submit", "hungry.sql", "--wait"]);
+    refused(&outcome, "E0401");
+    let shown = dev.finishes(&folder, "good");
+    assert_eq!(shown["generation"], 1, "{shown}");
+    is_exact(&out, ROWS);
+}
