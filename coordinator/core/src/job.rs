@@ -410,7 +410,7 @@ impl JobDriver {
             CoordinatorMessage::LogCommitted { epoch, manifest_key } => {
                 self.on_log_committed(epoch, &manifest_key, out)
             }
-            CoordinatorMessage::Aborted => self.on_aborted(from.start, now_ms, out),
+            CoordinatorMessage::Aborted => self.on_aborted(state, from.start, now_ms, out),
             CoordinatorMessage::Withdrawn => self.on_taken_back(from.start, out),
             CoordinatorMessage::Prepared { epoch, report } => {
                 self.on_prepared(state, now_wall_ms, epoch, *report, out);
@@ -474,7 +474,7 @@ impl JobDriver {
         self.phase = Phase::Aborting { running, waiting };
     }
 
-    fn on_aborted(&mut self, start: StartId, now_ms: u64, out: &mut Vec<Output>) {
+    fn on_aborted(&mut self, state: &State, start: StartId, now_ms: u64, out: &mut Vec<Output>) {
         let Phase::Aborting { waiting, .. } = &mut self.phase else { return };
         waiting.remove(&start);
         if !waiting.is_empty() {
@@ -487,6 +487,8 @@ impl JobDriver {
         let is_new = running.token.generation == Generation(1);
         running.due_ms = now_ms + if is_new { interval_ms } else { interval_ms.min(limits::EPOCH_AFTER_RECOVERY_MS) };
         self.phase = Phase::Running(running);
+        // Executors may have come while it started.
+        self.move_if_better(state);
     }
 
     fn on_prepared(

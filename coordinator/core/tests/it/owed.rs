@@ -204,3 +204,30 @@ fn a_drained_executor_is_known_to_every_leader() {
     assert_eq!(drain(1, true, &[1, 2, 3]), [2]);
     assert_eq!(drain(4, false, &[3, 4]), [4], "2 is gone");
 }
+
+/// An executor that comes while a generation starts is not forgotten: the first epoch ends at once, and the next
+/// generation runs on both.
+#[test]
+fn an_executor_that_comes_while_a_job_starts_is_used() {
+    let mut world = World::of_two_slots();
+    let first = world.start;
+    let executor = |start: StartId| Executor {
+        start,
+        node: format!("node-{start}"),
+        address: String::new(),
+        slots: 1,
+        attached: true,
+        draining: false,
+    };
+    assert_eq!(world.state.jobs[&JOB].placement, [first]);
+    assert!(!world.executor.as_ref().is_some_and(|executor| executor.started), "it is only deployed");
+    let second = StartId(77);
+    world.step(Input::Executors { executors: vec![executor(first), executor(second)], attached: Some(second) });
+    // The first one answers, what is sent to the other is lost.
+    for _ in 0..20 {
+        world.execute();
+        world.deliver(0, false);
+    }
+    assert_eq!(world.state.jobs[&JOB].placement.len(), 2);
+    assert_eq!(world.state.jobs[&JOB].last_failure, None, "a move is no failure");
+}

@@ -137,6 +137,14 @@ impl World {
         world
     }
 
+    /// A job of a cluster that wants two subtasks; its one executor has a slot for one.
+    pub(crate) fn of_two_slots() -> Self {
+        let run_with = RunWith { parallelism: 2, settings: JobSettings::default(), together: false, trace: None };
+        let mut world = Self::with(SinkChannel::Table, Some(Box::new(run_with)));
+        world.driver = JobDriver::new(JOB, 2, JobSettings::default());
+        world
+    }
+
     /// The executor becomes the owner of the log (again, with another token).
     pub(crate) fn own_log(&mut self) {
         let start = self.start;
