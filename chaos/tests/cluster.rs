@@ -32,8 +32,8 @@ fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()
 #[test]
 fn a_rolling_restart_of_every_process_loses_and_doubles_nothing() -> Result<()> {
     let restart = RollingRestart {
-        records: 500_000,
-        rows_per_second: 10_000,
+        records: 1_200_000,
+        rows_per_second: 8_000,
         rounds: 1,
         parallelism: 6,
         interval_ms: 200,

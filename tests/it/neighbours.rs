@@ -153,7 +153,7 @@ fn others_on_the_folders_and_addresses_of_a_cluster_are_refused_and_its_job_goes
     // Everything of their own, but the address.
     let told = refused(&executor("another", "their-storage"), "E0501");
     assert!(told["message"].as_str().unwrap().contains("another cluster"), "{told}");
-    assert_eq!(told["place"]["named"].as_str().or(told["place"].as_str()), Some(dev.api()), "{told}");
+    assert_eq!(told["place"]["named"].as_str().or_else(|| told["place"].as_str()), Some(dev.api()), "{told}");
     // Nobody but its own executor was ever let in, and the job never had to begin again.
     let status = dev.ask(&folder, &["cluster", "status"]);
     assert_eq!(status["executors"].as_array().map(Vec::len), Some(1), "{status}");
@@ -179,7 +179,7 @@ fn a_submit_that_comes_twice_makes_one_job() {
     dev.finishes(&folder, "q");
     assert_eq!(submit(), first, "and when it has ended");
     let listed = dev.ask(&folder, &["jobs", "list", "--all"]);
-    assert_eq!(listed.as_array().or(listed["jobs"].as_array()).map(Vec::len), Some(1), "{listed}");
+    assert_eq!(listed.as_array().or_else(|| listed["jobs"].as_array()).map(Vec::len), Some(1), "{listed}");
     is_exact(&out, ROWS);
     // The id stands for this submit and for no other.
     folder.write("other.sql", numbers(&folder.path().join("other"), ROWS, 2_000).replace("SELECT id", "SELECT id + 1"));

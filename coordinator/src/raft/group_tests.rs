@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 
-use super::member::{Leadership, Member, MemberConfig};
+use super::member::{Leadership, Member, MemberConfig, RaftStatus};
 use crate::service::RaftService;
 
 /// Long for a busy machine: every wait ends when its condition holds.
@@ -120,13 +120,19 @@ impl Group {
         }
     }
 
+    fn statuses(&self) -> Vec<(u64, usize, RaftStatus)> {
+        let status =
+            |(id, node): (&u64, &Node)| (*id, node.member.state(|state| state.jobs.len()), node.member.raft_status());
+        self.nodes.iter().map(status).collect()
+    }
+
     /// Waits until all members know these jobs, and compares their states.
     fn agree(&self, jobs: impl IntoIterator<Item = u128>) {
         let jobs: Vec<JobId> = jobs.into_iter().map(JobId).collect();
         let started = Instant::now();
         for node in self.nodes.values() {
             while node.member.state(|state| state.jobs.keys().copied().ne(jobs.iter().copied())) {
-                assert!(started.elapsed() < LIMIT, "a member does not catch up");
+                assert!(started.elapsed() < LIMIT, "a member does not catch up: {:#?}", self.statuses());
                 std::thread::yield_now();
             }
         }
