@@ -373,6 +373,7 @@ impl JobDriver {
             open: None,
             committing: None,
             due_ms: 0,
+            may_trigger: false,
             wants_barrier: false,
             written: None,
         });
@@ -733,6 +734,8 @@ impl JobDriver {
     /// When `step` wants a `Tick` at the latest, in monotonic milliseconds.
     pub fn wake_at(&self) -> Option<u64> {
         let phase = match &self.phase {
+            // Nothing can run before one comes, and that is an input of its own.
+            Phase::Waiting { .. } if !self.executors.iter().any(Executor::is_usable) => None,
             Phase::Waiting { until_ms, proposed: false } => Some(*until_ms),
             Phase::Running(running) => running.wake_at(),
             Phase::Replaying { running, committing } => {

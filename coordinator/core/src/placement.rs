@@ -22,6 +22,13 @@ pub struct Executor {
     pub draining: bool,
 }
 
+impl Executor {
+    /// Whether a new generation may run on it now.
+    pub fn is_usable(&self) -> bool {
+        self.attached && !self.draining
+    }
+}
+
 /// The executors for a new generation of `job`: as few as have room for it, those with the most room first, so
 /// that a job crosses no more links and shares the fate of no more machines than it must. When all are full, work
 /// is shared by slots: a slot is a measure and not a wall, so that what is left of a cluster carries all of it.
@@ -43,7 +50,7 @@ pub fn place(
         here.map(|(_, other)| other.parallelism.div_ceil(u32::try_from(other.placement.len()).unwrap_or(1).max(1)))
             .sum()
     };
-    let usable = executors.iter().filter(|executor| executor.attached && !executor.draining);
+    let usable = executors.iter().filter(|executor| executor.is_usable());
     let mut usable: Vec<(u32, &Executor)> = usable.map(|e| (e.slots.saturating_sub(used(e.start)), e)).collect();
     usable.sort_by_key(|(free, executor)| (Reverse(*free), &executor.node, executor.start));
     let beginning_with = |first: &(u32, &Executor)| {
@@ -74,7 +81,7 @@ pub fn place(
 /// attached one with the most slots.
 pub fn next_log_owner(state: &State, executors: &[Executor]) -> Option<StartId> {
     let owner = state.log_owner.and_then(|owner| executors.iter().find(|executor| executor.start == owner.start));
-    let others = executors.iter().filter(|executor| executor.attached && !executor.draining);
+    let others = executors.iter().filter(|executor| executor.is_usable());
     let best = others.min_by_key(|executor| (Reverse(executor.slots), &executor.node));
     match owner {
         Some(owner) if !owner.draining => None,

@@ -28,6 +28,8 @@ pub(super) struct Running {
     pub(super) committing: Option<Committing>,
     /// When the next epoch is triggered, unless one is wanted before.
     pub(super) due_ms: u64,
+    /// False after the last claim of a job, and while a move waits for a commit.
+    pub(super) may_trigger: bool,
     pub(super) wants_barrier: bool,
     /// The newest manifest that was written; becomes progress when its commit is recorded.
     pub(super) written: Option<Box<Manifest>>,
@@ -98,6 +100,7 @@ impl Running {
     /// Triggers the next epoch when it is due; an error when the open one takes too long.
     pub(super) fn on_time(&mut self, next: Option<Epoch>, now_ms: u64, out: &mut Vec<Output>) -> Option<Error> {
         let settings = &self.base.settings;
+        self.may_trigger = next.is_some();
         if let Some(committing) = &mut self.committing
             && !committing.warned
             && now_ms.saturating_sub(committing.since_ms) > settings.epoch_timeout_ms
@@ -138,9 +141,7 @@ impl Running {
         let epoch = match &self.open {
             Some(_) if self.committing.is_some() => None,
             Some(open) => Some(open.since_ms + timeout),
-            // Nothing is triggered while a move waits for a commit.
-            None if self.wants_barrier && self.committing.is_some() => None,
-            None if self.wants_barrier => Some(0),
+            None if !self.may_trigger => None,
             None => Some(self.due_ms),
         };
         commit.into_iter().chain(epoch).min()

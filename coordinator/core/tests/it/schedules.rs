@@ -3,6 +3,7 @@
 use qanat_coordinator_core::checkpoint::EpochReports;
 use qanat_coordinator_core::command::{Command, Outcome};
 use qanat_coordinator_core::job::Input;
+use qanat_coordinator_core::placement::Executor;
 use qanat_coordinator_core::state::JobStatus;
 use qanat_proto::Code;
 use qanat_proto::control::{
@@ -68,6 +69,12 @@ impl World {
         self.to_executor.clear();
         self.to_coordinator.clear();
         self.restart_coordinator();
+    }
+
+    /// Somebody asks for a stop with a last checkpoint.
+    pub(crate) fn stop(&mut self) {
+        let decided = self.propose(Command::StopWithSavepoint { job: JOB });
+        self.step(decided);
     }
 
     pub(crate) fn sent(&self) -> Vec<(&'static str, u64)> {
@@ -277,7 +284,7 @@ fn p7_a_claim_in_flight_does_not_pass_a_close() {
 fn p7_a_savepoint_is_the_last_epoch_whoever_leads() {
     let mut world = World::running();
     world.read(5);
-    world.step(Input::Stop);
+    world.stop();
     assert!(matches!(world.log.last(), Some(Command::StopWithSavepoint { .. })));
     assert_eq!(world.sent(), [("trigger", 1)], "at once, not when the interval is over");
     world.execute();
@@ -485,4 +492,37 @@ fn a_rescaled_job_goes_on_behind_its_last_epoch() {
     assert_eq!(job.last_failure, None, "a move is no failure");
     assert!(world.executor.as_ref().is_some_and(|executor| executor.started && executor.from == 5));
     assert_eq!(world.visible.values().flatten().count(), 5);
+}
+
+/// A driver that can do nothing sleeps until something comes: without an executor that takes work, and while the last
+/// commit of a job takes longer than an epoch would.
+#[test]
+fn a_driver_with_nothing_to_do_sleeps() {
+    let mut world = World::running();
+    world.step(Input::Executors { executors: Vec::new(), attached: None });
+    world.advance(qanat_proto::limits::RESTART_BACKOFF_MS.1);
+    assert_eq!(world.driver.wake_at(), None);
+    let draining = Executor {
+        start: START,
+        node: "node".into(),
+        address: String::new(),
+        slots: 1,
+        attached: true,
+        draining: true,
+    };
+    world.step(Input::Executors { executors: vec![draining], attached: None });
+    assert_eq!(world.driver.wake_at(), None);
+    world.restart_executor();
+    world.settle();
+    assert!(world.executor.as_ref().is_some_and(|executor| executor.started), "whoever comes is used at once");
+
+    let mut world = World::running();
+    world.read(5);
+    world.stop();
+    world.execute();
+    world.deliver(0, false);
+    assert_eq!(world.sent(), [("commit", 1)], "the last epoch is claimed, and its commit is under way");
+    world.advance(2 * INTERVAL_MS);
+    world.settle();
+    assert_eq!(world.state.jobs[&JOB].status, JobStatus::Stopped);
 }

@@ -455,5 +455,8 @@ impl World {
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now += ms;
         self.step(Input::Tick);
+        // Otherwise the loop that drives it spins.
+        let wake = self.driver.wake_at();
+        assert!(wake.is_none_or(|at| at > self.now), "{wake:?} is not after {}", self.now);
     }
 }
