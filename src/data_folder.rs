@@ -22,6 +22,7 @@ use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::crash_safe;
+use qanat_storage::env::watch::Watch;
 use qanat_storage::env::{Env, File, OpenMode};
 use qanat_storage::log::{GroupCommit, IndexCache, Topics};
 use qanat_storage::object::Objects;
@@ -264,6 +265,18 @@ impl DataView {
         })
     }
 
+    /// A run as it stands now. Reads its own folder alone.
+    ///
+    /// # Errors
+    /// E0309 if it is gone; those of a look.
+    pub(crate) fn again(&self, found: &FoundJob) -> Result<FoundJob> {
+        let (id, folder) = (found.history.id, &found.folder);
+        let runs = look(&self.env, folder, Reach::State)?;
+        let run = runs.into_iter().find(|history| history.id == id);
+        let gone = || Error::new(Code::UnknownJob, format!("job `{}` has no run `{id}` any more", found.history.name));
+        run.map(|history| FoundJob { folder: folder.clone(), history }).ok_or_else(gone)
+    }
+
     fn job_folders(&self) -> Result<Vec<PathBuf>> {
         if let Some(state) = &self.state {
             return Ok(vec![state.clone()]);
@@ -278,6 +291,15 @@ impl DataView {
 }
 
 impl FoundJob {
+    /// Is told of every change of its command log.
+    ///
+    /// # Errors
+    /// E0214 if the system watches no more folders.
+    pub(crate) fn watch(&self) -> Result<Watch> {
+        let log = self.folder.join("commands").join("commands").join("p00000");
+        Watch::start([log.as_path()]).map_err(|e| Error::io("watch the job", &e))
+    }
+
     /// The manifests and state files of its folder.
     pub(crate) fn checkpoints(&self, env: &Env) -> Result<CheckpointStore> {
         Ok(CheckpointStore::new(Objects::in_directory(env, &self.folder.join("checkpoints"))?))

@@ -9,7 +9,6 @@ use qanat_coordinator_core::JobStatus;
 use qanat_proto::receipt::Totals;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
-use qanat_storage::env::watch::Watch;
 use serde::Serialize;
 
 use crate::attach::{self, LiveJob, Request};
@@ -369,20 +368,16 @@ impl Stop {
                 .at(Place::Named(view.root().display().to_string()))
                 .hint("no process that owns this data folder runs it; `qanat run` resumes it where it stands")
         };
-        let commands = found.folder.join("commands").join("commands").join("p00000");
-        let watch = Watch::start([commands.as_path()]).map_err(|e| Error::io("watch the job", &e))?;
+        let watch = found.watch()?;
         if attach::ask(view.root(), &Request::Stop { job: id })?.is_none() {
             return Err(not_running());
         }
-        let run = id.to_string();
-        let mut found = found;
-        while !self.no_wait && !found.history.job.status.is_ended() {
-            if !watch.wait(Duration::from_secs(1)) && attach::ask(view.root(), &Request::Status)?.is_none() {
-                // The process is gone: what the log says now is final.
-                found = view.job(&self.name, Some(&run), Reach::State)?;
-                break;
-            }
-            found = view.job(&self.name, Some(&run), Reach::State)?;
+        let mut found = view.again(&found)?;
+        let mut is_running = true;
+        while is_running && !self.no_wait && !found.history.job.status.is_ended() {
+            // If the process is gone, what the log says after that is final.
+            is_running = watch.wait(Duration::from_secs(1)) || attach::ask(view.root(), &Request::Status)?.is_some();
+            found = view.again(&found)?;
         }
         print(&view, &found, format);
         Ok(())

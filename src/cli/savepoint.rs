@@ -15,11 +15,11 @@ use serde::Serialize;
 use crate::attach::{self, Request};
 use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
-use crate::data_folder::{DataView, FoundJob, JobFolder};
+use crate::data_folder::{FoundJob, JobFolder};
 use crate::output::{self, Format};
 
-/// Between two looks whether the epoch is claimed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between two looks whether the process is there, if nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 pub(crate) struct Savepoint {
@@ -151,15 +151,21 @@ impl Savepoint {
             return client.drop_savepoint(&self.job_name, name).await.map(|_| None);
         }
         let job = client.describe(&self.job_name).await?.id;
-        let mut made = client.savepoint(&job, name).await?;
-        while made.pending && !self.no_wait {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let listed = client.savepoints(&job).await?.savepoints;
-            made = listed.into_iter().find(|savepoint| savepoint.name == name).ok_or_else(|| {
-                Error::new(Code::NotRestorable, format!("savepoint `{name}` was dropped before it had an epoch"))
-            })?;
+        let made = client.savepoint(&job, name).await?;
+        if !made.pending || self.no_wait {
+            return Ok((!made.pending).then_some(made.epoch));
         }
-        Ok((!made.pending).then_some(made.epoch))
+        // The claim that gets the name is a change of the job.
+        let mut watch = client.watch(&job).await?;
+        while watch.next().await?.is_some() {
+            let listed = client.savepoints(&job).await?.savepoints;
+            match listed.into_iter().find(|savepoint| savepoint.name == name) {
+                Some(savepoint) if savepoint.pending => {}
+                Some(savepoint) => return Ok(Some(savepoint.epoch)),
+                None => break,
+            }
+        }
+        Err(Error::new(Code::NotRestorable, format!("savepoint `{name}` was dropped before it had an epoch")))
     }
 
     /// Asks the process that runs the job, or decides in its place if there is none.
@@ -172,8 +178,11 @@ impl Savepoint {
             Some(_) => Request::DropSavepoint { job, name: name.to_owned() },
             None => Request::Savepoint { job, name: name.to_owned(), id: id.clone() },
         };
-        let is_running = attach::live_jobs(view.root()).iter().any(|live| live.job == job);
-        if !is_running || attach::ask(view.root(), &request)?.is_none() {
+        let runs = || attach::live_jobs(view.root()).iter().any(|live| live.job == job);
+        // Before anything is asked, so that no change is missed.
+        let watch = found.watch()?;
+        let mut is_running = runs() && attach::ask(view.root(), &request)?.is_some();
+        if !is_running {
             let command = match &self.drop {
                 Some(_) => Command::DropSavepoint { job, name: name.to_owned() },
                 None => Command::Savepoint { job, name: name.to_owned(), request: id },
@@ -183,20 +192,15 @@ impl Savepoint {
         if self.drop.is_some() {
             return Ok(None);
         }
-        let run = job.to_string();
         loop {
-            let epoch = self.epoch(&view, &run, name)?;
-            let still_runs = || attach::live_jobs(view.root()).iter().any(|live| live.job == job);
-            if epoch.is_some() || self.no_wait || !is_running || !still_runs() {
+            let found = view.again(&found)?;
+            let epoch = found.history.job.savepoints.get(name).map(|savepoint| savepoint.epoch.0);
+            if epoch.is_some() || self.no_wait || !is_running {
                 return Ok(epoch);
             }
-            std::thread::park_timeout(LOOK_EVERY);
+            // Asked before the next look, which so sees the last thing that a process did.
+            is_running = watch.wait(LOOK_EVERY) || runs();
         }
-    }
-
-    fn epoch(&self, view: &DataView, run: &str, name: &str) -> Result<Option<u64>> {
-        let found = view.job(&self.job_name, Some(run), Reach::State)?;
-        Ok(found.history.job.savepoints.get(name).map(|savepoint| savepoint.epoch.0))
     }
 }
 
