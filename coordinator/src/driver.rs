@@ -82,9 +82,7 @@ pub enum JobEvent {
 enum Request {
     Submit { job: Box<NewJob>, reply: Sender<Result<()>> },
     Run { job: JobId, parallelism: u32, settings: Box<JobSettings>, reply: Sender<Result<()>> },
-    Stop { job: JobId },
     Subscribe { job: JobId, events: Sender<JobEvent> },
-    Resume { job: JobId, reply: Sender<Result<()>> },
     Decide { command: Box<Command>, reply: Sender<Result<Decision>> },
     State { reply: Sender<State> },
     Shutdown,
@@ -199,15 +197,6 @@ impl Coordinator {
         self.ask(|reply| Request::Run { job, parallelism, settings: Box::new(settings), reply })?
     }
 
-    /// Lets a stopped or failed job of a cluster run again.
-    ///
-    /// # Errors
-    /// E0309 for a job that does not exist; E0501 for one that has nothing left to do; E0601 and E0602 if this
-    /// coordinator cannot decide.
-    pub fn resume(&self, job: JobId) -> Result<()> {
-        self.ask(|reply| Request::Resume { job, reply })?
-    }
-
     /// Has the group decide on a command, and the job that it is about act on it.
     ///
     /// # Errors
@@ -216,9 +205,11 @@ impl Coordinator {
         self.ask(|reply| Request::Decide { command: Box::new(command), reply })?
     }
 
-    /// Asks for a stop with a last checkpoint.
+    /// Asks for a stop with a last checkpoint, and does not wait for the decision.
     pub fn stop(&self, job: JobId) {
-        let _ = self.events.send(Event::Request(Request::Stop { job }));
+        let (reply, _) = bounded(1);
+        let command = Box::new(Command::StopWithSavepoint { job });
+        let _ = self.events.send(Event::Request(Request::Decide { command, reply }));
     }
 
     /// Events of a job from now on.
@@ -413,16 +404,14 @@ impl Leader {
                 let result = self.run_job(job, parallelism, *settings);
                 let _ = reply.send(result);
             }
-            Request::Resume { job, reply } => {
-                let result = self.resume_job(job);
-                let _ = reply.send(result);
-            }
             Request::Decide { command, reply } => {
                 let decided = self.propose(&command);
                 if let (Ok(result), Some(job)) = (&decided, command.job()) {
                     let is_done = result.is_ok();
                     let (goes_on, goes) = match *command {
-                        Command::Rollback { .. } => (is_done && !self.drivers.contains_key(&job), false),
+                        Command::Rollback { .. } | Command::Resume { .. } => {
+                            (is_done && !self.drivers.contains_key(&job), false)
+                        }
                         Command::DropJob { .. } => (false, is_done),
                         _ => (false, false),
                     };
@@ -436,7 +425,6 @@ impl Leader {
                 }
                 let _ = reply.send(decided);
             }
-            Request::Stop { job } => self.step(job, Input::Stop),
             Request::Subscribe { job, events } => self.subscribers.entry(job).or_default().push(events),
             Request::State { reply } => {
                 let _ = reply.send(self.member.state(State::clone));
@@ -445,19 +433,24 @@ impl Leader {
         }
     }
 
+    /// Closes the jobs of a name that never got anywhere: they have nothing to lose, and would keep it for ever.
+    fn close_unborn(&mut self, name: &str) -> Result<()> {
+        let is_unborn = |(id, job): &(&JobId, &Job)| {
+            let is_idle = !job.status.is_ended() && !self.drivers.contains_key(id);
+            job.name == name && is_idle && !job.has_begun()
+        };
+        let unborn = |state: &State| state.jobs.iter().filter(is_unborn).map(|(id, _)| *id).collect::<Vec<_>>();
+        let unborn = self.member.state(unborn);
+        for job in unborn {
+            let error = Error::new(Code::ForeignState, "another script took its name before it had an epoch");
+            let _ = self.propose(&Command::Close { job, outcome: Outcome::Failed(error) })?;
+        }
+        Ok(())
+    }
+
     fn create(&mut self, command: &Command) -> Result<()> {
         if let Command::CreateJob { name, .. } = command {
-            // One that never got anywhere has nothing to lose, and would keep the name for ever.
-            let is_unborn = |(id, job): &(&JobId, &Job)| {
-                let is_idle = !job.status.is_ended() && !self.drivers.contains_key(id);
-                job.name == *name && is_idle && !job.has_begun()
-            };
-            let unborn = |state: &State| state.jobs.iter().filter(is_unborn).map(|(id, _)| *id).collect::<Vec<_>>();
-            let unborn = self.member.state(unborn);
-            for job in unborn {
-                let error = Error::new(Code::ForeignState, "another script took its name before it had an epoch");
-                let _ = self.propose(&Command::Close { job, outcome: Outcome::Failed(error) })?;
-            }
+            self.close_unborn(name)?;
         }
         match self.propose(command)? {
             Ok(_) => {
@@ -473,29 +466,13 @@ impl Leader {
         }
     }
 
-    fn resume_job(&mut self, id: JobId) -> Result<()> {
-        let job = self.member.state(|state| state.job(id).cloned());
-        let job = job.ok_or_else(|| Error::new(Code::UnknownJob, format!("no job {id}")))?;
-        match self.propose(&Command::Resume { job: id })? {
-            Ok(_) => {
-                if !self.drivers.contains_key(&id) {
-                    self.drive(id);
-                }
-                Ok(())
-            }
-            Err(_) => {
-                let message = format!("job `{}` is {}", job.name, job.status.name());
-                Err(Error::new(Code::Usage, message).hint("a job that is stopped or failed can be resumed"))
-            }
-        }
-    }
-
     fn run_job(&mut self, id: JobId, parallelism: u32, settings: JobSettings) -> Result<()> {
         let job = self.member.state(|state| state.job(id).cloned());
         let job = job.ok_or_else(|| Error::new(Code::UnknownJob, format!("no job {id}")))?;
         match &job.status {
             JobStatus::Stopped | JobStatus::Failed { .. } => {
-                let _ = self.propose(&Command::Resume { job: id })?;
+                self.close_unborn(&job.name)?;
+                self.propose(&Command::Resume { job: id })?.map_err(|refusal| Error::from(&refusal))?;
             }
             JobStatus::Finished => {
                 let message = format!("job `{}` is {}", job.name, job.status.name());

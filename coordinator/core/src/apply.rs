@@ -71,25 +71,7 @@ impl State {
                 Ok(Applied::Done)
             }
             Command::Close { job, outcome } => close(self.job_mut(*job)?, outcome),
-            Command::Resume { job } => {
-                let job = self.job_mut(*job)?;
-                if job.stop_requested && job.closing.is_none() && !job.status.is_ended() {
-                    // The process died before the stop came about: whoever runs the job again wants it to run.
-                    job.stop_requested = false;
-                    return Ok(Applied::Done);
-                }
-                // A failed job goes on from its last claim once its cause is mended; only a finished one
-                // has nothing left to do.
-                if job.dropped {
-                    return Err(Refusal::UnknownJob);
-                }
-                if !matches!(job.status, JobStatus::Stopped | JobStatus::Failed { .. }) {
-                    return Err(Refusal::WrongStatus);
-                }
-                job.status = JobStatus::Restarting;
-                job.last_failure = None;
-                Ok(Applied::Done)
-            }
+            Command::Resume { job } => self.resume(*job),
             Command::Retire { job, epochs } => retire(self.job_mut(*job)?, epochs),
             Command::Acknowledge { job } => {
                 let job = self.job_mut(*job)?;
@@ -148,6 +130,30 @@ impl State {
 
     fn job_mut(&mut self, job: JobId) -> Result<&mut Job, Refusal> {
         self.jobs.get_mut(&job).ok_or(Refusal::UnknownJob)
+    }
+
+    /// A failed job goes on from its last claim once its cause is mended; only a finished one has nothing left to do.
+    fn resume(&mut self, id: JobId) -> Result<Applied, Refusal> {
+        let job = self.job(id).ok_or(Refusal::UnknownJob)?;
+        let is_name_taken = self.find(&job.name).is_some_and(|(active, _)| active != id);
+        let job = self.job_mut(id)?;
+        if job.stop_requested && job.closing.is_none() && !job.status.is_ended() {
+            // The process died before the stop came about: whoever runs the job again wants it to run.
+            job.stop_requested = false;
+            return Ok(Applied::Done);
+        }
+        if job.dropped {
+            return Err(Refusal::UnknownJob);
+        }
+        if !matches!(job.status, JobStatus::Stopped | JobStatus::Failed { .. }) {
+            return Err(Refusal::WrongStatus);
+        }
+        if is_name_taken {
+            return Err(Refusal::NameTaken);
+        }
+        job.status = JobStatus::Restarting;
+        job.last_failure = None;
+        Ok(Applied::Done)
     }
 
     /// The job, if `token` is its newest generation.

@@ -85,7 +85,7 @@ pub enum Command {
     StopWithSavepoint { job: JobId },
     /// End the job without a further claim.
     Close { job: JobId, outcome: Outcome },
-    /// A stopped or failed job runs again.
+    /// A stopped or failed job runs again, unless another one that is active has its name.
     Resume { job: JobId },
     /// These manifests will never be restored again (P14).
     Retire { job: JobId, epochs: Vec<Epoch> },

@@ -65,8 +65,6 @@ pub enum Input {
     /// What the retired manifests of these epochs named is deleted.
     Collected(Vec<Epoch>),
     FromExecutor(FromExecutor),
-    /// The client asks for a stop with a last checkpoint.
-    Stop,
     Tick,
 }
 
@@ -171,7 +169,6 @@ impl JobDriver {
                 out.push(Output::Propose(Command::Collected { job: self.job, epochs }));
             }
             Input::FromExecutor(message) => self.on_message(state, now_ms, now_wall_ms, message, &mut out),
-            Input::Stop => out.push(Output::Propose(Command::StopWithSavepoint { job: self.job })),
             Input::Tick => {
                 if self.links.release(now_ms) {
                     self.move_if_better(state);

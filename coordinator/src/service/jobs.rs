@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use qanat_coordinator_core::command::{Command, Outcome, RunWith};
+use qanat_coordinator_core::command::{Command, Outcome, Refusal, RunWith};
 use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, StartId};
@@ -149,6 +149,18 @@ impl JobsService {
 
     pub(super) fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
         self.member.state(|state| find(state, &request.job)).map_err(|error| status_of(&error))
+    }
+
+    fn not_resumed(&self, id: JobId, refusal: &Refusal) -> Status {
+        let told =
+            self.member.state(|state| state.job(id).map(|job| format!("job `{}` is {}", job.name, job.status.name())));
+        match (refusal, told) {
+            (Refusal::WrongStatus, Some(message)) => {
+                let error = Error::new(Code::Usage, message);
+                status_of(&error.hint("a job that is stopped or failed can be resumed"))
+            }
+            _ => refused(refusal),
+        }
     }
 
     async fn submit_jobs(
@@ -406,9 +418,7 @@ impl Jobs for JobsService {
     async fn resume(&self, request: Request<JobRequest>) -> Answer<Job> {
         lead(&self.member).await?;
         let id = self.find(request.get_ref())?;
-        note("resume", &request, &request.get_ref().job);
-        let coordinator = self.coordinator.clone();
-        self.blocking(move || coordinator.resume(id)).await?;
+        self.decide(Command::Resume { job: id }).await?.map_err(|refusal| self.not_resumed(id, &refusal))?;
         self.shown(id).map(Response::new)
     }
 

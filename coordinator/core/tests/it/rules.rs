@@ -255,6 +255,28 @@ fn a_submit_makes_one_job() {
     assert_eq!(state.apply(&again(JobId(2))), Err(Refusal::NameTaken));
 }
 
+/// I10: a job that has ended does not come back beside another one that took its name.
+#[test]
+fn a_resume_does_not_make_two_jobs_of_one_name() {
+    let mut state = running();
+    state.apply(&Command::Close { job: JOB, outcome: Outcome::Stopped }).expect("stopped");
+    let other = JobId(2);
+    let create = Command::CreateJob {
+        job: other,
+        name: "job".into(),
+        script_digest: "another".into(),
+        manifest_key: "m0".into(),
+        checksum: "c0".into(),
+        run_with: None,
+    };
+    state.apply(&create).expect("the name is free");
+    let before = state.jobs.clone();
+    assert_eq!(state.apply(&Command::Resume { job: JOB }), Err(Refusal::NameTaken));
+    assert_eq!(state.jobs, before);
+    state.apply(&Command::Close { job: other, outcome: Outcome::Stopped }).expect("it ends");
+    state.apply(&Command::Resume { job: JOB }).expect("the name is free again");
+}
+
 /// The same record failing three times fails the job, even though epochs without it are claimed meanwhile, and
 /// so does a budget that is too small; a claim forgives any other failure.
 #[test]
