@@ -177,6 +177,8 @@ codes! {
     CertificateRefused = "E0608", User;
     /// More requests than one principal may make.
     TooManyRequests = "E0609", User;
+    /// The group has removed this coordinator.
+    MemberRemoved = "E0610", User;
 }
 
 impl fmt::Display for Code {

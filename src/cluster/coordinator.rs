@@ -47,7 +47,7 @@ pub(crate) struct CoordinatorOptions {
 /// Serves until it is asked to end.
 ///
 /// # Errors
-/// What keeps it from starting; E0305 if its disk fails later.
+/// What keeps it from starting; E0305 if its disk fails later; E0610 if its group removes it.
 pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     let env = Env::real();
     let runtime = runtime()?;
@@ -124,6 +124,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
             }
             // Connections are not waited for: executors keep theirs for ever, and what was answered is on the disk.
             () = asked_to_end() => Ok(()),
+            removed = member.until_removed() => Err(removed),
         }
     });
     ended.map(|()| std::process::exit(0))

@@ -7,6 +7,7 @@
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
 //! - `neighbours`: processes of another cluster, and requests that come twice or ask for too much.
+//! - `membership`: a coordinator that leaves its group.
 //! - `readmit`: dead letters written out again, with deaths in between.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
 //! - `rollback`: savepoints, and what comes back after one.
@@ -24,6 +25,7 @@ mod csv;
 mod folder;
 mod follow;
 mod hostile;
+mod membership;
 mod metrics;
 mod neighbours;
 mod process;

@@ -76,7 +76,12 @@ impl Member {
             return Err(not_leader(if let Leadership::Following { leader } = leader { leader } else { None }));
         }
         noted.await?;
-        self.remove(id).await
+        self.remove(id).await?;
+        if id == self.id() {
+            // Nobody else needs to tell it.
+            self.removal().set();
+        }
+        Ok(())
     }
 
     /// The members that acknowledged something lately; known to the leader only.

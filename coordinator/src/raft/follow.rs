@@ -12,11 +12,14 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, RaftNetworkFactory};
 use qanat_proto::limits;
 
+use super::member::change_or_while;
 use super::network::Network;
 use super::types::{MemberId, Raft, Types};
 
 /// Before a call that broke is made again.
 const AGAIN: Duration = Duration::from_millis(10);
+/// How long each member is asked whether it has removed this one.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// The leader that a member follows, and how many voters ask for votes before this one when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,20 +40,42 @@ impl Followed {
     }
 }
 
+/// The members of the group that this one knows of, if it is none of them.
+fn others_than(metrics: &RaftServerMetrics<Types>, me: MemberId) -> Vec<(MemberId, BasicNode)> {
+    let membership = metrics.membership_config.membership();
+    if membership.get_node(&me).is_some() {
+        return Vec::new();
+    }
+    membership.nodes().map(|(id, node)| (*id, node.clone())).collect()
+}
+
 /// Follows whoever leads, for as long as the member lives.
 pub(super) async fn follow_leaders(raft: Raft, mut network: Network, me: MemberId) {
     let mut metrics = raft.server_metrics();
-    loop {
+    let removal = network.removal.clone();
+    // One that was removed has nobody to follow.
+    while !removal.is_set() {
         let followed = Followed::of(&metrics.borrow_watched(), me);
         let Some(followed) = followed else {
-            if metrics.changed().await.is_err() {
+            let others = others_than(&metrics.borrow_watched(), me);
+            let is_alive = if others.is_empty() {
+                metrics.changed().await.is_ok()
+            } else {
+                // Whoever leads says whether this one was removed, and nothing if it is only new.
+                for (id, node) in others {
+                    let peer = network.new_client(id, &node).await;
+                    let _ = tokio::time::timeout(ANSWER, peer.follow()).await;
+                }
+                change_or_while(&mut metrics).await
+            };
+            if !is_alive {
                 return;
             }
             continue;
         };
         let gone = async {
             // Another try tells a process that is gone from a connection that broke.
-            while network.new_client(followed.leader, &followed.node).await.follow().await {
+            while network.new_client(followed.leader, &followed.node).await.follow().await && !removal.is_set() {
                 tokio::time::sleep(AGAIN).await;
             }
             let (_, lease_ms) = limits::RAFT_ELECTION_MS;
@@ -65,7 +90,7 @@ pub(super) async fn follow_leaders(raft: Raft, mut network: Network, me: MemberI
                 false
             }
         };
-        if is_gone && raft.trigger().elect(true).await.is_err() {
+        if is_gone && !removal.is_set() && raft.trigger().elect(true).await.is_err() {
             return;
         }
     }

@@ -296,6 +296,43 @@ impl Group {
     }
 }
 
+/// Waits until a member was told that it is none any more.
+fn told_of_removal(group: &Group, id: u64) {
+    let member = group.nodes[&id].member.clone();
+    let told = group.runtime.block_on(async { tokio::time::timeout(LIMIT, member.until_removed()).await });
+    assert_eq!(told.expect("it is told").code(), Code::MemberRemoved);
+}
+
+#[test]
+fn a_removed_member_is_told_and_so_is_one_that_was_down() {
+    let mut group = Group::new(5);
+    group.decide(1);
+    let leader = group.leader();
+    let mut followers = (1..=5).filter(|id| *id != leader);
+    let (up, down) = (followers.next().expect("a follower"), followers.next().expect("another"));
+    group.kill(down);
+    for id in [up, down] {
+        group.change(async |member: &Member| member.dismiss(id, async { Ok(()) }).await);
+    }
+    told_of_removal(&group, up);
+    group.start(down);
+    told_of_removal(&group, down);
+    // Whoever leads, and one that led as well.
+    let led = group.leader();
+    group.change(async |member: &Member| member.dismiss(led, async { Ok(()) }).await);
+    told_of_removal(&group, led);
+    for id in [up, down, led] {
+        group.kill(id);
+    }
+    group.decide(2);
+    let is_quiet = |node: &Node| {
+        let told = node.member.until_removed();
+        group.runtime.block_on(async { tokio::time::timeout(Duration::ZERO, told).await.is_err() })
+    };
+    assert_eq!(group.nodes.len(), 2);
+    assert!(group.nodes.values().all(is_quiet), "those that are left are members");
+}
+
 #[test]
 fn a_group_grows_from_one_to_five_and_shrinks_again() {
     let mut group = Group::new(1);

@@ -22,6 +22,7 @@ use super::follow::follow_leaders;
 use super::journal::{Journal, Limits};
 use super::log_store::LogStore;
 use super::network::Network;
+use super::removal::Removal;
 use super::state_machine::{RunSummary, StateMachine};
 use super::types::{MemberId, Raft, Types};
 use super::writer::JournalWriter;
@@ -48,6 +49,7 @@ pub struct Member {
     raft: Raft,
     log: LogStore,
     machine: StateMachine,
+    removal: Removal,
 }
 
 /// Who leads, as far as this member knows.
@@ -107,7 +109,8 @@ impl Member {
         );
         let machine = StateMachine::new(found.snapshot, log.clone())?;
         let settings = settings().validate().map_err(|e| Error::internal(format!("Raft's settings: {e}")))?;
-        let network = Network { cluster, dial };
+        let removal = Removal::new();
+        let network = Network { cluster, me: id, dial, removal: removal.clone() };
         let follower = network.clone();
         let raft = runtime.block_on(Raft::new(id, Arc::new(settings), network, log.clone(), machine.clone()));
         let raft = raft.map_err(|fatal| log.failure().unwrap_or_else(|| Error::internal(format!("Raft: {fatal}"))))?;
@@ -120,7 +123,7 @@ impl Member {
             }
         });
         runtime.spawn(follow_leaders(raft.clone(), follower, id));
-        Ok(Self { id, env, runtime, raft, log, machine })
+        Ok(Self { id, env, runtime, raft, log, machine, removal })
     }
 
     /// A group of one, which leads when this returns: the command log of a single process.
@@ -188,6 +191,10 @@ impl Member {
 
     pub(crate) fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub(super) fn removal(&self) -> &Removal {
+        &self.removal
     }
 
     /// The state as of the last applied command. Commands wait while it is looked at.

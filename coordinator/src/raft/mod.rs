@@ -21,6 +21,7 @@ mod look;
 mod member;
 mod network;
 mod plant;
+mod removal;
 mod state_machine;
 mod types;
 mod writer;
@@ -40,4 +41,5 @@ pub use state_machine::{RunSummary, Snapshot};
 pub use types::MemberId;
 
 pub(crate) use network::SnapshotHead;
+pub(crate) use removal::removed;
 pub(crate) use types::{Types, Vote};

@@ -21,20 +21,25 @@ use std::sync::Arc;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use super::removal::Removal;
 use super::types::{MemberId, RaftSnapshot, SnapshotBytes, SnapshotMeta, Types, Vote};
 
 /// Makes the connections of one member.
 #[derive(Clone)]
 pub(crate) struct Network {
     pub(super) cluster: Arc<str>,
+    pub(super) me: MemberId,
     pub(super) dial: Arc<dyn Dial>,
+    pub(super) removal: Removal,
 }
 
 /// A connection to one peer.
 pub(crate) struct Peer {
     cluster: Arc<str>,
+    me: MemberId,
     id: MemberId,
     client: Result<RaftClient<Channel>, String>,
+    removal: Removal,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -46,7 +51,7 @@ impl RaftNetworkFactory<Types> for Network {
                 .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
                 .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
         });
-        Peer { cluster: self.cluster.clone(), id: target, client }
+        Peer { cluster: self.cluster.clone(), me: self.me, id: target, client, removal: self.removal.clone() }
     }
 }
 
@@ -64,13 +69,19 @@ impl Peer {
 
     /// Holds a call open until the peer or the connection is gone. False if there was no connection at all.
     pub(super) async fn follow(&self) -> bool {
-        let (Ok(mut client), Ok(message)) = (self.client(), self.message(&())) else { return false };
+        let (Ok(mut client), Ok(message)) = (self.client(), self.message(&Some(self.me))) else { return false };
         match client.follow(message).await {
-            Ok(mut held) => {
-                // It never says anything.
-                while let Ok(Some(_)) = held.get_mut().message().await {}
-                true
-            }
+            Ok(mut held) => loop {
+                match held.get_mut().message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return true,
+                    // That this member is none any more is the one thing that it says.
+                    Err(status) => {
+                        self.removal.note(&status);
+                        return true;
+                    }
+                }
+            },
             Err(_) => false,
         }
     }
@@ -93,7 +104,10 @@ impl Peer {
                 let (id, target) = (self.id, self.id);
                 Err(RPCError::Timeout(Timeout { action: rpc, id, target, timeout: limit }))
             }
-            Ok(Err(status)) => Err(failed(&status)),
+            Ok(Err(status)) => {
+                self.removal.note(&status);
+                Err(failed(&status))
+            }
             Ok(Ok(response)) => serde_json::from_slice(&response.into_inner().body)
                 .map_err(|e| RPCError::Network(NetworkError::new(&e))),
         }

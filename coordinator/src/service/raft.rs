@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use qanat_proto::rpc::identity::NodeIdentity;
 use qanat_proto::rpc::raft::raft_server::{Raft as RaftRpc, RaftServer};
@@ -12,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::raft::{Member, SnapshotHead, Types, Vote};
+use crate::raft::{Member, MemberId, SnapshotHead, Types, Vote, removed};
 
 /// A snapshot on its way to this member: more is refused before it is held.
 const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
@@ -63,6 +65,12 @@ impl RaftService {
         Err(status_of(&Error::new(Code::CertificateRefused, message)))
     }
 
+    /// One that the group has removed asks in vain, and for ever if nobody says so.
+    async fn refuse_removed(&self, vote: &Vote) -> Result<(), Status> {
+        let id = vote.leader_id.node_id;
+        if self.member.has_removed(id).await { Err(status_of(&removed(id))) } else { Ok(()) }
+    }
+
     fn reply<T: Serialize, E: std::fmt::Display>(&self, result: Result<T, E>) -> Answer {
         let body = result.map_err(|e| Status::internal(e.to_string()))?;
         let body = serde_json::to_vec(&body).map_err(|e| Status::internal(e.to_string()))?;
@@ -81,12 +89,14 @@ impl RaftRpc for RaftService {
     async fn vote(&self, request: Request<RaftMessage>) -> Answer {
         let rpc: VoteRequest<Types> = self.open(request.get_ref())?;
         Self::own_name(request.extensions(), &rpc.vote)?;
+        self.refuse_removed(&rpc.vote).await?;
         self.reply(self.member.raft().vote(rpc).await)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer {
         let rpc: VoteRequest<Types> = self.open(request.get_ref())?;
         Self::own_name(request.extensions(), &rpc.vote)?;
+        self.refuse_removed(&rpc.vote).await?;
         self.reply(self.member.raft().pre_vote(rpc).await)
     }
 
@@ -109,11 +119,18 @@ impl RaftRpc for RaftService {
         self.reply(self.member.raft().install_full_snapshot(head.vote, snapshot).await)
     }
 
-    type FollowStream = futures::stream::Pending<Result<RaftMessage, Status>>;
+    type FollowStream = BoxStream<'static, Result<RaftMessage, Status>>;
 
     async fn follow(&self, request: Request<RaftMessage>) -> Result<Response<Self::FollowStream>, Status> {
-        self.admit(request.get_ref())?;
-        Ok(Response::new(futures::stream::pending()))
+        // Members of before say nothing of themselves.
+        let from: Option<MemberId> = self.open(request.get_ref())?;
+        let member = Arc::downgrade(&self.member);
+        let told = async move {
+            let Some(id) = from else { return std::future::pending().await };
+            Member::until_it_removes(member, id).await;
+            Err(status_of(&removed(id)))
+        };
+        Ok(Response::new(futures::stream::once(told).boxed()))
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Answer {

@@ -20,7 +20,7 @@ pub fn status_of(error: &Error) -> Status {
         Code::NoQuorum => Grpc::Unavailable,
         Code::ForeignState => Grpc::AlreadyExists,
         Code::NotAuthenticated | Code::TokenExpired => Grpc::Unauthenticated,
-        Code::NotAllowed | Code::CertificateRefused => Grpc::PermissionDenied,
+        Code::NotAllowed | Code::CertificateRefused | Code::MemberRemoved => Grpc::PermissionDenied,
         Code::TooManyRequests => Grpc::ResourceExhausted,
         code => match code.domain() {
             Domain::User => Grpc::InvalidArgument,

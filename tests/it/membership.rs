@@ -1,0 +1,98 @@
+//! A coordinator that leaves its group: what its process says, and how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::folder::Folder;
+use crate::process::Invocation;
+
+/// Until a process says that it serves, or ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The process of a coordinator, which ends with the test.
+struct Coordinator {
+    child: Child,
+    serves: Receiver<()>,
+    /// All that it says on stderr, when it has ended.
+    said: Receiver<String>,
+}
+
+impl Coordinator {
+    fn start(folder: &Folder, id: u64, listen: &str, more: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_qanat"))
+            .args(["coordinator", "--cluster-id", "small", "--storage", "storage", "--listen", listen])
+            .args(["--id", &id.to_string(), "--data", &format!("c{id}")])
+            .args(more)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (serving, serves) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line.contains(" serves") {
+                    let _ = serving.send(());
+                }
+            }
+        });
+        let (saying, said) = channel();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            let _ = saying.send(text);
+        });
+        Self { child, serves, said }
+    }
+
+    fn serves(&self) {
+        assert_eq!(self.serves.recv_timeout(PATIENCE), Ok(()), "it does not serve");
+    }
+
+    /// Waits for its end.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let said = self.said.recv_timeout(PATIENCE).expect("it does not end");
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_removed_coordinator_says_so_and_ends() {
+    let folder = Folder::new("membership");
+    // Their numbers stand in arguments before the processes are there to ask for them.
+    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = ports.map(|port| port.local_addr().unwrap().to_string());
+    let [first, second] = &addresses;
+    let qanat = |arguments: &[&str]| {
+        let arguments = [arguments, &["--cluster", first]].concat().into_iter().map(str::to_owned);
+        let outcome = Invocation::new(folder.path(), arguments.collect::<Vec<_>>()).run().unwrap();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    };
+    let founder = Coordinator::start(&folder, 1, first, &["--found", "--members", &format!("1={first}")]);
+    founder.serves();
+    let joining = Coordinator::start(&folder, 2, second, &[]);
+    joining.serves();
+    qanat(&["cluster", "add", &format!("2={second}")]);
+    qanat(&["cluster", "remove", "2"]);
+    let (code, said) = joining.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("E0610") && said.contains("coordinator 2 was removed"), "{said}");
+    // A service manager that starts it again gets the same answer.
+    let (code, said) = Coordinator::start(&folder, 2, second, &[]).ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("E0610"), "{said}");
+    qanat(&["cluster", "status"]);
+    drop(founder);
+}
