@@ -1,11 +1,12 @@
 //! `qanat cluster token`: who may use the cluster, and as what.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use qanat_client::{Role, TokenFacts};
-use qanat_proto::{Code, Error, Result};
-use qanat_storage::crash_safe;
+use qanat_client::{AccessToken, Role, TokenFacts};
+use qanat_proto::settings::parse_duration_ms;
+use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::crash_safe::{self, Draft};
 use qanat_storage::env::Env;
 use serde::Serialize;
 
@@ -41,18 +42,11 @@ fn role(text: &str) -> std::result::Result<Role, String> {
     text.parse().map_err(|_| "use viewer, submitter, operator or admin".to_owned())
 }
 
-/// `90s`, `15m`, `12h` or `30d` in milliseconds.
+/// `90s`, `15m`, `12h` or `30d` in milliseconds. A number alone would be milliseconds, which nobody means.
 fn duration_ms(text: &str) -> std::result::Result<i64, String> {
-    let unit = text.chars().next_back();
-    let ms = match unit {
-        Some('s') => 1_000,
-        Some('m') => 60_000,
-        Some('h') => 3_600_000,
-        Some('d') => 86_400_000,
-        _ => return Err("write a number and `s`, `m`, `h` or `d`".to_owned()),
-    };
-    let count = text.get(..text.len() - 1).and_then(|number| number.parse::<u32>().ok()).filter(|count| *count > 0);
-    count.map(|count| i64::from(count) * ms).ok_or_else(|| "write a number above 0 before the unit".to_owned())
+    let has_unit = !text.ends_with(|last: char| last.is_ascii_digit());
+    let ms = parse_duration_ms(text).filter(|ms| has_unit && *ms > 0).and_then(|ms| i64::try_from(ms).ok());
+    ms.ok_or_else(|| "write a number above 0 and a unit: `90s`, `15m`, `12h` or `30d`".to_owned())
 }
 
 /// List tokens, without their secrets.
@@ -121,6 +115,9 @@ impl Create {
         if let Some(out) = self.out.as_ref().filter(|out| env.disk.exists(out).unwrap_or(false)) {
             return Err(Error::new(Code::Usage, format!("`{}` exists, and is not overwritten", out.display())));
         }
+        // Where it cannot be kept it is not made.
+        let draft = |out: &PathBuf| Draft::private_for(&env, out).map_err(|error| not_kept(out, &error));
+        let draft = self.out.as_ref().map(draft).transpose()?;
         let expires_ms = self.expires.map(|ms| env.clock.now_ms().saturating_add(ms));
         let token =
             self.cluster.ask(|client| async move { client.create_token(&self.name, self.role, expires_ms).await })?;
@@ -131,12 +128,9 @@ impl Create {
             expires: expires_ms.map(output::time),
             token: None,
         };
-        match &self.out {
-            Some(out) => {
-                let text = format!("{}\n", token.reveal());
-                crash_safe::write_new_private(&env, out, text.as_bytes()).map_err(Error::from)?;
-            }
-            None => report.token = Some(token.reveal().to_owned()),
+        match (&self.out, draft) {
+            (Some(out), Some(draft)) => self.keep(out, draft, &token)?,
+            _ => report.token = Some(token.reveal().to_owned()),
         }
         output::print_object(&report, format, || match &self.out {
             Some(out) => format!("the token of {} is in {}", self.name, out.display()),
@@ -144,6 +138,23 @@ impl Create {
         });
         Ok(())
     }
+
+    /// Writes the secret; one that is lost is good for nobody.
+    fn keep(&self, out: &Path, mut draft: Draft, token: &AccessToken) -> Result<()> {
+        let written = draft.write(format!("{}\n", token.reveal()).as_bytes()).and_then(|()| draft.publish_new(out));
+        written.map_err(|error| {
+            let id = token.id().to_string();
+            let revoked = self.cluster.ask(|client| async move { client.revoke_token(&id).await });
+            not_kept(out, &error).hint(match revoked {
+                Ok(_) => "the token is revoked: make another one".to_owned(),
+                Err(_) => format!("its secret is lost: `qanat cluster token revoke {}`", token.id()),
+            })
+        })
+    }
+}
+
+fn not_kept(out: &Path, error: &crash_safe::Error) -> Error {
+    Error::from(error).at(Place::Named(out.display().to_string()))
 }
 
 #[cfg(test)]
@@ -154,7 +165,7 @@ mod tests {
     fn durations_have_a_unit() {
         assert_eq!(duration_ms("30d"), Ok(30 * 86_400_000));
         assert_eq!(duration_ms("90s"), Ok(90_000));
-        for wrong in ["", "30", "d", "0d", "-1d", "1w", "1ü", "99999999999d"] {
+        for wrong in ["", "30", "d", "0d", "-1d", "1w", "1ü", "999999999999d"] {
             assert!(duration_ms(wrong).is_err(), "{wrong}");
         }
     }

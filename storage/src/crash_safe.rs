@@ -81,7 +81,7 @@ pub fn write_new(env: &Env, path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// As [`write_new`], for a secret: nobody but its owner may ever read it.
 pub fn write_new_private(env: &Env, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut draft = Draft::create_as(env, folder_of(path), OpenMode::CreatePrivate)?;
+    let mut draft = Draft::private_for(env, path)?;
     draft.write(bytes)?;
     draft.publish_new(path)
 }
@@ -196,6 +196,11 @@ impl Draft {
     /// to be synced and is not atomic).
     pub fn create(env: &Env, folder: &Path) -> Result<Self, Error> {
         Self::create_as(env, folder, OpenMode::CreateNew)
+    }
+
+    /// As [`Draft::create`], for a secret that is to be published at `path`: nobody but its owner may ever read it.
+    pub fn private_for(env: &Env, path: &Path) -> Result<Self, Error> {
+        Self::create_as(env, folder_of(path), OpenMode::CreatePrivate)
     }
 
     fn create_as(env: &Env, folder: &Path, mode: OpenMode) -> Result<Self, Error> {

@@ -209,6 +209,9 @@ fn clients_need_the_right_authority_token_and_role() {
     for role in ["viewer", "submitter"] {
         done(&cluster.admin(&["cluster", "token", "create", role, "--role", role, "--out", role]));
     }
+    // One whose secret could not be kept is not made.
+    let lost = cluster.admin(&["cluster", "token", "create", "lost", "--role", "viewer", "--out", "missing/lost"]);
+    refused(&lost, "E0206");
     let short = done(&cluster.admin(&["cluster", "token", "create", "short", "--role", "viewer", "--expires", "1s"]));
     cluster.folder.write("short", short["token"].as_str().unwrap());
     let root = cluster.folder.path().display().to_string();
