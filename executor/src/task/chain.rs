@@ -145,6 +145,8 @@ pub struct Chain {
     told: Duration,
     /// It waits for room and not for rows.
     is_held_back: bool,
+    /// What its time counts as now.
+    activity: Activity,
     /// What log lines of the subtask stand in.
     span: tracing::Span,
 }
@@ -159,29 +161,42 @@ impl Chain {
         let (generation, metrics) = (context.reporter.span(), &context.metrics);
         let (operator, subtask) = (metrics.operator.as_str(), metrics.index);
         let span = tracing::error_span!(parent: generation, "subtask", operator, subtask);
-        Self { span, context, nodes, side, epoch, work: VecDeque::new(), told, is_held_back: false }
+        let (work, activity) = (VecDeque::new(), Activity::default());
+        Self { span, context, nodes, side, epoch, work, told, is_held_back: false, activity }
     }
 
     pub fn span(&self) -> &tracing::Span {
         &self.span
     }
 
-    /// A quantum of its task, counted: sets the clock, and tells what the time until the next one is spent with.
-    pub fn begin_quantum(&mut self) {
+    /// A quantum of its task begins: sets the clock, and gives the monotonic time.
+    pub fn begin_quantum(&mut self) -> Duration {
         self.context.set_clock();
         self.is_held_back = false;
-        self.context.metrics.turn(self.context.env.clock.monotonic(), Activity::Busy);
+        let now = self.context.env.clock.monotonic();
+        if self.activity != Activity::Busy {
+            self.turn(Activity::Busy, now);
+        }
+        now
     }
 
-    /// See [`Chain::begin_quantum`].
+    /// A quantum ends: tells what the time until the next one is spent with.
     pub fn end_quantum(&mut self, step: Step) -> Step {
         let next = match step {
             Step::Again => Activity::Busy,
             Step::Wait | Step::WaitUntil(_) if self.is_held_back => Activity::Backpressured,
             Step::Wait | Step::WaitUntil(_) | Step::Done => Activity::Idle,
         };
-        self.context.metrics.turn(self.context.env.clock.monotonic(), next);
+        if next != self.activity {
+            self.turn(next, self.context.env.clock.monotonic());
+        }
         step
+    }
+
+    /// A task that has much to do goes from quantum to quantum without.
+    fn turn(&mut self, activity: Activity, now: Duration) {
+        self.activity = activity;
+        self.context.metrics.turn(now, activity);
     }
 
     /// The task waits for the job's memory.
@@ -380,7 +395,7 @@ impl Chain {
             Work::Rows { node, port, rows } => self.process(node, port, rows),
             Work::Emit { node, rows, held } => {
                 self.context.memory.shrink(held);
-                self.emit(node, rows)
+                self.emit(node, rows, (held > 0).then_some(held))
             }
             Work::Resume(index) => {
                 let Some((has_more, out)) = self.call(index, |operator, out| operator.resume(out))? else {
@@ -451,7 +466,7 @@ impl Chain {
     fn process(&mut self, index: usize, port: usize, rows: RecordBatch) -> Result<()> {
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
         match &mut node.stage {
-            Stage::Source => self.emit(index, rows),
+            Stage::Source => self.emit(index, rows, None),
             Stage::Operator(_) => {
                 let called = self.call(index, |operator, out| operator.process(port, rows, out))?;
                 called.map_or(Ok(()), |((), out)| self.deliver_all(index, out))
@@ -512,10 +527,12 @@ impl Chain {
         Ok(())
     }
 
-    fn emit(&mut self, index: usize, rows: RecordBatch) -> Result<()> {
+    /// `bytes` if they were counted already.
+    fn emit(&mut self, index: usize, rows: RecordBatch, bytes: Option<usize>) -> Result<()> {
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
         if !node.routers.is_empty() {
-            self.context.metrics.output.add_batch(&rows);
+            let bytes = bytes.unwrap_or_else(|| batch_bytes(&rows));
+            self.context.metrics.output.add(rows.num_rows() as u64, bytes as u64);
         }
         for router in &mut node.routers {
             router.send_rows(rows.clone())?;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use crossbeam::queue::SegQueue;
 use qanat_proto::{Code, Error};
 use qanat_storage::env::Clock;
+use tracing::Span;
 
 /// What a task wants after a quantum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,10 @@ pub trait Task: Send {
     fn run(&mut self) -> Step;
     /// Told once when `run` panicked; the task is then dropped.
     fn on_panic(&mut self, error: Error);
+    /// What its log lines stand in; asked for once.
+    fn span(&self) -> Span {
+        Span::none()
+    }
 }
 
 const IDLE: u8 = 0;
@@ -55,8 +60,13 @@ const DONE: u8 = 4;
 
 struct Slot {
     state: AtomicU8,
-    task: Mutex<Option<Box<dyn Task>>>,
+    task: Mutex<Option<Spanned>>,
     shared: Weak<Shared>,
+}
+
+struct Spanned {
+    span: Span,
+    task: Box<dyn Task>,
 }
 
 /// Wakes a task. Cheap to clone; does nothing once the task or the pool is gone.
@@ -182,14 +192,14 @@ impl Shared {
     fn run(&self, slot: &Arc<Slot>) {
         slot.state.store(RUNNING, Ordering::Release);
         let mut guard = slot.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(task) = guard.as_mut() else { return };
-        let step = match catch_unwind(AssertUnwindSafe(|| task.run())) {
+        let Some(Spanned { span, task }) = guard.as_mut() else { return };
+        let step = span.in_scope(|| match catch_unwind(AssertUnwindSafe(|| task.run())) {
             Ok(step) => step,
             Err(payload) => {
                 task.on_panic(panic_error(payload.as_ref()));
                 Step::Done
             }
-        };
+        });
         match step {
             Step::Done => {
                 *guard = None;
@@ -268,6 +278,7 @@ impl Pool {
         let slot =
             Arc::new(Slot { state: AtomicU8::new(IDLE), task: Mutex::new(None), shared: Arc::downgrade(&self.shared) });
         let task = build(Waker(Arc::downgrade(&slot)));
+        let task = Spanned { span: task.span(), task };
         *slot.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         TaskHandle(slot)
     }

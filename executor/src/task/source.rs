@@ -242,8 +242,7 @@ impl SourceTask {
         self.chain.go_idle()
     }
 
-    fn work(&mut self) -> Result<Step> {
-        let start = self.clock.monotonic();
+    fn work(&mut self, start: Duration) -> Result<Step> {
         if std::mem::take(&mut self.is_new) {
             self.announce()?;
         }
@@ -582,10 +581,8 @@ impl Task for SourceTask {
         if self.failed {
             return Step::Done;
         }
-        let span = self.chain.span().clone();
-        let _inside = span.enter();
-        self.chain.begin_quantum();
-        let step = self.work().unwrap_or_else(|error| {
+        let start = self.chain.begin_quantum();
+        let step = self.work(start).unwrap_or_else(|error| {
             self.failed = true;
             let error = error.or_at(|| Place::Named(self.table.clone()));
             self.chain.context.reporter.fail(None, error);
@@ -596,6 +593,10 @@ impl Task for SourceTask {
 
     fn on_panic(&mut self, error: Error) {
         self.chain.context.reporter.fail(None, error);
+    }
+
+    fn span(&self) -> tracing::Span {
+        self.chain.span().clone()
     }
 }
 

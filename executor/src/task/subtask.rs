@@ -89,8 +89,8 @@ impl SubtaskTask {
         }
     }
 
-    fn work(&mut self) -> Result<Step> {
-        let end = self.clock.monotonic() + QUANTUM;
+    fn work(&mut self, start: Duration) -> Result<Step> {
+        let end = start + QUANTUM;
         if std::mem::take(&mut self.is_new) {
             if self.is_asking {
                 self.chain.begin_wake()?;
@@ -256,10 +256,8 @@ impl Task for SubtaskTask {
         if self.failed {
             return Step::Done;
         }
-        let span = self.chain.span().clone();
-        let _inside = span.enter();
-        self.chain.begin_quantum();
-        let step = self.work().unwrap_or_else(|error| {
+        let start = self.chain.begin_quantum();
+        let step = self.work(start).unwrap_or_else(|error| {
             self.failed = true;
             self.chain.context.reporter.fail(None, error);
             Step::Done
@@ -269,5 +267,9 @@ impl Task for SubtaskTask {
 
     fn on_panic(&mut self, error: Error) {
         self.chain.context.reporter.fail(None, error);
+    }
+
+    fn span(&self) -> tracing::Span {
+        self.chain.span().clone()
     }
 }
