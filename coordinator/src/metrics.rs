@@ -13,7 +13,7 @@ use qanat_coordinator_core::job::{Input, Output};
 use qanat_coordinator_core::state::State;
 use qanat_proto::control::ExecutorMessage;
 use qanat_proto::exposition::{FENCED, Histogram, Page};
-use qanat_proto::ids::{Epoch, JobId, Token};
+use qanat_proto::ids::{Epoch, Generation, JobId, Token};
 
 use crate::nodes::Nodes;
 use crate::raft::{Decision, Member};
@@ -285,7 +285,7 @@ impl CoordinatorMetrics {
 
     /// Shows all that this coordinator counts. `nodes`: the executors that attach, in a cluster.
     pub fn show(&self, page: &mut Page, member: &Member, nodes: Option<&Nodes>) {
-        member.state(|state| self.show_jobs(page, state));
+        self.show_jobs(page, &member.state(Jobs::of));
         show_raft(page, member);
         if let Some(nodes) = nodes {
             let mut states = BTreeMap::from([("attached", 0_u64), ("away", 0), ("draining", 0)]);
@@ -301,24 +301,48 @@ impl CoordinatorMetrics {
         }
     }
 
-    fn show_jobs(&self, page: &mut Page, state: &State) {
-        let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-        for (id, job) in &state.jobs {
-            *states.entry(job.status.name()).or_default() += 1;
-            if job.status.is_ended() {
-                continue;
-            }
+    fn show_jobs(&self, page: &mut Page, jobs: &Jobs) {
+        for job in &jobs.running {
             let name = [job.name.as_str()];
             page.add(&GENERATION, &name, job.generation.0 as f64);
-            page.add(&EPOCH, &name, job.last_claim().map_or(0, |(epoch, _)| epoch.0) as f64);
-            if let Some(counts) = self.counted().jobs.get(id) {
+            page.add(&EPOCH, &name, job.epoch.0 as f64);
+            if let Some(counts) = self.counted().jobs.get(&job.id) {
                 counts.show(page, &job.name);
             }
         }
-        states.into_iter().for_each(|(state, count)| page.add(&JOBS, &[state], count as f64));
+        jobs.states.iter().for_each(|(state, count)| page.add(&JOBS, &[state], *count as f64));
         let counted = self.counted();
         page.add(&FENCED, &["report"], counted.fenced_reports as f64);
         page.add(&FENCED, &["claim"], counted.fenced_claims as f64);
+    }
+}
+
+/// What the page shows of the state: commands wait while it is looked at, and not while the page is written.
+#[derive(Default)]
+struct Jobs {
+    states: BTreeMap<&'static str, u64>,
+    running: Vec<RunningJob>,
+}
+
+struct RunningJob {
+    id: JobId,
+    name: String,
+    generation: Generation,
+    epoch: Epoch,
+}
+
+impl Jobs {
+    fn of(state: &State) -> Self {
+        let mut jobs = Self::default();
+        for (id, job) in &state.jobs {
+            *jobs.states.entry(job.status.name()).or_default() += 1;
+            if !job.status.is_ended() {
+                let epoch = job.last_claim().map_or(Epoch(0), |(epoch, _)| epoch);
+                let (name, generation) = (job.name.clone(), job.generation);
+                jobs.running.push(RunningJob { id: *id, name, generation, epoch });
+            }
+        }
+        jobs
     }
 }
 

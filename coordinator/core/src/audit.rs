@@ -2,6 +2,7 @@
 //! together with the change, so that neither is there without the other.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use qanat_proto::limits::{AUDIT_ENTRIES_MAX, AUDIT_TEXT_BYTES};
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,8 @@ pub struct AuditEntry {
 /// The newest changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLog {
-    pub entries: VecDeque<AuditEntry>,
+    /// Shared, so that a copy to be shown is made at once.
+    pub entries: VecDeque<Arc<AuditEntry>>,
     /// Those that were the oldest when there were too many.
     pub dropped: u64,
 }
@@ -50,7 +52,7 @@ impl AuditLog {
     fn push(&mut self, at_ms: i64, caller: &Caller, object: String) {
         let number = self.dropped + self.entries.len() as u64 + 1;
         let caller = Caller { who: short(&caller.who), what: short(&caller.what), from: short(&caller.from) };
-        self.entries.push_back(AuditEntry { number, at_ms, caller, object: short(&object) });
+        self.entries.push_back(Arc::new(AuditEntry { number, at_ms, caller, object: short(&object) }));
         while self.entries.len() > AUDIT_ENTRIES_MAX {
             self.entries.pop_front();
             self.dropped += 1;

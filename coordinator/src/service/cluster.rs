@@ -201,6 +201,7 @@ impl Cluster for ClusterService {
     async fn audit_log(&self, request: Request<AuditLogRequest>) -> Result<Response<AuditLogResponse>, Status> {
         lead(&self.member).await?;
         let last = request.into_inner().last;
-        Ok(Response::new(self.member.state(|state| tokens::audit_log(&state.audit, last, &self.guard))))
+        let log = self.member.state(|state| state.audit.clone());
+        Ok(Response::new(tokens::audit_log(&log, last, &self.guard)))
     }
 }
