@@ -91,7 +91,6 @@ fn deploy(restore: u64) -> ExecutorMessage {
         operators: Vec::new(),
         prepared: Vec::new(),
         is_final: false,
-        savepoint: None,
         receipt: Receipt::default(),
         totals: Totals::default(),
     };

@@ -38,7 +38,6 @@ pub struct Manifest {
     pub prepared: Vec<PreparedHandle>,
     /// All input has ended; nothing follows but the commit (P7).
     pub is_final: bool,
-    pub savepoint: Option<String>,
     pub receipt: Receipt,
     /// Sums of all receipts up to this one.
     pub totals: Totals,
@@ -69,7 +68,6 @@ impl Manifest {
             operators: Vec::new(),
             prepared: Vec::new(),
             is_final: false,
-            savepoint: None,
             receipt: Receipt { job, ..Receipt::default() },
             totals: Totals::default(),
         }

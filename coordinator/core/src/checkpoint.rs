@@ -117,7 +117,6 @@ impl EpochReports {
             operators,
             prepared,
             is_final: all_ended,
-            savepoint: None,
             receipt,
             totals,
         })

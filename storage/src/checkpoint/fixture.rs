@@ -65,7 +65,6 @@ pub(crate) fn manifest(job: JobId, generation: u64, epoch: u64, files: Vec<State
         }],
         prepared: Vec::new(),
         is_final: false,
-        savepoint: None,
         receipt: Receipt {
             job,
             generation,

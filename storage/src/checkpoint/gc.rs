@@ -6,8 +6,7 @@
 //!   of their job, if no live manifest *of any job* names them (a copy shares objects with its origin);
 //! - retired manifests, and manifests that a lower generation wrote and nobody claimed.
 //!
-//! Savepoints are kept whatever the list of retired manifests says. Objects of jobs that the caller does
-//! not speak of are never touched: another cluster may share the folder (P6).
+//! Objects of jobs that the caller does not speak of are never touched: another cluster may share the folder (P6).
 //!
 //! State objects go first and manifests after them, the oldest manifest last: an interrupted collection
 //! leaves manifests that name missing objects, all of them retired, and the next one finds the rest.
@@ -55,11 +54,8 @@ pub struct Inventory {
 
 /// Keys to delete, in this order.
 pub fn plan(inventory: &Inventory) -> Vec<String> {
-    let is_savepoint = |manifest: &Manifest| manifest.savepoint.is_some();
-    let savepoints = inventory.retired.iter().filter(|(_, manifest)| is_savepoint(manifest));
-    let live: Vec<&(String, Manifest)> = inventory.live.iter().chain(savepoints).collect();
-    let live_keys: BTreeSet<&str> = live.iter().map(|(key, _)| key.as_str()).collect();
-    let live_objects: BTreeSet<&str> = live.iter().flat_map(|(_, manifest)| objects_of(manifest)).collect();
+    let live_keys: BTreeSet<&str> = inventory.live.iter().map(|(key, _)| key.as_str()).collect();
+    let live_objects: BTreeSet<&str> = inventory.live.iter().flat_map(|(_, manifest)| objects_of(manifest)).collect();
     let is_below = |job: JobId, generation: Generation| {
         inventory.generations.get(&job).is_some_and(|current| generation < *current)
     };

@@ -31,12 +31,12 @@ fn retired_objects_go_before_their_manifests_and_the_oldest_manifest_last() {
 }
 
 #[test]
-fn savepoints_other_jobs_and_the_current_generation_are_kept() {
+fn what_is_live_other_jobs_and_the_current_generation_are_kept() {
     let (saved, shared) = (object(JOB, 1, 1, 0), object(JOB, 1, 1, 1));
     let (orphan, open) = (object(JOB, 1, 9, 0), object(JOB, 2, 9, 0));
     let foreign = object(JobId(99), 0, 1, 0);
-    let mut savepoint = named(1, 1, &[&saved]);
-    savepoint.1.savepoint = Some("before".to_owned());
+    // A savepoint, say: older than what is retired.
+    let kept = named(1, 1, &[&saved]);
     let copy = (
         ManifestKey { job: JobId(8), epoch: Epoch(1), generation: Generation(1), attempt: 0 }.to_string(),
         manifest(JobId(8), 1, 1, vec![file(&shared)]),
@@ -44,8 +44,8 @@ fn savepoints_other_jobs_and_the_current_generation_are_kept() {
     let unclaimed = ManifestKey { job: JOB, epoch: Epoch(9), generation: Generation(1), attempt: 5 };
     let inventory = Inventory {
         generations: [(JOB, Generation(2)), (JobId(8), Generation(1))].into(),
-        live: vec![copy],
-        retired: vec![savepoint, named(1, 2, &[&saved, &shared])],
+        live: vec![copy, kept],
+        retired: vec![named(1, 2, &[&saved, &shared])],
         unreadable: vec![key(1, 3)],
         state_objects: vec![saved, shared, orphan.clone(), open, foreign, format!("{STATE}/notes.txt")],
         manifests: vec![unclaimed, ManifestKey { generation: Generation(2), ..unclaimed }],
@@ -74,29 +74,24 @@ fn a_damaged_live_manifest_stops_the_collection() {
 }
 
 proptest! {
-    /// I17: nothing a live manifest or savepoint names, no live manifest, and nothing of the current
+    /// I17: nothing a live manifest names, no live manifest, and nothing of the current
     /// generation that was not retired.
     #[test]
     fn nothing_needed_is_deleted(
-        manifests in prop::collection::vec((1_u64..4, 0_u8..3, prop::collection::vec((1_u64..4, 0_u64..6), 0..5)), 0..8),
+        manifests in prop::collection::vec((1_u64..4, any::<bool>(), prop::collection::vec((1_u64..4, 0_u64..6), 0..5)), 0..8),
         present in prop::collection::vec((1_u64..4, 0_u64..6), 0..12),
     ) {
         let mut inventory = Inventory { generations: [(JOB, Generation(3))].into(), ..Inventory::default() };
         let name = |(generation, sequence): &(u64, u64)| object(JOB, *generation, 1, *sequence);
         inventory.state_objects = present.iter().map(&name).collect();
-        for (epoch, (generation, fate, objects)) in (1..).zip(&manifests) {
+        for (epoch, (generation, is_live, objects)) in (1..).zip(&manifests) {
             let objects: Vec<String> = objects.iter().map(&name).collect();
-            let mut entry = named(*generation, epoch, &objects.iter().map(String::as_str).collect::<Vec<_>>());
-            match fate {
-                0 => inventory.live.push(entry),
-                1 => inventory.retired.push(entry),
-                _ => { entry.1.savepoint = Some("s".to_owned()); inventory.retired.push(entry) }
-            }
+            let entry = named(*generation, epoch, &objects.iter().map(String::as_str).collect::<Vec<_>>());
+            if *is_live { inventory.live.push(entry) } else { inventory.retired.push(entry) }
             inventory.manifests.push(key(*generation, epoch).parse().expect("a key"));
         }
         let deleted = plan(&inventory);
-        let kept: Vec<_> = inventory.live.iter().chain(inventory.retired.iter().filter(|m| m.1.savepoint.is_some())).collect();
-        for (key, manifest) in &kept {
+        for (key, manifest) in &inventory.live {
             prop_assert!(!deleted.contains(key));
             prop_assert!(objects_of(manifest).all(|object| !deleted.iter().any(|gone| gone == object)));
         }

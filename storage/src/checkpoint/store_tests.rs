@@ -45,6 +45,17 @@ fn manifests_round_trip_and_repeats_succeed() {
     assert!(store.list_manifests(JobId(8)).expect("lists").is_empty());
 }
 
+/// Manifests of before could name a savepoint, which the command log does now.
+#[test]
+fn manifests_of_before_are_read() {
+    let manifest = manifest(JOB, 1, 2, vec![]);
+    for named in [serde_json::Value::Null, "before".into()] {
+        let mut stored = serde_json::to_value(&manifest).expect("encodes");
+        stored["savepoint"] = named;
+        assert_eq!(serde_json::from_value::<Manifest>(stored).expect("decodes"), manifest);
+    }
+}
+
 #[test]
 fn names_that_are_no_manifests_are_refused() {
     let sim = Env::sim(2);

@@ -83,7 +83,6 @@ pub(crate) fn epoch_zero() -> Manifest {
         operators: vec![],
         prepared: vec![],
         is_final: false,
-        savepoint: None,
         receipt: Receipt::default(),
         totals: Totals::default(),
     }
