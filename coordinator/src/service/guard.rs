@@ -27,11 +27,13 @@ use tonic::codegen::Service;
 use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::http::{Extensions, HeaderMap, Request, Response};
 use tower_layer::Layer;
+use tracing::{Instrument, Span};
 
 use crate::caller;
 use crate::raft::{Leadership, Member, not_leader};
 use crate::service::rate::Rates;
 use crate::service::roles::{Needs, needs};
+use crate::service::trace::{span, trace_of};
 
 /// What the administrator's first token is called in lists and in the audit log.
 pub(super) const FIRST_ADMIN: &str = "admin";
@@ -227,7 +229,15 @@ where
                 what: called(parts.uri.path()),
                 from: peer_address(&parts.extensions).map(|address| address.to_string()).unwrap_or_default(),
             });
-            let answer = inner.call(Request::from_parts(parts, body));
+            let trace = trace_of(&parts.headers);
+            let span = caller.as_ref().filter(|_| needs.is_change()).map(|caller| span(caller, trace.as_ref()));
+            if let Some(span) = &span {
+                span.in_scope(|| tracing::info!("asked for"));
+            }
+            if let Some(trace) = trace {
+                parts.extensions.insert(trace);
+            }
+            let answer = inner.call(Request::from_parts(parts, body)).instrument(span.unwrap_or_else(Span::none));
             match caller {
                 Some(caller) => caller::scope(caller, answer).await,
                 None => answer.await,

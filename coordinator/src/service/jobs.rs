@@ -26,14 +26,13 @@ use qanat_storage::env::Env;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use tracing::Instrument;
 
 use crate::caller;
 use crate::driver::{Coordinator, NewJob};
 use crate::nodes::Nodes;
 use crate::raft::{Decision, Member, RunSummary};
 use crate::rollback::WithdrawableSink;
-use crate::service::trace::{note, span, trace_of};
+use crate::service::trace::is_about;
 use crate::service::{gone, lead, refused};
 
 /// How often a watched job is looked at.
@@ -148,6 +147,7 @@ impl JobsService {
     }
 
     pub(super) fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
+        is_about(&request.job);
         self.member.state(|state| find(state, &request.job)).map_err(|error| status_of(&error))
     }
 
@@ -321,9 +321,9 @@ impl Jobs for JobsService {
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitResponse> {
         lead(&self.member).await?;
-        let trace = trace_of(&request);
-        let span = span("submit", trace.as_ref(), &request.get_ref().name);
-        self.submit_jobs(request.into_inner(), trace).instrument(span).await.map(Response::new)
+        is_about(&request.get_ref().name);
+        let trace = request.extensions().get::<TraceParent>().cloned();
+        self.submit_jobs(request.into_inner(), trace).await.map(Response::new)
     }
 
     async fn validate(&self, request: Request<ScriptRequest>) -> Answer<ValidateResponse> {
@@ -400,7 +400,6 @@ impl Jobs for JobsService {
 
     async fn stop(&self, request: Request<StopRequest>) -> Answer<Job> {
         lead(&self.member).await?;
-        note("stop", &request, &request.get_ref().job);
         let StopRequest { job, no_savepoint } = request.into_inner();
         let id = self.find(&JobRequest { job })?;
         let is_ended = self.member.state(|state| state.job(id).is_none_or(|job| job.status.is_ended()));
@@ -449,7 +448,6 @@ impl Jobs for JobsService {
 
     async fn rescale(&self, request: Request<RescaleRequest>) -> Answer<Job> {
         lead(&self.member).await?;
-        note("rescale", &request, &request.get_ref().job);
         let RescaleRequest { job, parallelism } = request.into_inner();
         let id = self.find(&JobRequest { job })?;
         let most = self.member.state(|state| {

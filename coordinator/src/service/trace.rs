@@ -1,20 +1,23 @@
-//! What a request brings of its trace.
+//! What a request brings of its trace, and the span that its log lines stand in.
 
+use qanat_coordinator_core::audit::Caller;
 use qanat_proto::trace::TraceParent;
-use tonic::Request;
+use tonic::codegen::http::HeaderMap;
 use tracing::Span;
+use tracing::field::Empty;
 
 /// The trace that a client says its request belongs to.
-pub(super) fn trace_of<T>(request: &Request<T>) -> Option<TraceParent> {
-    request.metadata().get(TraceParent::METADATA).and_then(|text| TraceParent::parse(text.to_str().ok()?))
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TraceParent::METADATA).and_then(|text| TraceParent::parse(text.to_str().ok()?))
 }
 
-/// The span of a call that is about a job.
-pub(super) fn span(call: &'static str, trace: Option<&TraceParent>, job: &str) -> Span {
-    tracing::info_span!("call", call, job, trace_id = trace.map(TraceParent::trace_id))
+/// The span of a call that changes something. Which job it is about is known when the call is read.
+pub(super) fn span(caller: &Caller, trace: Option<&TraceParent>) -> Span {
+    let (call, who) = (caller.what.as_str(), caller.who.as_str());
+    tracing::info_span!("call", call, who, job = Empty, trace_id = trace.map(TraceParent::trace_id))
 }
 
-/// Logs that a call was made.
-pub(super) fn note<T>(call: &'static str, request: &Request<T>, job: &str) {
-    span(call, trace_of(request).as_ref(), job).in_scope(|| tracing::info!("asked for"));
+/// The present call is about this job.
+pub(super) fn is_about(job: &str) {
+    Span::current().record("job", job);
 }
