@@ -1,10 +1,9 @@
 //! What a rollback would take back of a job's sinks, and which of them cannot.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use qanat_connectors::filesystem::sink_folder;
-use qanat_connectors::filesystem::withdrawn::published_after;
+use qanat_connectors::Catalog;
+use qanat_connectors::contract::MadeVisible;
 use qanat_coordinator::rollback::WithdrawableSink;
 use qanat_proto::Result;
 use qanat_proto::graph::JobGraph;
@@ -24,25 +23,10 @@ pub(crate) fn sinks(
 ) -> Result<Vec<WithdrawableSink>> {
     let mut sinks = Vec::new();
     for (operator, node) in graph.sinks() {
-        let table = node.table.name.clone();
-        let mut sink = WithdrawableSink { operator: operator.id, table, names: BTreeSet::new(), keeps: None };
-        match node.table.connector.as_str() {
-            "filesystem" => {
-                let folder = sink_folder(base, &node.table)?;
-                let published = published_after(env.disk.as_ref(), &folder, job, operator.id, after)?;
-                sink.names.extend(published.paths);
-                if let Some(epoch) = published.lost {
-                    let why = format!("the commit record of epoch {epoch} is gone, and with it the names of its files");
-                    sink.keeps = Some(why);
-                } else if node.overwrite {
-                    sink.keeps = Some("the files that INSERT OVERWRITE took away do not come back".to_owned());
-                }
-            }
-            "blackhole" => {}
-            "log" => sink.keeps = Some("rows of a topic stay where they are".to_owned()),
-            other => sink.keeps = Some(format!("what `{other}` has shown cannot be taken back")),
-        }
-        sinks.push(sink);
+        let rows = MadeVisible { job, operator: operator.id, after };
+        let found = Catalog.withdrawable(env, base, node, rows)?;
+        let (table, names) = (node.table.name.clone(), found.names.into_iter().collect());
+        sinks.push(WithdrawableSink { operator: operator.id, table, names, keeps: found.keeps });
     }
     Ok(sinks)
 }

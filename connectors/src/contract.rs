@@ -171,6 +171,23 @@ pub trait Sink: Send + Sync {
     }
 }
 
+/// What a rollback would take back of one sink table (P10).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withdrawable {
+    /// Names, as [`Sink::withdraw`] gets them.
+    pub names: Vec<String>,
+    /// Why rows would stay. None: all of them go.
+    pub keeps: Option<String>,
+}
+
+/// The rows that a rollback is about: what an operator of a job made visible after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeVisible {
+    pub job: JobId,
+    pub operator: qanat_proto::ids::OperatorId,
+    pub after: Epoch,
+}
+
 /// Which sink of a job a commit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitScope {

@@ -1,6 +1,7 @@
 //! The connectors there are, one line each, and the two doors to them: [`Catalog`] for the planner
 //! (no IO) and [`Registry`] for the process that opens tables.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -9,8 +10,9 @@ use qanat_proto::connector::{
 };
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::graph::SinkNode;
+use qanat_storage::env::Env;
 
-use crate::contract::{Context, Opener, ReadRequest, Sink, Source};
+use crate::contract::{Context, MadeVisible, Opener, ReadRequest, Sink, Source, Withdrawable};
 
 /// What a connector's folder offers to the registry.
 pub trait Connector: Sync {
@@ -34,6 +36,13 @@ pub trait Connector: Sync {
         let _ = (context, rows);
         Err(wrong_role(&node.table, Role::Sink))
     }
+
+    /// What its sink would take back, found out by reading alone. `base` is what relative paths are resolved against.
+    fn withdrawable(&self, env: &Env, base: &Path, node: &SinkNode, rows: MadeVisible) -> Result<Withdrawable> {
+        let _ = (env, base, rows);
+        let keeps = format!("what `{}` has shown cannot be taken back", node.table.connector);
+        Ok(Withdrawable { keeps: Some(keeps), ..Withdrawable::default() })
+    }
 }
 
 /// One line per connector.
@@ -53,6 +62,17 @@ static HIDDEN: &[&dyn Connector] = &[&crate::values::Values];
 /// The connectors as the planner sees them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Catalog;
+
+impl Catalog {
+    /// What a sink would take back of what it has made visible (P10). Reads alone; `base` is what relative paths are
+    /// resolved against.
+    ///
+    /// # Errors
+    /// E0301 for a damaged record of commits; the disk's.
+    pub fn withdrawable(self, env: &Env, base: &Path, node: &SinkNode, rows: MadeVisible) -> Result<Withdrawable> {
+        find(&node.table, Role::Sink)?.withdrawable(env, base, node, rows)
+    }
+}
 
 impl ConnectorCatalog for Catalog {
     fn connectors(&self) -> Vec<ConnectorDescriptor> {

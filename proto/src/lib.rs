@@ -7,6 +7,7 @@
 pub mod access;
 pub mod connector;
 pub mod control;
+pub mod epoch_ranges;
 pub mod error;
 pub mod exposition;
 pub mod graph;
@@ -21,4 +22,5 @@ pub mod rpc;
 pub mod settings;
 pub mod trace;
 
+pub use epoch_ranges::EpochRanges;
 pub use error::{Code, Error, Place, Result};

@@ -84,7 +84,7 @@ impl Listed {
         let mut savepoints: Vec<Line> = named.collect();
         savepoints.sort_by_key(|line| line.epoch);
         savepoints.extend(job.savepoints_wanted.keys().map(|name| Line { name: name.clone(), epoch: None }));
-        let range = |(first, last): &(Epoch, Epoch)| (first.0, last.0);
+        let range = |(first, last): (Epoch, Epoch)| (first.0, last.0);
         Self {
             savepoints,
             restorable: job.claims.keys().map(|epoch| epoch.0).collect(),

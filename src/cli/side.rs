@@ -7,7 +7,7 @@ use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter
 use qanat_coordinator::raft::Reach;
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::SinkChannel;
-use qanat_proto::{Code, Result};
+use qanat_proto::{Code, EpochRanges, Result};
 use qanat_storage::log::Topics;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -132,7 +132,7 @@ impl List {
 
 /// Epochs of a job's runs that rollbacks took back: their rows in side tables count no more (P10).
 #[derive(Default)]
-pub(super) struct Withdrawn(BTreeMap<String, Vec<(Epoch, Epoch)>>);
+pub(super) struct Withdrawn(BTreeMap<String, EpochRanges>);
 
 impl Withdrawn {
     /// A folder without the job's own state tells of none.
@@ -144,7 +144,7 @@ impl Withdrawn {
 
     pub(super) fn contains(&self, job: &str, epoch: i64) -> bool {
         let epoch = Epoch(u64::try_from(epoch).unwrap_or(0));
-        self.0.get(job).is_some_and(|epochs| epochs.iter().any(|(first, last)| (*first..=*last).contains(&epoch)))
+        self.0.get(job).is_some_and(|epochs| epochs.contains(epoch))
     }
 }
 

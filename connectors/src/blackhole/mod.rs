@@ -2,6 +2,7 @@
 //!
 //! It stages nothing, so it has no handles; the rows it took stand in the operator's counts.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,8 +13,9 @@ use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, JobId, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
+use qanat_storage::env::Env;
 
-use crate::contract::{CommitScope, Context, Sink, SinkWriter};
+use crate::contract::{CommitScope, Context, MadeVisible, Sink, SinkWriter, Withdrawable};
 use crate::encode::conform::refuse_nulls;
 use crate::options::Options;
 use crate::registry::Connector;
@@ -42,6 +44,11 @@ impl Connector for Blackhole {
 
     fn sink(&self, _context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(BlackholeSink { table: node.table.name.clone(), columns: Arc::clone(&node.table.physical) }))
+    }
+
+    /// It has kept nothing.
+    fn withdrawable(&self, _: &Env, _: &Path, _: &SinkNode, _: MadeVisible) -> Result<Withdrawable> {
+        Ok(Withdrawable::default())
     }
 }
 

@@ -18,7 +18,7 @@ use qanat_storage::env::{Disk, Entry, OpenMode};
 use serde::{Deserialize, Serialize};
 
 use super::sink::{COMMITS, Removal};
-use super::withdrawn::WithdrawnEpochs;
+use super::withdrawn::withdrawn_epochs;
 use crate::encode::EncodeSpec;
 
 /// Version of the record format.
@@ -148,19 +148,32 @@ pub fn record_paths(disk: &dyn Disk, folder: &Path, job: Option<JobId>) -> Resul
     };
     for job in jobs {
         for operator in folders_of(disk, &job)? {
-            let mut records: Vec<_> = list(disk, &operator)?
-                .into_iter()
-                .filter_map(|e| super::sink::record_epoch(&e.path).map(|epoch| (epoch, e.path)))
-                .collect();
-            // Looked for after the records: a tombstone stands before the first file goes.
             let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-            let withdrawn = WithdrawnEpochs::of(disk, folder, &name(&job), &name(&operator))?;
-            records.retain(|(epoch, _)| !withdrawn.contains(*epoch));
-            records.sort();
-            found.extend(records.into_iter().map(|(_, path)| path));
+            let records = records_that_count(disk, folder, &name(&job), &name(&operator))?;
+            found.extend(records.into_iter().map(|(_, entry)| entry.path));
         }
     }
     Ok(found)
+}
+
+/// The records of one operator of a job by epoch, those of withdrawn epochs left out. The ids are given as the folders
+/// are named.
+///
+/// # Errors
+/// The code of the disk.
+pub(super) fn records_that_count(
+    disk: &dyn Disk,
+    folder: &Path,
+    job: &str,
+    operator: &str,
+) -> Result<Vec<(Epoch, Entry)>> {
+    let entries = list(disk, &folder.join(COMMITS).join(job).join(operator))?;
+    // Looked for after the records: a tombstone stands before the first file goes.
+    let withdrawn = withdrawn_epochs(disk, folder, job, operator)?;
+    let recorded = entries.into_iter().filter_map(|e| super::sink::record_epoch(&e.path).map(|epoch| (epoch, e)));
+    let mut records: Vec<_> = recorded.filter(|(epoch, _)| !withdrawn.contains(*epoch)).collect();
+    records.sort_unstable_by_key(|(epoch, _)| *epoch);
+    Ok(records)
 }
 
 /// All records of a folder, or of one job, in order of job, operator and epoch.
@@ -188,7 +201,8 @@ fn folders_of(disk: &dyn Disk, folder: &Path) -> Result<Vec<std::path::PathBuf>>
     Ok(list(disk, folder)?.into_iter().filter(|e| e.is_dir).map(|e| e.path).collect())
 }
 
-fn list(disk: &dyn Disk, folder: &Path) -> Result<Vec<Entry>> {
+/// What is in a folder; nothing if it is not there.
+pub(super) fn list(disk: &dyn Disk, folder: &Path) -> Result<Vec<Entry>> {
     match disk.list(folder) {
         Ok(entries) => Ok(entries),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),

@@ -15,6 +15,7 @@ mod split_reader;
 mod watched;
 pub mod withdrawn;
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
@@ -23,11 +24,12 @@ use qanat_proto::connector::{
 };
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
+use qanat_storage::env::Env;
 
 pub(crate) use self::output::Output;
 use self::source::FilesystemSource;
 pub(crate) use self::split_reader::{FileSplitReader, FirstRow};
-use crate::contract::{Context, ReadRequest, Sink, Source};
+use crate::contract::{Context, MadeVisible, ReadRequest, Sink, Source, Withdrawable};
 use crate::format;
 use crate::format::decode::FormatOptions;
 use crate::options::Options;
@@ -99,7 +101,7 @@ static OPTIONS: LazyLock<Vec<OptionSpec>> =
 ///
 /// # Errors
 /// E0204 without a path, E0203 for one that is not local.
-pub fn sink_folder(base: &std::path::Path, table: &TableDescriptor) -> Result<std::path::PathBuf> {
+pub fn sink_folder(base: &Path, table: &TableDescriptor) -> Result<PathBuf> {
     sink::folder_of(base, table)
 }
 
@@ -159,5 +161,13 @@ impl Connector for Filesystem {
 
     fn sink(&self, context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {
         Ok(sink::FileSink::open_node(context.env.clone(), &context.base, node)?)
+    }
+
+    fn withdrawable(&self, env: &Env, base: &Path, node: &SinkNode, rows: MadeVisible) -> Result<Withdrawable> {
+        let published = withdrawn::published_after(env.disk.as_ref(), &sink_folder(base, &node.table)?, rows)?;
+        let lost = |epoch| format!("the commit record of epoch {epoch} is gone, and with it the names of its files");
+        let taken = || "the files that INSERT OVERWRITE took away do not come back".to_owned();
+        let keeps = published.lost.map(lost).or_else(|| node.overwrite.then(taken));
+        Ok(Withdrawable { names: published.paths, keeps })
     }
 }

@@ -5,42 +5,28 @@
 //! <path>/_withdrawn/<job>/<operator>/part-<object>.csv      what was published or staged in them
 //! ```
 
-use std::io::ErrorKind;
 use std::path::Path;
 
-use qanat_proto::error::{Error, Result};
-use qanat_proto::ids::{Epoch, JobId, OperatorId};
+use qanat_proto::EpochRanges;
+use qanat_proto::error::Result;
+use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::PreparedHandle;
 use qanat_storage::env::Disk;
 
-use super::committed::{read_record, record_paths};
+use super::committed::{list, read_record, record_paths};
 use super::sink::HandleDetail;
+use crate::contract::MadeVisible;
 
 /// Folder of what was withdrawn.
 pub(crate) const WITHDRAWN: &str = "_withdrawn";
 
-/// First and last of withdrawn epochs, both included.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WithdrawnEpochs(Vec<(Epoch, Epoch)>);
-
-impl WithdrawnEpochs {
-    /// Those of one operator of a job, whose ids are given as the folders of its records are named.
-    ///
-    /// # Errors
-    /// The code of the disk.
-    pub(crate) fn of(disk: &dyn Disk, root: &Path, job: &str, operator: &str) -> Result<Self> {
-        let folder = root.join(WITHDRAWN).join(job).join(operator);
-        let entries = match disk.list(&folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(Error::io(format!("list {}", folder.display()), &e)),
-        };
-        Ok(Self(entries.iter().filter_map(|entry| epochs_of(&entry.path)).collect()))
-    }
-
-    pub(crate) fn contains(&self, epoch: Epoch) -> bool {
-        self.0.iter().any(|(first, last)| (*first..=*last).contains(&epoch))
-    }
+/// The withdrawn epochs of one operator of a job, whose ids are given as the folders of its records are named.
+///
+/// # Errors
+/// The code of the disk.
+pub(super) fn withdrawn_epochs(disk: &dyn Disk, root: &Path, job: &str, operator: &str) -> Result<EpochRanges> {
+    let tombstones = list(disk, &root.join(WITHDRAWN).join(job).join(operator))?;
+    Ok(tombstones.iter().filter_map(|entry| epochs_of(&entry.path)).collect())
 }
 
 pub(crate) fn tombstone_name(first: Epoch, last: Epoch) -> String {
@@ -58,22 +44,17 @@ fn epochs_of(path: &Path) -> Option<(Epoch, Epoch)> {
 
 /// What an operator published in the epochs after one: what a rollback to it would take back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     /// Paths of files, relative to the table's folder.
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// An epoch whose record is gone: what it published is not known.
-    pub lost: Option<Epoch>,
+    pub(crate) lost: Option<Epoch>,
 }
 
 /// # Errors
 /// E0301 for a damaged record, the code of the disk otherwise.
-pub fn published_after(
-    disk: &dyn Disk,
-    folder: &Path,
-    job: JobId,
-    operator: OperatorId,
-    after: Epoch,
-) -> Result<Published> {
+pub(crate) fn published_after(disk: &dyn Disk, folder: &Path, rows: MadeVisible) -> Result<Published> {
+    let MadeVisible { job, operator, after } = rows;
     let mut published = Published::default();
     let own = operator.to_string();
     let mut before: Option<Epoch> = None;

@@ -11,15 +11,17 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::SinkNode;
+use qanat_storage::env::Env;
 use qanat_storage::log::TopicSpec;
 
-use crate::contract::{Context, ReadRequest, Sink, Source};
+use crate::contract::{Context, MadeVisible, ReadRequest, Sink, Source, Withdrawable};
 use crate::registry::Connector;
 
 pub use options::{LogOptions, OPTIONS};
@@ -57,6 +59,11 @@ impl Connector for Log {
 
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(source::LogSource::open(context, table, request)?))
+    }
+
+    fn withdrawable(&self, _: &Env, _: &Path, _: &SinkNode, _: MadeVisible) -> Result<Withdrawable> {
+        let keeps = Some("rows of a topic stay where they are".to_owned());
+        Ok(Withdrawable { keeps, ..Withdrawable::default() })
     }
 
     fn sink(&self, context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {

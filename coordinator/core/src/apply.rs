@@ -8,7 +8,7 @@ use qanat_proto::error::{Code, Domain};
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::receipt::{OperatorReceipt, Receipt};
-use qanat_proto::{Error, Place};
+use qanat_proto::{EpochRanges, Error, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome, Refusal, RunWith};
@@ -210,7 +210,7 @@ impl State {
             last_failure: None,
             savepoints: Default::default(),
             savepoints_wanted: Default::default(),
-            withdrawn: Vec::new(),
+            withdrawn: EpochRanges::default(),
             withdrawing: Vec::new(),
             rolled_back_by: String::new(),
             dropped: false,

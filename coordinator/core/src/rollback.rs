@@ -10,12 +10,12 @@ use crate::state::{Job, JobStatus, State};
 impl Job {
     /// Whether an epoch was withdrawn.
     pub fn is_withdrawn(&self, epoch: Epoch) -> bool {
-        self.withdrawn.iter().any(|(first, last)| (*first..=*last).contains(&epoch))
+        self.withdrawn.contains(epoch)
     }
 
     /// The highest epoch that was ever withdrawn; 0: none.
     pub fn withdrawn_to(&self) -> Epoch {
-        self.withdrawn.last().map_or(Epoch(0), |(_, last)| *last)
+        self.withdrawn.last().map_or(Epoch(0), |(_, last)| last)
     }
 }
 
@@ -51,8 +51,7 @@ impl State {
         let job = self.jobs.get_mut(&id).ok_or(Refusal::UnknownJob)?;
         if to < last {
             let (first, last) = (to.next(), job.highest_epoch());
-            job.withdrawn.retain(|(earlier, _)| *earlier < first);
-            job.withdrawn.push((first, last));
+            job.withdrawn.put(first, last);
             job.withdrawing.push(Withdrawal { first, last, objects: objects.to_vec() });
             job.savepoints.retain(|_, savepoint| savepoint.epoch <= to);
             let withdrawn = job.claims.split_off(&first);

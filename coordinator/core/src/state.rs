@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qanat_proto::Error;
 use qanat_proto::control::Withdrawal;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::settings::JobSettings;
+use qanat_proto::{EpochRanges, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
@@ -86,9 +86,9 @@ pub struct Job {
     /// Names that the next claim gets, with the request that asked for each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub savepoints_wanted: BTreeMap<String, String>,
-    /// First and last of epochs that are withdrawn for ever (P10), in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub withdrawn: Vec<(Epoch, Epoch)>,
+    /// Epochs that are withdrawn for ever (P10).
+    #[serde(default, skip_serializing_if = "EpochRanges::is_empty")]
+    pub withdrawn: EpochRanges,
     /// What each new generation takes back first, until that is recorded as done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withdrawing: Vec<Withdrawal>,
@@ -189,7 +189,8 @@ impl State {
         self.jobs.get(&job)
     }
 
-    /// The newest job of this name, by status: an active one first, then the one created last.
+    /// The active job of this name: there is one at most. It looks through all jobs, which is once for each request
+    /// of a client; an index would have to follow every change of a status.
     pub fn find(&self, name: &str) -> Option<(JobId, &Job)> {
         self.jobs.iter().find(|(_, job)| job.name == name && !job.status.is_ended()).map(|(id, job)| (*id, job))
     }

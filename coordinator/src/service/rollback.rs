@@ -77,7 +77,7 @@ impl JobsService {
     fn told_again(&self, id: JobId, to: RestorePoint<'_>, request: &str) -> Result<Option<RollbackResponse>, Status> {
         let done = self.member.state(|state| {
             let job = state.job(id).filter(|job| !request.is_empty() && job.rolled_back_by == request)?;
-            let newest = job.withdrawn.last().copied();
+            let newest = job.withdrawn.last();
             let to = match to {
                 RestorePoint::Epoch(epoch) => Some(epoch),
                 RestorePoint::Savepoint(name) => job.savepoints.get(name).map(|savepoint| savepoint.epoch),

@@ -40,7 +40,7 @@ impl Audit<'_> {
     fn after(&self, epoch: Epoch) -> Epoch {
         let withdrawn = &self.evidence.withdrawn;
         let mut next = epoch.next();
-        while let Some((_, last)) = withdrawn.iter().find(|(first, last)| (*first..=*last).contains(&next)) {
+        while let Some((_, last)) = withdrawn.range_of(next) {
             next = last.next();
         }
         next

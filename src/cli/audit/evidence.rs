@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use qanat_proto::EpochRanges;
 use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SplitId};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel, SourceState};
@@ -24,7 +25,7 @@ pub(super) struct Evidence {
     /// Claimed epochs after the cut, from 1 on if there is none, ascending.
     pub(super) epochs: Vec<ClaimedEpoch>,
     /// First and last of epochs that rollbacks took back.
-    pub(super) withdrawn: Vec<(Epoch, Epoch)>,
+    pub(super) withdrawn: EpochRanges,
     /// The manifests that may still be restored, by epoch.
     pub(super) manifests: BTreeMap<Epoch, ManifestEvidence>,
     pub(super) sinks: Vec<SinkEvidence>,

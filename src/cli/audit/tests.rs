@@ -1,5 +1,6 @@
 //! Hand-made runs: a whole one passes, and each planted fault is found and named.
 
+use qanat_proto::EpochRanges;
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SplitId, SubtaskId};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::receipt::{
@@ -109,7 +110,7 @@ fn whole() -> Evidence {
         cut: Cut::default(),
         start: [((SOURCE, SplitId("s".to_owned())), json!(0).into())].into(),
         epochs,
-        withdrawn: Vec::new(),
+        withdrawn: EpochRanges::default(),
         manifests: [(Epoch(3), newest)].into(),
         sinks: vec![SinkEvidence {
             operator: SINK,
@@ -191,9 +192,9 @@ fn withdrawn_epochs_leave_no_gap() {
     let late = &mut evidence.side_tables[0].found;
     let sum = late.remove(&(LATE, third)).expect("found");
     late.insert((LATE, sixth), sum);
-    evidence.withdrawn = vec![(third, Epoch(4)), (Epoch(5), Epoch(5))];
+    evidence.withdrawn = [(third, Epoch(4)), (Epoch(5), Epoch(5))].into_iter().collect();
     assert_eq!(check(&evidence).differences, []);
-    evidence.withdrawn.pop();
+    evidence.withdrawn = [(third, Epoch(4))].into_iter().collect();
     assert!(!check(&evidence).differences.is_empty(), "epoch 5 is missing");
 }
 

@@ -16,11 +16,10 @@ use chrono::{NaiveDate, NaiveTime};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_storage::env::OpenMode;
 
-use super::commit::{inside, record_epoch};
+use super::commit::inside;
 use super::options::{PartitionCommit, Trigger};
 use super::{FileTable, folder, partition};
-use crate::filesystem::committed::read_record;
-use crate::filesystem::withdrawn::WithdrawnEpochs;
+use crate::filesystem::committed::{read_record, records_that_count};
 
 /// Partitions that are committed and not announced, with the time of their first file, ms.
 #[derive(Debug, Default)]
@@ -32,15 +31,9 @@ impl Pending {
         let mut pending = Self::default();
         let mut names = records.iter().rev().map(|name| name.to_str().unwrap_or_default());
         let (operator, job) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
-        let withdrawn = WithdrawnEpochs::of(table.env.disk.as_ref(), &table.root, job, operator)?;
-        let counts = |path: &Path| record_epoch(path).is_some_and(|epoch| !withdrawn.contains(epoch));
-        let entries = match table.env.disk.list(records) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(pending),
-            Err(e) => return Err(Error::io(format!("list {}", records.display()), &e)),
-        };
-        for entry in entries.iter().filter(|entry| counts(&entry.path)) {
-            let Some(record) = read_record(table.env.disk.as_ref(), &entry.path)? else { continue };
+        let disk = table.env.disk.as_ref();
+        for (_, entry) in records_that_count(disk, &table.root, job, operator)? {
+            let Some(record) = read_record(disk, &entry.path)? else { continue };
             for file in &record.files {
                 pending.add(table, commit, &file.path, entry.modified_ms)?;
             }

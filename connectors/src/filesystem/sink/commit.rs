@@ -30,9 +30,10 @@ use super::announce::Pending;
 use super::overwrite::{self, Overwritten, Removal};
 use super::{FileSink, FileTable, HandleDetail, STAGED, folder};
 use crate::contract::CommitScope;
-use crate::filesystem::committed::{CommitRecord, CommittedFile, RECORD_VERSION, read_record};
+use crate::filesystem::committed::{
+    CommitRecord, CommittedFile, RECORD_VERSION, list, read_record, records_that_count,
+};
 use crate::filesystem::reread::file_checksum;
-use crate::filesystem::withdrawn::WithdrawnEpochs;
 
 /// One file to publish.
 struct Publication<'a> {
@@ -285,26 +286,15 @@ fn previous_epoch(sink: &FileSink, scope: CommitScope, permit: &CommitPermit) ->
     if let Some(epoch) = known.filter(|epoch| *epoch < permit.epoch) {
         return Ok(Some(epoch));
     }
-    let (job, operator) = key;
-    let recorded = recorded_epochs(&sink.table, job, operator)?;
-    let table = &sink.table;
-    let (job, operator) = (job.to_string(), operator.to_string());
-    let withdrawn = WithdrawnEpochs::of(table.env.disk.as_ref(), &table.root, &job, &operator)?;
-    Ok(recorded.into_iter().filter(|epoch| *epoch < permit.epoch && !withdrawn.contains(*epoch)).max())
+    let (table, job, operator) = (&sink.table, key.0.to_string(), key.1.to_string());
+    let records = records_that_count(table.env.disk.as_ref(), &table.root, &job, &operator)?;
+    Ok(records.into_iter().map(|(epoch, _)| epoch).filter(|epoch| *epoch < permit.epoch).max())
 }
 
-/// The newest epoch with a commit record: proof of its claim.
+/// The newest epoch with a commit record, withdrawn or not: proof of its claim.
 pub(super) fn newest_record(table: &FileTable, job: JobId, operator: OperatorId) -> Result<Option<Epoch>> {
-    Ok(recorded_epochs(table, job, operator)?.into_iter().max())
-}
-
-fn recorded_epochs(table: &FileTable, job: JobId, operator: OperatorId) -> Result<Vec<Epoch>> {
-    let records = table.records_folder(job, operator);
-    match table.env.disk.list(&records) {
-        Ok(entries) => Ok(entries.iter().filter_map(|e| record_epoch(&e.path)).collect()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(Error::io(format!("list {}", records.display()), &e)),
-    }
+    let records = list(table.env.disk.as_ref(), &table.records_folder(job, operator))?;
+    Ok(records.iter().filter_map(|entry| record_epoch(&entry.path)).max())
 }
 
 /// Put-if-absent: written whole under a hidden name of its own, synced, then linked.

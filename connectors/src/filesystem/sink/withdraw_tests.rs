@@ -16,7 +16,7 @@ use super::tests::{
     JOB, ROOT, SCOPE, clean_audit, clean_records, commit, committed_sum, open, prepared, rows, sum_of, table, token,
     visible_text,
 };
-use crate::contract::Sink;
+use crate::contract::{MadeVisible, Sink};
 use crate::filesystem::withdrawn::{path_of, published_after};
 
 fn withdrawal(handles: &[PreparedHandle]) -> Withdrawal {
@@ -92,7 +92,10 @@ fn what_a_rollback_would_take_back_is_read_from_records() {
     let (_, second) = begun(&env, true);
     let mut paths: Vec<String> = second.iter().filter_map(path_of).collect();
     paths.sort();
-    let published = |after| published_after(&disk, Path::new(ROOT), JOB, SCOPE.operator, Epoch(after)).expect("reads");
+    let published = |after| {
+        let rows = MadeVisible { job: JOB, operator: SCOPE.operator, after: Epoch(after) };
+        published_after(&disk, Path::new(ROOT), rows).expect("reads")
+    };
     assert_eq!((published(1).paths, published(1).lost), (paths, None));
     assert_eq!(published(0).paths.len(), 2 * published(1).paths.len());
     assert_eq!(published(2).paths, Vec::<String>::new());
