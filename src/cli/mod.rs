@@ -17,6 +17,7 @@ mod cluster;
 mod explain;
 mod init;
 mod jobs;
+mod members;
 mod readmit;
 mod rollback;
 mod run;

@@ -62,13 +62,17 @@ struct JobError {
     hint: String,
 }
 
+/// The state of a job, by the name that users see.
+pub(super) fn state_name(job: &Job) -> String {
+    job.state().as_str_name().trim_start_matches("JOB_STATE_").to_owned()
+}
+
 impl JobReport {
     pub(crate) fn new(job: Job) -> Self {
-        let status = job.state().as_str_name().trim_start_matches("JOB_STATE_").to_owned();
         Self {
+            status: state_name(&job),
             name: job.name,
             job: job.id,
-            status,
             generation: job.generation,
             parallelism: job.parallelism,
             epoch: job.claimed_epoch,

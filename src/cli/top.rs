@@ -9,7 +9,9 @@ use qanat_proto::{Code, Error, Result};
 use serde::Serialize;
 
 use crate::cli::cluster::ClusterArguments;
-use crate::output::{self, Format};
+use crate::cli::members::{CoordinatorLine, ExecutorLine};
+use crate::cli::submit::state_name;
+use crate::output::{self, Format, duration, printable};
 
 /// Show nodes, jobs, rates, lag, checkpoint times and backpressure of a cluster, again every second until Ctrl-C.
 #[derive(Args, Debug)]
@@ -34,25 +36,9 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 struct Shown {
     cluster: String,
     leader: Option<String>,
-    coordinators: Vec<ShownCoordinator>,
-    executors: Vec<ShownExecutor>,
+    coordinators: Vec<CoordinatorLine>,
+    executors: Vec<ExecutorLine>,
     jobs: Vec<ShownJob>,
-}
-
-#[derive(Serialize)]
-struct ShownCoordinator {
-    id: u64,
-    address: String,
-    leads: bool,
-}
-
-#[derive(Serialize)]
-struct ShownExecutor {
-    node: String,
-    slots: u32,
-    attached: bool,
-    draining: bool,
-    jobs: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -139,21 +125,12 @@ async fn live(client: &Client) -> Result<()> {
 impl Shown {
     fn of(overview: Overview) -> Self {
         let status = overview.status.unwrap_or_default();
-        let coordinators = status.coordinators.into_iter();
-        let coordinators: Vec<ShownCoordinator> =
-            coordinators.map(|c| ShownCoordinator { id: c.id, address: c.address, leads: c.leads }).collect();
-        let executors = status.executors.into_iter().map(|e| ShownExecutor {
-            node: e.node,
-            slots: e.slots,
-            attached: e.attached,
-            draining: e.draining,
-            jobs: e.jobs,
-        });
+        let coordinators: Vec<CoordinatorLine> = status.coordinators.into_iter().map(Into::into).collect();
         Self {
             cluster: status.cluster,
             leader: coordinators.iter().find(|c| c.leads).map(|c| c.address.clone()),
             coordinators,
-            executors: executors.collect(),
+            executors: status.executors.into_iter().map(Into::into).collect(),
             jobs: overview.jobs.into_iter().map(ShownJob::of).collect(),
         }
     }
@@ -167,19 +144,10 @@ impl Shown {
             self.leader.as_deref().map_or_else(|| "unknown".to_owned(), printable),
             self.executors.len(),
         );
-        let state = |e: &ShownExecutor| match (e.attached, e.draining) {
-            (false, _) => "away",
-            (true, true) => "draining",
-            (true, false) => "attached",
-        };
-        let executors = self
-            .executors
-            .iter()
-            .map(|e| vec![printable(&e.node), e.slots.to_string(), state(e).to_owned(), printable(&e.jobs.join(", "))]);
         let jobs = self.jobs.iter().map(ShownJob::cells);
         format!(
             "{head}\n{}\n{}",
-            output::table(&["executor", "slots", "state", "jobs"], &executors.collect::<Vec<_>>()),
+            ExecutorLine::table(&self.executors),
             output::table(
                 &[
                     "job", "state", "gen", "par", "epoch", "rows/s", "read/s", "sunk/s", "lag", "ckpt", "ckpt p99",
@@ -194,11 +162,10 @@ impl Shown {
 impl ShownJob {
     fn of(overview: JobOverview) -> Self {
         let job = overview.job.unwrap_or_default();
-        let state = job.state().as_str_name().trim_start_matches("JOB_STATE_").to_owned();
         Self {
+            state: state_name(&job),
             name: job.name,
             job: job.id,
-            state,
             generation: job.generation,
             parallelism: job.parallelism,
             committed_epoch: job.committed_epoch,
@@ -242,22 +209,6 @@ impl ShownJob {
     }
 }
 
-/// Without what would move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).collect()
-}
-
-/// A time for people: three digits or so.
-fn duration(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1_000 % 60),
-        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
-        _ => format!("{} d {} h", ms / 86_400_000, ms / 3_600_000 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use qanat_client::{ClusterStatus, Coordinator, Executor, Job};
@@ -291,11 +242,5 @@ mod tests {
         let line: Vec<&str> = text.lines().last().expect("a job").split_whitespace().collect();
         let expected = "sales RUNNING 3 0 9 12346 0 B 0 1 min 1 s 250 ms - - 50 % 0 % 0 B";
         assert_eq!(line.join(" "), expected);
-    }
-
-    #[test]
-    fn times_are_short() {
-        let texts = [0, 999, 1_500, 90_000, 7_260_000, 200_000_000].map(duration);
-        assert_eq!(texts, ["0 ms", "999 ms", "1.5 s", "1 min 30 s", "2 h 1 min", "2 d 7 h"]);
     }
 }
