@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qanat_benchmarks::cluster::{DevCluster, Role, new_folder};
-use qanat_benchmarks::measure::print;
+use qanat_benchmarks::measure::{print, quantile};
 use qanat_benchmarks::scrape::sum;
 use qanat_benchmarks::sink_probe::{POLL, SinkProbe, wait};
 use qanat_client::{Client, Submit};
@@ -75,24 +75,18 @@ impl Job {
     }
 }
 
-/// Times in milliseconds.
 #[derive(Default)]
-struct Times(Vec<f64>);
+struct Times(Vec<Duration>);
 
 impl Times {
     fn add(&mut self, time: Duration) {
-        self.0.push(time.as_secs_f64() * 1e3);
+        self.0.push(time);
     }
 
-    /// Percentiles by the nearest rank.
     fn report(&self) -> Value {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100).max(1) - 1;
-            sorted.get(rank).map(|ms| ms.round())
-        };
-        json!({ "count": sorted.len(), "p50_ms": at(50), "p90_ms": at(90), "p99_ms": at(99), "max_ms": at(100) })
+        let (count, mut times) = (self.0.len(), self.0.clone());
+        let mut at = |part: f64| (count > 0).then(|| (quantile(&mut times, part).as_secs_f64() * 1e3).round());
+        json!({ "count": count, "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0) })
     }
 }
 
