@@ -15,6 +15,7 @@ mod observe;
 mod output;
 mod progress;
 mod receipt_seen;
+mod retention;
 mod script;
 mod small_file;
 mod withdrawable;

@@ -31,10 +31,8 @@ use crate::observe::MetricsArguments;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 use crate::receipt_seen::ReceiptSeen;
+use crate::retention::{RETENTION_INTERVAL, Sweeps};
 use crate::script;
-
-/// How often the retention of topics is applied.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
 pub(crate) struct Run {
@@ -281,7 +279,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
     let interrupts = interrupts()?;
     let ticks = tick(Duration::from_millis(200));
     let sweeps = tick(RETENTION_INTERVAL);
-    let mut failed_sweeps = 0;
+    let mut swept = Sweeps::default();
     let mut asked = false;
     let mut attempts = Attempts::default();
     while jobs.iter().any(|job| job.ended.is_none()) {
@@ -309,7 +307,7 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
             }
         } else if ready == sweep {
             let _ = sweeps.try_recv();
-            sweep_topics(embedded, &mut failed_sweeps);
+            swept.note(embedded.retain_topics());
         } else if ready == clock {
             let _ = ticks.try_recv();
             attempts.tick(&progress);
@@ -341,22 +339,8 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
     }
     progress.clear();
     // A run may be shorter than the time between two sweeps.
-    sweep_topics(embedded, &mut failed_sweeps);
+    swept.note(embedded.retain_topics());
     Ok(())
-}
-
-/// Counts sweeps that failed in a row.
-fn sweep_topics(embedded: &Embedded, failed: &mut u32) {
-    match embedded.retain_topics() {
-        Ok(()) => *failed = 0,
-        // A manifest may be retired and collected while it is looked at; the next sweep sees that.
-        Err(error) => {
-            *failed += 1;
-            if *failed == 2 {
-                tracing::warn!(%error, "rows of topics that were read are kept until it is known who reads them");
-            }
-        }
-    }
 }
 
 /// Failed attempts, told while the job goes on: once for the same error again and again, and not at all if

@@ -13,12 +13,14 @@ use qanat_executor::node::{Node, NodeConfig};
 use qanat_proto::ids::StartId;
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
+use qanat_storage::log::Topics;
 
 use crate::cluster::storage::Storage;
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::embedded::side_tables;
 use crate::observe::MetricsArguments;
 use crate::output;
+use crate::retention::{RETENTION_INTERVAL, Sweeps};
 
 /// What an executor is started with.
 pub(crate) struct ExecutorOptions {
@@ -83,6 +85,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         let node = node.clone();
         output::print_line(&metrics.serve(&env, move |page| node.show(page))?);
     }
+    control.spawn(retain(storage.topics));
     let name = options.node.clone();
     let told = std::sync::Once::new();
     let attach = AttachConfig {
@@ -106,4 +109,15 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     });
     // Tasks end where they are: what is claimed goes on elsewhere.
     ended.map(|()| std::process::exit(0))
+}
+
+/// Applies what of the topics' retention goes by size and age, where this executor appends to them.
+async fn retain(topics: Arc<Topics>) {
+    let mut sweeps = Sweeps::default();
+    loop {
+        tokio::time::sleep(RETENTION_INTERVAL).await;
+        let topics = topics.clone();
+        let swept = tokio::task::spawn_blocking(move || topics.retain_owned().map(drop)).await;
+        sweeps.note(swept.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("a sweep failed: {e}")))));
+    }
 }

@@ -52,6 +52,19 @@ impl Partition {
         self.remove_while(|shared| doomed(shared, retention, now_ms))
     }
 
+    /// As [`Partition::retain`] in one of several processes that share the folder: only its owner removes anything.
+    ///
+    /// # Errors
+    /// As [`Partition::retain`].
+    pub fn retain_owned(&self, retention: &Retention) -> Result<usize> {
+        if self.owner().is_none() {
+            return Ok(0);
+        }
+        // Another one may have taken it over meanwhile.
+        self.refresh()?;
+        if self.owner().is_some() { self.retain(retention) } else { Ok(0) }
+    }
+
     /// Removes the segments that end at or before `offset`, whoever holds them. Returns how many went.
     ///
     /// # Errors

@@ -325,6 +325,15 @@ impl Topic {
         self.retain_by(&Retention { bytes: self.spec.retention.bytes, ..Retention::default() })
     }
 
+    /// As [`Topic::retain_unasked`] for the partitions that this process owns, of several that share the folder.
+    pub fn retain_owned(&self) -> Result<usize> {
+        let retention = Retention { consumed: false, ..self.spec.retention };
+        if retention == Retention::default() {
+            return Ok(0);
+        }
+        self.open_already().try_fold(0, |sum, partition| Ok(sum + partition.retain_owned(&retention)?))
+    }
+
     fn retain_by(&self, retention: &Retention) -> Result<usize> {
         if *retention == Retention::default() {
             // No partition need be opened for it.

@@ -238,6 +238,13 @@ impl Topics {
         self.list()?.iter().try_fold(0, |sum, name| Ok(sum + self.topic(name)?.retain_unasked()?))
     }
 
+    /// The same for what this process owns, of several that share the folder. Topics that it has not used are not
+    /// looked at: it owns nothing of them.
+    pub fn retain_owned(&self) -> Result<usize> {
+        let used: Vec<Arc<Topic>> = lock(&self.open).values().cloned().collect();
+        used.iter().try_fold(0, |sum, topic| Ok(sum + topic.retain_owned()?))
+    }
+
     /// Forgets a dropped job in every topic.
     pub fn forget_job(&self, job: qanat_proto::ids::JobId) -> Result<()> {
         self.list()?.iter().try_for_each(|name| self.topic(name)?.forget_job(job))

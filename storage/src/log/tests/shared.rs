@@ -5,7 +5,7 @@ use std::time::Duration;
 use qanat_proto::Code;
 
 use super::*;
-use crate::log::{OwnerToken, StagedHandle, TopicSpec};
+use crate::log::{OwnerToken, Retention, StagedHandle, TopicSpec};
 
 /// One process: what it knows of the topic is its own.
 fn process(env: &Env) -> Arc<Topic> {
@@ -51,6 +51,32 @@ fn the_next_owner_takes_over_and_the_one_before_appends_nothing_more() {
     let four = staged(&stager, 4, 30..40);
     first.commit_owned(std::slice::from_ref(&four), OwnerToken(12)).expect("it takes over");
     assert_eq!(all(&second), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_owner_alone_applies_the_retention() {
+    let sim = Env::sim(5);
+    let retention = Retention { bytes: Some(1), ..Retention::default() };
+    let process = || {
+        let topics = Topics::open_shared(sim.env.clone(), Path::new(FOLDER), GroupCommit::inline()).expect("opens");
+        let topic = topics.get_or_create(&name("t"), TopicSpec { partitions: 1, retention }).expect("there");
+        (topics, topic)
+    };
+    let ((first, of_first), (second, of_second)) = (process(), process());
+    let (bystander, of_bystander) = process();
+    let handles = [staged(&of_bystander, 1, 0..10), staged(&of_bystander, 2, 10..20)];
+    of_first.commit_owned(&handles[..1], OwnerToken(5)).expect("it owns the log");
+    // A takeover begins a segment of its own.
+    of_second.commit_owned(&handles[1..], OwnerToken(9)).expect("it takes over");
+    assert_eq!(first.retain_owned().expect("it has heard"), 0, "it does not own it any more");
+    assert_eq!(bystander.retain_owned().expect("nothing to do"), 0);
+    assert_eq!(all(&of_first), (0..20).collect::<Vec<_>>());
+    assert_eq!(second.retain_owned().expect("removes"), 1);
+    let (_, of_another) = process();
+    assert_eq!(all(&of_another), (10..20).collect::<Vec<_>>());
+    // What was committed is known still: a zombie's permit appends nothing twice.
+    of_second.commit_owned(&handles[..1], OwnerToken(9)).expect("done before");
+    assert_eq!(all(&of_another), (10..20).collect::<Vec<_>>());
 }
 
 #[test]
