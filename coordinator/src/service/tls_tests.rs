@@ -206,7 +206,8 @@ fn strangers_are_refused_and_processes_of_the_cluster_are_not() {
     let listed = world.wait(async move { client.list_tokens(ListTokensRequest {}).await }).map(drop);
     assert_eq!(listed, Err(Code::NotAuthenticated));
     world.attach(&of("executor", "a"), "a").expect("it is who it says");
-    world.vote(&of("coordinator", "2"), 2).expect("it is who it says");
+    let told = world.vote(&of("coordinator", "2"), 2);
+    assert_eq!(told, Err(Code::MemberRemoved), "it is who it says, and the group is one of one");
 }
 
 #[test]
