@@ -141,6 +141,27 @@ fn a_single_file_fires_windows_at_any_parallelism_and_grows_by_whole_lines() {
 }
 
 #[test]
+fn a_savepoint_of_a_running_job_is_its_next_epoch() {
+    let folder = Folder::new("follow-savepoint");
+    folder.write("q.sql", SCRIPT);
+    append(&folder, "a.csv", "id,ts\n");
+    (0..=10).for_each(|second| append(&folder, "a.csv", &row(second)));
+    let mut job = Running::start(&folder, "2");
+    job.until_counted(10);
+    let ask = |arguments: &[&str]| {
+        let all = [["-o", "json", "job"].as_slice(), arguments, &["--data", "data"]].concat();
+        let outcome = Invocation::new(folder.path(), all).run().unwrap();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+        outcome.json().unwrap()
+    };
+    let made = ask(&["savepoint", "q", "--name", "here"]);
+    assert!(made["epoch"].as_u64().is_some_and(|epoch| epoch > 0), "it is waited for: {made}");
+    let listed = ask(&["savepoints", "q"]);
+    assert_eq!(listed["savepoints"], serde_json::json!([{ "name": "here", "epoch": made["epoch"] }]));
+    assert_eq!(job.end("-INT"), Some(0));
+}
+
+#[test]
 fn splits_that_fall_idle_let_go_and_wake_up_behind_the_rest() {
     let folder = Folder::new("idle");
     folder.write("q.sql", SCRIPT);
