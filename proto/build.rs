@@ -4,7 +4,7 @@ use prost::Message;
 
 type Failure = Box<dyn std::error::Error>;
 
-const FILES: [&str; 4] = ["raft.proto", "cluster.proto", "control.proto", "exchange.proto"];
+const FILES: [&str; 5] = ["raft.proto", "cluster.proto", "control.proto", "data.proto", "exchange.proto"];
 
 fn main() -> Result<(), Failure> {
     println!("cargo:rerun-if-changed=proto");

@@ -53,7 +53,7 @@ impl DataFolder {
 
     /// A look at all of it.
     pub(crate) fn view(&self) -> DataView {
-        DataView { env: self.env.clone(), root: self.root.clone(), state: None }
+        DataView { env: self.env.clone(), root: self.root.clone(), state: None, group: None }
     }
 
     pub(crate) fn job_folder(&self, name: &Name) -> PathBuf {
@@ -166,6 +166,15 @@ pub(crate) struct DataView {
     root: PathBuf,
     /// In place of all job folders below the root.
     state: Option<PathBuf>,
+    /// In place of all command logs of job folders: the one of a cluster's coordinator.
+    group: Option<GroupLog>,
+}
+
+/// The command log of a group, as one of its members has it.
+struct GroupLog {
+    folder: PathBuf,
+    /// The last entry that is decided.
+    decided: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// One run of a job, and where it is kept.
@@ -188,7 +197,19 @@ impl DataView {
                     .hint("`qanat run` makes it; name another one with --data, --state or QANAT_DATA"));
             }
         }
-        Ok(Self { env: env.clone(), root: root.to_owned(), state: state.map(Path::to_owned) })
+        Ok(Self { env: env.clone(), root: root.to_owned(), state: state.map(Path::to_owned), group: None })
+    }
+
+    /// What the jobs of a cluster hold: `storage` is the folder that all of its processes reach, `commands` the log of
+    /// the coordinator that looks, up to the entry that is `decided`.
+    pub(crate) fn of_cluster(
+        env: &Env,
+        storage: &Path,
+        commands: &Path,
+        decided: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        let group = GroupLog { folder: commands.to_owned(), decided: Box::new(decided) };
+        Self { env: env.clone(), root: storage.to_owned(), state: None, group: Some(group) }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -217,8 +238,13 @@ impl DataView {
     /// E0304 for a damaged command log, E0307 for one of another version.
     pub(crate) fn jobs(&self, reach: Reach) -> Result<Vec<FoundJob>> {
         let mut jobs = Vec::new();
+        if let Some(group) = &self.group {
+            let found = look(&self.env, &group.folder, reach, (group.decided)())?;
+            let kept = found.into_iter().filter(|history| !history.job.dropped);
+            return Ok(kept.map(|history| FoundJob { folder: self.root.clone(), history }).collect());
+        }
         for folder in self.job_folders()? {
-            let found = look(&self.env, &folder, reach)?;
+            let found = look(&self.env, &folder.join("commands"), reach, u64::MAX)?;
             jobs.extend(found.into_iter().map(|history| FoundJob { folder: folder.clone(), history }));
         }
         Ok(jobs)
@@ -257,7 +283,7 @@ impl DataView {
                     }
                     match nearest(name, names.iter().map(String::as_str)) {
                         Some(near) => error.hint(format!("did you mean `{near}`?")),
-                        None => error.hint("`qanat jobs list` lists the jobs of a data folder"),
+                        None => error.hint("`qanat jobs list` lists the jobs"),
                     }
                 }
             };
@@ -306,13 +332,13 @@ impl FoundJob {
     }
 }
 
-/// Reads the command log of a folder whose owner may be writing to it.
-fn look(env: &Env, folder: &Path, reach: Reach) -> Result<Vec<JobHistory>> {
+/// Reads a command log whose owner may be writing to it.
+fn look(env: &Env, commands: &Path, reach: Reach, decided: u64) -> Result<Vec<JobHistory>> {
     const TRIES: usize = 5;
     let mut tries = 0;
     loop {
         tries += 1;
-        match look_at_log(env, &folder.join("commands"), reach) {
+        match look_at_log(env, commands, reach, decided) {
             Ok(entries) => return history::replay(entries.unwrap_or_default()),
             // A look at bytes that are being written or removed may see them half; real damage stays.
             Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound | Code::OffsetGone) => {

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod attach;
+mod audit;
 mod beginning;
 mod cli;
 mod cluster;
 mod data_folder;
 mod embedded;
 mod history;
+mod inspect;
 mod observe;
 mod output;
 mod progress;

@@ -92,6 +92,14 @@ impl Client {
         Ok(self)
     }
 
+    pub(crate) fn coordinators(&self) -> Arc<Coordinators> {
+        self.coordinators.clone()
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// What a call says of its trace.
     fn trace(&self) -> Result<AsciiMetadataValue> {
         let drawn = || Ok(TraceParent::new(u128::from_be_bytes(random()?), u64::from_be_bytes(random()?)));

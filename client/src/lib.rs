@@ -14,25 +14,49 @@
 //! # }
 //! ```
 //!
+//! Rows of topics, and of operators while their job runs, are followed as Arrow batches:
+//!
+//! ```no_run
+//! use qanat_client::{Client, Tail};
+//!
+//! # async fn example() -> qanat_client::Result<()> {
+//! let client = Client::new(["127.0.0.1:7070"])?;
+//! let mut rows = client.tail(Tail::topic("sales").from("earliest").limit(100));
+//! while let Some(batch) = rows.next().await? {
+//!     println!("{} rows from {:?}", batch.rows.num_rows(), batch.from);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The client finds the leader of the coordinators by itself and tries again where an answer is lost. Every call
 //! ends: after [`Client::with_deadline`], with E0602. A call that is tried again never does its work twice: a submit
 //! carries a request id, and all others say what is to be and not what is to happen.
 
 mod call;
 mod client;
+mod data;
 mod rollback;
 mod submit;
+mod tail;
 mod watch;
 
 pub use client::Client;
+pub use data::SideQuery;
 pub use qanat_proto::access::{AccessToken, Role};
+pub use qanat_proto::audit;
+pub use qanat_proto::checkpoint::{CheckpointDetails, CheckpointReport};
 pub use qanat_proto::error::{Code, Error, Result};
+pub use qanat_proto::rows::{TailFrom, TailRows};
 pub use qanat_proto::rpc::control::rollback_response::Sink as RolledBackSink;
 pub use qanat_proto::rpc::control::{
     AccessToken as TokenFacts, AuditEntry, AuditLogResponse as AuditLog, Coordinator, DropResponse, Executor, Failure,
     Job, JobOverview, JobState, OverviewResponse as Overview, RollbackResponse, Savepoint, SavepointsResponse,
     StatusResponse as ClusterStatus, SubmitResponse as Submitted, ValidateResponse as Validated,
 };
+pub use qanat_proto::rpc::control::{Checkpoint, DeadLetter, LateRow, Topic};
+pub use qanat_proto::rpc::control::topic::{Column as TopicColumn, Partition as TopicPartition};
 pub use rollback::Rollback;
 pub use submit::Submit;
+pub use tail::{Tail, TailStream};
 pub use watch::JobWatch;

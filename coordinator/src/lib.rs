@@ -9,5 +9,6 @@ pub mod nodes;
 pub mod raft;
 pub mod rollback;
 pub mod service;
+mod tap;
 
 pub use driver::{Coordinator, CoordinatorConfig, ExecutorLink, Executors, JobEvent, NewJob};

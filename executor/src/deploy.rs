@@ -30,6 +30,7 @@ use crate::metrics::{JobMetrics, LinkMetrics, SourceMetrics, SubtaskMetrics, lab
 use crate::node::{CommitTargets, LaneThreads, NodeConfig, Reporter};
 use crate::operator::{self, BoxedOperator, OperatorContext};
 use crate::pushdown::pushed_filter;
+use crate::tap::Tap;
 use crate::task::alignment::{Alignment, AlignmentGroup, alignment_groups};
 use crate::task::chain::{Chain, ChainContext, Node, Stage};
 use crate::task::channel::Channel;
@@ -178,6 +179,7 @@ impl GenerationParts<'_> {
             lookups,
             memory,
             snapshots,
+            taps: physical.operators.iter().map(|operator| (operator.id, Arc::default())).collect(),
         };
         for task in &physical.tasks {
             for index in (0..deployment.parallelism).filter(|index| self.is_here(*index)) {
@@ -191,7 +193,9 @@ impl GenerationParts<'_> {
                 generation.metrics.add_link(label(&name, edge.key.from), edge.metrics.clone());
             }
             generation.outgoing = outgoing;
-            generation.opening = Some(exchange.incoming.open(incoming, self.reporter.clone()));
+            let opening = exchange.incoming.open(incoming, self.reporter.clone());
+            opening.offer(context.taps.clone(), self.config.env.clock.clone());
+            generation.opening = Some(opening);
         }
         for (id, lookup) in &context.lookups {
             if let (Some(refresh), Some(operator)) = (&lookup.refresh, deployment.graph.operator(*id)) {
@@ -418,6 +422,7 @@ struct BuildContext<'a> {
     lookups: BTreeMap<OperatorId, Lookup>,
     memory: Arc<JobMemory>,
     snapshots: SnapshotWriter,
+    taps: BTreeMap<OperatorId, Arc<Tap>>,
 }
 
 impl BuildContext<'_> {
@@ -561,6 +566,7 @@ impl BuildContext<'_> {
             restored: at_restore,
             counts: OperatorCounts::default(),
             state_bytes: 0,
+            tap: self.taps.get(&id).cloned().unwrap_or_default(),
         })
     }
 

@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod node;
 pub mod operator;
 mod pushdown;
+pub mod tap;
 pub mod task;

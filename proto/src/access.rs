@@ -17,7 +17,7 @@ use crate::{Code, Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Looks at jobs and at the cluster.
+    /// Looks at jobs, at what they read and wrote, and at the cluster.
     Viewer,
     /// Checks scripts and submits jobs.
     Submitter,

@@ -129,6 +129,8 @@ codes! {
     UnknownJob = "E0309", User;
     /// A job has no such savepoint, or the epoch cannot be restored.
     NotRestorable = "E0310", User;
+    /// A job has no operator of this name.
+    UnknownOperator = "E0311", User;
 
     // E04xx: running jobs.
     /// The job's memory budget cannot hold its state.

@@ -15,7 +15,14 @@ use arrow_schema::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::connector::TableDescriptor;
+use crate::error::nearest;
 use crate::ids::OperatorId;
+use crate::{Code, Error, Result};
+
+/// Digits of an operator's id beside its name, as metrics show them.
+const OPERATOR_DIGITS: usize = 8;
+/// Operators that an error lists.
+const OPERATORS_LISTED: usize = 20;
 
 /// One connected dataflow. Operators stand in topological order: inputs before consumers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -349,6 +356,45 @@ pub struct SinkNode {
 impl JobGraph {
     pub fn operator(&self, id: OperatorId) -> Option<&Operator> {
         self.operators.iter().find(|o| o.id == id)
+    }
+
+    /// An operator by its name, by `NAME-ID` with the first digits of its id, or by its id.
+    ///
+    /// # Errors
+    /// E0311 if there is none, or several have the name.
+    pub fn find(&self, wanted: &str) -> Result<&Operator> {
+        let has_name = |o: &&Operator| o.name == wanted;
+        let has_id = |o: &&Operator| {
+            let id = o.id.to_string();
+            let digits = wanted.strip_prefix(o.name.as_str()).and_then(|rest| rest.strip_prefix('-')).unwrap_or(wanted);
+            digits.len() >= OPERATOR_DIGITS && id.starts_with(digits)
+        };
+        if let Some(operator) = self.operators.iter().find(has_id) {
+            return Ok(operator);
+        }
+        let named: Vec<&Operator> = self.operators.iter().filter(has_name).collect();
+        let shown = |o: &Operator| format!("{}-{}", o.name, o.id.to_string().get(..OPERATOR_DIGITS).unwrap_or_default());
+        let listed = |operators: &mut dyn Iterator<Item = &Operator>| operators.map(shown).collect::<Vec<_>>().join(", ");
+        match named.as_slice() {
+            [operator] => Ok(operator),
+            [] => {
+                let error = Error::new(Code::UnknownOperator, format!("the job has no operator `{wanted}`"));
+                let hint = match nearest(wanted, self.operators.iter().map(|o| o.name.as_str())) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        // A list that nobody reads to its end helps nobody.
+                        let more = if self.operators.len() > OPERATORS_LISTED { ", ..." } else { "" };
+                        format!("its operators are {}{more}", listed(&mut self.operators.iter().take(OPERATORS_LISTED)))
+                    }
+                };
+                Err(error.hint(hint))
+            }
+            several => {
+                let message = format!("the job has {} operators `{wanted}`", several.len());
+                let hint = format!("name one of {}", listed(&mut several.iter().copied().take(OPERATORS_LISTED)));
+                Err(Error::new(Code::UnknownOperator, message).hint(hint))
+            }
+        }
     }
 
     /// The subtasks that its widest sink asks for (`sink.parallelism`).

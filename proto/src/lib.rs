@@ -5,6 +5,8 @@
 //! Every other crate depends on this one.
 
 pub mod access;
+pub mod audit;
+pub mod checkpoint;
 pub mod connector;
 pub mod control;
 pub mod epoch_ranges;
@@ -18,6 +20,7 @@ pub mod manifest;
 pub mod names;
 pub mod physical;
 pub mod receipt;
+pub mod rows;
 pub mod rpc;
 pub mod settings;
 pub mod trace;

@@ -151,6 +151,21 @@ pub const SAVEPOINTS_MAX: usize = 100;
 /// Files that one rollback takes back: their names travel in one command.
 pub const WITHDRAWN_OBJECTS_MAX: usize = 100_000;
 
+/// Tails that one coordinator serves at a time: each has a thread, and reads on its own.
+pub const TAILS_MAX: usize = 64;
+/// Histories of jobs that one coordinator reads at a time: each holds all receipts of the group in memory.
+pub const HISTORIES_MAX: usize = 2;
+/// Bytes that one message of rows for a reader aims at; a larger row has one of its own.
+pub const TAIL_MESSAGE_BYTES: usize = 1 << 20;
+/// Tails of one operator on one executor.
+pub const TAPS_MAX: usize = 16;
+/// Bytes of an operator's rows that wait for one reader, and batches: it misses what comes beside them.
+pub const TAP_QUEUE: (usize, usize) = (8 << 20, 64);
+/// Rows that one reader of an operator gets from one executor in a second: enough for people, and little beside a job.
+pub const TAP_ROWS_PER_SECOND: u32 = 20_000;
+/// Epochs in one answer.
+pub const CHECKPOINTS_SHOWN_MAX: usize = 10_000;
+
 /// Splits that one source may have.
 pub const SPLITS_MAX: usize = 1_000_000;
 /// Files below this size are one split.

@@ -1,15 +1,15 @@
 //! `qanat checkpoints`: the epochs of a job and what each would restore.
 
 use clap::{Args, Subcommand};
+use qanat_client::{Checkpoint, CheckpointReport};
 use qanat_coordinator::raft::Reach;
-use qanat_proto::ids::Epoch;
-use qanat_proto::manifest::Manifest;
-use qanat_proto::{Code, Error, Place, Result};
+use qanat_proto::Result;
+use qanat_proto::ids::{Epoch, OperatorId};
 use serde::Serialize;
 
 use crate::cli::JobArguments;
-use crate::data_folder::{DataView, FoundJob};
-use crate::history::{EpochHistory, EpochStatus};
+use crate::cli::cluster::ClusterArguments;
+use crate::inspect::checkpoints;
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -22,31 +22,35 @@ pub(crate) enum Checkpoints {
 
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// Name of the job.
+    /// Name of the job; of a cluster, or its id.
     name: String,
     /// Show only the newest N.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
     job: JobArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
-    /// Name of the job.
+    /// Name of the job; of a cluster, or its id.
     name: String,
     /// Number of the epoch.
     epoch: u64,
     #[command(flatten)]
     job: JobArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 /// One epoch in a list.
 #[derive(Debug, Serialize)]
 struct Line {
-    epoch: Epoch,
+    epoch: u64,
     generation: u64,
-    status: EpochStatus,
+    status: String,
     is_final: bool,
     /// None for an epoch whose receipt is not kept any more.
     claimed: Option<String>,
@@ -56,7 +60,7 @@ struct Line {
     read: u64,
     written: u64,
     /// None where the manifest was retired or cannot be read.
-    state_files: Option<usize>,
+    state_files: Option<u64>,
     state_bytes: Option<u64>,
     manifest: String,
 }
@@ -72,44 +76,41 @@ impl Checkpoints {
 
 impl List {
     fn execute(&self, format: Format) -> Result<()> {
-        let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref(), Reach::History)?;
-        let epochs = &found.history.epochs;
-        let skipped = self.limit.map_or(0, |limit| epochs.len().saturating_sub(limit));
-        let lines: Vec<Line> =
-            epochs.iter().skip(skipped).map(|(epoch, history)| line(&view, &found, *epoch, history)).collect();
-        output::print_object(&lines, format, || {
-            let header = ["epoch", "generation", "status", "claimed", "read", "written", "state", "files"];
-            output::table(&header, &lines.iter().map(row).collect::<Vec<_>>())
-        });
+        let run = self.job.run.as_deref();
+        let listed = match &self.cluster.cluster {
+            Some(_) => self.cluster.ask(|client| async move { client.checkpoints(&self.name, run, self.limit).await })?,
+            None => {
+                let view = self.job.view()?;
+                let found = view.job(&self.name, run, Reach::History)?;
+                checkpoints::list(&view, &found, self.limit.unwrap_or(usize::MAX))
+            }
+        };
+        let lines: Vec<Line> = listed.into_iter().map(line).collect();
+        output::print_object(&lines, format, || output::table(&HEADER, &lines.iter().map(row).collect::<Vec<_>>()));
         Ok(())
     }
 }
 
-fn line(view: &DataView, found: &FoundJob, epoch: Epoch, history: &EpochHistory) -> Line {
-    let manifest = manifest(view, found, history).ok().flatten();
-    let (read, written) = history.receipt.as_ref().map_or((0, 0), |receipt| {
-        let splits = receipt.sources.iter().flat_map(|source| &source.splits);
-        let objects = receipt.sinks.iter().flat_map(|sink| &sink.objects);
-        (splits.map(|split| split.rows).sum(), objects.map(|object| object.sum.rows).sum())
-    });
+const HEADER: [&str; 8] = ["epoch", "generation", "status", "claimed", "read", "written", "state", "files"];
+
+fn line(checkpoint: Checkpoint) -> Line {
     Line {
-        epoch,
-        generation: history.generation.0,
-        status: history.status,
-        is_final: history.is_final,
-        claimed: history.claimed_ms.map(output::time),
-        commit_ms: history.committed_ms.zip(history.claimed_ms).map(|(committed, claimed)| committed - claimed),
-        read,
-        written,
-        state_files: manifest.as_ref().map(|manifest| state_files(manifest).0),
-        state_bytes: manifest.as_ref().map(|manifest| state_files(manifest).1),
-        manifest: history.manifest_key.clone(),
+        epoch: checkpoint.epoch,
+        generation: checkpoint.generation,
+        status: checkpoint.status,
+        is_final: checkpoint.r#final,
+        claimed: checkpoint.claimed_ms.map(output::time),
+        commit_ms: checkpoint.commit_ms,
+        read: checkpoint.read,
+        written: checkpoint.written,
+        state_files: checkpoint.state_files,
+        state_bytes: checkpoint.state_bytes,
+        manifest: checkpoint.manifest,
     }
 }
 
 fn row(line: &Line) -> Vec<String> {
-    let status = if line.is_final { format!("{} (final)", line.status.name()) } else { line.status.name().to_owned() };
+    let status = if line.is_final { format!("{} (final)", line.status) } else { line.status.clone() };
     vec![
         line.epoch.to_string(),
         line.generation.to_string(),
@@ -122,61 +123,43 @@ fn row(line: &Line) -> Vec<String> {
     ]
 }
 
-/// The manifest of an epoch, checked against its claim; None once it was retired.
-fn manifest(view: &DataView, found: &FoundJob, history: &EpochHistory) -> Result<Option<Manifest>> {
-    if history.status == EpochStatus::Retired {
-        return Ok(None);
-    }
-    found.checkpoints(&view.env)?.read_manifest(&history.manifest_key, &history.checksum).map(Some)
-}
-
-/// Number and bytes of the state files that a manifest lists. A file that several subtasks share after a
-/// rescale counts once.
-fn state_files(manifest: &Manifest) -> (usize, u64) {
-    let tables = manifest.operators.iter().flat_map(|operator| &operator.tables);
-    let files: std::collections::BTreeMap<&str, u64> =
-        tables.flat_map(|table| &table.files).map(|file| (file.object.as_str(), file.bytes)).collect();
-    (files.len(), files.values().sum())
-}
-
 impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
-        let view = self.job.view()?;
-        let found = view.job(&self.name, self.job.run.as_deref(), Reach::History)?;
-        let epoch = Epoch(self.epoch);
-        let history = found.history.epochs.get(&epoch).ok_or_else(|| {
-            let last = found.history.last_epoch();
-            Error::new(Code::Usage, format!("job `{}` has no epoch {epoch}", self.name))
-                .at(Place::Named(found.history.id.to_string()))
-                .hint(format!("its epochs are 0 to {last}"))
-        })?;
-        let manifest = manifest(&view, &found, history)?;
-        let line = line(&view, &found, epoch, history);
-        // The graph is long and the same in every epoch: `explain` shows it.
-        let object = serde_json::json!({
-            "epoch": line,
-            "sources": manifest.as_ref().map(|manifest| &manifest.sources),
-            "operators": manifest.as_ref().map(|manifest| &manifest.operators),
-            "prepared": history.handles,
-            "receipt": history.receipt,
-            "totals": manifest.as_ref().map(|manifest| &manifest.totals),
-        });
-        output::print_object(&object, format, || text(&line, history, manifest.as_ref()));
+        let run = self.job.run.as_deref();
+        let report = match &self.cluster.cluster {
+            Some(_) => self.cluster.ask(|client| async move { client.checkpoint(&self.name, run, self.epoch).await })?,
+            None => {
+                let view = self.job.view()?;
+                let found = view.job(&self.name, run, Reach::History)?;
+                checkpoints::describe(&view, &found, Epoch(self.epoch))?
+            }
+        };
+        let line = line(report.checkpoint.clone());
+        let object = Described { epoch: &line, details: &report.details };
+        output::print_object(&object, format, || text(&line, &report));
         Ok(())
     }
 }
 
-fn text(line: &Line, history: &EpochHistory, manifest: Option<&Manifest>) -> String {
-    let header = ["epoch", "generation", "status", "claimed", "read", "written", "state", "files"];
-    let mut text = output::table(&header, &[row(line)]);
+#[derive(Serialize)]
+struct Described<'a> {
+    epoch: &'a Line,
+    #[serde(flatten)]
+    details: &'a qanat_client::CheckpointDetails,
+}
+
+fn text(line: &Line, report: &CheckpointReport) -> String {
+    let details = &report.details;
+    let mut text = output::table(&HEADER, &[row(line)]);
     text.push_str(&format!("\nmanifest  {}\n", line.manifest));
-    let Some(manifest) = manifest else {
+    let (Some(sources), Some(operators)) = (&details.sources, &details.operators) else {
         text.push_str("\nThe manifest was retired: a later epoch is restored instead.\n");
         return text;
     };
+    let name_of = |id: OperatorId| report.operators.get(&id).cloned();
     let mut rows = Vec::new();
-    for source in &manifest.sources {
-        let name = manifest.graph.operator(source.operator).map_or_else(String::new, |o| o.name.clone());
+    for source in sources {
+        let name = name_of(source.operator).unwrap_or_default();
         for split in &source.splits {
             let state = match (split.finished, split.idle) {
                 (true, _) => "finished",
@@ -196,11 +179,8 @@ fn text(line: &Line, history: &EpochHistory, manifest: Option<&Manifest>) -> Str
     text.push('\n');
     text.push_str(&output::table(&["source", "split", "position", "records", "watermark", ""], &rows));
     let mut rows = Vec::new();
-    for operator in &manifest.operators {
-        let name = manifest
-            .graph
-            .operator(operator.operator)
-            .map_or_else(|| operator.operator.to_string(), |o| o.name.clone());
+    for operator in operators {
+        let name = name_of(operator.operator).unwrap_or_else(|| operator.operator.to_string());
         let lowest = operator.watermarks.iter().map(|(_, watermark)| *watermark).min().flatten();
         let files = operator.tables.iter().flat_map(|table| &table.files);
         let (count, bytes) = files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes));
@@ -208,9 +188,9 @@ fn text(line: &Line, history: &EpochHistory, manifest: Option<&Manifest>) -> Str
     }
     text.push('\n');
     text.push_str(&output::table(&["operator", "watermark", "state", "files"], &rows));
-    if !history.handles.is_empty() {
-        let rows: Vec<Vec<String>> = history
-            .handles
+    if !details.prepared.is_empty() {
+        let rows: Vec<Vec<String>> = details
+            .prepared
             .iter()
             .map(|handle| vec![handle.name.clone(), handle.sum.rows.to_string(), handle.sum.hash.to_string()])
             .collect();

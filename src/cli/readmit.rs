@@ -32,11 +32,10 @@ use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::log::{AppendOptions, Isolation, StagedHandle, Start, Topic, TopicSpec, Topics};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{
-    DataArguments,
-    side::{Withdrawn, check_job, check_run},
-};
+use crate::cli::DataArguments;
+use crate::cli::cluster::ClusterArguments;
 use crate::data_folder::{DataFolder, DataView};
+use crate::inspect::side::{Withdrawn, check_job, check_run};
 use crate::output::{self, Format};
 use crate::small_file;
 
@@ -69,6 +68,8 @@ pub(crate) struct Readmit {
     limit: Option<usize>,
     #[command(flatten)]
     data: DataArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 /// Where entries went, durable enough to do it again.
@@ -118,6 +119,7 @@ struct Record {
 
 impl Readmit {
     pub(super) fn execute(&self, channel: SinkChannel, format: Format) -> Result<()> {
+        self.cluster.refuse("entries are readmitted by one process")?;
         let env = Env::real();
         let wanted = self.ids.as_deref().map(parse_ids).transpose()?;
         let view = DataView::open(&env, &self.data.data, None)?;

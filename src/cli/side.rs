@@ -1,19 +1,16 @@
 //! `qanat late` and `qanat dead-letters`: what did not make it into the answer.
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
-use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries};
-use qanat_coordinator::raft::Reach;
-use qanat_proto::ids::Epoch;
+use qanat_client::{Client, DeadLetter, LateRow, SideQuery};
+use qanat_proto::Result;
 use qanat_proto::manifest::SinkChannel;
-use qanat_proto::{Code, EpochRanges, Result};
-use qanat_storage::log::Topics;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::cli::cluster::ClusterArguments;
 use crate::cli::{JobArguments, readmit};
 use crate::data_folder::DataView;
+use crate::inspect::side;
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -38,9 +35,11 @@ pub(crate) struct List {
     name: String,
     /// Show at most N.
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<u64>,
     #[command(flatten)]
     job: JobArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,8 +72,9 @@ impl Late {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         match self {
             Self::List(list) => {
-                let lines =
-                    list.entries(SinkChannel::Late, late_entries, |entry| (&entry.job, entry.epoch), late_line)?;
+                let ask = |client: Client| async move { client.late_rows(&list.query()).await };
+                let rows = list.rows(ask, |view, query, part| side::late(view, query, part))?;
+                let lines: Vec<LateLine> = rows.into_iter().map(late_line).collect();
                 output::print_object(&lines, format, || late_table(&lines));
                 Ok(())
             }
@@ -87,8 +87,9 @@ impl DeadLetters {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         match self {
             Self::List(list) => {
-                let channel = SinkChannel::DeadLetters;
-                let lines = list.entries(channel, dead_letter_entries, |entry| (&entry.job, entry.epoch), dead_line)?;
+                let ask = |client: Client| async move { client.dead_letters(&list.query()).await };
+                let rows = list.rows(ask, |view, query, part| side::dead_letters(view, query, part))?;
+                let lines: Vec<DeadLine> = rows.into_iter().map(dead_line).collect();
                 output::print_object(&lines, format, || dead_table(&lines));
                 Ok(())
             }
@@ -98,91 +99,41 @@ impl DeadLetters {
 }
 
 impl List {
-    fn entries<E, L>(
+    fn query(&self) -> SideQuery {
+        SideQuery { job: self.name.clone(), run: self.job.run.clone(), limit: self.limit }
+    }
+
+    /// The rows, from where the command line says that they are.
+    fn rows<L, F: Future<Output = Result<Vec<L>>>>(
         &self,
-        channel: SinkChannel,
-        decode: fn(u64, &arrow::array::RecordBatch) -> Vec<E>,
-        from: fn(&E) -> (&str, i64),
-        line: fn(E) -> L,
+        ask: impl FnOnce(Client) -> F,
+        look: impl FnOnce(&DataView, &SideQuery, &mut dyn FnMut(Vec<L>) -> bool) -> Result<()>,
     ) -> Result<Vec<L>> {
-        let view = self.job.view()?;
-        let topics = view.topics()?;
-        check_job(&view, &topics, &self.name, channel)?;
-        let mut reader = SideReader::open(&topics, &self.name, channel, 0)?;
-        let limit = self.limit.unwrap_or(usize::MAX);
-        let run = self.job.run.as_deref().unwrap_or_default();
-        let withdrawn = Withdrawn::of(&view, &self.name);
-        let mut lines = Vec::new();
-        while lines.len() < limit
-            && let Some((first, rows)) = reader.next_batch()?
-        {
-            let counts = |entry: &E| {
-                let (job, epoch) = from(entry);
-                job.starts_with(run) && !withdrawn.contains(job, epoch)
-            };
-            let entries = decode(first, &rows).into_iter().filter(counts);
-            lines.extend(entries.take(limit - lines.len()).map(line));
+        if self.cluster.cluster.is_some() {
+            return self.cluster.ask(ask);
         }
-        if lines.is_empty() && limit > 0 {
-            check_run(&view, &self.name, self.job.run.as_deref())?;
-        }
-        Ok(lines)
+        let mut rows = Vec::new();
+        look(&self.job.view()?, &self.query(), &mut |part| {
+            rows.extend(part);
+            true
+        })?;
+        Ok(rows)
     }
 }
 
-/// Epochs of a job's runs that rollbacks took back: their rows in side tables count no more (P10).
-#[derive(Default)]
-pub(super) struct Withdrawn(BTreeMap<String, EpochRanges>);
-
-impl Withdrawn {
-    /// A folder without the job's own state tells of none.
-    pub(super) fn of(view: &DataView, name: &str) -> Self {
-        let jobs = view.jobs(Reach::State).unwrap_or_default().into_iter().map(|found| found.history);
-        let own = jobs.filter(|run| run.name == name && !run.job.withdrawn.is_empty());
-        Self(own.map(|run| (run.id.to_string(), run.job.withdrawn)).collect())
-    }
-
-    pub(super) fn contains(&self, job: &str, epoch: i64) -> bool {
-        let epoch = Epoch(u64::try_from(epoch).unwrap_or(0));
-        self.0.get(job).is_some_and(|epochs| epochs.contains(epoch))
-    }
-}
-
-/// A job without side tables must at least be a job: E0309 for a misspelt name, not an empty list.
-pub(super) fn check_job(view: &DataView, topics: &Topics, name: &str, channel: SinkChannel) -> Result<()> {
-    let topic = qanat_connectors::side::topic_name(name, channel);
-    if let Ok(topic) = topic
-        && topics.find(&topic)?.is_some()
-    {
-        return Ok(());
-    }
-    match view.job(name, None, Reach::State) {
-        Err(error) if error.code() == Code::UnknownJob => Err(error),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// E0309 for a run that neither has entries nor is known to the job.
-pub(super) fn check_run(view: &DataView, name: &str, run: Option<&str>) -> Result<()> {
-    match run {
-        Some(run) => view.job(name, Some(run), Reach::State).map(drop),
-        None => Ok(()),
-    }
-}
-
-fn late_line(entry: LateEntry) -> LateLine {
+fn late_line(entry: LateRow) -> LateLine {
     LateLine {
         id: entry.id,
         job: entry.job,
         epoch: entry.epoch,
         operator: entry.operator,
-        event_time: entry.event_time.map(output::time),
-        watermark: entry.watermark.map(output::time),
+        event_time: entry.event_time_ms.map(output::time),
+        watermark: entry.watermark_ms.map(output::time),
         row: RawValue::from_string(entry.row).unwrap_or_default(),
     }
 }
 
-fn dead_line(entry: DeadLetterEntry) -> DeadLine {
+fn dead_line(entry: DeadLetter) -> DeadLine {
     DeadLine {
         id: entry.id,
         job: entry.job,
@@ -255,7 +206,7 @@ mod tests {
 
     #[test]
     fn dead_letters_as_a_table() {
-        let entry = DeadLetterEntry {
+        let entry = DeadLetter {
             id: 3,
             job: "35b03a71ce54b7e3ea445a5c694d0e2d".to_owned(),
             epoch: 7,
@@ -266,7 +217,7 @@ mod tests {
             raw: Some(b"a\xff\t1".to_vec()),
             text: Some(String::from_utf8_lossy(b"a\xff\t1").into_owned()),
         };
-        let long = DeadLetterEntry {
+        let long = DeadLetter {
             id: 4,
             raw: None,
             origin: None,
@@ -287,13 +238,13 @@ mod tests {
 
     #[test]
     fn late_rows_keep_their_columns() {
-        let line = late_line(LateEntry {
+        let line = late_line(LateRow {
             id: 0,
             job: "ab".repeat(16),
             epoch: 1,
             operator: "w".to_owned(),
-            event_time: Some(0),
-            watermark: None,
+            event_time_ms: Some(0),
+            watermark_ms: None,
             row: r#"{"k":"a","b":12345678901234567890.10}"#.to_owned(),
         });
         expect![[r#"{"id":0,"job":"abababababababababababababababab","epoch":1,"operator":"w","event_time":"1970-01-01T00:00:00.000Z","watermark":null,"row":{"k":"a","b":12345678901234567890.10}}"#]]

@@ -1,36 +1,36 @@
 //! `qanat tail`: rows of a topic as they come.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::Args;
+use qanat_client::{Client, Tail as Request, TailFrom, TailRows};
 use qanat_connectors::encode::json::rows_as_text;
-use qanat_proto::names::Name;
+use qanat_coordinator::raft::Reach;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
-use qanat_storage::env::watch::Watch;
-use qanat_storage::log::{Isolation, LogBatch, LogReader, Start, Topic};
 
 use crate::cli::DataArguments;
+use crate::cli::cluster::ClusterArguments;
 use crate::data_folder::DataView;
+use crate::inspect::tail::{self, TailReader};
 use crate::output::{self, Format};
 
-/// File systems that tell nobody of changes (some networks) are looked at this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Show rows of a topic as they arrive, until Ctrl-C.
+/// Show rows of a topic, or of an operator of a running job of a cluster, as they arrive, until Ctrl-C.
 ///
-/// Works while a job runs. Each row is shown with its partition and offset; rows of one partition keep
+/// Works while a job runs. Each row of a topic is shown with its partition and offset; rows of one partition keep
 /// their order. With `-o json` each row is one JSON object on a line of its own:
 /// `{"partition":0,"offset":12,"appended":"2013-01-01T05:00:00.000Z","row":{...}}`.
+///
+/// Of an operator (`JOB/OPERATOR`) rows are shown with the subtask that gave them, before they are committed: a job
+/// that recovers gives some again. A job never waits for whoever looks: of more than can be shown rows are left out,
+/// and the next object has `"skipped":N`. It ends when the job has ended.
 #[derive(Args, Debug)]
 pub(crate) struct Tail {
-    /// Name of the topic.
+    /// Name of the topic, or JOB/OPERATOR. An operator is named as by `explain` (a source or sink by its table), or
+    /// NAME-ID as by `top`.
+    #[arg(value_name = "TOPIC|JOB/OPERATOR")]
     topic: String,
     /// Where to begin: `earliest`, `latest`, an offset, or a time such as 2013-01-01T05:00:00Z.
     /// If not given: `earliest` with --to-latest, else `latest`.
@@ -51,121 +51,119 @@ pub(crate) struct Tail {
     limit: Option<u64>,
     #[command(flatten)]
     data: DataArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 impl Tail {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
-        let isolation = Isolation::from_str(&self.isolation)?;
-        if isolation == Isolation::Uncommitted && !self.to_latest {
-            return Err(Error::new(Code::Usage, "staged rows cannot be followed: they may vanish again")
-                .hint("add --to-latest"));
-        }
-        let start = match &self.from {
-            Some(text) => Start::from_str(text)?,
-            None if self.to_latest => Start::Earliest,
-            None => Start::Latest,
-        };
-        let view = DataView::open(&Env::real(), &self.data.data, None)?;
-        let topic = view.topics()?.topic(&Name::new(&self.topic)?)?;
-        let partitions: Vec<u32> = match self.partition {
-            Some(partition) if partition < topic.partitions() => vec![partition],
-            Some(partition) => {
-                let message = format!("topic `{}` has no partition {partition}", topic.name());
-                return Err(Error::new(Code::Usage, message)
-                    .hint(format!("its partitions are 0 to {}", topic.partitions().saturating_sub(1))));
-            }
-            None => (0..topic.partitions()).collect(),
-        };
-        let mut printer = Printer::new(format, self.limit);
-        if printer.is_done {
+        let operator = self.topic.split_once('/');
+        let request = self.request(operator)?;
+        if self.limit == Some(0) {
             return Ok(());
         }
-        if !self.to_latest {
-            return follow(&topic, &partitions, start, &mut printer);
+        let mut printer = Printer::new(format);
+        if self.cluster.cluster.is_some() {
+            return self.cluster.ask(|client| in_cluster(client, request, &mut printer));
         }
-        for partition in partitions {
-            let is_behind = |offset| topic.partition(partition).map(|found| offset > found.end_offset());
-            if printer.is_done
-                || matches!(start, Start::Offset(offset) if self.partition.is_none() && is_behind(offset)?)
-            {
-                continue;
-            }
-            let mut batches = topic.read_to_latest(partition, start, isolation)?;
-            while !printer.is_done
-                && let Some(batch) = batches.next()?
-            {
-                printer.print(partition, &batch)?;
-            }
+        let view = DataView::open(&Env::real(), &self.data.data, None)?;
+        match operator {
+            Some((job, operator)) => Err(in_folder(&view, job, operator)),
+            None => tail::topic(&view, &self.topic, request.request(), &mut printer),
         }
-        Ok(())
+    }
+
+    fn request(&self, operator: Option<(&str, &str)>) -> Result<Request> {
+        let is_of_topic = self.from.is_some() || self.partition.is_some() || self.to_latest;
+        let is_uncommitted = self.isolation == "uncommitted";
+        let mut request = match operator {
+            Some(_) if is_of_topic || is_uncommitted => {
+                let error = Error::new(Code::Usage, "an operator has no partitions, offsets or staged rows");
+                return Err(error.hint("leave out --from, --partition, --to-latest and --isolation"));
+            }
+            Some((job, operator)) => Request::operator(job, operator),
+            None => Request::topic(&self.topic),
+        };
+        if let Some(from) = &self.from {
+            request = request.from(from);
+        }
+        if let Some(partition) = self.partition {
+            request = request.partition(partition);
+        }
+        if self.to_latest {
+            request = request.to_latest();
+        }
+        if is_uncommitted {
+            request = request.uncommitted();
+        }
+        Ok(match self.limit {
+            Some(limit) => request.limit(limit),
+            None => request,
+        })
     }
 }
 
-/// Prints what there is, then waits to be told that there is more.
-fn follow(topic: &Arc<Topic>, partitions: &[u32], start: Start, printer: &mut Printer) -> Result<()> {
-    let folders: Vec<PathBuf> = partitions.iter().map(|partition| topic.folder_of(*partition)).collect();
-    // Before the first look: nothing that arrives after it is missed.
-    let watch = Watch::start(folders.iter().map(PathBuf::as_path)).map_err(|e| {
-        Error::io(format!("watch topic `{}`", topic.name()), &e).at(Place::Named(topic.folder().display().to_string()))
-    })?;
-    let mut readers: Vec<(u32, LogReader)> = partitions
-        .iter()
-        .map(|partition| Ok((*partition, topic.read_from(*partition, start)?)))
-        .collect::<Result<_>>()?;
-    loop {
-        for (partition, reader) in &mut readers {
-            while let Some(batch) = reader.poll()? {
-                printer.print(*partition, &batch)?;
-                if printer.is_done {
-                    return Ok(());
-                }
-            }
-        }
-        watch.wait(LOOK_AGAIN);
-        for partition in partitions {
-            topic.partition(*partition)?.refresh()?;
+async fn in_cluster(client: Client, request: Request, printer: &mut Printer) -> Result<()> {
+    let mut rows = client.tail(request);
+    while let Some(batch) = rows.next().await? {
+        if !printer.rows(batch)? {
+            break;
         }
     }
+    Ok(())
+}
+
+/// Why an operator of a job in a folder is not shown.
+fn in_folder(view: &DataView, job: &str, operator: &str) -> Error {
+    let find = || {
+        let found = view.job(job, None, Reach::State)?;
+        let claim = found.history.job.last_claim().map(|(_, claim)| claim.clone());
+        let claim = claim.ok_or_else(|| Error::internal("a job without a claim"))?;
+        let manifest = found.checkpoints(&view.env)?.read_manifest(&claim.manifest_key, &claim.checksum)?;
+        manifest.graph.find(operator).map(drop)
+    };
+    let not_here = || {
+        Error::new(Code::Usage, "operators are looked at in a cluster only")
+            .at(Place::Named(format!("{job}/{operator}")))
+            .hint("name it with --cluster HOST:PORT; of a job in one process, look at a topic that it writes")
+    };
+    find().err().unwrap_or_else(not_here)
 }
 
 /// Rows on their way to stdout.
 struct Printer {
     format: Format,
-    left: Option<u64>,
-    /// The limit is reached, or nobody reads any more.
-    is_done: bool,
     widths: Vec<usize>,
     header: Vec<String>,
 }
 
-impl Printer {
-    fn new(format: Format, limit: Option<u64>) -> Self {
-        Self { format, left: limit, is_done: limit == Some(0), widths: Vec::new(), header: Vec::new() }
+impl TailReader for Printer {
+    fn started(&mut self, _: &BTreeMap<u32, u64>) -> bool {
+        true
     }
 
-    fn print(&mut self, partition: u32, batch: &LogBatch) -> Result<()> {
-        let wanted = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
-        let rows = batch.rows.slice(0, batch.rows.num_rows().min(wanted));
+    fn rows(&mut self, rows: TailRows) -> Result<bool> {
         let lines = match self.format {
-            Format::Table => self.table_lines(partition, batch, &rows)?,
-            Format::Json => json_lines(partition, batch, &rows)?,
-            Format::Yaml => json_lines(partition, batch, &rows)?.iter().map(|line| output::yaml_item(line)).collect(),
+            Format::Table => self.table_lines(&rows)?,
+            Format::Json => json_lines(&rows)?,
+            Format::Yaml => json_lines(&rows)?.iter().map(|line| output::yaml_item(line)).collect(),
         };
-        for line in lines {
-            if !output::print_line(&line) {
-                self.is_done = true;
-                return Ok(());
-            }
-        }
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(rows.num_rows() as u64);
-            self.is_done = *left == 0;
-        }
-        Ok(())
+        Ok(lines.iter().all(|line| output::print_line(line)))
+    }
+
+    fn is_there(&self) -> bool {
+        true
+    }
+}
+
+impl Printer {
+    fn new(format: Format) -> Self {
+        Self { format, widths: Vec::new(), header: Vec::new() }
     }
 
     /// Columns keep their widths from batch to batch, and grow.
-    fn table_lines(&mut self, partition: u32, batch: &LogBatch, rows: &RecordBatch) -> Result<Vec<String>> {
+    fn table_lines(&mut self, batch: &TailRows) -> Result<Vec<String>> {
+        let rows: &RecordBatch = &batch.rows;
         let unreadable = |e: arrow::error::ArrowError| Error::internal(format!("show rows: {e}"));
         let options = FormatOptions::default().with_null("NULL");
         let columns = rows
@@ -173,17 +171,22 @@ impl Printer {
             .iter()
             .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).map_err(unreadable))
             .collect::<Result<Vec<_>>>()?;
-        let mut header = vec!["partition".to_owned(), "offset".to_owned()];
+        let place: &[&str] = match batch.from {
+            TailFrom::Partition { .. } | TailFrom::Staged { .. } => &["partition", "offset"],
+            TailFrom::Subtask { .. } => &["subtask"],
+        };
+        let mut header: Vec<String> = place.iter().map(|name| (*name).to_owned()).collect();
         header.extend(rows.schema_ref().fields().iter().map(|field| field.name().clone()));
         let mut cells: VecDeque<Vec<String>> = VecDeque::new();
         for row in 0..rows.num_rows() {
-            let offset = if batch.staged.is_some() {
-                "staged".to_owned()
-            } else {
-                (batch.first_offset + row as u64).to_string()
+            let mut line = match &batch.from {
+                TailFrom::Partition { partition, first_offset } => {
+                    vec![partition.to_string(), (first_offset + row as u64).to_string()]
+                }
+                TailFrom::Staged { partition, .. } => vec![partition.to_string(), "staged".to_owned()],
+                TailFrom::Subtask { subtask, .. } => vec![subtask.to_string()],
             };
             let values = columns.iter().map(|column| column.value(row).try_to_string().map_err(unreadable));
-            let mut line = vec![partition.to_string(), offset];
             for value in values {
                 line.push(value?.replace(['\n', '\r', '\t'], " "));
             }
@@ -197,7 +200,8 @@ impl Printer {
         for line in &cells {
             self.widths.iter_mut().zip(line).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
         }
-        Ok(cells.iter().map(|line| aligned(line, &self.widths)).collect())
+        let skipped = (batch.skipped > 0).then(|| format!("({} rows left out)", batch.skipped));
+        Ok(skipped.into_iter().chain(cells.iter().map(|line| aligned(line, &self.widths))).collect())
     }
 }
 
@@ -212,16 +216,21 @@ fn aligned(line: &[String], widths: &[usize]) -> String {
 }
 
 /// One object per row. The row's own text is kept as the encoder wrote it, digit by digit.
-fn json_lines(partition: u32, batch: &LogBatch, rows: &RecordBatch) -> Result<Vec<String>> {
-    let appended = output::time(batch.append_ms);
-    let texts = rows_as_text(rows)?;
-    let line = |(row, text): (u64, String)| match &batch.staged {
-        Some(handle) => {
-            format!(r#"{{"partition":{partition},"staged":"{handle}","appended":"{appended}","row":{text}}}"#)
+fn json_lines(batch: &TailRows) -> Result<Vec<String>> {
+    let at = output::time(batch.at_ms);
+    let texts = rows_as_text(&batch.rows)?;
+    let line = |(row, text): (u64, String)| match &batch.from {
+        TailFrom::Staged { partition, handle } => {
+            format!(r#"{{"partition":{partition},"staged":"{handle}","appended":"{at}","row":{text}}}"#)
         }
-        None => {
-            let offset = batch.first_offset + row;
-            format!(r#"{{"partition":{partition},"offset":{offset},"appended":"{appended}","row":{text}}}"#)
+        TailFrom::Partition { partition, first_offset } => {
+            let offset = first_offset + row;
+            format!(r#"{{"partition":{partition},"offset":{offset},"appended":"{at}","row":{text}}}"#)
+        }
+        TailFrom::Subtask { subtask, generation } => {
+            // Before the rows that come after the gap.
+            let skipped = if row == 0 && batch.skipped > 0 { format!(r#""skipped":{},"#, batch.skipped) } else { String::new() };
+            format!(r#"{{{skipped}"subtask":{subtask},"generation":{generation},"at":"{at}","row":{text}}}"#)
         }
     };
     Ok((0..).zip(texts).map(line).collect())
@@ -229,49 +238,57 @@ fn json_lines(partition: u32, batch: &LogBatch, rows: &RecordBatch) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{Int64Array, StringArray};
     use expect_test::expect;
-    use qanat_storage::log::WriterStamp;
 
     use super::*;
 
-    fn batch() -> LogBatch {
+    fn rows(from: TailFrom, skipped: u64) -> TailRows {
         let names = Arc::new(StringArray::from(vec![Some("a"), None]));
         let numbers = Arc::new(Int64Array::from(vec![Some(9_007_199_254_740_993), Some(-1)]));
         let rows = RecordBatch::try_from_iter([("name", names as _), ("n", numbers as _)]).expect("a batch");
-        LogBatch {
-            first_offset: 41,
-            rows,
-            event_time: None,
-            append_ms: 1_357_016_400_000,
-            writer: WriterStamp::NONE,
-            staged: None,
-        }
+        TailRows { from, at_ms: 1_357_016_400_000, rows, skipped }
     }
 
     #[test]
     fn rows_as_a_table() {
-        let mut printer = Printer::new(Format::Table, None);
-        let batch = batch();
-        let mut lines = printer.table_lines(0, &batch, &batch.rows).expect("lines");
-        lines.extend(printer.table_lines(1, &batch, &batch.rows.slice(0, 1)).expect("lines"));
+        let mut printer = Printer::new(Format::Table);
+        let topic = rows(TailFrom::Partition { partition: 0, first_offset: 41 }, 0);
+        let other = rows(TailFrom::Partition { partition: 1, first_offset: 41 }, 0);
+        let mut lines = printer.table_lines(&topic).expect("lines");
+        lines.extend(printer.table_lines(&other.part(0..1)).expect("lines"));
         expect![[r#"
             partition  offset  name  n
             0          41      a     9007199254740993
             0          42      NULL  -1
             1          41      a     9007199254740993"#]]
         .assert_eq(&lines.join("\n"));
+        let mut printer = Printer::new(Format::Table);
+        let operator = rows(TailFrom::Subtask { subtask: 3, generation: 2 }, 12);
+        expect![[r#"
+            (12 rows left out)
+            subtask  name  n
+            3        a     9007199254740993
+            3        NULL  -1"#]]
+        .assert_eq(&printer.table_lines(&operator).expect("lines").join("\n"));
     }
 
     #[test]
     fn rows_as_json() {
-        let staged = LogBatch { staged: Some("h".to_owned()), ..batch() };
-        let mut lines = json_lines(0, &batch(), &batch().rows).expect("lines");
-        lines.extend(json_lines(3, &staged, &staged.rows.slice(1, 1)).expect("lines"));
+        let topic = rows(TailFrom::Partition { partition: 0, first_offset: 41 }, 0);
+        let staged = rows(TailFrom::Staged { partition: 3, handle: "h".to_owned() }, 0);
+        let operator = rows(TailFrom::Subtask { subtask: 3, generation: 2 }, 12);
+        let mut lines = json_lines(&topic).expect("lines");
+        lines.extend(json_lines(&staged.part(1..2)).expect("lines"));
+        lines.extend(json_lines(&operator).expect("lines"));
         expect![[r#"
             {"partition":0,"offset":41,"appended":"2013-01-01T05:00:00.000Z","row":{"name":"a","n":9007199254740993}}
             {"partition":0,"offset":42,"appended":"2013-01-01T05:00:00.000Z","row":{"name":null,"n":-1}}
-            {"partition":3,"staged":"h","appended":"2013-01-01T05:00:00.000Z","row":{"name":null,"n":-1}}"#]]
+            {"partition":3,"staged":"h","appended":"2013-01-01T05:00:00.000Z","row":{"name":null,"n":-1}}
+            {"skipped":12,"subtask":3,"generation":2,"at":"2013-01-01T05:00:00.000Z","row":{"name":"a","n":9007199254740993}}
+            {"subtask":3,"generation":2,"at":"2013-01-01T05:00:00.000Z","row":{"name":null,"n":-1}}"#]]
         .assert_eq(&lines.join("\n"));
     }
 }

@@ -1,17 +1,19 @@
-//! `qanat topics`: the topics of a data folder.
+//! `qanat topics`: the topics of a data folder or of a cluster.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use qanat_client::Topic;
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Result};
-use qanat_sql::types::sql_name;
 use qanat_storage::env::Env;
-use qanat_storage::log::{Retention, TopicDescription, TopicSpec};
+use qanat_storage::log::{Retention, TopicSpec};
 use serde::Serialize;
 
 use crate::cli::DataArguments;
+use crate::cli::cluster::ClusterArguments;
 use crate::data_folder::{DataFolder, DataView};
+use crate::inspect::topics;
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -30,6 +32,8 @@ pub(crate) enum Topics {
 pub(crate) struct List {
     #[command(flatten)]
     data: DataArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Args, Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Named {
     name: String,
     #[command(flatten)]
     data: DataArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 #[derive(Args, Debug)]
@@ -58,6 +64,8 @@ pub(crate) struct Create {
     retention_consumed: bool,
     #[command(flatten)]
     data: DataArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 /// A topic as it is printed.
@@ -86,7 +94,7 @@ struct PartitionLine {
     first_offset: u64,
     end_offset: u64,
     bytes: u64,
-    segments: usize,
+    segments: u64,
 }
 
 impl Topics {
@@ -94,27 +102,34 @@ impl Topics {
         let env = Env::real();
         match self {
             Self::List(list) => {
-                let topics = DataView::open(&env, &list.data.data, None)?.topics()?;
-                let names = topics.list()?;
-                let lines = names.iter().map(|name| Ok(line(&topics.describe(name)?))).collect::<Result<Vec<_>>>()?;
+                let topics = match &list.cluster.cluster {
+                    Some(_) => list.cluster.ask(|client| async move { client.topics().await })?,
+                    None => topics::list(&DataView::open(&env, &list.data.data, None)?)?,
+                };
+                let lines: Vec<Line> = topics.into_iter().map(line).collect();
                 output::print_object(&lines, format, || {
                     let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
                     output::table(&["topic", "partitions", "rows", "size", "retention"], &rows)
                 });
             }
             Self::Describe(named) => {
-                let topics = DataView::open(&env, &named.data.data, None)?.topics()?;
-                let line = line(&topics.describe(&Name::new(&named.name)?)?);
+                let topic = match &named.cluster.cluster {
+                    Some(_) => named.cluster.ask(|client| async move { client.topic(&named.name).await })?,
+                    None => topics::describe(&DataView::open(&env, &named.data.data, None)?, &named.name)?,
+                };
+                let line = line(topic);
                 output::print_object(&line, format, || text(&line));
             }
             Self::Create(create) => {
+                create.cluster.refuse("its jobs make the topics that they write")?;
                 let name = Name::new(&create.name)?;
                 let spec = TopicSpec { partitions: create.partitions, retention: create.retention()? };
                 let topic = DataFolder::open(&env, &create.data.data)?.topics.create(&name, spec)?;
-                let line = line(&topic.describe()?);
+                let line = line(topics::shown(&topic.describe()?));
                 output::print_object(&line, format, || format!("created topic {name}"));
             }
             Self::Delete(named) => {
+                named.cluster.refuse("another process may be writing to the topic")?;
                 let name = Name::new(&named.name)?;
                 // Nothing is created only to be told that it does not hold the topic.
                 DataView::open(&env, &named.data.data, None)?;
@@ -185,21 +200,23 @@ fn split_unit(text: &str) -> Option<(f64, String)> {
     Some((number.parse().ok()?, unit.trim().to_ascii_lowercase()))
 }
 
-fn line(topic: &TopicDescription) -> Line {
-    let columns = topic.schema.as_ref().map(|schema| {
-        let column = |field: &std::sync::Arc<arrow::datatypes::Field>| Column {
-            name: field.name().clone(),
-            data_type: sql_name(field.data_type()),
-            nullable: field.is_nullable(),
-        };
-        schema.fields().iter().map(column).collect()
+fn line(topic: Topic) -> Line {
+    let columns = topic.columns.into_iter().map(|column| Column {
+        name: column.name,
+        data_type: column.r#type,
+        nullable: column.nullable,
     });
+    let columns: Vec<Column> = columns.collect();
     Line {
-        name: topic.name.to_string(),
+        name: topic.name,
         rows: topic.partitions.iter().map(|p| p.end_offset - p.first_offset).sum(),
         bytes: topic.partitions.iter().map(|p| p.bytes).sum(),
-        retention: topic.spec.retention,
-        columns,
+        retention: Retention {
+            bytes: topic.retention_bytes,
+            age_ms: topic.retention_age_ms,
+            consumed: topic.retention_consumed,
+        },
+        columns: Some(columns).filter(|columns| !columns.is_empty()),
         partitions: topic
             .partitions
             .iter()

@@ -9,9 +9,10 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_coordinator::nodes::Nodes;
 use qanat_coordinator::raft::{Member, MemberConfig};
-use qanat_coordinator::service::{ClusterService, Guard, GuardLayer, JobsService, NodesService, RaftService};
+use qanat_coordinator::service::{ClusterService, DataService, Guard, GuardLayer, JobsService, NodesService, RaftService};
 use qanat_coordinator::{Coordinator, CoordinatorConfig, Executors};
 use qanat_proto::rpc::control::cluster_server::ClusterServer;
+use qanat_proto::rpc::control::data_server::DataServer;
 use qanat_proto::rpc::control::jobs_server::JobsServer;
 use qanat_proto::rpc::edge;
 use qanat_proto::rpc::tls::Peers;
@@ -21,10 +22,11 @@ use qanat_storage::log::GroupCommit;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::cluster::planner::ScriptPlanner;
+use crate::cluster::reader::ClusterReader;
 use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
-use crate::data_folder::lock;
+use crate::data_folder::{DataView, lock};
 use crate::observe::MetricsArguments;
 use crate::output;
 
@@ -94,6 +96,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     runtime.block_on(async {
         health.set_serving::<JobsServer<JobsService>>().await;
         health.set_serving::<ClusterServer<ClusterService>>().await;
+        health.set_serving::<DataServer<DataService>>().await;
     });
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(rpc::DESCRIPTORS);
@@ -102,6 +105,14 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     let (reflection, older) = (reflection().build_v1().map_err(failed)?, reflection().build_v1alpha().map_err(failed)?);
     let guard = Guard::new(member.clone(), env.clock.clone(), security.map(NodeSecurity::for_services));
     let clock = env.clock.clone();
+    let applied = {
+        let member = member.clone();
+        move || member.raft_status().applied.unwrap_or(0)
+    };
+    let view = DataView::of_cluster(&env, &options.storage, &options.data.join("commands"), applied);
+    let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone() };
+    let data =
+        DataService::server(member.clone(), nodes.clone(), Arc::new(reader), dial(security), cluster.clone());
     let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
     let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?
         .layer(GuardLayer(guard.clone()))
@@ -111,6 +122,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         .add_service(RaftService::server(member.clone(), cluster.clone()))
         .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
         .add_service(jobs)
+        .add_service(data)
         .add_service(ClusterService::server(member.clone(), nodes, cluster, guard, counted, clock));
     if options.founds {
         member.found(options.members)?;

@@ -5,6 +5,7 @@ mod coordinator;
 mod dev;
 mod executor;
 mod planner;
+mod reader;
 mod roots;
 mod security;
 mod storage;

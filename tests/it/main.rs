@@ -7,6 +7,7 @@
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
 //! - `neighbours`: processes of another cluster, and requests that come twice or ask for too much.
+//! - `look`: what a cluster holds, asked for by its clients.
 //! - `membership`: a coordinator that leaves its group.
 //! - `readmit`: dead letters written out again, with deaths in between.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
@@ -25,6 +26,7 @@ mod csv;
 mod folder;
 mod follow;
 mod hostile;
+mod look;
 mod membership;
 mod metrics;
 mod neighbours;

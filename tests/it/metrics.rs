@@ -15,7 +15,7 @@ use crate::process::Invocation;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
-fn script(out: &Path) -> String {
+pub(crate) fn script(out: &Path) -> String {
     format!(
         "SET 'execution.checkpointing.interval' = '100 ms';
 CREATE TABLE g (n BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
@@ -29,7 +29,7 @@ FROM TABLE(TUMBLE(TABLE g, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window
 }
 
 /// A process that ends with the test.
-struct Alive(Child);
+pub(crate) struct Alive(pub(crate) Child);
 
 impl Drop for Alive {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Alive {
     }
 }
 
-fn start(folder: &Folder, arguments: &[&str]) -> Child {
+pub(crate) fn start(folder: &Folder, arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
     command.args(arguments).current_dir(folder.path()).env_remove("QANAT_DATA").env_remove("QANAT_CLUSTER");
     command.env("QANAT_LOG", "warn,qanat=info,qanat_executor=info,qanat_coordinator=info,openraft=off");
@@ -73,7 +73,7 @@ fn sum(samples: &BTreeMap<String, f64>, name: &str, part: &str) -> f64 {
 }
 
 #[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");

@@ -232,6 +232,23 @@ fn clients_need_the_right_authority_token_and_role() {
     assert_eq!(submitted["jobs"][0]["status"], "FINISHED");
     refused(&cluster.client(&["job", "stop", "sum"], "secure/ca.pem", Some("submitter")), "E0607");
     done(&cluster.client(&["jobs", "list", "--all"], "secure/ca.pem", Some("viewer")));
+    // Looking at what is there is for viewers, and executors show rows to coordinators alone.
+    for look in [&["topics", "list"][..], &["audit", "sum"], &["checkpoints", "list", "sum"], &["late", "list", "sum"]] {
+        refused(&cluster.client(look, "secure/ca.pem", None), "E0605");
+        done(&cluster.client(look, "secure/ca.pem", Some("viewer")));
+    }
+    cluster.folder.write(
+        "on.sql",
+        format!(
+            "CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100');\n\
+             CREATE TABLE copy (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{root}/on', 'format' = 'csv');\n\
+             INSERT INTO copy SELECT n FROM numbers;\n"
+        ),
+    );
+    done(&cluster.client(&["submit", "on.sql"], "secure/ca.pem", Some("submitter")));
+    let rows = cluster.client(&["tail", "on/numbers", "--limit", "3"], "secure/ca.pem", Some("viewer"));
+    assert_eq!((rows.code, rows.stdout.lines().count()), (Some(0), 3), "{}", rows.describe());
+    done(&cluster.admin(&["job", "stop", "on"]));
     // Its second is over when the cluster says so.
     let started = std::time::Instant::now();
     loop {
@@ -255,6 +272,8 @@ fn clients_need_the_right_authority_token_and_role() {
         ("admin", "token submitter (submitter)"),
         ("admin", "token short (viewer)"),
         ("submitter", "job sum"),
+        ("submitter", "job on"),
+        ("admin", "job on"),
         ("admin", "token viewer"),
     ];
     assert_eq!(told, expected);

@@ -173,6 +173,7 @@ impl Open {
                     restored: i64::MIN,
                     counts: OperatorCounts::default(),
                     state_bytes: 0,
+                    tap: Arc::default(),
                 };
                 let nowhere = SideTables { late: Arc::new(Nowhere), dead_letters: Arc::new(Nowhere) };
                 let side = SideLanes::new(

@@ -214,7 +214,7 @@ fn long_run(seed: u64, behind: u64) -> Run {
 
 /// History from the oldest row that is left must lead to the same state, through every snapshot on the way.
 fn told(env: &Env, reach: Reach) -> Result<(State, BTreeMap<JobId, Totals>, usize)> {
-    let entries = look(env, Path::new(FOLDER), reach)?.unwrap_or_default();
+    let entries = look(env, Path::new(FOLDER), reach, u64::MAX)?.unwrap_or_default();
     let (mut state, mut totals, mut snapshots) = (State::default(), BTreeMap::<JobId, Totals>::new(), 0);
     let sums = |runs: Vec<RunSummary>| runs.into_iter().map(|run| (run.job, run.totals)).collect::<BTreeMap<_, _>>();
     for (index, (_, entry)) in entries.into_iter().enumerate() {

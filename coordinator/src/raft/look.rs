@@ -28,12 +28,12 @@ pub enum Entry {
 /// The history in the log in `folder`, each command with the time of its proposal in ms, from the first one or from
 /// a snapshot on: the newest, or the first if older rows are gone. Takes no part in writing. None if there is no log.
 ///
-/// What a member of a larger group has appended and does not know to be decided counts as decided here: for a group
-/// of one it is.
+/// Entries behind `decided` do not count: a member of a larger group may have appended what is never decided. For a
+/// group of one, whatever is appended is decided.
 ///
 /// # Errors
 /// E0304 for a damaged log; E0307 for a row of an unknown version.
-pub fn look(env: &Env, folder: &Path, reach: Reach) -> Result<Option<Vec<(i64, Entry)>>> {
+pub fn look(env: &Env, folder: &Path, reach: Reach, decided: u64) -> Result<Option<Vec<(i64, Entry)>>> {
     let Some(topic) = journal::find(env, folder)? else { return Ok(None) };
     let partition = topic.partition(0)?;
     let snapshots = journal::snapshots(&topic, &partition)?;
@@ -44,7 +44,7 @@ pub fn look(env: &Env, folder: &Path, reach: Reach) -> Result<Option<Vec<(i64, E
     let first = first.unwrap_or_else(|| partition.first_offset());
     let mut history = History { entries: Vec::new(), open: Vec::new(), next: 0, has_begun: first == 0 };
     journal::read(&topic, first, |_, _, row| history.take(row))?;
-    history.finish_to(u64::MAX);
+    history.finish_to(decided.saturating_add(1));
     if !history.has_begun {
         return Err(journal::damaged(&topic, "it has lost its beginning: no snapshot stands for what is gone"));
     }
@@ -85,6 +85,10 @@ impl History {
             Row::Snapshot { meta, machine, .. } => {
                 let covered = meta.last_log_id.map_or(0, |id| id.index + 1);
                 self.finish_to(covered);
+                if covered > self.next {
+                    // Sent by a leader in place of entries that this member never had.
+                    self.entries.clear();
+                }
                 self.next = self.next.max(covered);
                 self.has_begun = true;
                 let at_ms = self.entries.last().map_or(0, |(at_ms, _)| *at_ms);

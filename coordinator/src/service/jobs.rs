@@ -253,7 +253,7 @@ fn check_new(state: &State, id: JobId, name: &Name, job: &PlannedJob) -> Result<
 }
 
 /// A job by id or name: of several with one name the active one, or the one made last.
-fn find(state: &State, wanted: &str) -> Result<JobId> {
+pub(super) fn find(state: &State, wanted: &str) -> Result<JobId> {
     let known = |id: &JobId| state.job(*id).is_some_and(|job| !job.dropped);
     if let Some(id) = wanted.parse::<JobId>().ok().filter(known) {
         return Ok(id);

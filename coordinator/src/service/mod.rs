@@ -1,6 +1,7 @@
 //! What a coordinator answers over gRPC.
 
 mod cluster;
+mod data;
 mod guard;
 mod jobs;
 mod nodes;
@@ -18,6 +19,7 @@ mod guard_tests;
 mod tls_tests;
 
 pub use cluster::ClusterService;
+pub use data::{DataReader, DataService, Parts, tail_events};
 pub use guard::{Guard, GuardLayer, Security};
 pub use jobs::{JobsService, PlannedJob, PlannedScript, Planner};
 pub use nodes::NodesService;
@@ -32,7 +34,7 @@ use tonic::Status;
 use crate::raft::{Leadership, Member, not_leader};
 
 /// Answers come from the leader, and from what is decided: another coordinator says who that is.
-async fn lead(member: &Member) -> Result<(), Status> {
+pub(crate) async fn lead(member: &Member) -> Result<(), Status> {
     match member.leadership().await {
         Leadership::Leading { .. } => Ok(()),
         Leadership::Following { leader } => Err(status_of(&not_leader(leader))),

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use qanat_proto::ids::{JobId, StartId, Token};
+use qanat_proto::ids::{JobId, OperatorId, StartId, Token};
 use qanat_proto::rpc::exchange::{Adopted, Backward, Credit};
+use qanat_storage::env::Clock;
 use tokio::sync::{Notify, watch};
 
+use crate::exchange::taps::Tapped;
 use crate::exchange::{EdgeKey, Pair};
 use crate::node::Reporter;
+use crate::tap::Tap;
 use crate::task::channel::{Channel, FarSender};
 
 /// The ends of one edge's channels in this process.
@@ -36,6 +39,14 @@ pub(super) struct Opened {
     pub(super) ended: watch::Receiver<()>,
     /// Of each exchange that was opened: a channel is opened once per token (P1).
     taken: Mutex<Vec<(EdgeKey, StartId)>>,
+    /// The places behind its operators, once they may be looked at.
+    taps: OnceLock<Taps>,
+}
+
+/// What [`Opening::offer`] took.
+struct Taps {
+    clock: Arc<dyn Clock>,
+    by_operator: BTreeMap<OperatorId, Arc<Tap>>,
 }
 
 /// Keeps a generation open. Dropping it ends every exchange into it.
@@ -59,7 +70,7 @@ impl Incoming {
     pub fn open(self: &Arc<Self>, edges: BTreeMap<EdgeKey, IncomingEdge>, reporter: Reporter) -> Opening {
         let (ends, ended) = watch::channel(());
         let token = reporter.token();
-        let opened = Opened { token, edges, reporter, ended, taken: Mutex::default() };
+        let opened = Opened { token, edges, reporter, ended, taken: Mutex::default(), taps: OnceLock::new() };
         self.map().insert(token.job, Arc::new(opened));
         Opening { incoming: self.clone(), token, _ends: ends }
     }
@@ -72,6 +83,26 @@ impl Incoming {
             self.fenced.fetch_add(1, Ordering::Relaxed);
         }
         opened.filter(|opened| opened.token == token)
+    }
+}
+
+impl Incoming {
+    /// The place behind an operator of a generation, if that is the one that runs here.
+    pub(super) fn tapped(&self, token: Token, operator: OperatorId) -> Option<Tapped> {
+        let opened = self.map().get(&token.job).cloned().filter(|opened| opened.token == token)?;
+        let taps = opened.taps.get()?;
+        let tap = taps.by_operator.get(&operator)?.clone();
+        Some(Tapped { tap, clock: taps.clock.clone(), ended: opened.ended.clone() })
+    }
+}
+
+impl Opening {
+    /// Lets clients look at the rows behind operators.
+    pub fn offer(&self, taps: BTreeMap<OperatorId, Arc<Tap>>, clock: Arc<dyn Clock>) {
+        let opened = self.incoming.map().get(&self.token.job).cloned();
+        if let Some(opened) = opened.filter(|opened| opened.token == self.token) {
+            let _ = opened.taps.set(Taps { clock, by_operator: taps });
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod incoming;
 mod link;
 mod outgoing;
 mod server;
+mod taps;
 
 use std::sync::Arc;
 

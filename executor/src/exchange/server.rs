@@ -1,4 +1,4 @@
-//! The receiving end: Flight's `DoExchange`, and nothing else of Flight.
+//! The receiving end: Flight's `DoExchange`, and nothing else of Flight; beside it, taps for those who look.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -29,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::incoming::{Far, Opened, Owed};
 use crate::exchange::link::decode;
+use crate::exchange::taps::TapService;
 use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::task::channel::Channel;
 
@@ -40,12 +41,15 @@ const QUEUED: usize = 4;
 /// # Errors
 /// E0608 for credentials that do not fit each other; E0503 if the server ends by itself.
 pub async fn serve(exchange: Exchange, listener: TcpListener, credentials: Option<Credentials>) -> Result<()> {
-    let service = FlightServiceServer::new(Server { is_guarded: credentials.is_some(), exchange })
+    let is_guarded = credentials.is_some();
+    let taps = TapService { exchange: exchange.clone(), is_guarded }.server();
+    let service = FlightServiceServer::new(Server { is_guarded, exchange })
         .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
         .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
     edge::server(credentials.as_ref(), Peers::Nodes)?
         .max_frame_size(limits::DATA_FRAME_BYTES)
         .add_service(service)
+        .add_service(taps)
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await
         .map_err(|e| Error::internal(format!("serve the exchange: {e}")))
@@ -98,7 +102,7 @@ impl Server {
     }
 }
 
-fn token(text: &str) -> Option<Token> {
+pub(super) fn token(text: &str) -> Option<Token> {
     let (job, generation) = text.split_once('.')?;
     Some(Token { job: JobId::from_str(job).ok()?, generation: Generation(generation.parse().ok()?) })
 }

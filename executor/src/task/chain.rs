@@ -29,6 +29,7 @@ use crate::memory::{JobMemory, batch_bytes};
 use crate::metrics::{Activity, SubtaskMetrics};
 use crate::node::Reporter;
 use crate::operator::{BoxedOperator, Operator, Output};
+use crate::tap::Tap;
 use crate::task::channel::Element;
 use crate::task::collector::Collector;
 use crate::task::lane::SinkLane;
@@ -113,6 +114,8 @@ pub struct Node {
     /// Counts of a source or sink; an operator keeps its own.
     pub counts: OperatorCounts,
     pub state_bytes: usize,
+    /// Where its rows are looked at.
+    pub tap: Arc<Tap>,
 }
 
 /// What a chain shares with the rest of its generation.
@@ -476,6 +479,9 @@ impl Chain {
                 node.counts.rows_in += count;
                 node.counts.rows_out += count;
                 if count > 0 {
+                    if node.tap.is_watched() {
+                        node.tap.offer(self.context.index, &rows);
+                    }
                     self.context.metrics.sunk.add_batch(&rows);
                     // The sink's own handles carry the sums of what it staged.
                     outlet.send(Element::Batch { rows, sum: RowSum::default() });
@@ -530,6 +536,9 @@ impl Chain {
     /// `bytes` if they were counted already.
     fn emit(&mut self, index: usize, rows: RecordBatch, bytes: Option<usize>) -> Result<()> {
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+        if node.tap.is_watched() {
+            node.tap.offer(self.context.index, &rows);
+        }
         if !node.routers.is_empty() {
             let bytes = bytes.unwrap_or_else(|| batch_bytes(&rows));
             self.context.metrics.output.add(rows.num_rows() as u64, bytes as u64);

@@ -15,7 +15,7 @@ pub const ERROR: &str = "qanat-error-bin";
 /// An error as a server answers it.
 pub fn status_of(error: &Error) -> Status {
     let grpc = match error.code() {
-        Code::UnknownJob | Code::UnknownTopic => Grpc::NotFound,
+        Code::UnknownJob | Code::UnknownTopic | Code::UnknownOperator => Grpc::NotFound,
         Code::NotLeader => Grpc::FailedPrecondition,
         Code::NoQuorum => Grpc::Unavailable,
         Code::ForeignState => Grpc::AlreadyExists,

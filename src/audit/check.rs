@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use qanat_proto::audit::{Check, Difference, EpochLine, Report, SinkLine, Sums, Verdict};
 use qanat_proto::ids::{Epoch, OperatorId, SplitId};
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::physical::{PhysicalGraph, Routing};
 use qanat_proto::receipt::{OperatorReceipt, Receipt, RowSum, Totals};
 
 use super::evidence::{ClaimedEpoch, Evidence, ManifestEvidence, Medium, SideEvidence, SinkEvidence};
-use super::report::{Check, Difference, EpochLine, Report, SinkLine, Sums, Verdict};
 
 /// Judges a run.
 pub(super) fn check(evidence: &Evidence) -> Report {
@@ -476,7 +476,7 @@ impl Audit<'_> {
         Report {
             job: self.evidence.job,
             name: self.evidence.name.clone(),
-            status: self.evidence.status,
+            status: self.evidence.status.to_owned(),
             verdict: verdict_of(!differences.is_empty()),
             totals,
             sinks,

@@ -1,6 +1,7 @@
 //! Hand-made runs: a whole one passes, and each planted fault is found and named.
 
 use qanat_proto::EpochRanges;
+use qanat_proto::audit::{Check, Verdict};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SplitId, SubtaskId};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::receipt::{
@@ -14,7 +15,6 @@ use super::evidence::{
     ClaimedEpoch, Cut, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, SideEvidence, SinkEvidence,
     SinkFault,
 };
-use super::report::{Check, Verdict};
 
 const JOB: JobId = JobId(7);
 const SOURCE: OperatorId = OperatorId(1);
@@ -157,7 +157,8 @@ fn a_whole_run_passes() {
     assert_eq!(report.differences, []);
     assert_eq!(report.verdict, Verdict::Pass);
     assert_eq!((report.totals.read, report.totals.written, report.totals.late), (30, 21, 3));
-    assert!(report.text().starts_with("q pass (FINISHED, 3 epochs, job 00000000)"));
+    let sent = serde_json::to_string(&report).expect("JSON");
+    assert_eq!(serde_json::from_str::<qanat_proto::audit::Report>(&sent).expect("a report"), report);
 }
 
 #[test]
