@@ -49,13 +49,13 @@ pub use qanat_proto::checkpoint::{CheckpointDetails, CheckpointReport};
 pub use qanat_proto::error::{Code, Error, Result};
 pub use qanat_proto::rows::{TailFrom, TailRows};
 pub use qanat_proto::rpc::control::rollback_response::Sink as RolledBackSink;
+pub use qanat_proto::rpc::control::topic::{Column as TopicColumn, Partition as TopicPartition};
 pub use qanat_proto::rpc::control::{
     AccessToken as TokenFacts, AuditEntry, AuditLogResponse as AuditLog, Coordinator, DropResponse, Executor, Failure,
     Job, JobOverview, JobState, OverviewResponse as Overview, RollbackResponse, Savepoint, SavepointsResponse,
     StatusResponse as ClusterStatus, SubmitResponse as Submitted, ValidateResponse as Validated,
 };
 pub use qanat_proto::rpc::control::{Checkpoint, DeadLetter, LateRow, Topic};
-pub use qanat_proto::rpc::control::topic::{Column as TopicColumn, Partition as TopicPartition};
 pub use rollback::Rollback;
 pub use submit::Submit;
 pub use tail::{Tail, TailStream};

@@ -146,7 +146,10 @@ mod tests {
         for _ in 0..offered {
             assert!(tap.is_watched());
             tap.offer(1, &rows(5));
-            assert_eq!(quick.try_next().map(|(subtask, rows, skipped)| (subtask, rows.num_rows(), skipped)), Some((1, 5, 0)));
+            assert_eq!(
+                quick.try_next().map(|(subtask, rows, skipped)| (subtask, rows.num_rows(), skipped)),
+                Some((1, 5, 0))
+            );
         }
         tap.offer(2, &rows(0));
         assert_eq!(slow.try_next().map(|(_, _, skipped)| skipped), Some(15));

@@ -373,8 +373,10 @@ impl JobGraph {
             return Ok(operator);
         }
         let named: Vec<&Operator> = self.operators.iter().filter(has_name).collect();
-        let shown = |o: &Operator| format!("{}-{}", o.name, o.id.to_string().get(..OPERATOR_DIGITS).unwrap_or_default());
-        let listed = |operators: &mut dyn Iterator<Item = &Operator>| operators.map(shown).collect::<Vec<_>>().join(", ");
+        let shown =
+            |o: &Operator| format!("{}-{}", o.name, o.id.to_string().get(..OPERATOR_DIGITS).unwrap_or_default());
+        let listed =
+            |operators: &mut dyn Iterator<Item = &Operator>| operators.map(shown).collect::<Vec<_>>().join(", ");
         match named.as_slice() {
             [operator] => Ok(operator),
             [] => {

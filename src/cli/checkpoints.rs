@@ -78,7 +78,9 @@ impl List {
     fn execute(&self, format: Format) -> Result<()> {
         let run = self.job.run.as_deref();
         let listed = match &self.cluster.cluster {
-            Some(_) => self.cluster.ask(|client| async move { client.checkpoints(&self.name, run, self.limit).await })?,
+            Some(_) => {
+                self.cluster.ask(|client| async move { client.checkpoints(&self.name, run, self.limit).await })?
+            }
             None => {
                 let view = self.job.view()?;
                 let found = view.job(&self.name, run, Reach::History)?;
@@ -127,7 +129,9 @@ impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
         let run = self.job.run.as_deref();
         let report = match &self.cluster.cluster {
-            Some(_) => self.cluster.ask(|client| async move { client.checkpoint(&self.name, run, self.epoch).await })?,
+            Some(_) => {
+                self.cluster.ask(|client| async move { client.checkpoint(&self.name, run, self.epoch).await })?
+            }
             None => {
                 let view = self.job.view()?;
                 let found = view.job(&self.name, run, Reach::History)?;

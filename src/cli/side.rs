@@ -217,14 +217,8 @@ mod tests {
             raw: Some(b"a\xff\t1".to_vec()),
             text: Some(String::from_utf8_lossy(b"a\xff\t1").into_owned()),
         };
-        let long = DeadLetter {
-            id: 4,
-            raw: None,
-            origin: None,
-            offset: None,
-            text: Some("x".repeat(200)),
-            ..entry.clone()
-        };
+        let long =
+            DeadLetter { id: 4, raw: None, origin: None, offset: None, text: Some("x".repeat(200)), ..entry.clone() };
         let lines = vec![dead_line(entry), dead_line(long)];
         assert_eq!(lines.first().and_then(|line| line.raw.as_deref()), Some("61ff0931"));
         let table = dead_table(&lines);

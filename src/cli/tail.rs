@@ -229,7 +229,8 @@ fn json_lines(batch: &TailRows) -> Result<Vec<String>> {
         }
         TailFrom::Subtask { subtask, generation } => {
             // Before the rows that come after the gap.
-            let skipped = if row == 0 && batch.skipped > 0 { format!(r#""skipped":{},"#, batch.skipped) } else { String::new() };
+            let skipped =
+                if row == 0 && batch.skipped > 0 { format!(r#""skipped":{},"#, batch.skipped) } else { String::new() };
             format!(r#"{{{skipped}"subtask":{subtask},"generation":{generation},"at":"{at}","row":{text}}}"#)
         }
     };

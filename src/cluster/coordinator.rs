@@ -9,7 +9,9 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_coordinator::nodes::Nodes;
 use qanat_coordinator::raft::{Member, MemberConfig};
-use qanat_coordinator::service::{ClusterService, DataService, Guard, GuardLayer, JobsService, NodesService, RaftService};
+use qanat_coordinator::service::{
+    ClusterService, DataService, Guard, GuardLayer, JobsService, NodesService, RaftService,
+};
 use qanat_coordinator::{Coordinator, CoordinatorConfig, Executors};
 use qanat_proto::rpc::control::cluster_server::ClusterServer;
 use qanat_proto::rpc::control::data_server::DataServer;
@@ -111,8 +113,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     };
     let view = DataView::of_cluster(&env, &options.storage, &options.data.join("commands"), applied);
     let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone() };
-    let data =
-        DataService::server(member.clone(), nodes.clone(), Arc::new(reader), dial(security), cluster.clone());
+    let data = DataService::server(member.clone(), nodes.clone(), Arc::new(reader), dial(security), cluster.clone());
     let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
     let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?
         .layer(GuardLayer(guard.clone()))

@@ -69,9 +69,7 @@ impl DataReader for ClusterReader {
                     parts.send(SideRowsPart { dead_letters, ..SideRowsPart::default() })
                 })
             }),
-            SideTable::Unspecified => {
-                Err(Error::new(Code::Usage, "say which rows: late ones or dead letters"))
-            }
+            SideTable::Unspecified => Err(Error::new(Code::Usage, "say which rows: late ones or dead letters")),
         }
     }
 

@@ -14,7 +14,9 @@ use crate::history::{EpochHistory, EpochStatus};
 pub(crate) fn list(view: &DataView, found: &FoundJob, limit: usize) -> Vec<Checkpoint> {
     let epochs = &found.history.epochs;
     let newest = epochs.iter().skip(epochs.len().saturating_sub(limit));
-    newest.map(|(epoch, history)| shown(*epoch, history, manifest(view, found, history).ok().flatten().as_ref())).collect()
+    newest
+        .map(|(epoch, history)| shown(*epoch, history, manifest(view, found, history).ok().flatten().as_ref()))
+        .collect()
 }
 
 /// One epoch with all that its manifest says.

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use qanat_client::{DeadLetter, LateRow, SideQuery};
-use qanat_connectors::side::{
-    DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries, topic_name,
-};
+use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries, topic_name};
 use qanat_coordinator::raft::Reach;
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::SinkChannel;

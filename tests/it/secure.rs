@@ -233,7 +233,8 @@ fn clients_need_the_right_authority_token_and_role() {
     refused(&cluster.client(&["job", "stop", "sum"], "secure/ca.pem", Some("submitter")), "E0607");
     done(&cluster.client(&["jobs", "list", "--all"], "secure/ca.pem", Some("viewer")));
     // Looking at what is there is for viewers, and executors show rows to coordinators alone.
-    for look in [&["topics", "list"][..], &["audit", "sum"], &["checkpoints", "list", "sum"], &["late", "list", "sum"]] {
+    for look in [&["topics", "list"][..], &["audit", "sum"], &["checkpoints", "list", "sum"], &["late", "list", "sum"]]
+    {
         refused(&cluster.client(look, "secure/ca.pem", None), "E0605");
         done(&cluster.client(look, "secure/ca.pem", Some("viewer")));
     }

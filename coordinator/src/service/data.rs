@@ -277,7 +277,8 @@ impl Data for DataService {
     async fn tail(&self, request: Request<TailRequest>) -> Answer<Self::TailStream> {
         let mut request = request.into_inner();
         let permit = self.tails.clone().try_acquire_owned().map_err(|_| {
-            let error = Error::new(Code::TooManyRequests, format!("{} tails are served here already", limits::TAILS_MAX));
+            let error =
+                Error::new(Code::TooManyRequests, format!("{} tails are served here already", limits::TAILS_MAX));
             status_of(&error.hint("end one of them, or ask another coordinator for a topic"))
         })?;
         let events = match request.of.take() {

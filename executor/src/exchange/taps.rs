@@ -10,7 +10,7 @@ use qanat_proto::rpc::exchange::{TapRequest, TapRows};
 use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::rpc::tls::admit;
-use qanat_proto::{limits, rows};
+use qanat_proto::{Code, Error, limits, rows};
 use qanat_storage::env::Clock;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -61,13 +61,17 @@ impl Taps for TapService {
         if request.cluster != *self.exchange.cluster {
             return Err(Status::permission_denied("this executor belongs to another cluster"));
         }
-        let token =
-            token(&request.token).ok_or_else(|| Status::invalid_argument(format!("`{}` is no token", request.token)))?;
+        let token = token(&request.token)
+            .ok_or_else(|| Status::invalid_argument(format!("`{}` is no token", request.token)))?;
         let operator: OperatorId = request.operator.parse().map_err(Status::invalid_argument)?;
         let found = self.exchange.incoming.tapped(token, operator);
-        let tapped = found.ok_or_else(|| Status::failed_precondition(format!("generation {token} does not run here")))?;
+        let tapped =
+            found.ok_or_else(|| Status::failed_precondition(format!("generation {token} does not run here")))?;
         let reader = tapped.tap.read();
-        let full = || Status::resource_exhausted(format!("{} readers look at this operator already", limits::TAPS_MAX));
+        let full = || {
+            let message = format!("{} readers look at this operator already", limits::TAPS_MAX);
+            status_of(&Error::new(Code::TooManyRequests, message).hint("end one of them"))
+        };
         let reader = reader.ok_or_else(full)?;
         let (sender, messages) = mpsc::channel(QUEUED);
         tokio::spawn(send(tapped, reader, sender));
