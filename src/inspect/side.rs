@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use qanat_client::{DeadLetter, LateRow, SideQuery};
-use qanat_connectors::side::{DeadLetterEntry, LateEntry, SideReader, dead_letter_entries, late_entries, topic_name};
+use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries, topic_name};
 use qanat_coordinator::raft::Reach;
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::SinkChannel;
@@ -18,17 +18,7 @@ use crate::data_folder::DataView;
 /// # Errors
 /// E0309 for a job or run that is not there.
 pub(crate) fn late(view: &DataView, query: &SideQuery, part: impl FnMut(Vec<LateRow>) -> bool) -> Result<()> {
-    let shown = |entry: LateEntry| LateRow {
-        id: entry.id,
-        job: entry.job,
-        epoch: entry.epoch,
-        operator: entry.operator,
-        event_time_ms: entry.event_time,
-        watermark_ms: entry.watermark,
-        row: entry.row,
-    };
-    let from = |entry: &LateEntry| (entry.job.clone(), entry.epoch);
-    entries(view, query, SinkChannel::Late, late_entries, from, shown, part)
+    entries(view, query, SinkChannel::Late, late_entries, |row| (&row.job, row.epoch), part)
 }
 
 /// Dead letters, likewise.
@@ -40,29 +30,16 @@ pub(crate) fn dead_letters(
     query: &SideQuery,
     part: impl FnMut(Vec<DeadLetter>) -> bool,
 ) -> Result<()> {
-    let shown = |entry: DeadLetterEntry| DeadLetter {
-        id: entry.id,
-        job: entry.job,
-        epoch: entry.epoch,
-        operator: entry.operator,
-        origin: entry.origin,
-        offset: entry.offset,
-        reason: entry.reason,
-        raw: entry.raw,
-        text: entry.text,
-    };
-    let from = |entry: &DeadLetterEntry| (entry.job.clone(), entry.epoch);
-    entries(view, query, SinkChannel::DeadLetters, dead_letter_entries, from, shown, part)
+    entries(view, query, SinkChannel::DeadLetters, dead_letter_entries, |row| (&row.job, row.epoch), part)
 }
 
-fn entries<E, L>(
+fn entries<E>(
     view: &DataView,
     query: &SideQuery,
     channel: SinkChannel,
     decode: fn(u64, &RecordBatch) -> Vec<E>,
-    from: impl Fn(&E) -> (String, i64),
-    shown: impl Fn(E) -> L,
-    mut part: impl FnMut(Vec<L>) -> bool,
+    from: fn(&E) -> (&str, i64),
+    mut part: impl FnMut(Vec<E>) -> bool,
 ) -> Result<()> {
     let topics = view.topics()?;
     check_job(view, &topics, &query.job, channel)?;
@@ -76,9 +53,9 @@ fn entries<E, L>(
     {
         let counts = |entry: &E| {
             let (job, epoch) = from(entry);
-            job.starts_with(run) && !withdrawn.contains(&job, epoch)
+            job.starts_with(run) && !withdrawn.contains(job, epoch)
         };
-        let chosen: Vec<L> = decode(first, &rows).into_iter().filter(counts).take(left).map(&shown).collect();
+        let chosen: Vec<E> = decode(first, &rows).into_iter().filter(counts).take(left).collect();
         left -= chosen.len();
         found += chosen.len();
         if !chosen.is_empty() && !part(chosen) {

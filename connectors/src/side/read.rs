@@ -6,39 +6,15 @@ use arrow::array::{Array, RecordBatch};
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::manifest::SinkChannel;
 use qanat_storage::log::{Isolation, Start, ToLatest, Topics};
-use serde::Serialize;
 
 use super::schema::schema;
 use super::topic_name;
 
-/// A late row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LateEntry {
-    /// Offset in the topic: its name for `readmit`.
-    pub id: u64,
-    pub job: String,
-    pub epoch: i64,
-    pub operator: String,
-    /// Milliseconds since 1970 UTC.
-    pub event_time: Option<i64>,
-    pub watermark: Option<i64>,
-    /// JSON object.
-    pub row: String,
-}
+/// A late row. Its `id` is its offset in the topic: its name for `readmit`.
+pub use qanat_proto::rpc::control::LateRow as LateEntry;
 
 /// A record that could not be decoded, or a row that could not be processed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DeadLetterEntry {
-    pub id: u64,
-    pub job: String,
-    pub epoch: i64,
-    pub operator: String,
-    pub origin: Option<String>,
-    pub offset: Option<i64>,
-    pub reason: String,
-    pub raw: Option<Vec<u8>>,
-    pub text: Option<String>,
-}
+pub use qanat_proto::rpc::control::DeadLetter as DeadLetterEntry;
 
 /// Batches of a side table in order, to its end as of now. Committed rows only.
 pub struct SideReader {
@@ -88,8 +64,8 @@ pub fn late_entries(first: u64, rows: &RecordBatch) -> Vec<LateEntry> {
         job: text(rows, 0, row).unwrap_or_default(),
         epoch: integer(rows, 1, row).unwrap_or_default(),
         operator: text(rows, 2, row).unwrap_or_default(),
-        event_time: event_time(row),
-        watermark: watermark(row),
+        event_time_ms: event_time(row),
+        watermark_ms: watermark(row),
         row: text(rows, 5, row).unwrap_or_default(),
     };
     (first..).zip(0..rows.num_rows()).map(entry).collect()

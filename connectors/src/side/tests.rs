@@ -61,14 +61,14 @@ fn late_rows_come_back_as_they_were() {
             job: JOB.to_string(),
             epoch: 4,
             operator: "delays".to_owned(),
-            event_time: Some(1_357_034_400_001),
-            watermark: Some(1_357_040_000_000),
+            event_time_ms: Some(1_357_034_400_001),
+            watermark_ms: Some(1_357_040_000_000),
             row: r#"{"carrier":null,"at":"2013-01-01 10:00:00.001","delay":"NaN"}"#.to_owned(),
         }
     );
     let ended = late_rows(origin(5), &late_batch(), 1, i64::MAX).expect("rows");
     commit(&topics, SinkChannel::Late, 5, &ended);
-    assert_eq!(late_rows_of(&topics, "hourly").expect("reads")[3].watermark, None);
+    assert_eq!(late_rows_of(&topics, "hourly").expect("reads")[3].watermark_ms, None);
 }
 
 #[test]
