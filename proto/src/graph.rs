@@ -353,17 +353,29 @@ pub struct SinkNode {
     pub partition: Vec<(String, Option<String>)>,
 }
 
+impl Operator {
+    /// The table that it reads or writes.
+    fn table(&self) -> Option<&str> {
+        match &self.kind {
+            OperatorKind::Source(node) => Some(&node.table.name),
+            OperatorKind::Sink(node) => Some(&node.table.name),
+            _ => None,
+        }
+    }
+}
+
 impl JobGraph {
     pub fn operator(&self, id: OperatorId) -> Option<&Operator> {
         self.operators.iter().find(|o| o.id == id)
     }
 
-    /// An operator by its name, by `NAME-ID` with the first digits of its id, or by its id.
+    /// An operator by its name, a source or sink by its table, any by `NAME-ID` with the first digits of its id, or by
+    /// its id.
     ///
     /// # Errors
     /// E0311 if there is none, or several have the name.
     pub fn find(&self, wanted: &str) -> Result<&Operator> {
-        let has_name = |o: &&Operator| o.name == wanted;
+        let has_name = |o: &&Operator| o.name == wanted || o.table() == Some(wanted);
         let has_id = |o: &&Operator| {
             let id = o.id.to_string();
             let digits = wanted.strip_prefix(o.name.as_str()).and_then(|rest| rest.strip_prefix('-')).unwrap_or(wanted);
@@ -381,7 +393,8 @@ impl JobGraph {
             [operator] => Ok(operator),
             [] => {
                 let error = Error::new(Code::UnknownOperator, format!("the job has no operator `{wanted}`"));
-                let hint = match nearest(wanted, self.operators.iter().map(|o| o.name.as_str())) {
+                let names = self.operators.iter().flat_map(|o| o.table().into_iter().chain([o.name.as_str()]));
+                let hint = match nearest(wanted, names) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => {
                         // A list that nobody reads to its end helps nobody.

@@ -68,7 +68,8 @@ fn lines(outcome: &Outcome) -> Vec<Value> {
     outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-const ROWS: usize = 300;
+/// More than one batch: a row is late when the watermark of those before it has come.
+const ROWS: usize = 9_000;
 
 /// A job with a topic, files, late rows and dead letters.
 fn script(root: &str) -> String {
@@ -88,7 +89,7 @@ FROM TABLE(TUMBLE(TABLE i, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window
 fn a_cluster_shows_what_its_storage_holds() {
     let dev = Dev::start("look-storage", "3");
     let root = dev.folder.path().display().to_string();
-    let row = |n: usize| format!("{n},2013-01-01 00:{:02}:{:02}\n", n / 60, n % 60);
+    let row = |n: usize| format!("{n},2013-01-01 {:02}:{:02}:{:02}\n", n / 3_600, n / 60 % 60, n % 60);
     let late = "1000,2013-01-01 00:00:00\n";
     let input: String = (0..ROWS).map(row).chain([late.to_owned(), "no,number\n".to_owned()]).collect();
     dev.folder.write("in.csv", format!("id,ts\n{input}"));
