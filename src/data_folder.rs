@@ -297,7 +297,7 @@ impl DataView {
     /// E0309 if it is gone; those of a look.
     pub(crate) fn again(&self, found: &FoundJob) -> Result<FoundJob> {
         let (id, folder) = (found.history.id, &found.folder);
-        let runs = look(&self.env, folder, Reach::State)?;
+        let runs = look(&self.env, &folder.join("commands"), Reach::State, u64::MAX)?;
         let run = runs.into_iter().find(|history| history.id == id);
         let gone = || Error::new(Code::UnknownJob, format!("job `{}` has no run `{id}` any more", found.history.name));
         run.map(|history| FoundJob { folder: folder.clone(), history }).ok_or_else(gone)
