@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qanat_coordinator_core::Command;
 use qanat_proto::error::nearest;
-use qanat_proto::ids::{JobId, Token};
+use qanat_proto::ids::{JobId, StartId, Token};
 use qanat_proto::rpc::control::cluster_server::{Cluster, ClusterServer};
 use qanat_proto::rpc::control::{
     AccessToken, AddCoordinatorRequest, AuditLogRequest, AuditLogResponse, Coordinator, CreateTokenRequest,
@@ -37,6 +37,9 @@ pub struct ClusterService {
     clock: Arc<dyn Clock>,
 }
 
+/// How often an executor that is waited for is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 impl ClusterService {
     pub fn server(
         member: Arc<Member>,
@@ -55,6 +58,20 @@ impl ClusterService {
     async fn decide(&self, command: Command) -> Result<(), Status> {
         let decided = self.member.propose_async(command).await.map_err(|error| status_of(&error))?;
         decided.map(drop).map_err(|refusal| refused(&refusal))
+    }
+
+    /// The executor of that name. One that still looks for this leader, or comes back, is waited for as long as its
+    /// place is kept.
+    async fn find(&self, node: &str) -> Option<StartId> {
+        let found = async {
+            loop {
+                if let Some(start) = self.nodes.find(node) {
+                    return start;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(limits::EXECUTOR_ADOPTION_MS), found).await.ok()
     }
 
     fn group(&self) -> StatusResponse {
@@ -153,7 +170,7 @@ impl Cluster for ClusterService {
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
         lead(&self.member).await?;
         let DrainRequest { node, undo } = request.into_inner();
-        if let Some(start) = self.nodes.find(&node) {
+        if let Some(start) = self.find(&node).await {
             let object = if undo { format!("executor {node}, undone") } else { format!("executor {node}") };
             let known = self.nodes.names().into_keys().collect();
             self.decide(Command::Drain { start, undo, known, object }).await?;
