@@ -25,7 +25,7 @@ use qanat_storage::env::Clock;
 use qanat_storage::env::failpoint::failpoint;
 use serde_json::Value;
 
-use crate::memory::JobMemory;
+use crate::memory::{JobMemory, batch_bytes};
 use crate::metrics::SourceMetrics;
 use crate::operator::event_time::milliseconds;
 use crate::task::alignment::Alignment;
@@ -449,7 +449,7 @@ impl SourceTask {
             self.chain.processing_time(self.clock.now_ms())?;
         }
         if rows > 0 {
-            if self.size.add(bytes_of(&batch.rows)) {
+            if self.size.add(batch_bytes(&batch.rows) as u64) {
                 self.chain.context.reporter.send(CoordinatorMessage::WantsBarrier);
             }
             self.chain.rows(0, batch.rows)?;
@@ -608,11 +608,6 @@ impl Drop for SourceTask {
             }
         }
     }
-}
-
-/// What the rows take, without what their buffers hold of others.
-fn bytes_of(rows: &RecordBatch) -> u64 {
-    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0) as u64).sum()
 }
 
 /// The watermark of a batch: the highest value of the watermark expression, in ms. NULLs say nothing, and neither
