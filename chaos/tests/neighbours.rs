@@ -10,7 +10,7 @@ use qanat_chaos::live::members::{COORDINATORS, Members};
 use qanat_chaos::live::process::Qanat;
 use qanat_chaos::live::scrape::sum;
 use qanat_chaos::live::watch::Watch;
-use qanat_chaos::live::workload::{JOB, Place, Workload};
+use qanat_chaos::live::workload::{JOB, Workload};
 use rustix::process::Signal;
 
 /// Whatever is waited for comes in this time.
@@ -31,15 +31,7 @@ impl Trial {
     /// Starts the processes. `settings` stand in front of the script.
     fn start(name: &str, records: u64, settings: &str) -> Result<Self> {
         let qanat = Qanat::in_new_folder(name, &binary::locate(None)?)?;
-        let workload = Workload {
-            records,
-            rows_per_second: Some(10_000),
-            interval_ms: 200,
-            file: true,
-            log: true,
-            windows: true,
-            place: Place::of_cluster(&qanat.folder),
-        };
+        let workload = Workload::of_cluster(records, 10_000, 200, &qanat.folder);
         qanat.write(&format!("{JOB}.sql"), &format!("{settings}{}", workload.script()))?;
         let members = Members::start(&qanat)?;
         let watch = Watch::new(&workload, &qanat.folder);

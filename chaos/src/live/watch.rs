@@ -144,6 +144,22 @@ impl Watch {
         Ok((verdict, violations))
     }
 
+    /// As [`Watch::finish`], and again by a reader that comes only now: it must see the same. Its verdict is returned
+    /// if the two differ, which is a violation.
+    ///
+    /// # Errors
+    /// If something cannot be read.
+    pub fn finish_twice(&mut self, workload: &Workload, folder: &Path) -> Result<(Verdict, Vec<Violation>)> {
+        let (found, mut violations) = self.finish()?;
+        let (again, last) = Self::new(workload, folder).finish()?;
+        violations.extend(last);
+        if again.committed() == found.committed() {
+            return Ok((found, violations));
+        }
+        violations.push(format!("a new reader finds {again:?}, the one that was there {found:?}"));
+        Ok((again, violations))
+    }
+
     fn look(&mut self, ended: bool) -> Result<Vec<Violation>> {
         let mut violations = Vec::new();
         if let Some((reader, ids)) = &mut self.files {

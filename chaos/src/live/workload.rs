@@ -58,6 +58,19 @@ impl Place {
 }
 
 impl Workload {
+    /// All that there is, in a cluster of [`Place::of_cluster`].
+    pub fn of_cluster(records: u64, rows_per_second: u64, interval_ms: u64, folder: &Path) -> Self {
+        Self {
+            records,
+            rows_per_second: Some(rows_per_second),
+            interval_ms,
+            file: true,
+            log: true,
+            windows: true,
+            place: Place::of_cluster(folder),
+        }
+    }
+
     /// The script. All paths are relative to the folder it runs in.
     pub fn script(&self) -> String {
         let mut sql = format!(
