@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{BasicNode, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, Config, LinearizerOption, ReadPolicy, ServerState, SnapshotPolicy};
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::Proposal;
 use qanat_coordinator_core::{Command, Refusal, State};
@@ -226,7 +226,13 @@ impl Member {
         let caller = caller::current().filter(|_| command.is_asked_for()).map(Box::new);
         let proposal = Proposal { at_ms: self.env.clock.now_ms(), command, caller };
         let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
-        match tokio::time::timeout(limit, self.raft.client_write(proposal)).await {
+        let written = async {
+            // A leader that a majority has not answered for the length of its lease refuses what it is asked to write.
+            // On a busy machine that is soon over: it is waited for, and the write itself says what is wrong otherwise.
+            let _ = self.raft.get_read_linearizer(of_late()).await;
+            self.raft.client_write(proposal).await
+        };
+        match tokio::time::timeout(limit, written).await {
             Err(_) => Err(self.log.failure().unwrap_or_else(no_quorum)),
             Ok(Ok(written)) => written.data.0.ok_or_else(|| Error::internal("a command was applied without an answer")),
             Ok(Err(error)) => Err(self.write_failed(error)),
@@ -235,18 +241,57 @@ impl Member {
 
     /// Who leads now. Leading says that this member has applied all that was decided before.
     pub async fn leadership(&self) -> Leadership {
+        self.leadership_by(ReadPolicy::ReadIndex.into()).await
+    }
+
+    /// As [`Member::leadership`], as of a moment ago at most: a leader that a majority has answered within its lease
+    /// asks nobody.
+    pub async fn leadership_of_late(&self) -> Leadership {
+        self.leadership_by(of_late()).await
+    }
+
+    async fn leadership_by(&self, option: LinearizerOption) -> Leadership {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if metrics.state == ServerState::Leader {
             let term = metrics.vote.leader_id.term;
             let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
-            let read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+            let read = self.raft.ensure_linearizable(option);
             if let Ok(Ok(_)) = tokio::time::timeout(limit, read).await {
                 return Leadership::Leading { term };
             }
         }
-        let leader = metrics.current_leader.filter(|leader| *leader != self.id);
-        let address = |id| metrics.membership_config.membership().get_node(&id).map(|node| node.addr.clone());
-        Leadership::Following { leader: leader.and_then(address) }
+        Leadership::Following { leader: self.other_leader(&metrics) }
+    }
+
+    /// The address of the one that leads in this one's place, once that is known. None if it takes longer than an
+    /// election does, and at once if this one is still the leader, though nobody answers it.
+    pub(crate) async fn next_leader(&self) -> Option<String> {
+        let mut metrics = self.raft.server_metrics();
+        let known = async {
+            loop {
+                let leader = self.other_leader(&metrics.borrow_watched());
+                if leader.is_some() || self.is_elected() || metrics.changed().await.is_err() {
+                    return leader;
+                }
+            }
+        };
+        let (least, most) = limits::RAFT_ELECTION_MS;
+        tokio::time::timeout(Duration::from_millis(least + most), known).await.unwrap_or(None)
+    }
+
+    /// The address of another one that leads, as far as this one knows.
+    pub(crate) fn known_leader(&self) -> Option<String> {
+        self.other_leader(&self.raft.server_metrics().borrow_watched())
+    }
+
+    /// Whether this one was elected. It leads as soon as it has applied all that was decided before.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.raft.server_metrics().borrow_watched().state == ServerState::Leader
+    }
+
+    fn other_leader(&self, metrics: &RaftServerMetrics<Types>) -> Option<String> {
+        let leader = metrics.current_leader.filter(|leader| *leader != self.id)?;
+        metrics.membership_config.membership().get_node(&leader).map(|node| node.addr.clone())
     }
 
     /// Returns the term once this member leads.
@@ -277,7 +322,7 @@ impl Member {
         drop(self);
         loop {
             let Some(member) = me.upgrade() else { return };
-            let now = member.leadership().await;
+            let now = member.leadership_of_late().await;
             drop(member);
             if known.as_ref() != Some(&now) {
                 known = Some(now.clone());
@@ -372,6 +417,11 @@ pub(super) async fn change_or_while(
         changed = metrics.changed() => changed.is_ok(),
         () = tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)) => true,
     }
+}
+
+/// Satisfied by an answer of a majority within the leader's lease, and waits as long for one if there is none.
+fn of_late() -> LinearizerOption {
+    LinearizerOption::new(None, true)
 }
 
 fn settings() -> Config {

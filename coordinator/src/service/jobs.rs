@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status};
 use crate::caller;
 use crate::driver::{Coordinator, NewJob};
 use crate::nodes::Nodes;
-use crate::raft::{Decision, Member, RunSummary};
+use crate::raft::{Decision, Leadership, Member, RunSummary, not_leader};
 use crate::rollback::WithdrawableSink;
 use crate::service::trace::is_about;
 use crate::service::{gone, lead, refused};
@@ -370,8 +370,8 @@ impl Jobs for JobsService {
         tokio::spawn(async move {
             let mut last = None;
             loop {
-                if let Err(status) = lead(&member).await {
-                    let _ = sender.send(Err(status)).await;
+                if let Leadership::Following { leader } = member.leadership_of_late().await {
+                    let _ = sender.send(Err(status_of(&not_leader(leader)))).await;
                     return;
                 }
                 let names = nodes.names();
