@@ -2,7 +2,8 @@
 //! only then perform what follows from them.
 //!
 //! One thread owns the state. Manifests are read and written on a second one, so that a slow disk
-//! delays the epoch it holds and nothing else.
+//! delays the epoch it holds and nothing else; what is retired is collected on a third, because that lists the whole
+//! store, and no epoch waits for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -121,8 +122,11 @@ impl Coordinator {
         let metrics = Arc::<CoordinatorMetrics>::default();
         let mut coordinator = Self { events: events.clone(), threads: Vec::new(), metrics: metrics.clone() };
         let CoordinatorConfig { env, member, checkpoints, executors, inbox } = config;
+        let (collect_work, collect_queue) = unbounded();
         let store = StoreThread { checkpoints, events: events.clone() };
+        let collector = store.clone();
         coordinator.spawn("checkpoint", move || store.run(&store_queue))?;
+        coordinator.spawn("collect", move || collector.run(&collect_queue))?;
         let forward = events.clone();
         coordinator.spawn("inbox", move || {
             for message in inbox {
@@ -156,6 +160,7 @@ impl Coordinator {
             link,
             events,
             store: Some(store_work),
+            collector: Some(collect_work),
             term: None,
             attempts: 0,
             drivers: BTreeMap::new(),
@@ -258,6 +263,7 @@ struct Leader {
     /// Manifests written by this process: each has a name of its own.
     attempts: u64,
     store: Option<Sender<StoreWork>>,
+    collector: Option<Sender<StoreWork>>,
     drivers: BTreeMap<JobId, JobDriver>,
     subscribers: BTreeMap<JobId, Vec<Sender<JobEvent>>>,
     metrics: Arc<CoordinatorMetrics>,
@@ -276,7 +282,7 @@ impl Leader {
             let wait = wake.map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(now)));
             match events.recv_timeout(wait) {
                 Ok(Event::Request(Request::Shutdown)) | Err(RecvTimeoutError::Disconnected) => {
-                    self.store = None;
+                    (self.store, self.collector) = (None, None);
                     return;
                 }
                 Ok(Event::Request(request)) => self.request(request),
@@ -549,7 +555,7 @@ impl Leader {
         self.member.runtime().spawn(async move {
             tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)).await;
             if let Some(member) = member.upgrade() {
-                let _ = events.send(Event::Leadership(member.leadership().await));
+                let _ = events.send(Event::Leadership(member.leadership_of_late().await));
             }
         });
     }
@@ -611,7 +617,9 @@ impl Leader {
 
     fn collect(&self) {
         let jobs = self.member.state(|state| state.jobs.clone());
-        self.store(StoreWork::Collect { jobs });
+        if let Some(collector) = &self.collector {
+            let _ = collector.send(StoreWork::Collect { jobs });
+        }
     }
 
     /// No two leaders, and no two tries of one, write a manifest under one name.
@@ -654,6 +662,7 @@ enum StoreWork {
     },
 }
 
+#[derive(Clone)]
 struct StoreThread {
     checkpoints: Arc<CheckpointStore>,
     events: Sender<Event>,
@@ -736,3 +745,7 @@ fn checkpoints_of(jobs: &BTreeMap<JobId, Job>) -> Vec<JobCheckpoints> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;
