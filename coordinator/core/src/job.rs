@@ -98,6 +98,8 @@ pub struct JobDriver {
     executors: Vec<Executor>,
     /// Another placement or parallelism is wanted: with the next commit a new generation opens.
     moves: bool,
+    /// The generation goes on as it was: it is not one that has just opened.
+    is_adopted: bool,
     links: BrokenLinks,
     phase: Phase,
     backoff_ms: u64,
@@ -147,6 +149,7 @@ impl JobDriver {
             settings,
             executors: Vec::new(),
             moves: false,
+            is_adopted: false,
             links: BrokenLinks::default(),
             phase: Phase::Waiting { until_ms: 0, proposed: false },
             backoff_ms: limits::RESTART_BACKOFF_MS.0,
@@ -279,6 +282,7 @@ impl JobDriver {
         let Some(job) = state.job(self.job) else { return };
         let is_there = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.attached);
         let Some((_, claim)) = job.last_claim().filter(|_| job.placement.iter().all(is_there)) else { return };
+        self.is_adopted = true;
         self.phase = Phase::Restoring { token: job.token(self.job) };
         out.push(Output::ReadManifest { key: claim.manifest_key.clone(), checksum: claim.checksum.clone() });
     }
@@ -294,6 +298,7 @@ impl JobDriver {
         match (command, result) {
             (Command::OpenGeneration { .. }, Ok(Applied::Opened { token, restore })) => {
                 if let Some(claim) = state.job(self.job).and_then(|job| job.claims.get(&restore)) {
+                    self.is_adopted = false;
                     self.phase = Phase::Restoring { token };
                     out.push(Output::ReadManifest {
                         key: claim.manifest_key.clone(),
@@ -480,10 +485,15 @@ impl JobDriver {
         }
         let Phase::Aborting { mut running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
         running.send_all(&ExecutorMessage::Start, out);
-        // What a failure held back is to be seen soon, however long an epoch is.
+        // What a failure held back is to be seen soon, however long an epoch is; and one that was under way is complete
+        // already, most of the time.
         let interval_ms = running.base.settings.epoch_interval_ms;
-        let is_new = running.token.generation == Generation(1);
-        running.due_ms = now_ms + if is_new { interval_ms } else { interval_ms.min(limits::EPOCH_AFTER_RECOVERY_MS) };
+        let is_first = running.token.generation == Generation(1);
+        running.due_ms = match (self.is_adopted, is_first) {
+            (true, _) => now_ms,
+            (false, true) => now_ms + interval_ms,
+            (false, false) => now_ms + interval_ms.min(limits::EPOCH_AFTER_RECOVERY_MS),
+        };
         self.phase = Phase::Running(running);
         // Executors may have come while it started.
         self.move_if_better(state);
