@@ -15,6 +15,7 @@ use qanat_proto::limits;
 use qanat_proto::rpc::cluster::JobFigures;
 use qanat_storage::env::Clock;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::driver::ExecutorLink;
 use crate::figures::{Figures, JobRates};
@@ -49,6 +50,10 @@ pub struct Nodes {
     inner: Mutex<Inner>,
     events: Sender<NodeEvent>,
     inbox: Sender<FromExecutor>,
+    /// How many connections there are.
+    connected: watch::Sender<usize>,
+    /// Whether this coordinator takes them.
+    leading: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -82,7 +87,14 @@ pub struct Session {
 impl Nodes {
     /// `events` and `inbox` lead to the leader loop.
     pub fn new(clock: Arc<dyn Clock>, events: Sender<NodeEvent>, inbox: Sender<FromExecutor>) -> Arc<Self> {
-        Arc::new(Self { clock, inner: Mutex::default(), events, inbox })
+        Arc::new(Self {
+            clock,
+            inner: Mutex::default(),
+            events,
+            inbox,
+            connected: watch::Sender::default(),
+            leading: watch::Sender::default(),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -105,6 +117,7 @@ impl Nodes {
             };
             inner.nodes.entry(start).or_insert_with(unknown);
         }
+        self.leading.send_replace(true);
     }
 
     /// Another one leads: executors are sent away to look for it.
@@ -112,6 +125,7 @@ impl Nodes {
         let mut inner = self.inner();
         inner.leads = false;
         inner.nodes.clear();
+        self.leading.send_replace(false);
     }
 
     /// Takes a connection; None if this coordinator does not lead.
@@ -133,9 +147,22 @@ impl Nodes {
             .nodes
             .insert(start, Node { name: node, slots, data_address, session, lease_ends, figures: Figures::default() });
         drop(inner);
+        self.connected.send_modify(|count| *count += 1);
         gone.into_iter().for_each(|id| self.tell(NodeEvent::Lost(id)));
         self.tell(NodeEvent::Attached { start, holds });
         Some(Session { nodes: self.clone(), start, number })
+    }
+
+    /// Returns once this coordinator takes connections.
+    pub async fn until_it_leads(&self) {
+        // Fails when its sender is gone, which `self` is.
+        let _ = self.leading.subscribe().wait_for(|leads| *leads).await;
+    }
+
+    /// Returns once no executor is connected.
+    pub async fn until_left(&self) {
+        // Fails when its sender is gone, which `self` is.
+        let _ = self.connected.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Gives up those whose lease has ended.
@@ -251,6 +278,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.nodes.connected.send_modify(|count| *count -= 1);
         let grace = self.nodes.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_RECONNECT_MS);
         let mut inner = self.nodes.inner();
         if let Some(node) = self.node(&mut inner) {

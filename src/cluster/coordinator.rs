@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::unbounded;
 use qanat_connectors::Registry;
@@ -31,6 +32,10 @@ use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::data_folder::{DataView, lock};
 use crate::observe::MetricsArguments;
 use crate::output;
+
+/// How long a leader that is asked to end waits for another one to lead in its place: as long as it would take the
+/// others to miss it and elect one, which they do if the one that was chosen does not come.
+const HAND_OVER: Duration = Duration::from_millis(800);
 
 /// What a coordinator is started with.
 pub(crate) struct CoordinatorOptions {
@@ -124,7 +129,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
         .add_service(jobs)
         .add_service(data)
-        .add_service(ClusterService::server(member.clone(), nodes, cluster, guard, counted, clock));
+        .add_service(ClusterService::server(member.clone(), nodes.clone(), cluster, guard, counted, clock));
     if options.founds {
         member.found(options.members)?;
     }
@@ -136,9 +141,20 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
                 served.map_err(|e| Error::internal(format!("serve: {e}")))
             }
             // Connections are not waited for: executors keep theirs for ever, and what was answered is on the disk.
-            () = asked_to_end() => Ok(()),
+            () = may_end(&member, &nodes) => Ok(()),
             removed = member.until_removed() => Err(removed),
         }
     });
     ended.map(|()| std::process::exit(0))
+}
+
+/// Returns once this process may end as it was asked to. One that leads hands over first, so that jobs go on under
+/// another leader at once; if nobody takes over, this one is missed like one that died.
+async fn may_end(member: &Member, nodes: &Nodes) {
+    asked_to_end().await;
+    if member.hand_over(HAND_OVER).await {
+        tracing::info!("ends, and another coordinator leads");
+        // Executors are told who that is, and go there.
+        let _ = tokio::time::timeout(HAND_OVER, nodes.until_left()).await;
+    }
 }

@@ -1,10 +1,11 @@
-//! A coordinator that leaves its group: what its process says, and how it ends.
+//! A coordinator that leaves its group, for good or for a restart: what its process says, and how it ends.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::folder::Folder;
 use crate::process::Invocation;
@@ -26,6 +27,7 @@ impl Coordinator {
             .args(["coordinator", "--cluster-id", "small", "--storage", "storage", "--listen", listen])
             .args(["--id", &id.to_string(), "--data", &format!("c{id}")])
             .args(more)
+            .env("QANAT_LOG", "info,openraft=off")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -52,6 +54,11 @@ impl Coordinator {
 
     fn serves(&self) {
         assert_eq!(self.serves.recv_timeout(PATIENCE), Ok(()), "it does not serve");
+    }
+
+    /// Asks it to end, as a service manager does.
+    fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
     }
 
     /// Waits for its end.
@@ -95,4 +102,50 @@ fn a_removed_coordinator_says_so_and_ends() {
     assert!(said.contains("E0610"), "{said}");
     qanat(&["cluster", "status"]);
     drop(founder);
+}
+
+#[test]
+fn a_leader_that_is_asked_to_end_hands_over() {
+    let folder = Folder::new("hand-over");
+    let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = ports.map(|port| port.local_addr().unwrap().to_string());
+    let all: Vec<String> = addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}")).collect();
+    let all = all.join(",");
+    let start = |id: u64, more: &[&str]| {
+        let listen = &addresses[usize::try_from(id).unwrap() - 1];
+        let process = Coordinator::start(&folder, id, listen, &[&["--members", &all], more].concat());
+        process.serves();
+        process
+    };
+    // A coordinator that has just started may know of no leader yet.
+    let leader = |known: &str| {
+        let begun = Instant::now();
+        loop {
+            let arguments = ["-o", "json", "cluster", "status", "--cluster", known].map(str::to_owned);
+            let outcome = Invocation::new(folder.path(), arguments).run().unwrap();
+            if outcome.code == Some(0) {
+                let status = outcome.json().unwrap();
+                let coordinators = status["coordinators"].as_array().unwrap();
+                let leads = coordinators.iter().find(|coordinator| coordinator["leads"] == true).unwrap();
+                return leads["id"].as_u64().unwrap();
+            }
+            assert!(begun.elapsed() < PATIENCE, "{}", outcome.describe());
+        }
+    };
+    let mut processes: BTreeMap<u64, Coordinator> =
+        [(2, start(2, &[])), (3, start(3, &[])), (1, start(1, &["--found"]))].into();
+    // Each of those that led is back with its vote, or the third one would have no majority.
+    for _ in 0..3 {
+        let led = leader(&addresses.join(","));
+        let process = processes.remove(&led).unwrap();
+        process.terminate();
+        let (code, said) = process.ended();
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("another coordinator leads"), "{said}");
+        let next = leader(&addresses.join(","));
+        assert_ne!(next, led);
+        processes.insert(led, start(led, &[]));
+        // It takes part when it knows who leads.
+        assert_eq!(leader(&addresses[usize::try_from(led).unwrap() - 1]), next);
+    }
 }

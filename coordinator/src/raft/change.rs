@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::{BasicNode, ChangeMembers, Instant, ServerState};
+use openraft::{BasicNode, ChangeMembers, Instant};
 use qanat_proto::{Code, Error, Result, limits};
 
-use super::member::{Leadership, Member, change_or_while, not_leader};
+use super::member::{Leadership, Member, not_leader};
 use super::types::MemberId;
 
 /// How long a new member may take to catch up within one call; the next call goes on.
@@ -71,7 +71,7 @@ impl Member {
                 return Err(error.hint("start the others first, or remove those that are gone for good"));
             }
         }
-        if id == self.id() && self.hand_over().await {
+        if id == self.id() && self.hand_over(Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS)).await {
             let leader = self.leadership().await;
             return Err(not_leader(if let Leadership::Following { leader } = leader { leader } else { None }));
         }
@@ -111,26 +111,6 @@ impl Member {
     pub async fn remove(&self, id: MemberId) -> Result<()> {
         let change = ChangeMembers::RemoveVoters([id].into());
         self.raft().change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
-    }
-
-    /// Lets the voter that has come furthest lead. False if there is no other, or it does not take over in time.
-    async fn hand_over(&self) -> bool {
-        let others = self.group().into_iter().filter(|member| member.votes && member.id != self.id());
-        let Some(next) = others.filter(|member| member.matched.is_some()).max_by_key(|member| member.matched) else {
-            return false;
-        };
-        if self.raft().trigger().transfer_leader(next.id).await.is_err() {
-            return false;
-        }
-        let mut metrics = self.raft().server_metrics();
-        let wait = async {
-            while metrics.borrow_watched().state == ServerState::Leader {
-                if !change_or_while(&mut metrics).await {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS), wait).await.is_ok()
     }
 }
 

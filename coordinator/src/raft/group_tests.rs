@@ -14,7 +14,6 @@ use qanat_storage::env::Env;
 use qanat_storage::env::sim::SimEnv;
 use qanat_storage::log::GroupCommit;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::member::{Leadership, Member, MemberConfig, RaftStatus};
@@ -25,8 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 struct Node {
     member: Arc<Member>,
-    stop: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<()>,
+    /// What it serves runs here, and ends with it: a server that is dropped leaves its open connections served.
+    serving: Runtime,
 }
 
 struct Group {
@@ -38,7 +37,7 @@ struct Group {
 
 impl Group {
     fn new(members: u64) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runs");
+        let runtime = runtime(2);
         let disks = (1..=members).map(|id| (id, Env::sim(id))).collect();
         let mut group = Self { runtime: Arc::new(runtime), disks, addresses: BTreeMap::new(), nodes: BTreeMap::new() };
         for id in 1..=members {
@@ -74,26 +73,21 @@ impl Group {
             dial: Arc::new(TcpDial),
         });
         let member = Arc::new(member.expect("starts"));
-        let (stop, stopped) = oneshot::channel::<()>();
         let service = RaftService::server(member.clone(), "test".into());
-        let served = self.runtime.spawn(async move {
+        let serving = runtime(1);
+        serving.spawn(async move {
             let incoming = TcpListenerStream::new(listener);
             let served = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
-            // Dropping it cuts every connection, as the end of a process does.
-            tokio::select! {
-                served = served => served.expect("serves"),
-                _ = stopped => {}
-            }
+            served.await.expect("serves");
         });
-        self.nodes.insert(id, Node { member, stop: Some(stop), served });
+        self.nodes.insert(id, Node { member, serving });
     }
 
     fn kill(&mut self, id: u64) {
-        let mut node = self.nodes.remove(&id).expect("runs");
-        drop(node.stop.take());
-        self.runtime.block_on(async { (&mut node.served).await }).expect("ends");
-        // Connections that are served still hold it.
-        self.runtime.block_on(node.member.raft().shutdown()).expect("ends");
+        let Node { member, serving } = self.nodes.remove(&id).expect("runs");
+        // Cuts every connection, as the end of a process does.
+        drop(serving);
+        self.runtime.block_on(member.raft().shutdown()).expect("ends");
     }
 
     fn leader(&self) -> u64 {
@@ -141,6 +135,10 @@ impl Group {
             self.nodes.values().map(|node| node.member.state(|state| (state.applied, state.digest()))).collect();
         assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
     }
+}
+
+fn runtime(threads: usize) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("runs")
 }
 
 fn create(job: u128) -> Command {
@@ -397,4 +395,55 @@ fn what_would_lose_the_majority_is_refused() {
     // The lost one itself may.
     group.change(async |member: &Member| member.dismiss(others[0], async { Ok(()) }).await);
     group.decide(2);
+}
+
+/// A leader that hands over and dies then is back with all that was decided without it.
+#[test]
+fn a_leader_that_hands_over_and_is_killed_comes_back() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    for round in 2..6 {
+        let led = group.leader();
+        let member = group.nodes[&led].member.clone();
+        assert!(group.runtime.block_on(member.hand_over(LIMIT)), "another one takes over");
+        assert_ne!(group.leader(), led);
+        // Again: it does not lead.
+        assert!(!group.runtime.block_on(member.hand_over(LIMIT)));
+        drop(member);
+        group.kill(led);
+        group.decide(round);
+        group.start(led);
+        group.agree(1..=round);
+    }
+}
+
+/// One of the others is gone and had come as far as the one that is left.
+#[test]
+fn a_leader_hands_over_to_one_that_answers() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    group.agree([1]);
+    let led = group.leader();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != led).collect();
+    let member = group.nodes[&led].member.clone();
+    group.kill(others[1]);
+    let started = Instant::now();
+    while member.answering().contains(&others[1]) {
+        assert!(started.elapsed() < LIMIT, "its silence is not noticed");
+        std::thread::yield_now();
+    }
+    assert_eq!(member.successor(), Some(others[0]));
+    assert!(group.runtime.block_on(member.hand_over(LIMIT)), "it takes over");
+    assert_eq!(group.leader(), others[0]);
+    group.decide(2);
+    group.agree([1, 2]);
+}
+
+#[test]
+fn the_last_member_hands_over_to_nobody() {
+    let group = Group::new(1);
+    group.decide(1);
+    assert!(!group.runtime.block_on(group.nodes[&1].member.hand_over(LIMIT)));
+    group.decide(2);
+    group.agree([1, 2]);
 }

@@ -15,6 +15,7 @@
 
 mod change;
 mod follow;
+mod hand_over;
 mod journal;
 mod log_store;
 mod look;

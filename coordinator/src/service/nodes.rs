@@ -19,7 +19,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::nodes::{Nodes, Registration};
 use crate::raft::{Member, not_leader};
-use crate::service::lead;
+
+/// How long an executor is kept waiting that came before a new leader was ready. It gives up a silent one later.
+const READY: Duration = Duration::from_millis(limits::LEADER_SILENCE_MS / 2);
 
 /// Serves the leader's [`Nodes`].
 pub struct NodesService {
@@ -74,10 +76,12 @@ impl NodesRpc for NodesService {
         let mut events = request.into_inner();
         let registration = self.registration(events.message().await?, identity.as_ref())?;
         let (outbox, messages) = mpsc::unbounded_channel();
-        let session = self.nodes.attach(registration, outbox);
-        let Some(session) = session else {
-            // Elected, perhaps, and not ready yet.
-            return Err(lead(&self.member).await.err().unwrap_or_else(|| status_of(&not_leader(None))));
+        // One that was just elected leads in a moment.
+        if self.member.is_elected() {
+            let _ = tokio::time::timeout(READY, self.nodes.until_it_leads()).await;
+        }
+        let Some(session) = self.nodes.attach(registration, outbox) else {
+            return Err(status_of(&not_leader(self.member.known_leader())));
         };
         self.member.runtime().spawn(async move {
             while let Ok(Some(event)) = events.message().await {
@@ -104,7 +108,10 @@ impl NodesRpc for NodesService {
         let every = Duration::from_millis(limits::EXECUTOR_HEARTBEAT_MS);
         let beat = || CoordinatorEvent { event: Some(coordinator_event::Event::Heartbeat(Heartbeat::default())) };
         let beats = IntervalStream::new(tokio::time::interval(every)).map(move |_| Some(Ok(beat())));
-        let end = futures::stream::iter([None]);
+        // The last word is who leads in this one's place, so that the executor need not look for it.
+        let member = self.member.clone();
+        let last = async move { member.next_leader().await.map(|leader| Err(status_of(&not_leader(Some(leader))))) };
+        let end = futures::stream::once(last).chain(futures::stream::iter([None]));
         let messages = futures::stream::select(messages.chain(end), beats).take_while(|event| {
             let goes_on = event.is_some();
             async move { goes_on }
