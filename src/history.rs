@@ -255,6 +255,7 @@ impl Draft {
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. }
             | Command::Drain { .. }
+            | Command::Register { .. }
             | Command::Note { .. }
             | Command::Rescale { .. }
             | Command::CreateJob { .. }

@@ -48,6 +48,7 @@ pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
         | Command::Drain { .. }
+        | Command::Register { .. }
         | Command::Note { .. } => {}
     }
 }

@@ -316,14 +316,13 @@ impl Leader {
             Leadership::Leading { term } => {
                 tracing::info!(term, "this coordinator leads");
                 self.term = Some(*term);
-                let running = self.member.state(|state| {
+                let (running, expected) = self.member.state(|state| {
                     let jobs = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
-                    jobs.map(|(id, job)| (*id, job.placement.clone())).collect::<Vec<_>>()
+                    (jobs.map(|(id, _)| *id).collect::<Vec<_>>(), state.expected())
                 });
-                let owner = self.member.state(|state| state.log_owner.map(|owner| owner.start));
                 nodes.set_draining(self.member.state(|state| state.draining.clone()));
-                nodes.lead(running.iter().flat_map(|(_, placement)| placement.iter().copied()).chain(owner));
-                running.into_iter().for_each(|(job, _)| self.drive(job));
+                nodes.lead(expected);
+                running.into_iter().for_each(|job| self.drive(job));
                 // What an earlier leader did not come to.
                 if self.member.state(|state| state.jobs.values().any(|job| job.dropped)) {
                     self.collect();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use qanat_coordinator_core::Executor;
+use qanat_coordinator_core::membership::Incarnation;
 use qanat_proto::control::{FromExecutor, ToExecutor};
 use qanat_proto::ids::{StartId, Token};
 use qanat_proto::limits;
@@ -36,6 +37,7 @@ pub enum NodeEvent {
 pub struct Registration {
     pub start: StartId,
     pub node: String,
+    pub incarnation: Incarnation,
     pub slots: u32,
     pub data_address: String,
     pub holds: Vec<Token>,
@@ -101,14 +103,15 @@ impl Nodes {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This coordinator leads from now on. Executors of running generations have a lease to find it.
-    pub fn lead(&self, expected: impl IntoIterator<Item = StartId>) {
+    /// This coordinator leads from now on. Executors that the one before knew, by the names of their nodes, have a lease
+    /// to find it.
+    pub fn lead(&self, expected: impl IntoIterator<Item = (StartId, String)>) {
         let lease_ends = self.clock.monotonic() + Duration::from_millis(limits::EXECUTOR_ADOPTION_MS);
         let mut inner = self.inner();
         inner.leads = true;
-        for start in expected {
+        for (start, name) in expected {
             let unknown = || Node {
-                name: String::new(),
+                name,
                 slots: 0,
                 data_address: String::new(),
                 session: None,
@@ -128,9 +131,16 @@ impl Nodes {
         self.leading.send_replace(false);
     }
 
-    /// Takes a connection; None if this coordinator does not lead.
+    /// Those whose lease has not ended; None if this coordinator does not lead.
+    pub fn known(&self) -> Option<Vec<StartId>> {
+        let (now, inner) = (self.clock.monotonic(), self.inner());
+        let known = inner.nodes.iter().filter(|(_, node)| node.lease_ends > now);
+        inner.leads.then(|| known.map(|(start, _)| *start).collect())
+    }
+
+    /// Takes a connection of the one that is the node of its name; None if this coordinator does not lead.
     pub fn attach(self: &Arc<Self>, registration: Registration, outbox: Outbox) -> Option<Session> {
-        let Registration { start, node, slots, data_address, holds } = registration;
+        let Registration { start, node, incarnation: _, slots, data_address, holds } = registration;
         let mut inner = self.inner();
         if !inner.leads {
             return None;
@@ -302,7 +312,8 @@ mod tests {
 
     fn registration(start: u64, node: &str) -> Registration {
         let (start, node) = (StartId(start), node.to_owned());
-        Registration { start, node, slots: 2, data_address: String::new(), holds: vec![TOKEN] }
+        let incarnation = Incarnation { folder: 1, number: 1 };
+        Registration { start, node, incarnation, slots: 2, data_address: String::new(), holds: vec![TOKEN] }
     }
 
     #[test]
@@ -313,7 +324,9 @@ mod tests {
         let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
         let (outbox, mut sent) = unbounded_channel();
         assert!(nodes.attach(registration(1, "a"), outbox.clone()).is_none(), "it does not lead");
-        nodes.lead([StartId(7)]);
+        assert_eq!(nodes.known(), None);
+        nodes.lead([(StartId(7), "b".to_owned())]);
+        assert_eq!((nodes.known(), nodes.find("b")), (Some(vec![StartId(7)]), Some(StartId(7))));
         let session = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
         assert_eq!(heard.recv(), Ok(NodeEvent::Attached { start: StartId(1), holds: vec![TOKEN] }));
         nodes.send(ToExecutor { start: StartId(1), token: TOKEN, message: ExecutorMessage::Start });
@@ -334,7 +347,9 @@ mod tests {
         let session = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
         assert!(matches!(heard.recv(), Ok(NodeEvent::Attached { .. })));
         drop(session);
+        assert_eq!(nodes.known(), Some(vec![StartId(1)]));
         sim.clock.advance(Duration::from_millis(limits::EXECUTOR_RECONNECT_MS));
+        assert_eq!(nodes.known(), Some(vec![]), "its lease has ended, whether or not anybody looked");
         nodes.expire();
         assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(1))));
         assert!(nodes.executors().is_empty());
@@ -373,7 +388,7 @@ mod tests {
         // Decided under another leader, before it has met anybody.
         nodes.set_draining([StartId(1)].into());
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [NodeEvent::Draining(StartId(1))]);
-        nodes.lead([StartId(1)]);
+        nodes.lead([(StartId(1), "a".to_owned())]);
         let sessions =
             [(1, "a"), (2, "b")].map(|(start, node)| nodes.attach(registration(start, node), outbox.clone()));
         let draining = || nodes.executors().iter().map(|executor| executor.draining).collect::<Vec<_>>();

@@ -31,6 +31,9 @@ pub struct AttachConfig {
     pub cluster: String,
     /// Name of this node: the same after every start.
     pub node: String,
+    /// Of the node's own folder: the number that was drawn when it was made, and how often a process was started on it.
+    pub folder: u64,
+    pub incarnation: u64,
     pub slots: u32,
     /// Where other executors reach its exchange.
     pub data_address: String,
@@ -44,7 +47,7 @@ pub struct AttachConfig {
 /// Keeps `node` attached to whoever leads, for as long as the future is polled. `reports` is what the node says.
 ///
 /// # Errors
-/// What makes every further try useless: another cluster's coordinators.
+/// What makes every further try useless: another cluster's coordinators; E0611 if another executor of this name lives.
 pub async fn keep_attached(
     config: AttachConfig,
     node: Arc<Node>,
@@ -55,6 +58,7 @@ pub async fn keep_attached(
     let mut left = String::new();
     let mut refused = None;
     let mut leaderless = Leaderless::default();
+    let mut taken = Taken::default();
     loop {
         if candidates.is_empty() {
             tokio::time::sleep(PAUSE).await;
@@ -64,9 +68,16 @@ pub async fn keep_attached(
         }
         let Some(address) = candidates.pop_front() else { continue };
         let Err(status) = attach(&config, &node, &address, &mut reports, &mut leaderless).await else { continue };
-        leaderless.tell();
-        left.clone_from(&address);
         let error = error_of(&status);
+        if error.code() == Code::NodeNameTaken {
+            leaderless.over();
+            if taken.lasts(&address, Instant::now()) {
+                return Err(error);
+            }
+        } else {
+            leaderless.tell();
+        }
+        left.clone_from(&address);
         if error.code() == Code::CertificateRefused {
             if status.code() == tonic::Code::PermissionDenied {
                 return Err(error.or_at(|| Place::Named(address)));
@@ -124,6 +135,8 @@ async fn attach(
         slots: config.slots,
         data_address: config.data_address.clone(),
         holds,
+        folder: format!("{:016x}", config.folder),
+        incarnation: config.incarnation,
     };
     let _ = outbox.send(event(executor_event::Event::Register(register)));
     // What was said before belongs to the leader that is gone.
@@ -169,6 +182,28 @@ impl Leaderless {
     }
 }
 
+/// How long one leader has said that another executor has this one's name. One that is gone has it for as long as its
+/// lease; another leader gives it one more.
+#[derive(Default)]
+struct Taken {
+    leader: String,
+    since: Option<Instant>,
+}
+
+impl Taken {
+    /// The leader says so (again). Whether it will not change any more.
+    fn lasts(&mut self, leader: &str, now: Instant) -> bool {
+        // After some time without a word it is another matter.
+        let is_same = self.leader == leader && self.since.is_some_and(|since| now - since < Self::LIMIT * 2);
+        if !is_same {
+            (self.leader, self.since) = (leader.to_owned(), Some(now));
+        }
+        self.since.is_some_and(|since| now - since >= Self::LIMIT)
+    }
+
+    const LIMIT: Duration = Duration::from_millis(limits::NODE_NAME_TAKEN_MS);
+}
+
 async fn pump(
     node: &Node,
     registered: &Registered,
@@ -208,4 +243,21 @@ async fn pump(
 
 fn event(event: executor_event::Event) -> ExecutorEvent {
     ExecutorEvent { event: Some(event) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_for_good_after_every_lease_has_ended() {
+        let begun = Instant::now();
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let limit = limits::NODE_NAME_TAKEN_MS;
+        let mut taken = Taken::default();
+        assert!(!taken.lasts("a", at(0)) && !taken.lasts("a", at(limit - 1)));
+        assert!(!taken.lasts("b", at(limit)), "another leader gives it another lease");
+        assert!(!taken.lasts("b", at(2 * limit - 1)) && taken.lasts("b", at(2 * limit)));
+        assert!(!taken.lasts("b", at(9 * limit)), "that was long ago");
+    }
 }

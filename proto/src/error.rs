@@ -181,6 +181,8 @@ codes! {
     TooManyRequests = "E0609", User;
     /// The group has removed this coordinator.
     MemberRemoved = "E0610", User;
+    /// Another executor of the same name lives.
+    NodeNameTaken = "E0611", User;
 }
 
 impl fmt::Display for Code {

@@ -194,6 +194,10 @@ pub(crate) struct ExecutorCommand {
     /// Folder for checkpoints and topics that every process of the cluster reaches.
     #[arg(long, value_name = "DIR")]
     storage: PathBuf,
+    /// This node's own folder. A restart on it takes the place of the process before at once; without it a restart
+    /// waits until the cluster has given that one up.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     #[command(flatten)]
     metrics: MetricsArguments,
     /// End when this process does, which started it.
@@ -225,6 +229,7 @@ impl ExecutorCommand {
             advertise: self.advertise,
             coordinators,
             storage: self.storage,
+            data: self.data,
             metrics: self.metrics,
         })
     }

@@ -141,6 +141,8 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
             options.slots.to_string(),
             text("--coordinators"),
             ports.coordinators.join(","),
+            text("--data"),
+            root.join(&id).display().to_string(),
             text("--storage"),
             storage.clone(),
         ];

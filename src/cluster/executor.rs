@@ -15,6 +15,7 @@ use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 use qanat_storage::log::Topics;
 
+use crate::cluster::node_folder::NodeFolder;
 use crate::cluster::storage::Storage;
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::embedded::side_tables;
@@ -33,6 +34,8 @@ pub(crate) struct ExecutorOptions {
     pub(crate) advertise: Option<String>,
     pub(crate) coordinators: Vec<String>,
     pub(crate) storage: PathBuf,
+    /// The node's own folder; None: each start is a node that nobody knows.
+    pub(crate) data: Option<PathBuf>,
     /// None: on loopback, without certificates.
     pub(crate) security: Option<NodeSecurity>,
     pub(crate) metrics: MetricsArguments,
@@ -46,6 +49,10 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let env = Env::real();
     let control = runtime()?;
     let metrics = options.metrics.bind()?;
+    let folder = match &options.data {
+        Some(path) => NodeFolder::open(&env, path, &options.cluster)?,
+        None => NodeFolder::none(&env),
+    };
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
     let log = storage.topics.clone();
@@ -91,6 +98,8 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let attach = AttachConfig {
         cluster: options.cluster,
         node: options.node,
+        folder: folder.number,
+        incarnation: folder.starts,
         slots: options.slots,
         data_address: options.advertise.unwrap_or(address),
         coordinators: options.coordinators,

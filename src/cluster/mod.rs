@@ -4,6 +4,7 @@ mod authority;
 mod coordinator;
 mod dev;
 mod executor;
+mod node_folder;
 mod planner;
 mod reader;
 mod roots;

@@ -162,6 +162,84 @@ fn others_on_the_folders_and_addresses_of_a_cluster_are_refused_and_its_job_goes
     is_exact(&out, ROWS);
 }
 
+/// The executor that a cluster shows under a name: its start, if it is attached.
+fn attached(dev: &Dev, folder: &Folder, node: &str) -> Option<String> {
+    let status = dev.ask(folder, &["cluster", "status"]);
+    let executors = status["executors"].as_array().unwrap();
+    assert!(executors.len() <= 1, "{status}");
+    let found = executors.iter().find(|executor| executor["node"] == node && executor["attached"] == true);
+    found.map(|executor| executor["start"].as_str().unwrap().to_owned())
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(folder: &Folder, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
+        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_second_executor_of_a_name_is_refused_and_a_restarted_one_gets_in() {
+    const ROWS: u64 = 40_000;
+    let folder = Folder::new("neighbours-names");
+    let out = folder.path().join("out");
+    let dev = Dev::start(&folder);
+    folder.write("q.sql", numbers(&out, ROWS, 2_000));
+    dev.ask(&folder, &["submit", "q.sql"]);
+    let own = dev.told["processes"].as_array().unwrap().iter().find(|process| process["role"] == "executor").unwrap();
+    let command: Vec<&str> = own["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let with_data = |data: &'static str| -> Vec<&str> {
+        let at = command.iter().position(|word| *word == "--data").unwrap();
+        [&command[1..=at], &[data], &command[at + 2..]].concat()
+    };
+    let first = attached(&dev, &folder, "executor-1").unwrap();
+    // One of the same name that has another folder, one without any, and one on the same folder.
+    let run = |arguments: &[&str]| {
+        let arguments = [&["-o", "json"], arguments].concat();
+        Invocation::new(folder.path(), arguments).run().unwrap()
+    };
+    let told = refused(&run(&with_data("elsewhere")), "E0611");
+    assert_eq!(told["place"]["named"].as_str().or_else(|| told["place"].as_str()), Some("executor-1"), "{told}");
+    let at = command.iter().position(|word| *word == "--data").unwrap();
+    refused(&run(&[&command[1..at], &command[at + 2..]].concat()), "E0611");
+    refused(&run(&command[1..]), "E0303");
+    assert_eq!(attached(&dev, &folder, "executor-1"), Some(first.clone()), "it was not disturbed");
+    assert_eq!(dev.ask(&folder, &["job", "describe", "q"])["generation"], 1);
+    // It is killed, and started again: first on its folder, then on an empty one.
+    let kill = |pid: &str| assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
+    let gets_in = |arguments: &[&str], not: &str| {
+        let begun = Instant::now();
+        let mut process = Process::start(&folder, arguments);
+        loop {
+            match attached(&dev, &folder, "executor-1") {
+                Some(start) if start != not => return (process, start),
+                shown => assert!(begun.elapsed() < PATIENCE, "{shown:?}"),
+            }
+            if process.0.try_wait().unwrap().is_some() {
+                // The lock of the one before goes with the last of it.
+                process = Process::start(&folder, arguments);
+            }
+        }
+    };
+    kill(&own["pid"].to_string());
+    let (again, second) = gets_in(&command[1..], &first);
+    drop(again);
+    let (_wiped, _) = gets_in(&with_data("wiped"), &second);
+    dev.finishes(&folder, "q");
+    is_exact(&out, ROWS);
+}
+
 #[test]
 fn a_submit_that_comes_twice_makes_one_job() {
     const ROWS: u64 = 2_000;

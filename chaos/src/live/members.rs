@@ -187,6 +187,8 @@ impl Members {
                 "2",
                 "--coordinators",
                 &members.addresses.join(","),
+                "--data",
+                &qanat.folder.join("dev").join(&node).display().to_string(),
                 "--storage",
                 &qanat.folder.join("dev/storage").display().to_string(),
                 "--advertise",

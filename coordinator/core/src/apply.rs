@@ -104,6 +104,7 @@ impl State {
                 };
                 Ok(Applied::Done)
             }
+            Command::Register { node, start, incarnation, known } => self.register(node, *start, *incarnation, known),
             Command::Note { .. } => Ok(Applied::Done),
             Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),
             Command::DropSavepoint { job, name } => self.job_mut(*job)?.drop_savepoint(name),

@@ -90,6 +90,7 @@ impl Command {
             | Self::Retire { .. }
             | Self::Acknowledge { .. }
             | Self::Collected { .. }
+            | Self::Register { .. }
             | Self::OwnLog { .. } => false,
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::AccessTokenFacts;
 use crate::audit::Caller;
+use crate::membership::Incarnation;
 
 /// A command with the leader's time of proposing it: what stands in the Raft log. Time is told and never
 /// decides anything.
@@ -117,6 +118,9 @@ pub enum Command {
     /// An executor takes no new work: it is about to be stopped. Or it does again. Of those that are not `known` any
     /// more nothing is remembered.
     Drain { start: StartId, undo: bool, known: Vec<StartId>, object: String },
+    /// This start is the node of that name, unless another one is among those that are `known`: whose lease has not
+    /// ended. Of nodes that are not known any more nothing is remembered.
+    Register { node: String, start: StartId, incarnation: Incarnation, known: Vec<StartId> },
     /// A change that the coordinator keeps in memory alone: it stands in the audit log and nowhere else.
     Note { object: String },
 }
@@ -129,6 +133,7 @@ impl Command {
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
             | Self::Drain { .. }
+            | Self::Register { .. }
             | Self::Note { .. } => return None,
             Self::CreateJob { job, .. }
             | Self::OpenGeneration { job, .. }
@@ -217,6 +222,8 @@ pub enum Refusal {
     },
     /// Epochs are still to be withdrawn.
     WithdrawalPending,
+    /// Another executor has this name.
+    NodeTaken,
 }
 
 impl fmt::Display for Refusal {
@@ -237,6 +244,7 @@ impl fmt::Display for Refusal {
             Self::TooManySavepoints => f.write_str("the job has as many savepoints as it may"),
             Self::NotRestorable { epoch } => write!(f, "epoch {epoch} cannot be restored"),
             Self::WithdrawalPending => f.write_str("epochs are still to be withdrawn"),
+            Self::NodeTaken => f.write_str("another executor of this name lives"),
             Self::WrongStatus => f.write_str("the job's status does not allow it"),
             Self::TokenTaken => f.write_str("another token has this name"),
             Self::UnknownToken => f.write_str("no such token"),
@@ -258,6 +266,10 @@ impl From<&Refusal> for Error {
             Refusal::SavepointExists { .. } => (Code::Usage, "choose another name, or drop that one first"),
             Refusal::TooManySavepoints => (Code::Usage, "drop some: `qanat job savepoint JOB --drop NAME`"),
             Refusal::TokenTaken | Refusal::UnknownToken => (Code::Usage, "`qanat cluster token list` lists them"),
+            Refusal::NodeTaken => (
+                Code::NodeNameTaken,
+                "choose another name for this one (--node); or stop that one, and wait for the second in which its lease ends",
+            ),
             Refusal::TooManyTokens => (Code::Usage, "revoke some: `qanat cluster token revoke`"),
             _ => (Code::Usage, "look at the job: `qanat job describe`"),
         };

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod checkpoint;
 pub mod command;
 pub mod job;
+pub mod membership;
 pub mod placement;
 mod rollback;
 mod savepoint;

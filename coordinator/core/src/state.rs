@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::command::{Outcome, RunWith};
+use crate::membership::KnownNode;
 
 /// Everything the control plane knows for certain. Equal command logs give equal states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct State {
     /// Executors that take no new work, until they are gone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub draining: BTreeSet<StartId>,
+    /// Which process is which node, of the nodes that are there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, KnownNode>,
     /// Who may call.
     #[serde(default, skip_serializing_if = "Access::is_empty")]
     pub access: Access,

@@ -81,7 +81,7 @@ impl ClusterService {
             leads: member.leads,
             votes: member.votes,
         });
-        let executors = self.nodes.executors().into_iter().filter(|executor| !executor.node.is_empty());
+        let executors = self.nodes.executors().into_iter().filter(|executor| !executor.address.is_empty());
         let executors = executors.map(|executor| Executor {
             jobs: self.member.state(|state| {
                 let here = state.jobs.values().filter(|job| !job.status.is_ended());

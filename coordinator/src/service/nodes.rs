@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use qanat_coordinator_core::membership::Incarnation;
+use qanat_coordinator_core::{Command, Refusal, State};
 use qanat_proto::control::ToExecutor;
 use qanat_proto::rpc::cluster::nodes_server::{Nodes as NodesRpc, NodesServer};
 use qanat_proto::rpc::cluster::{
@@ -12,13 +14,15 @@ use qanat_proto::rpc::cluster::{
 };
 use qanat_proto::rpc::identity::NodeIdentity;
 use qanat_proto::rpc::status::status_of;
-use qanat_proto::{Code, Error, limits};
-use tokio::sync::mpsc;
+use qanat_proto::ids::StartId;
+use qanat_proto::{Code, Error, Place, limits};
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::{IntervalStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::nodes::{Nodes, Registration};
+use crate::nodes::{Nodes, Outbox, Registration, Session};
 use crate::raft::{Member, not_leader};
+use crate::service::refused;
 
 /// How long an executor is kept waiting that came before a new leader was ready. It gives up a silent one later.
 const READY: Duration = Duration::from_millis(limits::LEADER_SILENCE_MS / 2);
@@ -28,11 +32,13 @@ pub struct NodesService {
     nodes: Arc<Nodes>,
     member: Arc<Member>,
     cluster: Arc<str>,
+    /// Names are given one after the other: whoever registers next finds the one before attached.
+    registering: Mutex<()>,
 }
 
 impl NodesService {
     pub fn server(nodes: Arc<Nodes>, member: Arc<Member>, cluster: Arc<str>) -> NodesServer<Self> {
-        NodesServer::new(Self { nodes, member, cluster })
+        NodesServer::new(Self { nodes, member, cluster, registering: Mutex::default() })
             .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
             .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
     }
@@ -57,13 +63,42 @@ impl NodesService {
             let message = format!("`{}` registers with the certificate of `{}`", register.node, identity.node);
             return Err(status_of(&Error::new(Code::CertificateRefused, message)));
         }
+        let start: StartId = register.start.parse().map_err(invalid)?;
+        let folder = match register.folder.as_str() {
+            // Of an earlier version: each of its starts stands for itself.
+            "" => start.0,
+            folder => u64::from_str_radix(folder, 16).map_err(|e| invalid(e.to_string()))?,
+        };
         Ok(Registration {
-            start: register.start.parse().map_err(invalid)?,
+            start,
+            incarnation: Incarnation { folder, number: register.incarnation },
             node: register.node,
             slots: register.slots,
             data_address: register.data_address,
             holds: serde_json::from_slice(&register.holds).map_err(|e| invalid(e.to_string()))?,
         })
+    }
+}
+
+impl NodesService {
+    /// Takes a connection once it is decided that it is of the node whose name it has. None: another coordinator leads.
+    async fn admit(&self, registration: Registration, outbox: Outbox) -> Result<Option<Session>, Status> {
+        let _turn = self.registering.lock().await;
+        let Some(known) = self.nodes.known() else { return Ok(None) };
+        let (node, start) = (registration.node.clone(), registration.start);
+        let is_known = |state: &State| state.nodes.get(&node).is_some_and(|holder| holder.start == start);
+        if !self.member.state(is_known) {
+            let incarnation = registration.incarnation;
+            let register = Command::Register { node: node.clone(), start, incarnation, known };
+            match self.member.propose_async(register).await.map_err(|error| status_of(&error))? {
+                Ok(_) => {}
+                Err(refusal @ Refusal::NodeTaken) => {
+                    return Err(status_of(&Error::from(&refusal).at(Place::Named(node))));
+                }
+                Err(refusal) => return Err(refused(&refusal)),
+            }
+        }
+        Ok(self.nodes.attach(registration, outbox))
     }
 }
 
@@ -80,7 +115,7 @@ impl NodesRpc for NodesService {
         if self.member.is_elected() {
             let _ = tokio::time::timeout(READY, self.nodes.until_it_leads()).await;
         }
-        let Some(session) = self.nodes.attach(registration, outbox) else {
+        let Some(session) = self.admit(registration, outbox).await? else {
             return Err(status_of(&not_leader(self.member.known_leader())));
         };
         self.member.runtime().spawn(async move {

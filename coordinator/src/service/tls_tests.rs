@@ -152,6 +152,8 @@ impl World {
             slots: 1,
             data_address: "127.0.0.1:1".into(),
             holds: b"[]".to_vec(),
+            folder: String::new(),
+            incarnation: 0,
         };
         let first = ExecutorEvent { event: Some(executor_event::Event::Register(register)) };
         let events = futures::stream::iter([first]).chain(futures::stream::pending());

@@ -18,7 +18,7 @@ pub fn status_of(error: &Error) -> Status {
         Code::UnknownJob | Code::UnknownTopic | Code::UnknownOperator => Grpc::NotFound,
         Code::NotLeader => Grpc::FailedPrecondition,
         Code::NoQuorum => Grpc::Unavailable,
-        Code::ForeignState => Grpc::AlreadyExists,
+        Code::ForeignState | Code::NodeNameTaken => Grpc::AlreadyExists,
         Code::NotAuthenticated | Code::TokenExpired => Grpc::Unauthenticated,
         Code::NotAllowed | Code::CertificateRefused | Code::MemberRemoved => Grpc::PermissionDenied,
         Code::TooManyRequests => Grpc::ResourceExhausted,

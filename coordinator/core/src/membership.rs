@@ -1,0 +1,142 @@
+//! Which process is which node.
+//!
+//! Executors are known by the name of their node. A process that was killed is replaced by its next start at once, and
+//! two that live never push each other out: what tells the two cases apart is the folder that a node keeps for itself.
+
+use std::collections::BTreeMap;
+
+use qanat_proto::ids::StartId;
+use serde::{Deserialize, Serialize};
+
+use crate::apply::Applied;
+use crate::command::Refusal;
+use crate::state::State;
+
+/// One start of a process on a node's folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Drawn when the folder was made.
+    pub folder: u64,
+    /// Counts the starts on it.
+    pub number: u64,
+}
+
+impl Incarnation {
+    /// Whether the other one is over for certain: a process has its folder to itself, so an earlier start on the same
+    /// one has ended. A folder that was copied counts the same starts twice, and the copies do not follow each other.
+    fn follows(self, other: Self) -> bool {
+        self.folder == other.folder && self.number > other.number
+    }
+}
+
+/// The process that a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownNode {
+    pub start: StartId,
+    pub incarnation: Incarnation,
+}
+
+impl State {
+    /// The executors that a new leader waits for: those of running generations, the owner of the log and all that are
+    /// a node. Of each its name, if it is one's.
+    pub fn expected(&self) -> BTreeMap<StartId, String> {
+        let running = self.jobs.values().filter(|job| !job.status.is_ended());
+        let working = running.flat_map(|job| job.placement.iter().copied()).chain(self.log_owner.map(|o| o.start));
+        let named = self.nodes.iter().map(|(name, holder)| (holder.start, name.clone()));
+        working.map(|start| (start, String::new())).chain(named).collect()
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        node: &str,
+        start: StartId,
+        incarnation: Incarnation,
+        known: &[StartId],
+    ) -> Result<Applied, Refusal> {
+        let is_held = |holder: &KnownNode| {
+            holder.start != start && known.contains(&holder.start) && !incarnation.follows(holder.incarnation)
+        };
+        if self.nodes.get(node).is_some_and(is_held) {
+            return Err(Refusal::NodeTaken);
+        }
+        self.nodes.retain(|_, holder| known.contains(&holder.start));
+        self.nodes.insert(node.to_owned(), KnownNode { start, incarnation });
+        Ok(Applied::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+
+    fn register(state: &mut State, node: &str, start: u64, folder: (u64, u64), known: &[u64]) -> bool {
+        let known = known.iter().copied().map(StartId).collect();
+        let incarnation = Incarnation { folder: folder.0, number: folder.1 };
+        let command = Command::Register { node: node.to_owned(), start: StartId(start), incarnation, known };
+        let before = state.nodes.clone();
+        let result = state.apply(&command);
+        assert!(matches!(result, Ok(_) | Err(Refusal::NodeTaken)));
+        assert!(result.is_ok() || state.nodes == before, "a refused one changes nothing");
+        result.is_ok()
+    }
+
+    fn holder(state: &State, node: &str) -> Option<u64> {
+        state.nodes.get(node).map(|holder| holder.start.0)
+    }
+
+    #[test]
+    fn the_next_start_on_a_folder_takes_the_place_of_the_one_before_at_once() {
+        let mut state = State::default();
+        assert!(register(&mut state, "a", 1, (7, 1), &[]));
+        assert!(register(&mut state, "a", 1, (7, 1), &[1]), "a repeat");
+        assert!(register(&mut state, "a", 2, (7, 2), &[1]), "its lease has not ended");
+        assert_eq!(holder(&state, "a"), Some(2));
+        assert!(!register(&mut state, "a", 1, (7, 1), &[1, 2]), "it was replaced, whatever it believes");
+        assert_eq!(holder(&state, "a"), Some(2));
+    }
+
+    #[test]
+    fn another_folder_waits_for_the_end_of_the_lease() {
+        let mut state = State::default();
+        assert!(register(&mut state, "a", 1, (7, 1), &[]));
+        assert!(!register(&mut state, "a", 2, (8, 1), &[1]));
+        assert!(!register(&mut state, "a", 2, (8, 9), &[1, 3]), "starts of other folders do not count");
+        assert!(register(&mut state, "b", 3, (8, 1), &[1]), "another name");
+        assert!(register(&mut state, "a", 2, (8, 1), &[3]), "the lease has ended");
+        assert_eq!((holder(&state, "a"), holder(&state, "b")), (Some(2), Some(3)));
+    }
+
+    #[test]
+    fn of_two_copies_of_a_folder_one_stays() {
+        let mut state = State::default();
+        assert!(register(&mut state, "a", 1, (7, 5), &[]));
+        assert!(!register(&mut state, "a", 2, (7, 5), &[1]), "both count their fifth start");
+        assert!(register(&mut state, "a", 3, (7, 6), &[1]), "the copy is started again");
+        assert!(!register(&mut state, "a", 1, (7, 5), &[1, 3]), "and is not pushed out in its turn");
+        assert_eq!(holder(&state, "a"), Some(3));
+    }
+
+    #[test]
+    fn a_new_leader_expects_every_node_by_its_name() {
+        let mut state = State::default();
+        state.apply(&Command::OwnLog { start: StartId(1) }).expect("applied");
+        state.apply(&Command::OwnLog { start: StartId(9) }).expect("applied");
+        assert!(register(&mut state, "a", 1, (7, 1), &[1]));
+        let expected: Vec<_> = state.expected().into_iter().collect();
+        assert_eq!(expected, [(StartId(1), "a".to_owned()), (StartId(9), String::new())]);
+    }
+
+    #[test]
+    fn nodes_that_are_gone_are_forgotten() {
+        let mut state = State::default();
+        let empty = state.digest();
+        for start in 1..=100 {
+            assert!(register(&mut state, &format!("node-{start}"), start, (start, 1), &[start - 1]));
+            assert!(state.nodes.len() <= 2);
+        }
+        assert_ne!(state.digest(), empty);
+        let text = serde_json::to_string(&state).expect("encodes");
+        assert_eq!(serde_json::from_str::<State>(&text).expect("decodes"), state);
+    }
+}
