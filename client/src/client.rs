@@ -223,15 +223,15 @@ impl Client {
         self.call(JobsClient::new, request, call).await
     }
 
-    /// Moves work away from an executor, or with `undo` lets it take work again. Returns at once;
-    /// [`Client::status`] shows what it still has.
+    /// Moves work away from an executor, or with `undo` lets it take work again. Returns at once, with the names of the
+    /// jobs that find less room elsewhere; [`Client::status`] shows what it still has.
     ///
     /// # Errors
-    /// E0501 if there is no such node.
-    pub async fn drain(&self, node: &str, undo: bool) -> Result<()> {
+    /// E0501 if there is no such node; E0612 if no other executor could run what it runs.
+    pub async fn drain(&self, node: &str, undo: bool) -> Result<Vec<String>> {
         let request = DrainRequest { node: node.to_owned(), undo };
         let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.drain(request).await };
-        self.call(ClusterClient::new, request, call).await.map(drop)
+        Ok(self.call(ClusterClient::new, request, call).await?.squeezed)
     }
 
     /// Adds a coordinator that listens at `HOST:PORT` already. Returns when it has a vote. `id` must be new to the

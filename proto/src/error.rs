@@ -183,6 +183,8 @@ codes! {
     MemberRemoved = "E0610", User;
     /// Another executor of the same name lives.
     NodeNameTaken = "E0611", User;
+    /// An executor cannot be drained: no other one could take over its work.
+    NoRoom = "E0612", User;
 }
 
 impl fmt::Display for Code {

@@ -329,22 +329,33 @@ impl Drain {
         /// Between two looks whether it is done.
         const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
         let drain = |client: Client| async move {
-            client.drain(&self.node, self.undo).await?;
+            let squeezed = client.drain(&self.node, self.undo).await?;
             if self.undo {
-                return Ok(());
+                return Ok(squeezed);
             }
             loop {
                 let status = client.status().await?;
                 // Gone is drained, too.
                 if status.executors.iter().all(|e| e.node != self.node || e.jobs.is_empty()) {
-                    return Ok(());
+                    return Ok(squeezed);
+                }
+                if !status.executors.iter().any(|e| e.node != self.node && e.attached && !e.draining)
+                    && let Err(error) = client.drain(&self.node, false).await
+                {
+                    // The others are gone since: what it has cannot go anywhere, and goes on here.
+                    client.drain(&self.node, true).await?;
+                    return Err(error);
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        self.cluster.ask(drain)?;
+        let squeezed = self.cluster.ask(drain)?;
+        for job in &squeezed {
+            output::note(&format!("warning: job `{job}` has less room on the other executors"));
+        }
         let (node, draining) = (&self.node, !self.undo);
-        output::print_object(&serde_json::json!({ "node": node, "draining": draining }), format, || {
+        let report = serde_json::json!({ "node": node, "draining": draining, "squeezed": squeezed });
+        output::print_object(&report, format, || {
             if draining { format!("{node} has no work any more") } else { format!("{node} takes work again") }
         });
         Ok(())

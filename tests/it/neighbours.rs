@@ -241,6 +241,59 @@ fn a_second_executor_of_a_name_is_refused_and_a_restarted_one_gets_in() {
 }
 
 #[test]
+fn the_last_executor_is_not_drained_and_goes_on() {
+    const ROWS: u64 = 40_000;
+    let folder = Folder::new("neighbours-drain");
+    let out = folder.path().join("out");
+    let dev = Dev::start(&folder);
+    folder.write("q.sql", numbers(&out, ROWS, 4_000));
+    dev.ask(&folder, &["cluster", "drain", "executor-1"]);
+    dev.ask(&folder, &["cluster", "drain", "executor-1", "--undo"]);
+    dev.ask(&folder, &["submit", "q.sql", "--parallelism", "3"]);
+    let shown = |node: &str| {
+        let status = dev.ask(&folder, &["cluster", "status"]);
+        let executors = status["executors"].as_array().unwrap();
+        executors.iter().find(|executor| executor["node"] == node).cloned().unwrap_or_default()
+    };
+    let begun = Instant::now();
+    let until = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(begun.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until(&|| shown("executor-1")["jobs"][0] == "q");
+    let refused_drain = |node: &str| {
+        let told = refused(&dev.command(&folder, &["cluster", "drain", node]), "E0612");
+        assert!(told["message"].as_str().unwrap().contains("`q`"), "{told}");
+        assert_eq!(shown(node)["draining"], false);
+    };
+    refused_drain("executor-1");
+    // With a smaller one beside it the job moves, and is told to be squeezed there.
+    let processes = dev.told["processes"].as_array().unwrap();
+    let own = processes.iter().find(|process| process["role"] == "executor").unwrap();
+    let own: Vec<&str> = own["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let other: Vec<&str> = own[1..]
+        .iter()
+        .map(|word| match *word {
+            "executor-1" => "executor-2",
+            "4" => "1",
+            word if word.ends_with("/executor-1") => "other",
+            word => word,
+        })
+        .collect();
+    let _other = Process::start(&folder, &other);
+    until(&|| shown("executor-2")["attached"] == true);
+    let drained = dev.ask(&folder, &["cluster", "drain", "executor-1"]);
+    assert_eq!(drained["squeezed"][0], "q", "{drained}");
+    assert!(shown("executor-1")["jobs"].as_array().unwrap().is_empty());
+    assert_eq!(shown("executor-2")["jobs"][0], "q");
+    refused_drain("executor-2");
+    dev.finishes(&folder, "q");
+    is_exact(&out, ROWS);
+}
+
+#[test]
 fn a_submit_that_comes_twice_makes_one_job() {
     const ROWS: u64 = 2_000;
     let folder = Folder::new("neighbours-twice");

@@ -95,15 +95,8 @@ impl State {
             }
             Command::CreateToken { id, facts } => self.access.create(*id, facts).map(|()| Applied::Done),
             Command::RevokeToken { id } => self.access.revoke(*id).map(|()| Applied::Done),
-            Command::Drain { start, undo, known, .. } => {
-                self.draining.retain(|drained| known.contains(drained));
-                if *undo {
-                    self.draining.remove(start)
-                } else {
-                    self.draining.insert(*start)
-                };
-                Ok(Applied::Done)
-            }
+            Command::Drain { start, undo: true, known, .. } => self.undrain(*start, known),
+            Command::Drain { start, undo: false, known, usable, .. } => self.drain(*start, known, usable.as_deref()),
             Command::Register { node, start, incarnation, known } => self.register(node, *start, *incarnation, known),
             Command::Note { .. } => Ok(Applied::Done),
             Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),

@@ -116,8 +116,16 @@ pub enum Command {
     /// The token is known no more.
     RevokeToken { id: TokenId },
     /// An executor takes no new work: it is about to be stopped. Or it does again. Of those that are not `known` any
-    /// more nothing is remembered.
-    Drain { start: StartId, undo: bool, known: Vec<StartId>, object: String },
+    /// more nothing is remembered. It is refused if none of the `usable` ones, on which work may run now, could take over
+    /// what it has; None: nobody looked.
+    Drain {
+        start: StartId,
+        undo: bool,
+        known: Vec<StartId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usable: Option<Vec<StartId>>,
+        object: String,
+    },
     /// This start is the node of that name, unless another one is among those that are `known`: whose lease has not
     /// ended. Of nodes that are not known any more nothing is remembered.
     Register { node: String, start: StartId, incarnation: Incarnation, known: Vec<StartId> },
@@ -224,6 +232,10 @@ pub enum Refusal {
     WithdrawalPending,
     /// Another executor has this name.
     NodeTaken,
+    /// No other executor could run these.
+    NoRoom {
+        jobs: Vec<String>,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -244,12 +256,25 @@ impl fmt::Display for Refusal {
             Self::TooManySavepoints => f.write_str("the job has as many savepoints as it may"),
             Self::NotRestorable { epoch } => write!(f, "epoch {epoch} cannot be restored"),
             Self::WithdrawalPending => f.write_str("epochs are still to be withdrawn"),
+            Self::NoRoom { jobs } => {
+                write!(f, "no other executor can take over its work: {}", shortened(jobs))
+            }
             Self::NodeTaken => f.write_str("another executor of this name lives"),
             Self::WrongStatus => f.write_str("the job's status does not allow it"),
             Self::TokenTaken => f.write_str("another token has this name"),
             Self::UnknownToken => f.write_str("no such token"),
             Self::TooManyTokens => f.write_str("there are as many tokens as a cluster may have"),
         }
+    }
+}
+
+/// Names of jobs as a message can hold them.
+pub(crate) fn shortened(jobs: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let named = jobs.iter().take(SHOWN).map(|job| format!("`{job}`")).collect::<Vec<_>>().join(", ");
+    match jobs.len().saturating_sub(SHOWN) {
+        0 => format!("job {named}"),
+        more => format!("jobs {named} and {more} more"),
     }
 }
 
@@ -270,6 +295,7 @@ impl From<&Refusal> for Error {
                 Code::NodeNameTaken,
                 "choose another name for this one (--node); or stop that one, and wait for the second in which its lease ends",
             ),
+            Refusal::NoRoom { .. } => (Code::NoRoom, "start another executor first, or stop the jobs"),
             Refusal::TooManyTokens => (Code::Usage, "revoke some: `qanat cluster token revoke`"),
             _ => (Code::Usage, "look at the job: `qanat job describe`"),
         };

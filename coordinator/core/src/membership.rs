@@ -1,4 +1,4 @@
-//! Which process is which node.
+//! Which process is which node, and which of them take no new work.
 //!
 //! Executors are known by the name of their node. A process that was killed is replaced by its next start at once, and
 //! two that live never push each other out: what tells the two cases apart is the folder that a node keeps for itself.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::Applied;
 use crate::command::Refusal;
-use crate::state::State;
+use crate::state::{Job, State};
 
 /// One start of a process on a node's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,10 +65,48 @@ impl State {
     }
 }
 
+impl State {
+    pub(crate) fn drain(
+        &mut self,
+        start: StartId,
+        known: &[StartId],
+        usable: Option<&[StartId]>,
+    ) -> Result<Applied, Refusal> {
+        if let Some(usable) = usable {
+            // One after the other is decided: of two executors that are drained at once, one keeps its work.
+            let takes_over = |other: &StartId| *other != start && !self.draining.contains(other);
+            let jobs = self.moving_from(start);
+            if !jobs.is_empty() && !usable.iter().any(takes_over) {
+                return Err(Refusal::NoRoom { jobs: jobs.into_iter().map(|job| job.name.clone()).collect() });
+            }
+        }
+        self.draining.retain(|drained| known.contains(drained));
+        self.draining.insert(start);
+        Ok(Applied::Done)
+    }
+
+    pub(crate) fn undrain(&mut self, start: StartId, known: &[StartId]) -> Result<Applied, Refusal> {
+        self.draining.retain(|drained| known.contains(drained) && *drained != start);
+        Ok(Applied::Done)
+    }
+
+    /// The jobs that must go elsewhere if an executor takes no work any more, in the order they were made. One that
+    /// closes ends where it is.
+    pub(crate) fn moving_from(&self, start: StartId) -> Vec<&Job> {
+        let here = |job: &&Job| !job.status.is_ended() && job.closing.is_none() && job.placement.contains(&start);
+        let mut jobs: Vec<&Job> = self.jobs.values().filter(here).collect();
+        jobs.sort_by_key(|job| (job.number, &job.name));
+        jobs
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use qanat_proto::ids::{Generation, JobId};
+    use qanat_proto::settings::JobSettings;
+
     use super::*;
-    use crate::command::Command;
+    use crate::command::{Command, Outcome};
 
     fn register(state: &mut State, node: &str, start: u64, folder: (u64, u64), known: &[u64]) -> bool {
         let known = known.iter().copied().map(StartId).collect();
@@ -138,5 +176,72 @@ mod tests {
         assert_ne!(state.digest(), empty);
         let text = serde_json::to_string(&state).expect("encodes");
         assert_eq!(serde_json::from_str::<State>(&text).expect("decodes"), state);
+    }
+
+    fn job(state: &mut State, id: u128, name: &str, placement: &[u64]) {
+        let create = Command::CreateJob {
+            job: JobId(id),
+            name: name.to_owned(),
+            script_digest: String::new(),
+            manifest_key: "m0".to_owned(),
+            checksum: String::new(),
+            run_with: None,
+        };
+        let open = Command::OpenGeneration {
+            job: JobId(id),
+            expected: Generation(0),
+            placement: placement.iter().copied().map(StartId).collect(),
+            parallelism: 2,
+            settings: JobSettings::default(),
+        };
+        for command in [create, open] {
+            state.apply(&command).expect("applied");
+        }
+    }
+
+    fn drain(state: &mut State, start: u64, usable: Option<&[u64]>) -> Result<(), Refusal> {
+        let starts = |starts: &[u64]| starts.iter().copied().map(StartId).collect::<Vec<_>>();
+        let (known, usable) = (starts(&[1, 2, 3]), usable.map(starts));
+        let before = state.draining.clone();
+        let command = Command::Drain { start: StartId(start), undo: false, known, usable, object: String::new() };
+        let result = state.apply(&command).map(drop);
+        assert!(result.is_ok() || state.draining == before, "it is as usable as before");
+        result
+    }
+
+    #[test]
+    fn the_last_executor_that_could_run_a_job_is_not_drained() {
+        let mut state = State::default();
+        assert_eq!(drain(&mut state, 1, Some(&[1])), Ok(()), "it has no work");
+        state.undrain(StartId(1), &[]).expect("undone");
+        job(&mut state, 9, "first", &[1, 2]);
+        job(&mut state, 3, "second", &[1]);
+        let refused = Err(Refusal::NoRoom { jobs: vec!["first".to_owned(), "second".to_owned()] });
+        assert_eq!(drain(&mut state, 1, Some(&[1])), refused);
+        assert_eq!(drain(&mut state, 1, Some(&[])), refused);
+        assert_eq!(drain(&mut state, 3, Some(&[3])), Ok(()), "it has no work");
+        assert_eq!(drain(&mut state, 1, Some(&[1, 3])), refused, "the other one is drained itself");
+        assert_eq!(drain(&mut state, 1, Some(&[1, 2])), Ok(()));
+        let refused = Err(Refusal::NoRoom { jobs: vec!["first".to_owned()] });
+        assert_eq!(drain(&mut state, 2, Some(&[1, 2])), refused, "of two at once");
+        state.apply(&Command::Close { job: JobId(9), outcome: Outcome::Stopped }).expect("closed");
+        assert_eq!(drain(&mut state, 2, Some(&[1, 2])), Ok(()), "what ends needs no room");
+    }
+
+    #[test]
+    fn a_drain_of_an_earlier_version_is_what_it_was() {
+        let mut state = State::default();
+        job(&mut state, 9, "first", &[1]);
+        assert_eq!(drain(&mut state, 1, None), Ok(()));
+        let text = r#"{"command":"drain","start":"0000000000000001","undo":false,"known":[],"object":""}"#;
+        let command: Command = serde_json::from_str(text).expect("parses");
+        assert!(matches!(command, Command::Drain { usable: None, .. }));
+    }
+
+    #[test]
+    fn many_jobs_are_told_in_a_short_line() {
+        let jobs: Vec<String> = (0..30).map(|number| format!("job-{number}")).collect();
+        let told = Refusal::NoRoom { jobs }.to_string();
+        assert!(told.ends_with("`job-7` and 22 more"), "{told}");
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use qanat_proto::ids::{JobId, StartId};
 
-use crate::state::State;
+use crate::state::{Job, State};
 
 /// An executor as the leader knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +45,8 @@ pub fn place(
     apart: &[(StartId, StartId)],
 ) -> Vec<StartId> {
     let used = |start: StartId| -> u32 {
-        let others = state.jobs.iter().filter(|(id, other)| **id != job && !other.status.is_ended());
-        let here = others.filter(|(_, other)| other.placement.contains(&start));
-        here.map(|(_, other)| other.parallelism.div_ceil(u32::try_from(other.placement.len()).unwrap_or(1).max(1)))
-            .sum()
+        let here = state.jobs.iter().filter(|(id, other)| **id != job && other.has_part_on(start));
+        here.map(|(_, other)| other.share()).sum()
     };
     let usable = executors.iter().filter(|executor| executor.is_usable());
     let mut usable: Vec<(u32, &Executor)> = usable.map(|e| (e.slots.saturating_sub(used(e.start)), e)).collect();
@@ -77,6 +75,22 @@ pub fn place(
     best.map(|(_, placement)| placement).unwrap_or_default()
 }
 
+/// The jobs that find less room on other executors than they have on `start`, in the order they were made: all of them
+/// can move, and share slots then.
+pub fn squeezed(state: &State, executors: &[Executor], start: StartId) -> Vec<String> {
+    let others = || executors.iter().filter(|executor| executor.is_usable() && executor.start != start);
+    let shares = |start: StartId| state.jobs.values().filter(move |job| job.has_part_on(start)).map(Job::share);
+    let mut free: u32 = others().map(|e| e.slots.saturating_sub(shares(e.start).sum())).sum();
+    let mut squeezed = Vec::new();
+    for job in state.moving_from(start) {
+        if job.share() > free {
+            squeezed.push(job.name.clone());
+        }
+        free = free.saturating_sub(job.share());
+    }
+    squeezed
+}
+
 /// The executor that is to append to topics next, if the one that does so is lost or draining, or nobody does: the
 /// attached one with the most slots.
 pub fn next_log_owner(state: &State, executors: &[Executor]) -> Option<StartId> {
@@ -91,7 +105,11 @@ pub fn next_log_owner(state: &State, executors: &[Executor]) -> Option<StartId> 
 
 #[cfg(test)]
 mod tests {
+    use qanat_proto::ids::Generation;
+    use qanat_proto::settings::JobSettings;
+
     use super::*;
+    use crate::command::Command;
     use crate::state::LogOwner;
 
     fn executor(start: u64, slots: u32) -> Executor {
@@ -129,6 +147,34 @@ mod tests {
         assert_eq!(place(&State::default(), &executors, JobId(1), 8, false, &[]), [StartId(2)]);
         executors[1].draining = true;
         assert!(place(&State::default(), &executors, JobId(1), 8, false, &[]).is_empty());
+    }
+
+    #[test]
+    fn jobs_that_find_less_room_elsewhere_are_told() {
+        let mut state = State::default();
+        let mut executors = vec![executor(1, 4), executor(2, 4), executor(3, 2)];
+        let mut job = |id: u128, name: &str, parallelism: u32, placement: &[u64]| {
+            let create = Command::CreateJob {
+                job: JobId(id),
+                name: name.to_owned(),
+                script_digest: String::new(),
+                manifest_key: String::new(),
+                checksum: String::new(),
+                run_with: None,
+            };
+            let placement = placement.iter().copied().map(StartId).collect();
+            let (job, expected, settings) = (JobId(id), Generation(0), JobSettings::default());
+            let open = Command::OpenGeneration { job, expected, placement, parallelism, settings };
+            [create, open].iter().for_each(|command| drop(state.apply(command).expect("applied")));
+        };
+        job(5, "wide", 4, &[1, 2]);
+        job(4, "small", 1, &[1]);
+        job(3, "late", 2, &[1]);
+        // Free are 2 slots of the second and 2 of the third.
+        assert_eq!(squeezed(&state, &executors, StartId(1)), ["late"]);
+        assert!(squeezed(&state, &executors, StartId(2)).is_empty());
+        executors[2].draining = true;
+        assert_eq!(squeezed(&state, &executors, StartId(1)), ["small", "late"]);
     }
 
     #[test]

@@ -175,6 +175,16 @@ impl Job {
         self.has_output || self.last_claim().is_some_and(|(epoch, _)| epoch > Epoch(0))
     }
 
+    /// Whether it runs, or is to run, on this executor.
+    pub fn has_part_on(&self, start: StartId) -> bool {
+        !self.status.is_ended() && self.placement.contains(&start)
+    }
+
+    /// Its subtasks of one operator on each of its executors.
+    pub fn share(&self) -> u32 {
+        self.parallelism.div_ceil(u32::try_from(self.placement.len()).unwrap_or(1).max(1))
+    }
+
     /// Whether its newest generation may go on as it is under another leader: it runs, and nothing ends it.
     pub fn is_adoptable(&self) -> bool {
         self.generation > Generation(0)

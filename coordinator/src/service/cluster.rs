@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qanat_coordinator_core::Command;
+use qanat_coordinator_core::placement::squeezed;
+use qanat_coordinator_core::{Command, Executor as Known};
 use qanat_proto::error::nearest;
 use qanat_proto::ids::{JobId, StartId, Token};
 use qanat_proto::rpc::control::cluster_server::{Cluster, ClusterServer};
@@ -14,7 +15,7 @@ use qanat_proto::rpc::control::{
     OverviewResponse, RemoveCoordinatorRequest, RevokeTokenRequest, StatusRequest, StatusResponse,
 };
 use qanat_proto::rpc::status::status_of;
-use qanat_proto::{Code, Error, limits};
+use qanat_proto::{Code, Error, Place, limits};
 use qanat_storage::env::Clock;
 use tonic::{Request, Response, Status};
 
@@ -72,6 +73,23 @@ impl ClusterService {
             }
         };
         tokio::time::timeout(Duration::from_millis(limits::EXECUTOR_ADOPTION_MS), found).await.ok()
+    }
+
+    /// All executors. If there is none but this one on which work may run, those that still look for this leader are
+    /// waited for as long as their places are kept.
+    async fn with_others_than(&self, start: StartId) -> Vec<Known> {
+        let settled = async {
+            loop {
+                let executors = self.nodes.executors();
+                let is_other = |executor: &Known| executor.start != start && executor.is_usable();
+                if executors.iter().any(is_other) || executors.iter().all(|executor| executor.attached) {
+                    return executors;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let settled = tokio::time::timeout(Duration::from_millis(limits::EXECUTOR_ADOPTION_MS), settled).await;
+        settled.unwrap_or_else(|_| self.nodes.executors())
     }
 
     fn group(&self) -> StatusResponse {
@@ -173,9 +191,16 @@ impl Cluster for ClusterService {
         if let Some(start) = self.find(&node).await {
             let object = if undo { format!("executor {node}, undone") } else { format!("executor {node}") };
             let known = self.nodes.names().into_keys().collect();
-            self.decide(Command::Drain { start, undo, known, object }).await?;
+            let executors = self.with_others_than(start).await;
+            let usable = executors.iter().filter(|executor| executor.is_usable()).map(|executor| executor.start);
+            let usable = Some(usable.collect());
+            let squeezed = self.member.state(|state| if undo { Vec::new() } else { squeezed(state, &executors, start) });
+            let decided = self.member.propose_async(Command::Drain { start, undo, known, usable, object }).await;
+            decided
+                .map_err(|error| status_of(&error))?
+                .map_err(|refusal| status_of(&Error::from(&refusal).at(Place::Named(node))))?;
             self.nodes.set_draining(self.member.state(|state| state.draining.clone()));
-            return Ok(Response::new(DrainResponse {}));
+            return Ok(Response::new(DrainResponse { squeezed }));
         }
         let names: Vec<String> = self.nodes.executors().into_iter().map(|executor| executor.node).collect();
         let error = Error::new(Code::Usage, format!("there is no executor `{node}`"));

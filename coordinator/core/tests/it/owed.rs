@@ -194,7 +194,7 @@ fn a_drained_executor_is_known_to_every_leader() {
     let mut state = State::default();
     let mut drain = |start: u64, undo: bool, known: &[u64]| {
         let known = known.iter().map(|start| StartId(*start)).collect();
-        let command = Command::Drain { start: StartId(start), undo, known, object: String::new() };
+        let command = Command::Drain { start: StartId(start), undo, known, usable: None, object: String::new() };
         state.apply(&command).expect("applied");
         state.draining.iter().map(|start| start.0).collect::<Vec<_>>()
     };
