@@ -110,9 +110,16 @@ pub(crate) fn replay(entries: Vec<(i64, Entry)>) -> Result<Vec<JobHistory>> {
         if state.apply(&command).is_err() {
             continue;
         }
-        if let Command::CreateJob { job, manifest_key, checksum, .. } = &command {
-            order.push(*job);
-            started.insert(*job, Draft::new(at, manifest_key, checksum));
+        let mut start = |job: JobId, manifest_key: &str, checksum: &str| {
+            order.push(job);
+            started.insert(job, Draft::new(at, manifest_key, checksum));
+        };
+        match &command {
+            Command::CreateJob { job, manifest_key, checksum, .. } => start(*job, manifest_key, checksum),
+            Command::CreateGroup { jobs, .. } => {
+                jobs.iter().for_each(|job| start(job.job, &job.manifest_key, &job.checksum));
+            }
+            _ => {}
         }
         if let Some(draft) = command.job().and_then(|job| started.get_mut(&job)) {
             draft.changed_ms = at;
@@ -259,6 +266,7 @@ impl Draft {
             | Command::Note { .. }
             | Command::Rescale { .. }
             | Command::CreateJob { .. }
+            | Command::CreateGroup { .. }
             | Command::RecordFailure { .. }
             | Command::StopWithSavepoint { .. }
             | Command::Close { .. }

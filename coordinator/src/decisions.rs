@@ -7,6 +7,14 @@ use crate::raft::{Decision, Member};
 
 /// Logs what the group has decided on a command, with the trace of the request that made the job.
 pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
+    if let (Command::CreateGroup { group, jobs }, Ok(_)) = (command, decision) {
+        let trace = jobs.first().and_then(|job| job.run_with.as_ref()?.trace.as_ref());
+        let trace_id = trace.map(TraceParent::trace_id);
+        for job in jobs {
+            let span = tracing::info_span!("decision", job = job.name, id = %job.job.short(), trace_id);
+            span.in_scope(|| tracing::info!(group, "a job was created"));
+        }
+    }
     let Some(id) = command.job() else { return };
     let is_silent = matches!(command, Command::Retire { .. } | Command::Acknowledge { .. } | Command::Collected { .. });
     if is_silent && decision.is_ok() {
@@ -42,6 +50,7 @@ pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
         Command::Withdrawn { .. } => tracing::info!("what was rolled back is withdrawn"),
         Command::DropJob { .. } => tracing::info!("a job is dropped"),
         Command::Retire { .. }
+        | Command::CreateGroup { .. }
         | Command::Acknowledge { .. }
         | Command::Collected { .. }
         | Command::OwnLog { .. }

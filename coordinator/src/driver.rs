@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use qanat_coordinator_core::audit::Caller;
-use qanat_coordinator_core::command::{Command, Outcome, RunWith};
+use qanat_coordinator_core::command::{Command, GroupJob, Outcome, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::placement::next_log_owner;
 use qanat_coordinator_core::state::{Claimed, Job, JobStatus, State};
@@ -25,7 +25,7 @@ use qanat_proto::{Code, Error, Result, limits};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::checkpoint::gc::{self, JobCheckpoints};
 use qanat_storage::env::Env;
-use qanat_storage::env::failpoint::failpoint;
+use qanat_storage::env::failpoint::{SUBMIT_FAILPOINT, failpoint};
 
 use crate::caller;
 use crate::decisions;
@@ -66,6 +66,13 @@ pub struct NewJob {
     pub run_with: Option<RunWith>,
 }
 
+/// Jobs that are made together.
+struct NewJobs {
+    jobs: Vec<NewJob>,
+    /// Of a script of a cluster.
+    group: Option<String>,
+}
+
 /// What subscribers are told.
 #[derive(Clone, Debug)]
 pub enum JobEvent {
@@ -81,7 +88,7 @@ pub enum JobEvent {
 }
 
 enum Request {
-    Submit { job: Box<NewJob>, reply: Sender<Result<()>> },
+    Submit { jobs: NewJobs, reply: Sender<Result<()>> },
     Run { job: JobId, parallelism: u32, settings: Box<JobSettings>, reply: Sender<Result<()>> },
     Subscribe { job: JobId, events: Sender<JobEvent> },
     Decide { command: Box<Command>, reply: Sender<Result<Decision>> },
@@ -191,7 +198,15 @@ impl Coordinator {
     /// # Errors
     /// If its manifest or the command cannot be made durable, or an active job has its name.
     pub fn submit(&self, job: NewJob) -> Result<()> {
-        self.ask(|reply| Request::Submit { job: Box::new(job), reply })?
+        self.ask(|reply| Request::Submit { jobs: NewJobs { jobs: vec![job], group: None }, reply })?
+    }
+
+    /// Records all jobs of a script durably, or none.
+    ///
+    /// # Errors
+    /// As [`Coordinator::submit`].
+    pub fn submit_group(&self, group: String, jobs: Vec<NewJob>) -> Result<()> {
+        self.ask(|reply| Request::Submit { jobs: NewJobs { jobs, group: Some(group) }, reply })?
     }
 
     /// Runs a created, stopped or interrupted job with `parallelism` subtasks per operator.
@@ -400,10 +415,10 @@ impl Leader {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Submit { job, reply } => {
+            Request::Submit { jobs, reply } => {
                 // The same request may come again, and to another leader, before its job is decided on.
                 let attempt = if self.nodes.is_some() { self.next_attempt() } else { 0 };
-                self.store(StoreWork::Submit { job, caller: caller::current(), reply, attempt });
+                self.store(StoreWork::Submit { jobs, caller: caller::current(), reply, attempt });
             }
             Request::Run { job, parallelism, settings, reply } => {
                 let result = self.run_job(job, parallelism, *settings);
@@ -454,12 +469,12 @@ impl Leader {
     }
 
     fn create(&mut self, command: &Command) -> Result<()> {
-        if let Command::CreateJob { name, .. } = command {
+        for (_, name) in command.makes() {
             self.close_unborn(name)?;
         }
         match self.propose(command)? {
             Ok(_) => {
-                command.job().into_iter().for_each(|job| self.drive(job));
+                command.makes().into_iter().for_each(|(job, _)| self.drive(job));
                 Ok(())
             }
             Err(Refusal::DuplicateJob) => Ok(()),
@@ -639,7 +654,7 @@ const ATTEMPT_BITS: u32 = 40;
 
 enum StoreWork {
     Submit {
-        job: Box<NewJob>,
+        jobs: NewJobs,
         caller: Option<Caller>,
         reply: Sender<Result<()>>,
         attempt: u64,
@@ -676,25 +691,12 @@ impl StoreThread {
 
     fn perform(&self, item: StoreWork) {
         match item {
-            StoreWork::Submit { job, caller, reply, attempt } => {
-                let manifest = &job.epoch_zero;
-                match self.checkpoints.put_manifest(manifest, attempt) {
-                    Ok((manifest_key, checksum)) => {
-                        let command = Box::new(Command::CreateJob {
-                            job: manifest.job,
-                            name: manifest.job_name.clone(),
-                            script_digest: job.script_digest,
-                            manifest_key,
-                            checksum,
-                            run_with: job.run_with.map(Box::new),
-                        });
-                        self.tell(Event::Create { command, caller, reply });
-                    }
-                    Err(error) => {
-                        let _ = reply.send(Err(error));
-                    }
+            StoreWork::Submit { jobs, caller, reply, attempt } => match self.creation(jobs, attempt) {
+                Ok(command) => self.tell(Event::Create { command: Box::new(command), caller, reply }),
+                Err(error) => {
+                    let _ = reply.send(Err(error));
                 }
-            }
+            },
             StoreWork::Read { job, key, checksum } => {
                 let input = match self.checkpoints.read_manifest(&key, &checksum) {
                     Ok(manifest) => Input::ManifestRead(Box::new(manifest)),
@@ -721,6 +723,36 @@ impl StoreThread {
                 // What could not be deleted is found again at the next collection.
                 Err(error) => tracing::warn!(%error, "could not collect retired checkpoints"),
             },
+        }
+    }
+
+    /// Makes epoch 0 of each job durable. Nobody knows them before the command is applied.
+    fn creation(&self, jobs: NewJobs, attempt: u64) -> Result<Command> {
+        let mut made = Vec::new();
+        for job in jobs.jobs {
+            let manifest = &job.epoch_zero;
+            let (manifest_key, checksum) = self.checkpoints.put_manifest(manifest, attempt)?;
+            made.push(GroupJob {
+                job: manifest.job,
+                name: manifest.job_name.clone(),
+                script_digest: job.script_digest,
+                manifest_key,
+                checksum,
+                run_with: job.run_with.map(Box::new),
+            });
+            if jobs.group.is_some() {
+                failpoint(SUBMIT_FAILPOINT);
+            }
+        }
+        match (jobs.group, made.pop()) {
+            (Some(group), Some(last)) => {
+                made.push(last);
+                Ok(Command::CreateGroup { group, jobs: made })
+            }
+            (None, Some(GroupJob { job, name, script_digest, manifest_key, checksum, run_with })) => {
+                Ok(Command::CreateJob { job, name, script_digest, manifest_key, checksum, run_with })
+            }
+            (_, None) => Err(Error::internal("a submit of no job")),
         }
     }
 

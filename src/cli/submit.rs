@@ -36,6 +36,9 @@ pub(crate) struct Submit {
 #[derive(Debug, Serialize)]
 pub(crate) struct JobReport {
     pub(crate) name: String,
+    /// The name of its script's submit: the jobs of one script have one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    group: String,
     pub(crate) job: String,
     pub(crate) status: String,
     generation: u64,
@@ -72,6 +75,7 @@ impl JobReport {
         Self {
             status: state_name(&job),
             name: job.name,
+            group: job.group,
             job: job.id,
             generation: job.generation,
             parallelism: job.parallelism,
@@ -99,6 +103,7 @@ impl JobReport {
             self.committed_epoch.to_string(),
             self.parallelism.to_string(),
             self.executors.join(", "),
+            self.group.clone(),
             self.changed.clone(),
         ]
     }
@@ -128,7 +133,7 @@ impl JobReport {
 /// Jobs as a table.
 pub(crate) fn table(jobs: &[JobReport]) -> String {
     let rows: Vec<_> = jobs.iter().map(JobReport::row).collect();
-    output::table(&["job", "run", "status", "generation", "epoch", "parallelism", "executors", "changed"], &rows)
+    output::table(&["job", "run", "status", "generation", "epoch", "parallelism", "executors", "group", "changed"], &rows)
 }
 
 impl Submit {

@@ -30,9 +30,15 @@ impl Drop for Dev {
 
 impl Dev {
     fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With variables of the environment for all processes.
+    fn start_with(folder: &Folder, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
         command.args(["-o", "json", "dev", "--data", "dev", "--coordinators", "1", "--executors", "1", "--slots", "4"]);
         command.current_dir(folder.path()).env_remove("QANAT_DATA").env_remove("QANAT_CLUSTER");
+        command.envs(variables.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -316,6 +322,75 @@ fn a_submit_that_comes_twice_makes_one_job() {
     folder.write("other.sql", numbers(&folder.path().join("other"), ROWS, 2_000).replace("SELECT id", "SELECT id + 1"));
     refused(&dev.command(&folder, &["submit", "other.sql", "--request-id", id]), "E0501");
     assert!(sink::visible(&folder.path().join("other")).is_empty());
+}
+
+/// A script of two graphs, and each one's output.
+fn two_graphs(folder: &Folder, rows: u64) -> (String, [std::path::PathBuf; 2]) {
+    let outs = ["out-1", "out-2"].map(|name| folder.path().join(name));
+    let second = numbers(&outs[1], rows, rows).replace("TABLE g ", "TABLE h ").replace("TABLE o ", "TABLE p ");
+    let second = second.replace("INTO o SELECT id FROM g", "INTO p SELECT id FROM h");
+    (format!("{}{second}", numbers(&outs[0], rows, rows)), outs)
+}
+
+/// The names and groups of all jobs, in the order they were made.
+fn listed(dev: &Dev, folder: &Folder) -> Vec<[String; 2]> {
+    let listed = dev.ask(folder, &["jobs", "list", "--all"]);
+    let jobs = listed.as_array().or_else(|| listed["jobs"].as_array()).unwrap();
+    jobs.iter().map(|job| ["name", "group"].map(|field| job[field].as_str().unwrap().to_owned())).collect()
+}
+
+#[test]
+fn a_script_of_several_jobs_is_made_as_a_whole() {
+    const ROWS: u64 = 1_000;
+    let folder = Folder::new("neighbours-group");
+    let dev = Dev::start(&folder);
+    let (script, outs) = two_graphs(&folder, ROWS);
+    folder.write("pair.sql", script);
+    // The second one's name is taken.
+    folder.write("other.sql", numbers(&folder.path().join("other"), 1_000_000, 1_000));
+    dev.ask(&folder, &["submit", "other.sql", "--name", "pair-2"]);
+    refused(&dev.command(&folder, &["submit", "pair.sql"]), "E0302");
+    let pair = |name: &str, group: &str| [name.to_owned(), group.to_owned()];
+    assert_eq!(listed(&dev, &folder), [pair("pair-2", "pair-2")], "the first one was not made either");
+    dev.ask(&folder, &["job", "stop", "pair-2", "--no-savepoint"]);
+    let id = "00112233445566778899aabbccddeeff";
+    let submit = || dev.ask(&folder, &["submit", "pair.sql", "--request-id", id])["jobs"].clone();
+    let (first, again) = (submit(), submit());
+    let ids = |jobs: &Value| [jobs[0]["job"].clone(), jobs[1]["job"].clone()];
+    assert_eq!(ids(&first), ids(&again));
+    let all = [pair("pair-2", "pair-2"), pair("pair-1", "pair"), pair("pair-2", "pair")];
+    assert_eq!(listed(&dev, &folder), all);
+    for (name, out) in ["pair-1", "pair-2"].iter().zip(&outs) {
+        assert_eq!(dev.finishes(&folder, name)["group"], "pair");
+        is_exact(out, ROWS);
+    }
+}
+
+#[test]
+fn a_coordinator_that_dies_in_a_submit_leaves_no_half_of_a_script() {
+    const ROWS: u64 = 1_000;
+    let folder = Folder::new("neighbours-half");
+    let dev = Dev::start_with(&folder, &[("QANAT_FAILPOINT", "submit.written:1")]);
+    let (script, outs) = two_graphs(&folder, ROWS);
+    folder.write("pair.sql", script);
+    let id = "00112233445566778899aabbccddeeff";
+    let submit = ["submit", "pair.sql", "--request-id", id, "--cluster", dev.api()];
+    let client = Process::start(&folder, &submit);
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(dev.api()).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "the coordinator does not die");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(client);
+    let own = dev.told["processes"].as_array().unwrap().iter().find(|process| process["role"] == "coordinator").unwrap();
+    let own: Vec<&str> = own["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let _coordinator = Process::start(&folder, &own[1..]);
+    assert!(listed(&dev, &folder).is_empty(), "epoch 0 of the first one is durable, and nobody knows it");
+    dev.ask(&folder, &["submit", "pair.sql", "--request-id", id]);
+    for (name, out) in ["pair-1", "pair-2"].iter().zip(&outs) {
+        dev.finishes(&folder, name);
+        is_exact(out, ROWS);
+    }
 }
 
 #[test]

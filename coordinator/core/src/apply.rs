@@ -11,8 +11,8 @@ use qanat_proto::receipt::{OperatorReceipt, Receipt};
 use qanat_proto::{EpochRanges, Error, Place};
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Outcome, Refusal, RunWith};
-use crate::state::{Claimed, Job, JobStatus, LogOwner, State};
+use crate::command::{Command, GroupJob, Outcome, Refusal, RunWith};
+use crate::state::{Claimed, GroupPlace, Job, JobStatus, LogOwner, State};
 
 /// What an applied command gives the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +37,10 @@ impl State {
         self.applied += 1;
         match command {
             Command::CreateJob { job, name, script_digest, manifest_key, checksum, run_with } => {
-                self.create(*job, name, script_digest, manifest_key, checksum, run_with.as_deref())
+                self.check_new(*job, name)?;
+                self.create(*job, name, script_digest, manifest_key, checksum, run_with.as_deref(), None)
             }
+            Command::CreateGroup { group, jobs } => self.create_group(group, jobs),
             Command::OpenGeneration { job, expected, placement, parallelism, settings } => {
                 let state = self.job_mut(*job)?;
                 let opened = open_generation(*job, state, *expected, placement)?;
@@ -159,6 +161,31 @@ impl State {
         Ok(job)
     }
 
+    fn check_new(&self, id: JobId, name: &str) -> Result<(), Refusal> {
+        if self.jobs.contains_key(&id) {
+            return Err(Refusal::DuplicateJob);
+        }
+        self.find(name).map_or(Ok(()), |_| Err(Refusal::NameTaken))
+    }
+
+    /// None is made unless all can be.
+    fn create_group(&mut self, group: &str, jobs: &[GroupJob]) -> Result<Applied, Refusal> {
+        for (index, job) in jobs.iter().enumerate() {
+            self.check_new(job.job, &job.name)?;
+            let is_same = |other: &GroupJob| other.job == job.job || other.name == job.name;
+            if jobs.iter().take(index).any(is_same) {
+                return Err(Refusal::NameTaken);
+            }
+        }
+        for (index, job) in (0..).zip(jobs) {
+            let GroupJob { job, name, script_digest, manifest_key, checksum, run_with } = job;
+            let place = GroupPlace { name: group.to_owned(), index };
+            self.create(*job, name, script_digest, manifest_key, checksum, run_with.as_deref(), Some(place))?;
+        }
+        Ok(Applied::Done)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the command")]
     fn create(
         &mut self,
         id: JobId,
@@ -167,13 +194,8 @@ impl State {
         manifest_key: &str,
         checksum: &str,
         run_with: Option<&RunWith>,
+        group: Option<GroupPlace>,
     ) -> Result<Applied, Refusal> {
-        if self.jobs.contains_key(&id) {
-            return Err(Refusal::DuplicateJob);
-        }
-        if self.find(name).is_some() {
-            return Err(Refusal::NameTaken);
-        }
         let epoch_zero = Claimed {
             generation: Generation(0),
             manifest_key: manifest_key.to_owned(),
@@ -185,6 +207,7 @@ impl State {
         let job = Job {
             name: name.to_owned(),
             number: self.applied,
+            group,
             script_digest: script_digest.to_owned(),
             run_with: run_with.cloned().map(Box::new),
             status: JobStatus::Created,

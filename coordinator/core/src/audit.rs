@@ -70,6 +70,7 @@ impl Command {
     pub fn is_asked_for(&self) -> bool {
         match self {
             Self::CreateJob { .. }
+            | Self::CreateGroup { .. }
             | Self::StopWithSavepoint { .. }
             | Self::Resume { .. }
             | Self::Rescale { .. }
@@ -99,6 +100,10 @@ impl Command {
     fn object(&self, state: &State) -> String {
         match self {
             Self::CreateJob { name, .. } => format!("job {name}"),
+            Self::CreateGroup { group, jobs } => match &jobs[..] {
+                [job] => format!("job {}", job.name),
+                jobs => format!("{} jobs of {group}", jobs.len()),
+            },
             Self::CreateToken { facts, .. } => format!("token {} ({})", facts.name, facts.role),
             Self::RevokeToken { id } => match state.access.tokens.get(id) {
                 Some(facts) => format!("token {}", facts.name),

@@ -51,6 +51,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run_with: Option<Box<RunWith>>,
     },
+    /// All jobs of one script, or none of them. They are numbered in this order.
+    CreateGroup { group: String, jobs: Vec<GroupJob> },
     /// A new incarnation on these executors (P1, P5). `expected` is the generation it follows, so that
     /// a repeated proposal opens one generation only. Parallelism and settings hold for the generation;
     /// the number of key groups stays what the state was made with.
@@ -134,10 +136,20 @@ pub enum Command {
 }
 
 impl Command {
-    /// The job it is about; none if it is about the cluster.
+    /// The jobs that it makes.
+    pub fn makes(&self) -> Vec<(JobId, &str)> {
+        match self {
+            Self::CreateJob { job, name, .. } => vec![(*job, name)],
+            Self::CreateGroup { jobs, .. } => jobs.iter().map(|job| (job.job, job.name.as_str())).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The job it is about; none if it is about the cluster or about several.
     pub fn job(&self) -> Option<JobId> {
         Some(match self {
             Self::OwnLog { .. }
+            | Self::CreateGroup { .. }
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
             | Self::Drain { .. }
@@ -162,6 +174,17 @@ impl Command {
             | Self::RecordFailure { token, .. } => token.job,
         })
     }
+}
+
+/// A job of a group, as [`Command::CreateJob`] has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupJob {
+    pub job: JobId,
+    pub name: String,
+    pub script_digest: String,
+    pub manifest_key: String,
+    pub checksum: String,
+    pub run_with: Option<Box<RunWith>>,
 }
 
 /// Parallelism and settings of a job's next generations.

@@ -95,7 +95,7 @@ impl State {
     pub(crate) fn moving_from(&self, start: StartId) -> Vec<&Job> {
         let here = |job: &&Job| !job.status.is_ended() && job.closing.is_none() && job.placement.contains(&start);
         let mut jobs: Vec<&Job> = self.jobs.values().filter(here).collect();
-        jobs.sort_by_key(|job| (job.number, &job.name));
+        jobs.sort_by_key(|job| job.order());
         jobs
     }
 }

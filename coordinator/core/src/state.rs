@@ -48,9 +48,12 @@ pub struct LogOwner {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     pub name: String,
-    /// Jobs are numbered in the order they were made.
+    /// Jobs are numbered in the order they were made; those of one group have one number.
     #[serde(default)]
     pub number: u64,
+    /// Whose script it was made by, together with others or alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupPlace>,
     /// Digest of the script and its settings: another script is another job.
     pub script_digest: String,
     /// What its generations run with by themselves; None if somebody says so each time.
@@ -102,6 +105,14 @@ pub struct Job {
     /// It only waits for its checkpoints to be deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
+}
+
+/// A job's place among those of its script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPlace {
+    pub name: String,
+    /// Counts from 0.
+    pub index: u32,
 }
 
 /// A named epoch.
@@ -173,6 +184,11 @@ impl Job {
     /// Whether an epoch with rows or without was claimed: before that nothing was read or written for good.
     pub fn has_begun(&self) -> bool {
         self.has_output || self.last_claim().is_some_and(|(epoch, _)| epoch > Epoch(0))
+    }
+
+    /// By what jobs are sorted in the order they were made.
+    pub fn order(&self) -> (u64, u32) {
+        (self.number, self.group.as_ref().map_or(0, |group| group.index))
     }
 
     /// Whether it runs, or is to run, on this executor.

@@ -100,12 +100,12 @@ impl Machine {
 }
 
 fn note(runs: &mut Vec<RunSummary>, proposal: &Proposal) {
-    let Some(job) = proposal.command.job() else { return };
     let at_ms = proposal.at_ms;
-    if let Command::CreateJob { .. } = proposal.command {
+    for (job, _) in proposal.command.makes() {
         let totals_at = BTreeMap::from([(Epoch(0), Totals::default())]);
         runs.push(RunSummary { job, created_ms: at_ms, changed_ms: at_ms, totals: Totals::default(), totals_at });
     }
+    let Some(job) = proposal.command.job() else { return };
     // The newest runs stand last.
     if let Some(run) = runs.iter_mut().rev().find(|run| run.job == job) {
         run.changed_ms = at_ms;

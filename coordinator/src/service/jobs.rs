@@ -194,15 +194,11 @@ impl JobsService {
         for (id, name, job) in &jobs {
             self.member.state(|state| check_new(state, *id, name, job)).map_err(refused)?;
         }
-        let mut ids = Vec::new();
+        let ids: Vec<JobId> = jobs.iter().map(|(id, _, _)| *id).collect();
+        let mut new = Vec::new();
         for (id, name, job) in jobs {
-            ids.push(id);
-            if self.member.state(|state| state.job(id).is_some()) {
-                // By the same request, before its answer was lost.
-                continue;
-            }
             let together = shares_more_than_rows(&job.graph);
-            let new = NewJob {
+            new.push(NewJob {
                 script_digest: job.digest,
                 epoch_zero: Manifest::epoch_zero(
                     id,
@@ -218,9 +214,12 @@ impl JobsService {
                     together,
                     trace: trace.clone(),
                 }),
-            };
-            let coordinator = self.coordinator.clone();
-            self.blocking(move || coordinator.submit(new)).await?;
+            });
+        }
+        // Made by the same request, before its answer was lost: all of them were.
+        if !self.member.state(|state| ids.iter().any(|id| state.job(*id).is_some())) {
+            let (coordinator, group) = (self.coordinator.clone(), name.to_string());
+            self.blocking(move || coordinator.submit_group(group, new)).await?;
         }
         tracing::info!(jobs = ids.len(), "submitted");
         let jobs = ids.into_iter().filter_map(|id| self.job(id)).collect();
@@ -262,7 +261,7 @@ pub(super) fn find(state: &State, wanted: &str) -> Result<JobId> {
         return Ok(id);
     }
     let newest =
-        state.jobs.iter().filter(|(_, job)| job.name == wanted && !job.dropped).max_by_key(|(_, job)| job.number);
+        state.jobs.iter().filter(|(_, job)| job.name == wanted && !job.dropped).max_by_key(|(_, job)| job.order());
     newest.map(|(id, _)| *id).ok_or_else(|| {
         let error = Error::new(Code::UnknownJob, format!("there is no job `{wanted}`"));
         match qanat_proto::error::nearest(wanted, state.jobs.values().map(|job| job.name.as_str())) {
@@ -307,6 +306,7 @@ pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<StartId, String>,
         created_ms: run.map_or(0, |run| run.created_ms),
         changed_ms: run.map_or(0, |run| run.changed_ms),
         withdrawing: !job.withdrawing.is_empty(),
+        group: job.group.as_ref().map(|group| group.name.clone()).unwrap_or_default(),
     }
 }
 
@@ -350,7 +350,7 @@ impl Jobs for JobsService {
             let runs: BTreeMap<JobId, &RunSummary> = runs.iter().map(|run| (run.job, run)).collect();
             let shown = state.jobs.iter().filter(|(_, job)| !job.dropped && (all || !job.status.is_ended()));
             let mut jobs: Vec<_> = shown.collect();
-            jobs.sort_by_key(|(_, job)| job.number);
+            jobs.sort_by_key(|(_, job)| job.order());
             jobs.into_iter().map(|(id, job)| told(*id, job, &names, runs.get(id).copied())).collect()
         });
         Ok(Response::new(ListResponse { jobs }))

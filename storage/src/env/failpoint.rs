@@ -58,6 +58,9 @@ pub const FAILPOINTS: &[&str] = &[
     "receipt.shown",
 ];
 
+/// That of a submit to a cluster: epoch 0 of one more job of the script is durable, and nothing is decided yet.
+pub const SUBMIT_FAILPOINT: &str = "submit.written";
+
 /// Those of `qanat late readmit` and `qanat dead-letters readmit`.
 pub const READMIT_FAILPOINTS: &[&str] = &["readmit.staged", "readmit.noted", "readmit.published", "readmit.done"];
 

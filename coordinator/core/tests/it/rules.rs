@@ -1,7 +1,7 @@
 //! Schedules of `docs/protocol.md` that one coordinator can meet, straight against `apply`.
 
 use qanat_coordinator_core::apply::Applied;
-use qanat_coordinator_core::command::{Command, Outcome, Refusal};
+use qanat_coordinator_core::command::{Command, GroupJob, Outcome, Refusal};
 use qanat_coordinator_core::state::{JobStatus, State};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, StartId, SubtaskId, Token};
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
@@ -253,6 +253,46 @@ fn a_submit_makes_one_job() {
     };
     assert_eq!(state.apply(&again(JOB)), Err(Refusal::DuplicateJob));
     assert_eq!(state.apply(&again(JobId(2))), Err(Refusal::NameTaken));
+}
+
+/// I10: of a script all jobs are made or none, and a repeat makes none.
+#[test]
+fn a_group_is_made_as_a_whole() {
+    let mut state = created();
+    let member = |id: u128, name: &str| GroupJob {
+        job: JobId(id),
+        name: name.into(),
+        script_digest: "digest".into(),
+        manifest_key: format!("m{id}"),
+        checksum: "c0".into(),
+        run_with: None,
+    };
+    let group = |jobs: &[(u128, &str)]| Command::CreateGroup {
+        group: "script".into(),
+        jobs: jobs.iter().map(|(id, name)| member(*id, name)).collect(),
+    };
+    let before = state.jobs.clone();
+    let refused = [
+        (group(&[(8, "script-1"), (9, "job")]), Refusal::NameTaken),
+        (group(&[(8, "script-1"), (1, "script-2")]), Refusal::DuplicateJob),
+        (group(&[(8, "script-1"), (8, "script-2")]), Refusal::NameTaken),
+        (group(&[(8, "script-1"), (9, "script-1")]), Refusal::NameTaken),
+    ];
+    for (command, refusal) in refused {
+        assert_eq!(state.apply(&command), Err(refusal));
+        assert_eq!(state.jobs, before, "the one that could have been made was not");
+    }
+    // Ids come in any order; the script's order is kept.
+    let command = group(&[(9, "script-1"), (8, "script-2")]);
+    state.apply(&command).expect("new jobs");
+    assert_eq!(state.apply(&command), Err(Refusal::DuplicateJob), "a repeat");
+    let mut jobs: Vec<_> = state.jobs.values().collect();
+    jobs.sort_by_key(|job| job.order());
+    let shown = jobs.iter().map(|job| (job.name.as_str(), job.group.as_ref().map(|group| group.name.as_str())));
+    let expected = [("job", None), ("script-1", Some("script")), ("script-2", Some("script"))];
+    assert!(shown.eq(expected), "{jobs:?}");
+    let text = serde_json::to_string(&command).expect("commands are JSON");
+    assert_eq!(serde_json::from_str::<Command>(&text).expect("and back"), command);
 }
 
 /// I10: a job that has ended does not come back beside another one that took its name.
