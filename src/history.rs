@@ -259,6 +259,7 @@ impl Draft {
                 }
             }
             Command::OwnLog { .. }
+            | Command::OwnTopics { .. }
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. }
             | Command::Drain { .. }

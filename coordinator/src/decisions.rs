@@ -54,6 +54,7 @@ pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
         | Command::Acknowledge { .. }
         | Command::Collected { .. }
         | Command::OwnLog { .. }
+        | Command::OwnTopics { .. }
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
         | Command::Drain { .. }

@@ -165,7 +165,7 @@ pub struct NodeConfig {
     pub workers: usize,
     /// None where all of a job runs in this process.
     pub exchange: Option<Exchange>,
-    /// Appends a permit's rows to their topics as the owner with this token (P11). None where sinks do it.
+    /// Appends a permit's rows to their topic as its owner with this token (P11). None where sinks do it.
     pub commit_log: Option<Arc<CommitLog>>,
 }
 
@@ -315,9 +315,9 @@ impl Worker {
             self.deploy(token, &deployment);
             return;
         }
-        if let ExecutorMessage::CommitLog { permit, owner } = message {
+        if let ExecutorMessage::CommitLog { topic, permit, owner } = message {
             if let Some(log) = &self.log {
-                log.send(permit, owner);
+                log.send(topic, permit, owner);
             }
             return;
         }
@@ -480,9 +480,9 @@ impl Committer {
     }
 }
 
-/// The owner of the log: appends for all jobs, on a thread of its own.
+/// The owner of topics: appends for all jobs, on a thread of its own.
 struct LogCommitter {
-    work: Option<Sender<(CommitPermit, u64)>>,
+    work: Option<Sender<(String, CommitPermit, u64)>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -493,18 +493,18 @@ impl LogCommitter {
         outbox: Sender<FromExecutor>,
         fenced: Arc<Fenced>,
     ) -> Result<Self> {
-        let (work, queue) = unbounded::<(CommitPermit, u64)>();
+        let (work, queue) = unbounded::<(String, CommitPermit, u64)>();
         let thread = std::thread::Builder::new()
             .name("log-commit".to_owned())
             .spawn(move || {
-                for (permit, owner) in queue {
+                for (topic, permit, owner) in queue {
                     let (epoch, manifest_key) = (permit.epoch, permit.manifest_key.clone());
                     let message = match commit(&permit, owner) {
-                        Ok(()) => CoordinatorMessage::LogCommitted { epoch, manifest_key },
+                        Ok(()) => CoordinatorMessage::LogCommitted { topic, epoch, manifest_key },
                         // Another owner does it.
                         Err(error) if error.code() == Code::Fenced => {
                             fenced.refuse_log();
-                            tracing::info!(%error, "another executor owns the log");
+                            tracing::info!(%error, topic, "another executor owns the topic");
                             continue;
                         }
                         // The generation that the job opens then replays it.
@@ -517,9 +517,9 @@ impl LogCommitter {
         Ok(Self { work: Some(work), thread: Some(thread) })
     }
 
-    fn send(&self, permit: CommitPermit, owner: u64) {
+    fn send(&self, topic: String, permit: CommitPermit, owner: u64) {
         if let Some(work) = &self.work {
-            let _ = work.send((permit, owner));
+            let _ = work.send((topic, permit, owner));
         }
     }
 }

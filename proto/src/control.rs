@@ -34,9 +34,9 @@ pub enum ExecutorMessage {
     Trigger { epoch: Epoch },
     /// Commit exactly these handles.
     Commit(CommitPermit),
-    /// Append what was staged under these handles to their topics, as the owner of the log with this token (P11).
-    /// Taken whatever generations the executor holds: the owner of the log is the cluster's and not the job's.
-    CommitLog { permit: CommitPermit, owner: u64 },
+    /// Append what was staged under these handles to their topic, as its owner with this token (P11). Taken whatever
+    /// generations the executor holds: the owner of a topic is the cluster's and not the job's.
+    CommitLog { topic: String, permit: CommitPermit, owner: u64 },
     /// Take these epochs back, in order (P10). A repeat changes nothing.
     Withdraw(Vec<Withdrawal>),
     /// Remove what lower generations of this job prepared and `keep` does not name (P6).
@@ -141,8 +141,9 @@ pub enum CoordinatorMessage {
         epoch: Epoch,
         manifest_key: String,
     },
-    /// The permit's handles are in their topics.
+    /// The permit's handles are in their topic.
     LogCommitted {
+        topic: String,
         epoch: Epoch,
         manifest_key: String,
     },

@@ -113,6 +113,8 @@ pub const EXECUTOR_RECONNECT_MS: u64 = 100;
 pub const EXECUTOR_ADOPTION_MS: u64 = 2_000;
 /// An executor whose name is still taken after so long gives up: every lease of one that is gone has ended by then.
 pub const NODE_NAME_TAKEN_MS: u64 = EXECUTOR_ADOPTION_MS + EXECUTOR_LEASE_MS;
+/// Topics whose owner is remembered; the others have the owner of the log.
+pub const TOPIC_OWNERS_MAX: usize = 10_000;
 /// A leader that says nothing for so long is left for another one.
 pub const LEADER_SILENCE_MS: u64 = 600;
 /// An executor without a leader for so long says so: no election takes so much time.

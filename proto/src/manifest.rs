@@ -146,6 +146,13 @@ pub struct PreparedHandle {
     pub detail: serde_json::Value,
 }
 
+impl PreparedHandle {
+    /// The topic that its rows go to; empty if it does not say, as of anything but a topic.
+    pub fn topic(&self) -> &str {
+        self.detail.get("topic").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+}
+
 /// The outputs that an operator stages under an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SinkChannel {

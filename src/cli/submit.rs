@@ -133,7 +133,10 @@ impl JobReport {
 /// Jobs as a table.
 pub(crate) fn table(jobs: &[JobReport]) -> String {
     let rows: Vec<_> = jobs.iter().map(JobReport::row).collect();
-    output::table(&["job", "run", "status", "generation", "epoch", "parallelism", "executors", "group", "changed"], &rows)
+    output::table(
+        &["job", "run", "status", "generation", "epoch", "parallelism", "executors", "group", "changed"],
+        &rows,
+    )
 }
 
 impl Submit {

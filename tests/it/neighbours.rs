@@ -382,7 +382,8 @@ fn a_coordinator_that_dies_in_a_submit_leaves_no_half_of_a_script() {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(client);
-    let own = dev.told["processes"].as_array().unwrap().iter().find(|process| process["role"] == "coordinator").unwrap();
+    let own =
+        dev.told["processes"].as_array().unwrap().iter().find(|process| process["role"] == "coordinator").unwrap();
     let own: Vec<&str> = own["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     let _coordinator = Process::start(&folder, &own[1..]);
     assert!(listed(&dev, &folder).is_empty(), "epoch 0 of the first one is durable, and nobody knows it");

@@ -12,7 +12,7 @@ use qanat_proto::{EpochRanges, Error, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, GroupJob, Outcome, Refusal, RunWith};
-use crate::state::{Claimed, GroupPlace, Job, JobStatus, LogOwner, State};
+use crate::state::{Claimed, GroupPlace, Job, JobStatus, State};
 
 /// What an applied command gives the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,12 +89,8 @@ impl State {
                 run_with.parallelism = *parallelism;
                 Ok(Applied::Done)
             }
-            Command::OwnLog { start } => {
-                // Above the token that partitions have before anybody took them over.
-                let token = self.applied.max(FIRST_LOG_TOKEN);
-                self.log_owner = Some(LogOwner { start: *start, token });
-                Ok(Applied::Done)
-            }
+            Command::OwnLog { start } => Ok(self.own_log(*start)),
+            Command::OwnTopics { start, topics } => Ok(self.own_topics(*start, topics)),
             Command::CreateToken { id, facts } => self.access.create(*id, facts).map(|()| Applied::Done),
             Command::RevokeToken { id } => self.access.revoke(*id).map(|()| Applied::Done),
             Command::Drain { start, undo: true, known, .. } => self.undrain(*start, known),
@@ -257,9 +253,6 @@ fn open_generation(id: JobId, job: &mut Job, expected: Generation, placement: &[
     }
     Ok(Applied::Opened { token: job.token(id), restore })
 }
-
-/// A partition that nobody took over has token 1.
-const FIRST_LOG_TOKEN: u64 = 2;
 
 /// So many epochs without a row say that a generation lives, too.
 const EMPTY_EPOCHS_SURVIVED: u64 = 10;

@@ -92,6 +92,7 @@ impl Command {
             | Self::Acknowledge { .. }
             | Self::Collected { .. }
             | Self::Register { .. }
+            | Self::OwnTopics { .. }
             | Self::OwnLog { .. } => false,
         }
     }

@@ -111,8 +111,10 @@ pub enum Command {
     Withdrawn { token: Token },
     /// An ended job goes, with its checkpoints.
     DropJob { job: JobId },
-    /// This executor appends to the topics from now on: whoever did so before is fenced (P11).
+    /// This executor appends from now on to topics that have no other owner: whoever did so before is fenced (P11).
     OwnLog { start: StartId },
+    /// This executor appends to these topics from now on.
+    OwnTopics { start: StartId, topics: Vec<String> },
     /// An access token. The same again changes nothing.
     CreateToken { id: TokenId, facts: AccessTokenFacts },
     /// The token is known no more.
@@ -149,6 +151,7 @@ impl Command {
     pub fn job(&self) -> Option<JobId> {
         Some(match self {
             Self::OwnLog { .. }
+            | Self::OwnTopics { .. }
             | Self::CreateGroup { .. }
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }

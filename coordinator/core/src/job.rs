@@ -228,17 +228,22 @@ impl JobDriver {
             }
         }
         self.move_if_better(state);
-        // Another owner of the log gets what is owed.
-        let (token, committing) = match &mut self.phase {
-            Phase::Replaying { running, committing } => (running.token, Some(committing)),
-            Phase::Running(running) => (running.token, running.committing.as_mut()),
+        self.tell_owners(state, attached, out);
+    }
+
+    /// Other owners of topics get what is owed, and so does one that has just connected (again).
+    fn tell_owners(&mut self, state: &State, attached: Option<StartId>, out: &mut Vec<Output>) {
+        let (token, placement, committing) = match &mut self.phase {
+            Phase::Replaying { running, committing } => (running.token, &running.placement, Some(committing)),
+            Phase::Running(running) => {
+                let Running { token, placement, committing, .. } = running.as_mut();
+                (*token, &*placement, committing.as_mut())
+            }
             _ => return,
         };
         if let Some(committing) = committing {
-            if attached.is_some() && attached == state.log_owner.map(|owner| owner.start) {
-                committing.log_told = None;
-            }
-            committing.tell_log_owner(token, state, out);
+            attached.into_iter().for_each(|start| committing.forget_told(start, state));
+            committing.tell_owners(token, placement, state, &self.executors, out);
         }
     }
 
@@ -329,6 +334,7 @@ impl JobDriver {
                 self.begin_move();
             }
             (Command::Retire { .. }, Ok(_)) => out.push(Output::Collect),
+            (Command::OwnTopics { .. }, Ok(_)) => self.tell_owners(state, None, out),
             (Command::Savepoint { .. }, Ok(_)) => {
                 if let Phase::Running(running) = &mut self.phase {
                     running.wants_barrier = true;
@@ -410,8 +416,8 @@ impl JobDriver {
             CoordinatorMessage::Committed { epoch, manifest_key } => {
                 self.on_committed(from.start, epoch, &manifest_key, out);
             }
-            CoordinatorMessage::LogCommitted { epoch, manifest_key } => {
-                self.on_log_committed(epoch, &manifest_key, out)
+            CoordinatorMessage::LogCommitted { topic, epoch, manifest_key } => {
+                self.on_log_committed(&topic, epoch, &manifest_key, out);
             }
             CoordinatorMessage::Aborted => self.on_aborted(state, from.start, now_ms, out),
             CoordinatorMessage::Withdrawn => self.on_taken_back(from.start, out),
@@ -468,7 +474,7 @@ impl JobDriver {
             manifest_key: claim.manifest_key.clone(),
             handles: claim.handles.clone(),
         };
-        let committing = Committing::begin(&running, state, permit, now_ms, out);
+        let committing = Committing::begin(&running, state, &self.executors, permit, now_ms, out);
         self.phase = Phase::Replaying { running, committing };
     }
 
@@ -557,7 +563,7 @@ impl JobDriver {
             }
         }
         self.backoff_ms = limits::RESTART_BACKOFF_MS.0;
-        running.committing = Some(Committing::begin(running, state, permit, now_ms, out));
+        running.committing = Some(Committing::begin(running, state, &self.executors, permit, now_ms, out));
     }
 
     /// The commit that is under way, if it is this one.
@@ -577,10 +583,10 @@ impl JobDriver {
         committing.record_if_done(out);
     }
 
-    /// The owner of the log has appended what is for topics.
-    fn on_log_committed(&mut self, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
+    /// The owner of a topic has appended what is for it.
+    fn on_log_committed(&mut self, topic: &str, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
         let Some(committing) = self.committing(epoch, manifest_key) else { return };
-        if committing.log.take().is_some() {
+        if committing.log.remove(topic).is_some() {
             committing.record_if_done(out);
         }
     }

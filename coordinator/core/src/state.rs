@@ -20,9 +20,12 @@ pub struct State {
     /// Number of commands applied, refused ones included.
     pub applied: u64,
     pub jobs: BTreeMap<JobId, Job>,
-    /// Who appends to the topics of a cluster.
+    /// Who appends to the topics of a cluster that have no other owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_owner: Option<LogOwner>,
+    /// Who appends to topics that jobs have written to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topics: BTreeMap<String, LogOwner>,
     /// Executors that take no new work, until they are gone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub draining: BTreeSet<StartId>,
@@ -37,7 +40,7 @@ pub struct State {
     pub audit: AuditLog,
 }
 
-/// The one executor that appends to topics.
+/// The one executor that appends to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOwner {
     pub start: StartId,

@@ -194,7 +194,8 @@ impl Cluster for ClusterService {
             let executors = self.with_others_than(start).await;
             let usable = executors.iter().filter(|executor| executor.is_usable()).map(|executor| executor.start);
             let usable = Some(usable.collect());
-            let squeezed = self.member.state(|state| if undo { Vec::new() } else { squeezed(state, &executors, start) });
+            let squeezed =
+                self.member.state(|state| if undo { Vec::new() } else { squeezed(state, &executors, start) });
             let decided = self.member.propose_async(Command::Drain { start, undo, known, usable, object }).await;
             decided
                 .map_err(|error| status_of(&error))?

@@ -8,13 +8,13 @@ use futures::{Stream, StreamExt};
 use qanat_coordinator_core::membership::Incarnation;
 use qanat_coordinator_core::{Command, Refusal, State};
 use qanat_proto::control::ToExecutor;
+use qanat_proto::ids::StartId;
 use qanat_proto::rpc::cluster::nodes_server::{Nodes as NodesRpc, NodesServer};
 use qanat_proto::rpc::cluster::{
     CoordinatorEvent, ExecutorEvent, Heartbeat, Registered, coordinator_event, executor_event,
 };
 use qanat_proto::rpc::identity::NodeIdentity;
 use qanat_proto::rpc::status::status_of;
-use qanat_proto::ids::StartId;
 use qanat_proto::{Code, Error, Place, limits};
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::{IntervalStream, UnboundedReceiverStream};

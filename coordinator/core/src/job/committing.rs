@@ -1,6 +1,6 @@
 //! The commit of one claimed epoch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qanat_proto::control::{CommitPermit, ExecutorMessage, ToExecutor};
 use qanat_proto::ids::{Epoch, StartId, Token};
@@ -10,18 +10,26 @@ use super::Output;
 use super::running::Running;
 use crate::apply::handle_names;
 use crate::command::Command;
+use crate::placement::Executor;
 use crate::state::State;
+use crate::topics::next_topic_owner;
 
 /// A claimed epoch on its way to being visible: its files by one executor of the job, its rows of topics by the owner
-/// of the log.
+/// of each.
 pub(super) struct Committing {
     pub(super) permit: CommitPermit,
     pub(super) files: BTreeSet<StartId>,
-    /// Handles of topics that are not appended yet, and the owner's token that was told last.
-    pub(super) log: Option<CommitPermit>,
-    pub(super) log_told: Option<u64>,
+    /// What is not appended yet, by topic.
+    pub(super) log: BTreeMap<String, TopicPart>,
     pub(super) since_ms: u64,
     pub(super) warned: bool,
+}
+
+/// The rows of one topic.
+pub(super) struct TopicPart {
+    permit: CommitPermit,
+    /// The owner's token that was told last.
+    told: Option<u64>,
 }
 
 impl Committing {
@@ -29,29 +37,56 @@ impl Committing {
     pub(super) fn begin(
         running: &Running,
         state: &State,
+        executors: &[Executor],
         permit: CommitPermit,
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Self {
         let has_log_owner = state.job(running.token.job).is_some_and(|job| job.run_with.is_some());
-        let (log, files): (Vec<_>, Vec<_>) =
+        let (of_topics, files): (Vec<_>, Vec<_>) =
             permit.handles.iter().cloned().partition(|handle| has_log_owner && running.is_of_topic(handle));
-        let files = CommitPermit { handles: files, ..permit.clone() };
-        let log = (!log.is_empty()).then(|| CommitPermit { handles: log, ..permit.clone() });
-        let files = running.send_committer(&ExecutorMessage::Commit(files), out);
-        let mut committing = Self { permit, files, log, log_told: None, since_ms: now_ms, warned: false };
-        committing.tell_log_owner(running.token, state, out);
+        let with = |handles| CommitPermit { handles, ..permit.clone() };
+        let mut by_topic: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for handle in of_topics {
+            by_topic.entry(handle.topic().to_owned()).or_default().push(handle);
+        }
+        let log = by_topic.into_iter().map(|(topic, of)| (topic, TopicPart { permit: with(of), told: None })).collect();
+        let files = running.send_committer(&ExecutorMessage::Commit(with(files)), out);
+        let mut committing = Self { permit, files, log, since_ms: now_ms, warned: false };
+        committing.tell_owners(running.token, &running.placement, state, executors, out);
         committing
     }
 
-    /// Tells the owner of the log, once each.
-    pub(super) fn tell_log_owner(&mut self, token: Token, state: &State, out: &mut Vec<Output>) {
-        let (Some(permit), Some(owner)) = (&self.log, state.log_owner) else { return };
-        if self.log_told != Some(owner.token) {
-            self.log_told = Some(owner.token);
-            let message = ExecutorMessage::CommitLog { permit: permit.clone(), owner: owner.token };
-            out.push(Output::Send(ToExecutor { start: owner.start, token, message }));
+    /// Tells the owner of each topic, once; a topic that has none, or whose owner is gone, gets another one first.
+    pub(super) fn tell_owners(
+        &mut self,
+        token: Token,
+        placement: &[StartId],
+        state: &State,
+        executors: &[Executor],
+        out: &mut Vec<Output>,
+    ) {
+        let mut next: BTreeMap<StartId, Vec<String>> = BTreeMap::new();
+        for (topic, part) in &mut self.log {
+            if let Some(start) = next_topic_owner(state, executors, topic, placement) {
+                next.entry(start).or_default().push(topic.clone());
+                continue;
+            }
+            let Some(owner) = state.owner_of(topic) else { continue };
+            if part.told != Some(owner.token) {
+                part.told = Some(owner.token);
+                let (topic, permit) = (topic.clone(), part.permit.clone());
+                let message = ExecutorMessage::CommitLog { topic, permit, owner: owner.token };
+                out.push(Output::Send(ToExecutor { start: owner.start, token, message }));
+            }
         }
+        out.extend(next.into_iter().map(|(start, topics)| Output::Propose(Command::OwnTopics { start, topics })));
+    }
+
+    /// An executor has connected again: what was said while it was away is said again.
+    pub(super) fn forget_told(&mut self, start: StartId, state: &State) {
+        let is_its = |topic: &str| state.owner_of(topic).is_some_and(|owner| owner.start == start);
+        self.log.iter_mut().filter(|(topic, _)| is_its(topic)).for_each(|(_, part)| part.told = None);
     }
 
     /// Proposes that the commit is complete, if it is.
@@ -67,7 +102,7 @@ impl Committing {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.files.is_empty() && self.log.is_none()
+        self.files.is_empty() && self.log.is_empty()
     }
 }
 

@@ -30,7 +30,7 @@ fn kind(message: &ToExecutor) -> (&'static str, u64) {
         ExecutorMessage::Start => ("start", 0),
         ExecutorMessage::Trigger { epoch } => ("trigger", epoch.0),
         ExecutorMessage::Commit(permit) => ("commit", permit.epoch.0),
-        ExecutorMessage::CommitLog { permit, owner } => ("commit log", permit.epoch.0 * 1_000 + owner),
+        ExecutorMessage::CommitLog { permit, owner, .. } => ("commit log", permit.epoch.0 * 1_000 + owner),
         ExecutorMessage::AbortLower { .. } => ("abort", 0),
         ExecutorMessage::Withdraw(withdrawals) => ("withdraw", withdrawals.last().map_or(0, |last| last.first.0)),
         ExecutorMessage::Stop => ("stop", 0),
@@ -473,6 +473,89 @@ fn p11_the_next_owner_of_the_log_gets_what_the_one_before_owed() {
     assert_eq!(world.count(|command| matches!(command, Command::Committed { .. })), 1);
     assert_eq!(world.state.jobs[&JOB].generation, Generation(1));
     assert_eq!(world.visible.values().flatten().count(), 5);
+}
+
+/// P11: a topic is owned beside the job that writes it, and taken over beside it when its owner is lost.
+#[test]
+fn p11_a_topic_is_owned_beside_its_writer_and_taken_over_when_the_owner_is_lost() {
+    let mut world = World::of_topics();
+    world.detail = serde_json::json!({ "topic": "t" });
+    world.settle();
+    let epoch = |world: &mut World| {
+        world.read(5);
+        world.advance(INTERVAL_MS);
+        world.execute();
+        world.deliver(0, false);
+    };
+    epoch(&mut world);
+    let first = world.state.owner_of("t").expect("owned");
+    assert_eq!(first.start, world.start, "it is decided before anybody is told");
+    assert!(Some(first.token) > world.state.log_owner.map(|owner| owner.token));
+    assert_eq!(world.sent(), [("commit", 1), ("commit log", 1_000 + first.token)]);
+    world.settle();
+    // Another job's executor takes it, and is lost with what it was told of the next epoch.
+    let other = StartId(77);
+    let _ = world.propose(Command::OwnTopics { start: other, topics: vec!["t".to_owned()] });
+    let known = |start: StartId| Executor {
+        start,
+        node: format!("node-{start}"),
+        address: String::new(),
+        slots: 1,
+        attached: true,
+        draining: false,
+    };
+    let both = vec![known(world.start), known(other)];
+    world.step(Input::Executors { executors: both.clone(), attached: None });
+    epoch(&mut world);
+    let second = world.state.owner_of("t").expect("owned");
+    assert_eq!(world.to_executor.back().map(|message| message.start), Some(other));
+    assert_eq!(world.sent(), [("commit", 2), ("commit log", 2_000 + second.token)]);
+    // It connects again and hears it again; then it is gone.
+    world.to_executor.pop_back();
+    world.step(Input::Executors { executors: both, attached: Some(other) });
+    assert_eq!(world.sent(), [("commit", 2), ("commit log", 2_000 + second.token)]);
+    world.to_executor.pop_back();
+    world.executors(None);
+    let third = world.state.owner_of("t").expect("owned");
+    assert!(third.start == world.start && third.token > second.token);
+    assert_eq!(world.sent(), [("commit", 2), ("commit log", 2_000 + third.token)]);
+    world.settle();
+    assert_eq!(world.count(|command| matches!(command, Command::Committed { .. })), 2);
+    assert_eq!(world.state.jobs[&JOB].generation, Generation(1), "the job does not notice");
+    assert_eq!(world.visible.values().flatten().count(), 10);
+}
+
+/// P11: of the topics of one epoch each is committed by its own owner, and the epoch is complete with the last of them.
+#[test]
+fn p11_an_epoch_waits_for_the_owners_of_all_its_topics() {
+    let mut world = World::of_topics();
+    world.detail = serde_json::json!({ "topic": "t" });
+    world.settle();
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.execute();
+    world.deliver(0, false);
+    let permit = match &world.to_executor.back().expect("told").message {
+        ExecutorMessage::CommitLog { permit, .. } => permit.clone(),
+        other => panic!("{other:?}"),
+    };
+    world.execute();
+    world.to_executor.clear();
+    let done = |topic: &str| CoordinatorMessage::LogCommitted {
+        topic: topic.to_owned(),
+        epoch: permit.epoch,
+        manifest_key: permit.manifest_key.clone(),
+    };
+    world.report(permit.token, done("another"));
+    for _ in 0..2 {
+        world.deliver(0, false);
+    }
+    let committed = |world: &World| world.count(|command| matches!(command, Command::Committed { .. }));
+    assert_eq!(committed(&world), 0, "that is none of its topics");
+    world.publish(&permit);
+    world.report(permit.token, done("t"));
+    world.deliver(0, false);
+    assert_eq!(committed(&world), 1);
 }
 
 /// A rescale begins where an epoch ends: its commit is recorded first, and nothing is read twice.

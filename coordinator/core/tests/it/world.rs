@@ -121,6 +121,8 @@ pub(crate) struct World {
     pub(crate) now: u64,
     /// Where its rows go.
     pub(crate) channel: SinkChannel,
+    /// What its sink says of a handle.
+    pub(crate) detail: serde_json::Value,
 }
 
 impl World {
@@ -168,6 +170,7 @@ impl World {
             attempt: 0,
             now: 0,
             channel,
+            detail: serde_json::Value::Null,
         };
         world.propose(Command::CreateJob {
             job: JOB,
@@ -296,10 +299,10 @@ impl World {
             }
             return;
         }
-        if let ExecutorMessage::CommitLog { permit, .. } = message {
+        if let ExecutorMessage::CommitLog { topic, permit, .. } = message {
             self.publish(&permit);
             let (epoch, manifest_key) = (permit.epoch, permit.manifest_key);
-            self.report(token, CoordinatorMessage::LogCommitted { epoch, manifest_key });
+            self.report(token, CoordinatorMessage::LogCommitted { topic, epoch, manifest_key });
             return;
         }
         // P2: a message of another token is refused.
@@ -336,7 +339,7 @@ impl World {
         }
     }
 
-    fn publish(&mut self, permit: &CommitPermit) {
+    pub(crate) fn publish(&mut self, permit: &CommitPermit) {
         for handle in &permit.handles {
             if let Some(rows) = self.staged.remove(&handle.name) {
                 self.visible.insert(handle.name.clone(), rows);
@@ -370,13 +373,7 @@ impl World {
         let mut prepared = Vec::new();
         if !rows.is_empty() {
             self.staged.insert(name.clone(), rows);
-            prepared.push(PreparedHandle {
-                subtask,
-                channel: self.channel,
-                name,
-                sum,
-                detail: serde_json::Value::Null,
-            });
+            prepared.push(PreparedHandle { subtask, channel: self.channel, name, sum, detail: self.detail.clone() });
         }
         let counts = OperatorCounts { rows_in: sum.rows, rows_out: sum.rows, ..OperatorCounts::default() };
         let receipts = vec![SplitReceipt {
