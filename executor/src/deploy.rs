@@ -222,7 +222,7 @@ impl GenerationParts<'_> {
             let is_restored = restored.is_some();
             let version = match restored {
                 Some(version) => version,
-                None => lookup::Version { number: 1, rows: lookup::read(self.config, node)? },
+                None => lookup::Version { number: 1, rows: lookup::read(self.config.opener.as_ref(), node)? },
             };
             let refresh = node.refresh_ms.map(|_| Arc::<lookup::Refresh>::default());
             lookups.insert(operator.id, Lookup { version, is_restored, saved, refresh });

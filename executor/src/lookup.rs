@@ -3,24 +3,26 @@
 //! The rows that a job joins with are part of its state: version and rows are saved when they are
 //! loaded, and a restored job goes on with exactly these (I12). A refresh reads the table again in the
 //! background; the new version takes effect at one barrier for all subtasks, and the snapshot of that
-//! barrier holds it.
+//! barrier holds it. A job of a cluster, which may run on several executors, has it in its epoch 0.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use qanat_connectors::contract::{ReadOutcome, ReadRequest, StopFlag};
-use qanat_proto::graph::LookupJoinNode;
-use qanat_proto::ids::{Epoch, KeyGroupRange};
-use qanat_proto::manifest::{OperatorState, StateFile};
+use qanat_connectors::contract::{Opener, ReadOutcome, ReadRequest, StopFlag};
+use qanat_proto::graph::{JobGraph, LookupJoinNode, OperatorKind};
+use qanat_proto::ids::{Epoch, Generation, JobId, KeyGroupRange, SubtaskId, Token};
+use qanat_proto::manifest::{OperatorState, StateFile, TableState};
+use qanat_proto::names::Origin;
+use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, Place, Result, limits};
-use qanat_storage::checkpoint::CheckpointStore;
+use qanat_storage::checkpoint::{CheckpointStore, StateWriter};
 use qanat_storage::env::Clock;
 use qanat_storage::state::Table;
 
 use crate::node::NodeConfig;
-use crate::operator::lookup_join::saved_table;
+use crate::operator::lookup_join::{saved_delta, saved_table};
 
 /// A version of a lookup table.
 #[derive(Clone, Debug)]
@@ -35,11 +37,41 @@ pub struct Version {
 /// # Errors
 /// What the connector says; E0210 for a record that cannot be decoded, whatever the table's policy: a
 /// join with part of a table would be wrong without a word.
-pub fn read(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> {
-    read_rows(config, node).map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))
+pub fn read(opener: &dyn Opener, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> {
+    read_rows(opener, node, usize::MAX).map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))
 }
 
-fn read_rows(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBatch>> {
+/// Reads the table of each lookup join of a job that begins, and makes it durable as the state of its epoch 0: all of
+/// its executors join with the same rows (P9). `sequence` tells objects of one try from those of another.
+///
+/// # Errors
+/// As [`read`]; E0401 for a table that is larger than the job's memory.
+pub fn begin(
+    opener: &dyn Opener,
+    store: &CheckpointStore,
+    job: JobId,
+    graph: &JobGraph,
+    settings: &JobSettings,
+    sequence: u64,
+) -> Result<Vec<OperatorState>> {
+    let mut states = Vec::new();
+    for operator in &graph.operators {
+        let OperatorKind::LookupJoin(node) = &operator.kind else { continue };
+        let bytes_max = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
+        let rows = read_rows(opener, node, bytes_max).map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))?;
+        let (mut table, _) = restore(store, node, None, settings.key_groups)?;
+        let token = Token { job, generation: Generation(0) };
+        let subtask = SubtaskId { operator: operator.id, index: 0 };
+        let mut writer = StateWriter::resume(store, Origin { token, epoch: Epoch(0), subtask }, sequence);
+        let delta = saved_delta(table.spec(), 1, &rows)?;
+        table.write(&delta, &mut writer)?;
+        let saved = TableState { name: table.spec().name.clone(), files: table.files().to_vec() };
+        states.push(OperatorState { operator: operator.id, watermarks: Vec::new(), tables: vec![saved] });
+    }
+    Ok(states)
+}
+
+fn read_rows(opener: &dyn Opener, node: &LookupJoinNode, bytes_max: usize) -> Result<Vec<RecordBatch>> {
     let request = ReadRequest {
         projection: node.projection.clone(),
         metadata: Vec::new(),
@@ -47,9 +79,10 @@ fn read_rows(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBat
         bounded: true,
         filter: None,
     };
-    let source = config.opener.source(&node.table, request)?;
+    let source = opener.source(&node.table, request)?;
     let stop = StopFlag::default();
     let mut batches = Vec::new();
+    let mut bytes = 0;
     for split in source.discover()? {
         let mut reader = source.open(&split, &split.start)?;
         loop {
@@ -60,6 +93,12 @@ fn read_rows(config: &NodeConfig, node: &LookupJoinNode) -> Result<Vec<RecordBat
                         let message = format!("a lookup table has a record that cannot be read: {}", letter.reason);
                         let place = Place::Origin { origin: letter.origin.clone(), offset, unit: "row".to_owned() };
                         return Err(Error::new(Code::BadRecord, message).at(place));
+                    }
+                    bytes += batch.rows.get_array_memory_size();
+                    if bytes > bytes_max {
+                        let message =
+                            format!("a lookup table is larger than the {bytes_max} bytes that its job may use");
+                        return Err(Error::new(Code::MemoryLimit, message).hint("raise `job.memory`"));
                     }
                     batches.push(batch.rows);
                 }
@@ -166,7 +205,7 @@ pub fn refresh_until_stopped(
             std::thread::park_timeout((due - now).min(Duration::from_millis(50)));
             continue;
         }
-        match read(config, node) {
+        match read(config.opener.as_ref(), node) {
             Ok(rows) => {
                 version += 1;
                 refresh.offer(Version { number: version, rows });

@@ -9,9 +9,12 @@ use qanat_connectors::filesystem::withdrawn::path_of;
 use qanat_coordinator::rollback::WithdrawableSink;
 use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner};
 use qanat_coordinator_core::Claimed;
+use qanat_executor::lookup;
 use qanat_proto::Result;
+use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, JobId};
-use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::manifest::{OperatorState, PreparedHandle};
+use qanat_proto::settings::JobSettings;
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
 
@@ -55,6 +58,12 @@ impl Planner for ScriptPlanner {
         }
         let plans = vec![qanat_sql::explain(&planned)];
         Ok(PlannedScript { jobs, settings: settings.clone(), warnings: planned.warnings.clone(), plans })
+    }
+
+    fn lookups(&self, job: JobId, graph: &JobGraph, settings: &JobSettings) -> Result<Vec<OperatorState>> {
+        // The same request may come again, and to another coordinator, and each try has names of its own.
+        let sequence = self.env.entropy.u64() >> 1;
+        lookup::begin(self.opener.as_ref(), &self.checkpoints, job, graph, settings, sequence)
     }
 
     fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>> {

@@ -13,6 +13,7 @@
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
 //! - `rollback`: savepoints, and what comes back after one.
 //! - `secure`: a cluster with certificates and tokens, and who is refused.
+//! - `spread`: a job whose subtasks share more than rows, on several executors.
 //! - `starts`: where a job begins, decided once.
 //! - `stdin`: what cannot be read again.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
@@ -39,6 +40,7 @@ mod rollback;
 mod secure;
 mod sink;
 mod slt;
+mod spread;
 mod starts;
 mod stdin;
 mod timestamp;

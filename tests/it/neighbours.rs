@@ -16,9 +16,9 @@ use crate::sink;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A cluster of one coordinator and one executor, which ends with the test.
-struct Dev {
+pub(crate) struct Dev {
     child: Child,
-    told: Value,
+    pub(crate) told: Value,
 }
 
 impl Drop for Dev {
@@ -29,7 +29,7 @@ impl Drop for Dev {
 }
 
 impl Dev {
-    fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &Folder) -> Self {
         Self::start_with(folder, &[])
     }
 
@@ -55,15 +55,26 @@ impl Dev {
     }
 
     #[track_caller]
-    fn ask(&self, folder: &Folder, arguments: &[&str]) -> Value {
+    pub(crate) fn ask(&self, folder: &Folder, arguments: &[&str]) -> Value {
         let outcome = self.command(folder, arguments);
         assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
         outcome.json().unwrap()
     }
 
+    /// Starts `executor-2` beside the first one.
+    pub(crate) fn second_executor(&self, folder: &Folder, slots: u32) -> Process {
+        let processes = self.told["processes"].as_array().unwrap();
+        let first = processes.iter().find(|process| process["role"] == "executor").unwrap();
+        let words = first["command"].as_array().unwrap().iter().skip(1).map(|word| word.as_str().unwrap());
+        let mut arguments: Vec<String> = words.map(|word| word.replace("executor-1", "executor-2")).collect();
+        let at = arguments.iter().position(|word| word == "--slots").unwrap();
+        arguments[at + 1] = slots.to_string();
+        Process::start(folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// Waits until the job has ended as it should.
     #[track_caller]
-    fn finishes(&self, folder: &Folder, job: &str) -> Value {
+    pub(crate) fn finishes(&self, folder: &Folder, job: &str) -> Value {
         let begun = Instant::now();
         loop {
             let shown = self.ask(folder, &["job", "describe", job]);
@@ -178,10 +189,10 @@ fn attached(dev: &Dev, folder: &Folder, node: &str) -> Option<String> {
 }
 
 /// A process that ends with the test.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(folder: &Folder, arguments: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
         command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
         Self(command.spawn().unwrap())
@@ -276,19 +287,7 @@ fn the_last_executor_is_not_drained_and_goes_on() {
     };
     refused_drain("executor-1");
     // With a smaller one beside it the job moves, and is told to be squeezed there.
-    let processes = dev.told["processes"].as_array().unwrap();
-    let own = processes.iter().find(|process| process["role"] == "executor").unwrap();
-    let own: Vec<&str> = own["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
-    let other: Vec<&str> = own[1..]
-        .iter()
-        .map(|word| match *word {
-            "executor-1" => "executor-2",
-            "4" => "1",
-            word if word.ends_with("/executor-1") => "other",
-            word => word,
-        })
-        .collect();
-    let _other = Process::start(&folder, &other);
+    let _other = dev.second_executor(&folder, 1);
     until(&|| shown("executor-2")["attached"] == true);
     let drained = dev.ask(&folder, &["cluster", "drain", "executor-1"]);
     assert_eq!(drained["squeezed"][0], "q", "{drained}");
@@ -329,6 +328,8 @@ fn two_graphs(folder: &Folder, rows: u64) -> (String, [std::path::PathBuf; 2]) {
     let outs = ["out-1", "out-2"].map(|name| folder.path().join(name));
     let second = numbers(&outs[1], rows, rows).replace("TABLE g ", "TABLE h ").replace("TABLE o ", "TABLE p ");
     let second = second.replace("INTO o SELECT id FROM g", "INTO p SELECT id FROM h");
+    // Settings stand once.
+    let second = second.split_once('\n').unwrap().1;
     (format!("{}{second}", numbers(&outs[0], rows, rows)), outs)
 }
 
@@ -353,6 +354,8 @@ fn a_script_of_several_jobs_is_made_as_a_whole() {
     let pair = |name: &str, group: &str| [name.to_owned(), group.to_owned()];
     assert_eq!(listed(&dev, &folder), [pair("pair-2", "pair-2")], "the first one was not made either");
     dev.ask(&folder, &["job", "stop", "pair-2", "--no-savepoint"]);
+    let ended = dev.command(&folder, &["job", "watch", "pair-2"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.describe());
     let id = "00112233445566778899aabbccddeeff";
     let submit = || dev.ask(&folder, &["submit", "pair.sql", "--request-id", id])["jobs"].clone();
     let (first, again) = (submit(), submit());

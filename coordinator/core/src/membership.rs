@@ -46,6 +46,23 @@ impl State {
         working.map(|start| (start, String::new())).chain(named).collect()
     }
 
+    /// Whether a start may be the node of this name.
+    ///
+    /// # Errors
+    /// [`Refusal::NodeTaken`] if another one is, which lives and may live on.
+    pub fn check_node(
+        &self,
+        node: &str,
+        start: StartId,
+        incarnation: Incarnation,
+        known: &[StartId],
+    ) -> Result<(), Refusal> {
+        let is_held = |holder: &KnownNode| {
+            holder.start != start && known.contains(&holder.start) && !incarnation.follows(holder.incarnation)
+        };
+        self.nodes.get(node).filter(|holder| is_held(holder)).map_or(Ok(()), |_| Err(Refusal::NodeTaken))
+    }
+
     pub(crate) fn register(
         &mut self,
         node: &str,
@@ -53,12 +70,7 @@ impl State {
         incarnation: Incarnation,
         known: &[StartId],
     ) -> Result<Applied, Refusal> {
-        let is_held = |holder: &KnownNode| {
-            holder.start != start && known.contains(&holder.start) && !incarnation.follows(holder.incarnation)
-        };
-        if self.nodes.get(node).is_some_and(is_held) {
-            return Err(Refusal::NodeTaken);
-        }
+        self.check_node(node, start, incarnation, known)?;
         self.nodes.retain(|_, holder| known.contains(&holder.start));
         self.nodes.insert(node.to_owned(), KnownNode { start, incarnation });
         Ok(Applied::Done)

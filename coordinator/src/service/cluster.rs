@@ -191,7 +191,7 @@ impl Cluster for ClusterService {
         if let Some(start) = self.find(&node).await {
             let object = if undo { format!("executor {node}, undone") } else { format!("executor {node}") };
             let known = self.nodes.names().into_keys().collect();
-            let executors = self.with_others_than(start).await;
+            let executors = if undo { self.nodes.executors() } else { self.with_others_than(start).await };
             let usable = executors.iter().filter(|executor| executor.is_usable()).map(|executor| executor.start);
             let usable = Some(usable.collect());
             let squeezed =

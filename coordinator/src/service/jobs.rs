@@ -10,7 +10,7 @@ use qanat_coordinator_core::command::{Command, Outcome, Refusal, RunWith};
 use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, StartId};
-use qanat_proto::manifest::{Manifest, PreparedHandle, SourceState};
+use qanat_proto::manifest::{Manifest, OperatorState, PreparedHandle, SourceState};
 use qanat_proto::names::Name;
 use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
 use qanat_proto::rpc::control::{
@@ -73,6 +73,12 @@ pub trait Planner: Send + Sync {
         parallelism: u32,
         starts: bool,
     ) -> Result<PlannedScript>;
+
+    /// What the lookup tables of a job hold when it begins, made durable as part of its epoch 0. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with a table.
+    fn lookups(&self, job: JobId, graph: &JobGraph, settings: &JobSettings) -> Result<Vec<OperatorState>>;
 
     /// What a job's sinks published after an epoch, and which of them cannot take it back. `restored` is the claim to
     /// go back to. Blocks.
@@ -195,19 +201,29 @@ impl JobsService {
             self.member.state(|state| check_new(state, *id, name, job)).map_err(refused)?;
         }
         let ids: Vec<JobId> = jobs.iter().map(|(id, _, _)| *id).collect();
+        // By the same request, before its answer was lost: all of them were.
+        let is_made = self.member.state(|state| ids.iter().any(|id| state.job(*id).is_some()));
         let mut new = Vec::new();
         for (id, name, job) in jobs {
+            if is_made {
+                break;
+            }
             let together = shares_more_than_rows(&job.graph);
+            let (planner, graph, settings) = (self.planner.clone(), job.graph.clone(), planned.settings.clone());
+            let lookups = self.blocking(move || planner.lookups(id, &graph, &settings)).await?;
             new.push(NewJob {
                 script_digest: job.digest,
-                epoch_zero: Manifest::epoch_zero(
-                    id,
-                    name.to_string(),
-                    self.env.clock.now_ms(),
-                    job.graph,
-                    planned.settings.clone(),
-                    job.sources,
-                ),
+                epoch_zero: Manifest {
+                    operators: lookups,
+                    ..Manifest::epoch_zero(
+                        id,
+                        name.to_string(),
+                        self.env.clock.now_ms(),
+                        job.graph,
+                        planned.settings.clone(),
+                        job.sources,
+                    )
+                },
                 run_with: Some(RunWith {
                     parallelism: job.parallelism,
                     settings: planned.settings.clone(),
@@ -216,8 +232,7 @@ impl JobsService {
                 }),
             });
         }
-        // Made by the same request, before its answer was lost: all of them were.
-        if !self.member.state(|state| ids.iter().any(|id| state.job(*id).is_some())) {
+        if !is_made {
             let (coordinator, group) = (self.coordinator.clone(), name.to_string());
             self.blocking(move || coordinator.submit_group(group, new)).await?;
         }
@@ -228,10 +243,11 @@ impl JobsService {
 }
 
 /// Whether subtasks of a graph meet elsewhere than on its edges: sources that wait for each other's watermarks, and
-/// lookup tables, of which all hold one version.
+/// lookup tables that are read again, of which all take a new version at one barrier.
 fn shares_more_than_rows(graph: &JobGraph) -> bool {
     let is_aligned = |(_, source): (_, &SourceNode)| source.watermark.as_ref().is_some_and(|w| w.alignment.is_some());
-    graph.sources().any(is_aligned) || graph.operators.iter().any(|o| matches!(o.kind, OperatorKind::LookupJoin(_)))
+    let reloads = |kind: &OperatorKind| matches!(kind, OperatorKind::LookupJoin(node) if node.refresh_ms.is_some());
+    graph.sources().any(is_aligned) || graph.operators.iter().any(|operator| reloads(&operator.kind))
 }
 
 /// Whether a job can be made, or was made by the same request before.

@@ -85,18 +85,20 @@ impl NodesService {
     async fn admit(&self, registration: Registration, outbox: Outbox) -> Result<Option<Session>, Status> {
         let _turn = self.registering.lock().await;
         let Some(known) = self.nodes.known() else { return Ok(None) };
-        let (node, start) = (registration.node.clone(), registration.start);
+        let (node, start, incarnation) = (registration.node.clone(), registration.start, registration.incarnation);
+        let taken = |refusal: &Refusal| match refusal {
+            Refusal::NodeTaken => status_of(&Error::from(refusal).at(Place::Named(node.clone()))),
+            _ => refused(refusal),
+        };
         let is_known = |state: &State| state.nodes.get(&node).is_some_and(|holder| holder.start == start);
         if !self.member.state(is_known) {
-            let incarnation = registration.incarnation;
+            // Whoever asks again and again leaves no trace in the log.
+            self.member
+                .state(|state| state.check_node(&node, start, incarnation, &known))
+                .map_err(|refusal| taken(&refusal))?;
             let register = Command::Register { node: node.clone(), start, incarnation, known };
-            match self.member.propose_async(register).await.map_err(|error| status_of(&error))? {
-                Ok(_) => {}
-                Err(refusal @ Refusal::NodeTaken) => {
-                    return Err(status_of(&Error::from(&refusal).at(Place::Named(node))));
-                }
-                Err(refusal) => return Err(refused(&refusal)),
-            }
+            let decided = self.member.propose_async(register).await.map_err(|error| status_of(&error))?;
+            decided.map_err(|refusal| taken(&refusal))?;
         }
         Ok(self.nodes.attach(registration, outbox))
     }

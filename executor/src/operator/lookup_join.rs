@@ -73,6 +73,22 @@ pub(crate) fn saved_table(loaded: &SchemaRef) -> TableSpec {
     }
 }
 
+/// A version in place of all that were saved before.
+pub(crate) fn saved_delta(saved: &TableSpec, version: u64, rows: &[RecordBatch]) -> Result<TableDelta> {
+    let version = i64::try_from(version).map_err(|_| Error::internal("a version above 2^63"))?;
+    let mut upserts = Vec::with_capacity(rows.len());
+    for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
+        let count = batch.num_rows();
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(UInt16Array::from_value(0, count)), Arc::new(Int64Array::from_value(version, count))];
+        columns.extend(batch.columns().iter().cloned());
+        upserts.push(batch_of(&saved.schema, columns, count)?);
+    }
+    // An older version is dead once the newer one is saved.
+    let closed = Some(version - 1);
+    Ok(TableDelta { table: TABLE.to_owned(), upserts, deletes: Vec::new(), closed })
+}
+
 const END: u32 = u32::MAX;
 
 /// Input rows and right rows that pair up.
@@ -265,18 +281,7 @@ impl Operator for LookupJoin {
 
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
         let Some((version, rows)) = self.unsaved.take() else { return Ok(Vec::new()) };
-        let version = i64::try_from(version).map_err(|_| Error::internal("a version above 2^63"))?;
-        let mut upserts = Vec::with_capacity(rows.len());
-        for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
-            let count = batch.num_rows();
-            let mut columns: Vec<ArrayRef> =
-                vec![Arc::new(UInt16Array::from_value(0, count)), Arc::new(Int64Array::from_value(version, count))];
-            columns.extend(batch.columns().iter().cloned());
-            upserts.push(batch_of(&self.saved.schema, columns, count)?);
-        }
-        // An older version is dead once the newer one is saved.
-        let closed = Some(version - 1);
-        Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes: Vec::new(), closed }])
+        Ok(vec![saved_delta(&self.saved, version, &rows)?])
     }
 
     fn lookup_version(&self) -> Option<u64> {
