@@ -57,8 +57,8 @@ pub fn begin(
     let mut states = Vec::new();
     for operator in &graph.operators {
         let OperatorKind::LookupJoin(node) = &operator.kind else { continue };
-        let bytes_max = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
-        let rows = read_rows(opener, node, bytes_max).map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))?;
+        let rows = read_rows(opener, node, settings.memory_bytes)
+            .map_err(|e| e.or_at(|| Place::Named(node.table.name.clone())))?;
         let (mut table, _) = restore(store, node, None, settings.key_groups)?;
         let token = Token { job, generation: Generation(0) };
         let subtask = SubtaskId { operator: operator.id, index: 0 };

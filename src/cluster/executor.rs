@@ -116,7 +116,11 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
             () = asked_to_end() => Ok(()),
         }
     });
-    // Tasks end where they are: what is claimed goes on elsewhere.
+    // Tasks end where they are: what is claimed goes on elsewhere. The thread of the metrics holds the node, so nobody
+    // waits for what that has to say.
+    if let Some(control) = Arc::into_inner(control) {
+        control.shutdown_background();
+    }
     ended.map(|()| std::process::exit(0))
 }
 

@@ -11,9 +11,6 @@ use crate::apply::Applied;
 use crate::placement::Executor;
 use crate::state::{LogOwner, State};
 
-/// A partition that nobody took over has token 1.
-const FIRST_TOKEN: u64 = 2;
-
 impl State {
     /// Who appends to a topic.
     pub fn owner_of(&self, topic: &str) -> Option<LogOwner> {
@@ -38,9 +35,9 @@ impl State {
         Applied::Done
     }
 
-    /// Above all that were given before, and above the token that partitions have at first.
+    /// Above all that were given before, and above the 1 that a partition has which nobody took over.
     fn next_token(&self) -> u64 {
-        self.applied.max(FIRST_TOKEN)
+        self.applied + 1
     }
 }
 
@@ -72,7 +69,7 @@ mod tests {
     fn own(state: &mut State, start: u64, topics: &[&str]) -> u64 {
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
         state.apply(&Command::OwnTopics { start: StartId(start), topics }).expect("applied");
-        state.applied
+        state.applied + 1
     }
 
     fn owner(state: &State, topic: &str) -> Option<(u64, u64)> {
@@ -84,15 +81,15 @@ mod tests {
         let mut state = State::default();
         assert_eq!(owner(&state, "a"), None);
         state.apply(&Command::OwnLog { start: StartId(1) }).expect("applied");
-        assert_eq!(owner(&state, "a"), Some((1, FIRST_TOKEN)), "as long as nobody was chosen");
-        let mut last = FIRST_TOKEN;
+        assert_eq!(owner(&state, "a"), Some((1, 2)), "as long as nobody was chosen");
+        let mut last = 2;
         for start in [2, 3, 2] {
             let token = own(&mut state, start, &["a"]);
             assert_eq!(owner(&state, "a"), Some((start, token)));
             assert!(token > last);
             last = token;
         }
-        assert_eq!(owner(&state, "b"), Some((1, FIRST_TOKEN)), "another topic does not change");
+        assert_eq!(owner(&state, "b"), Some((1, 2)), "another topic does not change");
         state.apply(&Command::OwnLog { start: StartId(4) }).expect("applied");
         assert_eq!((owner(&state, "a"), owner(&state, "b")), (Some((2, last)), Some((4, last + 1))));
         let text = serde_json::to_string(&state).expect("encodes");
