@@ -181,7 +181,6 @@ impl State {
         Ok(Applied::Done)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a field of the command")]
     fn create(
         &mut self,
         id: JobId,

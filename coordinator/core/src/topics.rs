@@ -11,6 +11,9 @@ use crate::apply::Applied;
 use crate::placement::Executor;
 use crate::state::{LogOwner, State};
 
+/// Of the first owner of the log.
+const FIRST_TOKEN: u64 = 2;
+
 impl State {
     /// Who appends to a topic.
     pub fn owner_of(&self, topic: &str) -> Option<LogOwner> {
@@ -18,12 +21,15 @@ impl State {
     }
 
     pub(crate) fn own_log(&mut self, start: StartId) -> Applied {
-        self.log_owner = Some(LogOwner { start, token: self.next_token() });
+        // Above the 1 of a partition that nobody took over, and above the owner before.
+        let token = self.log_owner.map_or(FIRST_TOKEN, |owner| owner.token + 1).max(self.applied);
+        self.log_owner = Some(LogOwner { start, token });
         Applied::Done
     }
 
     pub(crate) fn own_topics(&mut self, start: StartId, topics: &[String]) -> Applied {
-        let token = self.next_token();
+        // No token that was given before is as high.
+        let token = self.applied + 1;
         self.topics.extend(topics.iter().map(|topic| (topic.clone(), LogOwner { start, token })));
         while self.topics.len() > TOPIC_OWNERS_MAX {
             let oldest = self.topics.iter().min_by_key(|(_, owner)| owner.token);
@@ -33,11 +39,6 @@ impl State {
             self.log_owner.iter_mut().for_each(|owner| owner.token = token);
         }
         Applied::Done
-    }
-
-    /// Above all that were given before, and above the 1 that a partition has which nobody took over.
-    fn next_token(&self) -> u64 {
-        self.applied + 1
     }
 }
 
@@ -91,9 +92,21 @@ mod tests {
         }
         assert_eq!(owner(&state, "b"), Some((1, 2)), "another topic does not change");
         state.apply(&Command::OwnLog { start: StartId(4) }).expect("applied");
-        assert_eq!((owner(&state, "a"), owner(&state, "b")), (Some((2, last)), Some((4, last + 1))));
+        assert_eq!((owner(&state, "a"), owner(&state, "b")), (Some((2, last)), Some((4, last))));
         let text = serde_json::to_string(&state).expect("encodes");
         assert_eq!(serde_json::from_str::<State>(&text).expect("decodes"), state);
+    }
+
+    #[test]
+    fn no_two_owners_of_the_log_have_one_token() {
+        let mut state = State::default();
+        let mut last = 1;
+        for start in 1..5 {
+            state.apply(&Command::OwnLog { start: StartId(start) }).expect("applied");
+            let (owner, token) = owner(&state, "a").expect("owned");
+            assert!(owner == start && token > last, "{token} after {last}");
+            last = token;
+        }
     }
 
     #[test]
