@@ -264,6 +264,8 @@ impl Draft {
             | Command::RevokeToken { .. }
             | Command::Drain { .. }
             | Command::Register { .. }
+            | Command::ChangeTopic { .. }
+            | Command::TopicChanged { .. }
             | Command::Note { .. }
             | Command::Rescale { .. }
             | Command::CreateJob { .. }

@@ -16,6 +16,7 @@ mod inspect;
 mod observe;
 mod output;
 mod progress;
+mod readmit;
 mod receipt_seen;
 mod retention;
 mod script;

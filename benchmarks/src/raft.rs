@@ -131,6 +131,7 @@ impl Driven {
                 settings: JobSettings::default(),
                 together: false,
                 trace: None,
+                topics: None,
             })),
         };
         let open = Command::OpenGeneration {

@@ -4,8 +4,8 @@ use qanat_proto::audit::Report;
 use qanat_proto::checkpoint::CheckpointReport;
 use qanat_proto::rpc::control::data_client::DataClient;
 use qanat_proto::rpc::control::{
-    AuditPart, AuditRequest, Checkpoint, CheckpointRequest, CheckpointsRequest, DeadLetter, LateRow, ListTopicsRequest,
-    SideRowsPart, SideRowsRequest, SideTable, Topic, TopicRequest,
+    AuditPart, AuditRequest, Checkpoint, CheckpointRequest, CheckpointsRequest, CreateTopicRequest, DeadLetter,
+    DeleteTopicRequest, LateRow, ListTopicsRequest, SideRowsPart, SideRowsRequest, SideTable, Topic, TopicRequest,
 };
 use qanat_proto::rpc::status::error_of;
 use qanat_proto::{Code, Error, Result, limits};
@@ -13,6 +13,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::Client;
+use crate::submit::random_id;
 
 /// Which of a job's late rows or dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,43 @@ impl SideQuery {
     }
 }
 
+/// A topic to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTopic {
+    request: CreateTopicRequest,
+}
+
+impl NewTopic {
+    /// One partition that keeps everything.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { request: CreateTopicRequest { topic: name.into(), partitions: 1, ..CreateTopicRequest::default() } }
+    }
+
+    /// How many partitions it has, for ever: 1 to 1,000.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.request.partitions = partitions;
+        self
+    }
+
+    /// Keeps at most about so many bytes per partition, read or not.
+    pub fn keep_bytes(mut self, bytes: u64) -> Self {
+        self.request.retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps rows for so many milliseconds, read or not.
+    pub fn keep_ms(mut self, age_ms: i64) -> Self {
+        self.request.retention_age_ms = Some(age_ms);
+        self
+    }
+
+    /// Keeps rows until every job that reads them is done with them.
+    pub fn keep_until_read(mut self) -> Self {
+        self.request.retention_consumed = true;
+        self
+    }
+}
+
 pub(crate) fn data(channel: Channel) -> DataClient<Channel> {
     DataClient::new(channel).max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
 }
@@ -63,6 +101,29 @@ impl Client {
         let request = TopicRequest { topic: name.to_owned() };
         let call = |mut data: DataClient<Channel>, request| async move { data.describe_topic(request).await };
         self.call(data, request, call).await
+    }
+
+    /// Makes an empty topic, and returns it. Its columns are those of the first rows written to it.
+    ///
+    /// # Errors
+    /// E0501 if there is one of the name; E0603 if no executor owns the log.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<Topic> {
+        let request = CreateTopicRequest { request_id: random_id()?, ..topic.request };
+        let call = |mut data: DataClient<Channel>, request| async move { data.create_topic(request).await };
+        self.call(data, request, call).await
+    }
+
+    /// Removes a topic and all its rows.
+    ///
+    /// # Errors
+    /// E0308 if there is none; E0312 while a job that has not ended reads or writes it; E0603 if no executor owns the
+    /// log.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        // By id: a repeat must not meet another topic of the name.
+        let id = self.topic(name).await?.id;
+        let request = DeleteTopicRequest { topic: name.to_owned(), id };
+        let call = |mut data: DataClient<Channel>, request| async move { data.delete_topic(request).await };
+        self.call(data, request, call).await.map(drop)
     }
 
     /// Rows of a job that came too late for all their windows, the oldest first.
@@ -142,7 +203,7 @@ impl Client {
     }
 
     /// The next part of an answer; None at its end.
-    async fn part<T>(&self, parts: &mut Streaming<T>) -> Result<Option<T>> {
+    pub(crate) async fn part<T>(&self, parts: &mut Streaming<T>) -> Result<Option<T>> {
         match tokio::time::timeout(self.deadline(), parts.message()).await {
             Ok(part) => part.map_err(|status| error_of(&status)),
             Err(_) => Err(Error::new(Code::NoQuorum, "the coordinator does not go on with its answer")

@@ -36,17 +36,19 @@
 mod call;
 mod client;
 mod data;
+mod readmit;
 mod rollback;
 mod submit;
 mod tail;
 mod watch;
 
 pub use client::Client;
-pub use data::SideQuery;
+pub use data::{NewTopic, SideQuery};
 pub use qanat_proto::access::{AccessToken, Role};
 pub use qanat_proto::audit;
 pub use qanat_proto::checkpoint::{CheckpointDetails, CheckpointReport};
 pub use qanat_proto::error::{Code, Error, Result};
+pub use qanat_proto::owner::Readmitted;
 pub use qanat_proto::rows::{TailFrom, TailRows};
 pub use qanat_proto::rpc::control::rollback_response::Sink as RolledBackSink;
 pub use qanat_proto::rpc::control::topic::{Column as TopicColumn, Partition as TopicPartition};
@@ -56,6 +58,7 @@ pub use qanat_proto::rpc::control::{
     StatusResponse as ClusterStatus, SubmitResponse as Submitted, ValidateResponse as Validated,
 };
 pub use qanat_proto::rpc::control::{Checkpoint, DeadLetter, LateRow, Topic};
+pub use readmit::Readmit;
 pub use rollback::Rollback;
 pub use submit::Submit;
 pub use tail::{Tail, TailStream};

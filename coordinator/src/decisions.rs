@@ -59,6 +59,8 @@ pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
         | Command::RevokeToken { .. }
         | Command::Drain { .. }
         | Command::Register { .. }
+        | Command::ChangeTopic { .. }
+        | Command::TopicChanged { .. }
         | Command::Note { .. } => {}
     }
 }

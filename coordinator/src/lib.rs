@@ -6,9 +6,11 @@ pub mod driver;
 pub mod figures;
 pub mod metrics;
 pub mod nodes;
+pub mod owner;
 pub mod raft;
 pub mod rollback;
 pub mod service;
 mod tap;
+mod topics;
 
 pub use driver::{Coordinator, CoordinatorConfig, ExecutorLink, Executors, JobEvent, NewJob};

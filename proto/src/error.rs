@@ -131,6 +131,8 @@ codes! {
     NotRestorable = "E0310", User;
     /// A job has no operator of this name.
     UnknownOperator = "E0311", User;
+    /// A topic is used by a running job, or is just being changed.
+    TopicInUse = "E0312", User;
 
     // E04xx: running jobs.
     /// The job's memory budget cannot hold its state.

@@ -18,6 +18,7 @@ pub mod invariant;
 pub mod limits;
 pub mod manifest;
 pub mod names;
+pub mod owner;
 pub mod physical;
 pub mod receipt;
 pub mod rows;

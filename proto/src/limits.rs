@@ -155,6 +155,10 @@ pub const SAVEPOINTS_MAX: usize = 100;
 /// Files that one rollback takes back: their names travel in one command.
 pub const WITHDRAWN_OBJECTS_MAX: usize = 100_000;
 
+/// Topics that are being made or deleted at a time: each stands in the replicated state until that is done.
+pub const TOPIC_CHANGES_MAX: usize = 1_000;
+/// How long a change waits for somebody to own the log, milliseconds: less than clients wait for one answer.
+pub const OWNER_PATIENCE_MS: u64 = 5_000;
 /// Tails that one coordinator serves at a time: each has a thread, and reads on its own.
 pub const TAILS_MAX: usize = 64;
 /// Histories of jobs that one coordinator reads at a time: each holds all receipts of the group in memory.

@@ -52,18 +52,6 @@ impl ClusterArguments {
         }
     }
 
-    /// For what only a data folder of one process can do.
-    ///
-    /// # Errors
-    /// E0501 if a cluster is named.
-    pub(crate) fn refuse(&self, what: &str) -> Result<()> {
-        match &self.cluster {
-            None => Ok(()),
-            Some(_) => Err(Error::new(Code::Usage, format!("a cluster cannot do this: {what}"))
-                .hint("leave out --cluster, unset QANAT_CLUSTER, and name a data folder with --data")),
-        }
-    }
-
     /// Runs one request against the cluster that is named.
     pub(crate) fn ask<T, F: Future<Output = Result<T>>>(&self, ask: impl FnOnce(Client) -> F) -> Result<T> {
         let Some(addresses) = &self.cluster else {

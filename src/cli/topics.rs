@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use qanat_client::Topic;
+use qanat_client::{NewTopic, Topic};
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
@@ -121,19 +121,28 @@ impl Topics {
                 output::print_object(&line, format, || text(&line));
             }
             Self::Create(create) => {
-                create.cluster.refuse("its jobs make the topics that they write")?;
                 let name = Name::new(&create.name)?;
                 let spec = TopicSpec { partitions: create.partitions, retention: create.retention()? };
-                let topic = DataFolder::open(&env, &create.data.data)?.topics.create(&name, spec)?;
-                let line = line(topics::shown(&topic.describe()?));
+                let topic = match &create.cluster.cluster {
+                    Some(_) => {
+                        create.cluster.ask(|client| async move { client.create_topic(new(&name, &spec)?).await })?
+                    }
+                    None => topics::shown(
+                        &DataFolder::open(&env, &create.data.data)?.topics.create(&name, spec)?.describe()?,
+                    ),
+                };
+                let (line, name) = (line(topic), &create.name);
                 output::print_object(&line, format, || format!("created topic {name}"));
             }
             Self::Delete(named) => {
-                named.cluster.refuse("another process may be writing to the topic")?;
                 let name = Name::new(&named.name)?;
-                // Nothing is created only to be told that it does not hold the topic.
-                DataView::open(&env, &named.data.data, None)?;
-                DataFolder::open(&env, &named.data.data)?.topics.delete(&name)?;
+                if named.cluster.cluster.is_some() {
+                    named.cluster.ask(|client| async move { client.delete_topic(&named.name).await })?;
+                } else {
+                    // Nothing is created only to be told that it does not hold the topic.
+                    DataView::open(&env, &named.data.data, None)?;
+                    DataFolder::open(&env, &named.data.data)?.topics.delete(&name)?;
+                }
                 let deleted = serde_json::json!({ "deleted": name });
                 output::print_object(&deleted, format, || format!("deleted topic {name}"));
             }
@@ -198,6 +207,22 @@ fn split_unit(text: &str) -> Option<(f64, String)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim().to_ascii_lowercase()))
+}
+
+/// What a cluster is asked for.
+fn new(name: &Name, spec: &TopicSpec) -> Result<NewTopic> {
+    if spec.partitions == 0 {
+        return Err(Error::new(Code::Usage, "a topic has at least one partition").hint("leave --partitions out"));
+    }
+    let mut topic = NewTopic::new(name.as_str()).partitions(spec.partitions);
+    let Retention { bytes, age_ms, consumed } = spec.retention;
+    if let Some(bytes) = bytes {
+        topic = topic.keep_bytes(bytes);
+    }
+    if let Some(age_ms) = age_ms {
+        topic = topic.keep_ms(age_ms);
+    }
+    Ok(if consumed { topic.keep_until_read() } else { topic })
 }
 
 fn line(topic: Topic) -> Line {

@@ -9,6 +9,7 @@ use crossbeam::channel::unbounded;
 use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_coordinator::nodes::Nodes;
+use qanat_coordinator::owner::Owners;
 use qanat_coordinator::raft::{Member, MemberConfig};
 use qanat_coordinator::service::{
     ClusterService, DataService, Guard, GuardLayer, JobsService, NodesService, RaftService,
@@ -95,7 +96,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
     let planner = ScriptPlanner {
         opener: Arc::new(Registry::new(context)),
-        roots,
+        roots: roots.clone(),
         env: env.clone(),
         checkpoints: storage.checkpoints.clone(),
     };
@@ -117,8 +118,10 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         move || member.raft_status().applied.unwrap_or(0)
     };
     let view = DataView::of_cluster(&env, &options.storage, &options.data.join("commands"), applied);
-    let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone() };
-    let data = DataService::server(member.clone(), nodes.clone(), Arc::new(reader), dial(security), cluster.clone());
+    let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone(), roots };
+    let owners = Owners::new(member.clone(), nodes.clone(), dial(security), cluster.clone());
+    let (reader, to_taps) = (Arc::new(reader), dial(security));
+    let data = DataService::server(member.clone(), nodes.clone(), reader, to_taps, cluster.clone(), owners);
     let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
     let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?
         .layer(GuardLayer(guard.clone()))

@@ -8,7 +8,7 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_connectors::log::commit_owned;
 use qanat_executor::attach::{AttachConfig, keep_attached};
-use qanat_executor::exchange::{Exchange, serve};
+use qanat_executor::exchange::{Exchange, PerformTask, serve};
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_proto::ids::StartId;
 use qanat_proto::{Code, Error, Result};
@@ -16,6 +16,7 @@ use qanat_storage::env::Env;
 use qanat_storage::log::Topics;
 
 use crate::cluster::node_folder::NodeFolder;
+use crate::cluster::owner::TopicOwner;
 use crate::cluster::storage::Storage;
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::embedded::side_tables;
@@ -76,7 +77,9 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         incoming: Arc::default(),
     };
     let credentials = security.map(|security| security.credentials().clone());
-    data_runtime.spawn(serve(exchange.clone(), listener, credentials));
+    let owner = TopicOwner::new(env.clone(), storage.topics.clone());
+    let perform: Arc<PerformTask> = Arc::new(move |task, token| owner.perform(task, token));
+    data_runtime.spawn(serve(exchange.clone(), listener, credentials, Some(perform)));
     let config = NodeConfig {
         env: env.clone(),
         opener: Arc::new(Registry::new(context)),

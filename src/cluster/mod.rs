@@ -5,6 +5,7 @@ mod coordinator;
 mod dev;
 mod executor;
 mod node_folder;
+mod owner;
 mod planner;
 mod reader;
 mod roots;

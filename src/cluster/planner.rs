@@ -1,11 +1,12 @@
 //! From a client's SQL to jobs, on the coordinator that leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use qanat_connectors::contract::Opener;
 use qanat_connectors::filesystem::withdrawn::path_of;
+use qanat_connectors::{log, side};
 use qanat_coordinator::rollback::WithdrawableSink;
 use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner};
 use qanat_coordinator_core::Claimed;
@@ -13,7 +14,7 @@ use qanat_executor::lookup;
 use qanat_proto::Result;
 use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, JobId};
-use qanat_proto::manifest::{OperatorState, PreparedHandle};
+use qanat_proto::manifest::{OperatorState, PreparedHandle, SinkChannel};
 use qanat_proto::settings::JobSettings;
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
@@ -69,6 +70,11 @@ impl Planner for ScriptPlanner {
     fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>> {
         let manifest = self.checkpoints.read_manifest(&restored.manifest_key, &restored.checksum)?;
         withdrawable::sinks(&self.env, &manifest.graph, job, after, Path::new("/"))
+    }
+
+    fn topics(&self, job_name: &str, graph: &JobGraph) -> Result<BTreeSet<String>> {
+        let side = [SinkChannel::Late, SinkChannel::DeadLetters].map(|channel| side::topic_name(job_name, channel));
+        side.into_iter().chain(log::topics_of(graph)).map(|name| name.map(|name| name.to_string())).collect()
     }
 
     fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String> {

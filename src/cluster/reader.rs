@@ -13,14 +13,19 @@ use qanat_coordinator_core::Claimed;
 use qanat_proto::audit::Report;
 use qanat_proto::checkpoint::CheckpointReport;
 use qanat_proto::ids::{Epoch, OperatorId};
+use qanat_proto::manifest::SinkChannel;
+use qanat_proto::owner::{Readmission, ReadmitInto};
+use qanat_proto::rpc::control::readmit_request::Into as Where;
 use qanat_proto::rpc::control::tail_event::Event;
 use qanat_proto::rpc::control::{
-    Checkpoint, RowFormat, SideRowsPart, SideRowsRequest, SideTable, TailEvent, TailRequest, TailStarted, Topic,
+    Checkpoint, ReadmitRequest, RowFormat, SideRowsPart, SideRowsRequest, SideTable, TailEvent, TailRequest,
+    TailStarted, Topic,
 };
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 
 use crate::audit;
+use crate::cluster::roots::Roots;
 use crate::data_folder::{DataView, FoundJob};
 use crate::inspect::tail::TailReader;
 use crate::inspect::{checkpoints, side, tail, topics};
@@ -29,6 +34,7 @@ use crate::inspect::{checkpoints, side, tail, topics};
 pub(crate) struct ClusterReader {
     pub(crate) view: DataView,
     pub(crate) checkpoints: Arc<CheckpointStore>,
+    pub(crate) roots: Roots,
 }
 
 impl ClusterReader {
@@ -69,8 +75,29 @@ impl DataReader for ClusterReader {
                     parts.send(SideRowsPart { dead_letters, ..SideRowsPart::default() })
                 })
             }),
-            SideTable::Unspecified => Err(Error::new(Code::Usage, "say which rows: late ones or dead letters")),
+            SideTable::Unspecified => Err(unspecified()),
         }
+    }
+
+    fn readmission(&self, request: &ReadmitRequest) -> Result<Readmission> {
+        let channel = match request.table() {
+            SideTable::Late => SinkChannel::Late,
+            SideTable::DeadLetters => SinkChannel::DeadLetters,
+            SideTable::Unspecified => return Err(unspecified()),
+        };
+        let into = match &request.into {
+            Some(Where::File(path)) => {
+                self.roots.check_path(path, path)?;
+                ReadmitInto::File { path: path.clone(), header: request.header.clone() }
+            }
+            Some(Where::Topic(topic)) => ReadmitInto::Topic(topic.clone()),
+            None => return Err(Error::new(Code::Usage, "say where to: a file or a topic")),
+        };
+        let told = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let run = told(&request.run);
+        let asked = side::readmission(&self.view, &request.job, channel, run.as_deref(), into)?;
+        let (ids, limit, request) = (told(&request.ids), request.limit, request.request_id.clone());
+        Ok(Readmission { ids, limit, request, ..asked })
     }
 
     fn checkpoints(&self, job: &str, run: Option<&str>, limit: usize) -> Result<Vec<Checkpoint>> {
@@ -94,6 +121,10 @@ impl DataReader for ClusterReader {
     fn json(&self, rows: &RecordBatch) -> Result<Vec<String>> {
         rows_as_text(rows)
     }
+}
+
+fn unspecified() -> Error {
+    Error::new(Code::Usage, "say which rows: late ones or dead letters")
 }
 
 /// Hands rows on in groups that fit into a message each. False: nobody wants more.

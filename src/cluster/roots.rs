@@ -46,9 +46,15 @@ impl Roots {
             return Err(Error::new(Code::BadRole, message).hint("`qanat run` has a standard input and output"));
         }
         let Some(path) = table.option("path").filter(|_| table.connector == "filesystem") else { return Ok(()) };
-        let path = Path::new(path.strip_prefix("file://").unwrap_or(path));
+        self.check_path(path.strip_prefix("file://").unwrap_or(path), &table.name)
+    }
+
+    /// # Errors
+    /// E0207 for a path that lies elsewhere. `place` is what names it.
+    pub(crate) fn check_path(&self, path: &str, place: &str) -> Result<()> {
+        let path = Path::new(path);
         let refused = |message: String, hint: &str| {
-            Err(Error::new(Code::PermissionDenied, message).at(Place::Named(table.name.clone())).hint(hint))
+            Err(Error::new(Code::PermissionDenied, message).at(Place::Named(place.to_owned())).hint(hint))
         };
         if !path.is_absolute() {
             let message = format!("the path `{}` is relative", path.display());

@@ -8,6 +8,7 @@ use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries, topi
 use qanat_coordinator::raft::Reach;
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::SinkChannel;
+use qanat_proto::owner::{Readmission, ReadmitInto};
 use qanat_proto::{Code, EpochRanges, Result};
 use qanat_storage::log::Topics;
 
@@ -70,24 +71,54 @@ fn entries<E>(
 
 /// Epochs of a job's runs that rollbacks took back: their rows in side tables count no more (P10).
 #[derive(Default)]
-pub(crate) struct Withdrawn(BTreeMap<String, EpochRanges>);
+struct Withdrawn(BTreeMap<String, EpochRanges>);
 
 impl Withdrawn {
     /// A folder without the job's own state tells of none.
-    pub(crate) fn of(view: &DataView, name: &str) -> Self {
+    fn of(view: &DataView, name: &str) -> Self {
         let jobs = view.jobs(Reach::State).unwrap_or_default().into_iter().map(|found| found.history);
         let own = jobs.filter(|run| run.name == name && !run.job.withdrawn.is_empty());
         Self(own.map(|run| (run.id.to_string(), run.job.withdrawn)).collect())
     }
 
-    pub(crate) fn contains(&self, job: &str, epoch: i64) -> bool {
+    fn contains(&self, job: &str, epoch: i64) -> bool {
         let epoch = Epoch(u64::try_from(epoch).unwrap_or(0));
         self.0.get(job).is_some_and(|epochs| epochs.contains(epoch))
     }
 }
 
+/// What is asked for when entries of a job are readmitted, with what has to be known of the job.
+///
+/// # Errors
+/// E0304 for damaged topics.
+pub(crate) fn readmission(
+    view: &DataView,
+    name: &str,
+    channel: SinkChannel,
+    run: Option<&str>,
+    into: ReadmitInto,
+) -> Result<Readmission> {
+    let unknown = |checked: Result<()>| match checked {
+        Ok(()) => Ok(None),
+        Err(error) if error.code() == Code::UnknownJob => Ok(Some(error)),
+        Err(error) => Err(error),
+    };
+    Ok(Readmission {
+        job: name.to_owned(),
+        channel,
+        into,
+        ids: None,
+        run: run.map(str::to_owned),
+        limit: None,
+        request: String::new(),
+        withdrawn: Withdrawn::of(view, name).0,
+        unknown_job: unknown(check_job(view, &view.topics()?, name, channel))?,
+        unknown_run: unknown(check_run(view, name, run))?,
+    })
+}
+
 /// A job without side tables must at least be a job: E0309 for a misspelt name, not an empty list.
-pub(crate) fn check_job(view: &DataView, topics: &Topics, name: &str, channel: SinkChannel) -> Result<()> {
+fn check_job(view: &DataView, topics: &Topics, name: &str, channel: SinkChannel) -> Result<()> {
     let topic = topic_name(name, channel);
     if let Ok(topic) = topic
         && topics.find(&topic)?.is_some()
@@ -101,7 +132,7 @@ pub(crate) fn check_job(view: &DataView, topics: &Topics, name: &str, channel: S
 }
 
 /// E0309 for a run that neither has entries nor is known to the job.
-pub(crate) fn check_run(view: &DataView, name: &str, run: Option<&str>) -> Result<()> {
+fn check_run(view: &DataView, name: &str, run: Option<&str>) -> Result<()> {
     match run {
         Some(run) => view.job(name, Some(run), Reach::State).map(drop),
         None => Ok(()),

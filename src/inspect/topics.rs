@@ -48,5 +48,6 @@ pub(crate) fn shown(topic: &TopicDescription) -> Topic {
         retention_consumed: retention.consumed,
         columns: columns.collect(),
         partitions: partitions.collect(),
+        id: topic.id,
     }
 }

@@ -5,22 +5,29 @@ use std::io::{BufRead, BufReader};
 use serde_json::Value;
 
 use crate::folder::Folder;
-use crate::metrics::{Alive, start, until};
+use crate::metrics::{Alive, start, start_armed, until};
 use crate::process::{Invocation, Outcome};
 
 /// A cluster of real processes that ends with the test.
-struct Dev {
-    folder: Folder,
+pub(crate) struct Dev {
+    pub(crate) folder: Folder,
     api: String,
     coordinators: Vec<String>,
+    /// As `qanat dev` tells them: role, id, pid, command.
+    pub(crate) processes: Vec<Value>,
     _alive: Alive,
 }
 
 impl Dev {
-    fn start(name: &str, coordinators: &str) -> Self {
+    pub(crate) fn start(name: &str, coordinators: &str) -> Self {
+        Self::armed(name, coordinators, None)
+    }
+
+    /// Its processes abort at a failpoint, each once.
+    pub(crate) fn armed(name: &str, coordinators: &str, failpoint: Option<&str>) -> Self {
         let folder = Folder::new(name);
         let fixed = ["-o", "json", "dev", "--data", "dev", "--executors", "2", "--slots", "1", "--coordinators"];
-        let mut child = start(&folder, &[&fixed[..], &[coordinators]].concat());
+        let mut child = start_armed(&folder, &[&fixed[..], &[coordinators]].concat(), failpoint);
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let mut stderr = child.stderr.take().unwrap();
@@ -29,20 +36,21 @@ impl Dev {
         let told: Value = serde_json::from_str(&line).unwrap();
         let coordinators = told["coordinators"].as_array().unwrap().iter();
         let coordinators = coordinators.map(|address| address.as_str().unwrap().to_owned()).collect();
-        Self { folder, api: told["api"].as_str().unwrap().to_owned(), coordinators, _alive: alive }
+        let processes = told["processes"].as_array().unwrap().clone();
+        Self { folder, api: told["api"].as_str().unwrap().to_owned(), coordinators, processes, _alive: alive }
     }
 
-    fn run(&self, arguments: &[&str], place: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, arguments: &[&str], place: &[&str]) -> Outcome {
         Invocation::new(self.folder.path(), [&["-o", "json"], arguments, place].concat()).run().unwrap()
     }
 
-    fn ask(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Outcome {
         self.run(arguments, &["--cluster", &self.api])
     }
 
     /// What the cluster shows is what a look into its storage shows.
     #[track_caller]
-    fn same(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn same(&self, arguments: &[&str]) -> Outcome {
         let (cluster, folder) = (self.ask(arguments), self.run(arguments, &["--data", "dev/storage"]));
         assert_eq!(cluster.code, Some(0), "{arguments:?}: {}", cluster.describe());
         assert_eq!(cluster.stdout, folder.stdout, "{arguments:?}: {}", folder.describe());
@@ -51,14 +59,14 @@ impl Dev {
 
     /// Both say the same of what is not there.
     #[track_caller]
-    fn neither(&self, arguments: &[&str], code: &str) {
+    pub(crate) fn neither(&self, arguments: &[&str], code: &str) {
         refused(&self.ask(arguments), code);
         refused(&self.run(arguments, &["--data", "dev/storage"]), code);
     }
 }
 
 #[track_caller]
-fn refused(outcome: &Outcome, code: &str) {
+pub(crate) fn refused(outcome: &Outcome, code: &str) {
     let error = outcome.error().unwrap_or_else(|| panic!("no error: {}", outcome.describe()));
     assert_eq!(error["code"], code, "{}", outcome.describe());
     assert!(error["hint"].is_string(), "{}", outcome.describe());
@@ -153,8 +161,32 @@ fn a_cluster_shows_what_its_storage_holds() {
     refused(&dev.ask(&["tail", "q/nope"]), "E0311");
     refused(&dev.ask(&["checkpoints", "describe", "q", "999"]), "E0501");
     refused(&dev.ask(&["late", "list", "q", "--run", "0000000000"]), "E0309");
-    refused(&dev.ask(&["topics", "create", "more"]), "E0501");
-    refused(&dev.ask(&["late", "readmit", "q", "--into-file", "late.json"]), "E0501");
+    readmitted(&dev, &root);
+}
+
+/// Entries go into files where jobs may write, and nowhere else.
+fn readmitted(dev: &Dev, root: &str) {
+    let file = format!("{root}/late.json");
+    let into = |file: &str| dev.ask(&["late", "readmit", "q", "--into-file", file]);
+    refused(&into("late.json"), "E0207");
+    refused(&into("/late.json"), "E0207");
+    for (arguments, code) in [
+        (&["late", "readmit", "nope", "--into-file", &file][..], "E0309"),
+        (&["late", "readmit", "q", "--into-file", &file, "--run", "0000000000"][..], "E0309"),
+        (&["late", "readmit", "q", "--into-file", &file, "--ids", "7"][..], "E0501"),
+        (&["late", "readmit", "q", "--into-topic", "nope"][..], "E0308"),
+    ] {
+        refused(&dev.ask(arguments), code);
+    }
+    let told = into(&file).json().unwrap();
+    let expected = serde_json::json!({ "readmitted": 1, "into": file, "ids": "0", "completed": 0 });
+    assert_eq!(told, expected);
+    let rows = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&rows).unwrap()["id"], 1_000, "{rows}");
+    let told = into(&format!("{root}/more.json")).json().unwrap();
+    let nothing = serde_json::json!({ "readmitted": 0, "into": null, "ids": "", "completed": 0 });
+    assert_eq!(told, nothing);
+    refused(&dev.ask(&["dead-letters", "readmit", "q", "--into-file", &file]), "E0216");
 }
 
 #[test]

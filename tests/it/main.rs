@@ -16,6 +16,7 @@
 //! - `spread`: a job whose subtasks share more than rows, on several executors.
 //! - `starts`: where a job begins, decided once.
 //! - `stdin`: what cannot be read again.
+//! - `topics`: topics that clients of a cluster make and delete.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -44,4 +45,5 @@ mod spread;
 mod starts;
 mod stdin;
 mod timestamp;
+mod topics;
 mod ways;

@@ -39,10 +39,19 @@ impl Drop for Alive {
 }
 
 pub(crate) fn start(folder: &Folder, arguments: &[&str]) -> Child {
+    start_armed(folder, arguments, None)
+}
+
+/// A process that aborts at a failpoint.
+pub(crate) fn start_armed(folder: &Folder, arguments: &[&str], failpoint: Option<&str>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
     command.args(arguments).current_dir(folder.path()).env_remove("QANAT_DATA").env_remove("QANAT_CLUSTER");
     command.env("QANAT_LOG", "warn,qanat=info,qanat_executor=info,qanat_coordinator=info,openraft=off");
     command.env("QANAT_LOG_FORMAT", "json");
+    match failpoint {
+        Some(failpoint) => command.env("QANAT_FAILPOINT", failpoint),
+        None => command.env_remove("QANAT_FAILPOINT"),
+    };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

@@ -1,7 +1,10 @@
 //! `dead-letters readmit`, killed between every two steps and called again: each entry goes out once.
 
 use crate::folder::Folder;
+use crate::look::{Dev, refused};
+use crate::metrics::until;
 use crate::process::{Invocation, Outcome};
+use crate::topics::done;
 
 /// Moments at which the command can die.
 pub(crate) const MOMENTS: &[&str] = &["readmit.staged", "readmit.noted", "readmit.published", "readmit.done"];
@@ -103,8 +106,44 @@ fn each_entry_goes_into_a_topic_once() {
     assert_eq!(sorted(topic(&folder)), expected(2));
 }
 
+/// The owner of a cluster's log dies between every two steps. Another one completes what was noted, and the client
+/// hears of it; what was not noted is nobody's.
+#[test]
+fn a_cluster_writes_each_entry_once_whichever_owner_dies() {
+    for moment in MOMENTS {
+        let armed = cfg!(debug_assertions).then_some(*moment);
+        let dev = Dev::armed(&format!("cluster-{moment}"), "1", armed);
+        let root = dev.folder.path().display().to_string();
+        dev.folder.write("in/a.csv", (0..BAD).map(|n| format!("bad{n}\n{n}\n")).collect::<String>());
+        dev.folder
+            .write("q.sql", SCRIPT.replace("'in'", &format!("'{root}/in'")).replace("'out'", &format!("'{root}/out'")));
+        done(&dev.ask(&["submit", "q.sql", "--wait"]));
+        done(&dev.ask(&["topics", "create", "again", "--partitions", "2"]));
+        let readmit = || dev.ask(&["dead-letters", "readmit", "q", "--into-topic", "again"]);
+        let first = readmit();
+        // Both owners die before the note, and nobody is left.
+        let is_lost = armed == Some("readmit.staged");
+        let _executors = if is_lost {
+            refused(&first, "E0603");
+            let executors = dev.start_executors();
+            until("they are back", || dev.attached() > 0);
+            assert_eq!(done(&readmit())["readmitted"], BAD, "{moment}");
+            executors
+        } else {
+            let told = done(&first);
+            assert_eq!((&told["readmitted"], &told["into"]), (&BAD.into(), &"again".into()), "{moment}: {told}");
+            Vec::new()
+        };
+        assert_eq!(done(&readmit())["readmitted"], 0, "{moment}");
+        assert_eq!(sorted(records(&dev.ask(&["tail", "again", "--from", "earliest", "--to-latest"]))), expected(1));
+    }
+}
+
 fn topic(folder: &Folder) -> Vec<String> {
-    let tail = qanat(folder, &["tail", "again", "--from", "earliest", "--to-latest"], None);
+    records(&qanat(folder, &["tail", "again", "--from", "earliest", "--to-latest"], None))
+}
+
+fn records(tail: &Outcome) -> Vec<String> {
     assert_eq!(tail.code, Some(0), "{}", tail.describe());
     let text = |line: &str| {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();

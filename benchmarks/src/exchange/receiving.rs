@@ -94,7 +94,7 @@ pub fn receive() -> Result<()> {
     let listen = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let (ours, bare_listener) = (listen().map_err(io)?, listen().map_err(io)?);
     let (ours_at, bare_at) = (ours.local_addr().map_err(io)?, bare_listener.local_addr().map_err(io)?);
-    runtime.spawn(serve(exchange.clone(), ours, None));
+    runtime.spawn(serve(exchange.clone(), ours, None, None));
     runtime.spawn(bare::serve(bare_listener));
     let env = Env::real();
     let workers = std::thread::available_parallelism().map_or(2, usize::from);

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::graph::SinkNode;
+use qanat_proto::graph::{JobGraph, Operator, OperatorKind, SinkNode};
+use qanat_proto::names::Name;
 use qanat_storage::env::Env;
 use qanat_storage::log::TopicSpec;
 
@@ -26,6 +27,18 @@ use crate::registry::Connector;
 
 pub use options::{LogOptions, OPTIONS};
 pub use sink::{LogSink, Routing, commit_owned};
+
+/// Topics that the tables of a graph are.
+pub fn topics_of(graph: &JobGraph) -> impl Iterator<Item = Result<Name>> {
+    let table = |operator: &Operator| match &operator.kind {
+        OperatorKind::Source(node) => Some(node.table.clone()),
+        OperatorKind::Sink(node) => Some(node.table.clone()),
+        OperatorKind::LookupJoin(node) => Some(node.table.clone()),
+        _ => None,
+    };
+    let tables = graph.operators.iter().filter_map(table).filter(|table| table.connector == "log");
+    tables.map(|table| LogOptions::of_table(&table).map(|options| options.topic))
+}
 
 /// The connector's line in the registry.
 pub struct Log;

@@ -26,6 +26,10 @@ pub enum Applied {
     },
     /// The proof that an epoch may be committed (I5). Built nowhere else.
     Permit(CommitPermit),
+    /// A topic is to be changed.
+    Changing {
+        number: u64,
+    },
 }
 
 impl State {
@@ -37,7 +41,7 @@ impl State {
         self.applied += 1;
         match command {
             Command::CreateJob { job, name, script_digest, manifest_key, checksum, run_with } => {
-                self.check_new(*job, name)?;
+                self.check_new(*job, name, run_with.as_deref())?;
                 self.create(*job, name, script_digest, manifest_key, checksum, run_with.as_deref(), None)
             }
             Command::CreateGroup { group, jobs } => self.create_group(group, jobs),
@@ -96,6 +100,8 @@ impl State {
             Command::Drain { start, undo: true, known, .. } => self.undrain(*start, known),
             Command::Drain { start, undo: false, known, usable, .. } => self.drain(*start, known, usable.as_deref()),
             Command::Register { node, start, incarnation, known } => self.register(node, *start, *incarnation, known),
+            Command::ChangeTopic { topic, change } => self.change_topic(topic, change),
+            Command::TopicChanged { topic, number } => Ok(self.topic_changed(topic, *number)),
             Command::Note { .. } => Ok(Applied::Done),
             Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),
             Command::DropSavepoint { job, name } => self.job_mut(*job)?.drop_savepoint(name),
@@ -127,6 +133,7 @@ impl State {
     /// A failed job goes on from its last claim once its cause is mended; only a finished one has nothing left to do.
     fn resume(&mut self, id: JobId) -> Result<Applied, Refusal> {
         let job = self.job(id).ok_or(Refusal::UnknownJob)?;
+        self.check_topics(job.run_with.as_deref())?;
         let is_name_taken = self.find(&job.name).is_some_and(|(active, _)| active != id);
         let job = self.job_mut(id)?;
         if job.stop_requested && job.closing.is_none() && !job.status.is_ended() {
@@ -157,17 +164,20 @@ impl State {
         Ok(job)
     }
 
-    fn check_new(&self, id: JobId, name: &str) -> Result<(), Refusal> {
+    fn check_new(&self, id: JobId, name: &str, run_with: Option<&RunWith>) -> Result<(), Refusal> {
         if self.jobs.contains_key(&id) {
             return Err(Refusal::DuplicateJob);
         }
-        self.find(name).map_or(Ok(()), |_| Err(Refusal::NameTaken))
+        if self.find(name).is_some() {
+            return Err(Refusal::NameTaken);
+        }
+        self.check_topics(run_with)
     }
 
     /// None is made unless all can be.
     fn create_group(&mut self, group: &str, jobs: &[GroupJob]) -> Result<Applied, Refusal> {
         for (index, job) in jobs.iter().enumerate() {
-            self.check_new(job.job, &job.name)?;
+            self.check_new(job.job, &job.name, job.run_with.as_deref())?;
             let is_same = |other: &GroupJob| other.job == job.job || other.name == job.name;
             if jobs.iter().take(index).any(is_same) {
                 return Err(Refusal::NameTaken);

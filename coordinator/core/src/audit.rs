@@ -82,6 +82,7 @@ impl Command {
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
             | Self::Drain { .. }
+            | Self::ChangeTopic { .. }
             | Self::Note { .. } => true,
             Self::OpenGeneration { .. }
             | Self::Claim { .. }
@@ -93,6 +94,7 @@ impl Command {
             | Self::Collected { .. }
             | Self::Register { .. }
             | Self::OwnTopics { .. }
+            | Self::TopicChanged { .. }
             | Self::OwnLog { .. } => false,
         }
     }
@@ -111,6 +113,7 @@ impl Command {
                 None => format!("token {id}"),
             },
             Self::Drain { object, .. } | Self::Note { object } => object.clone(),
+            Self::ChangeTopic { topic, .. } => format!("topic {topic}"),
             Self::Savepoint { job, name, .. } | Self::DropSavepoint { job, name } => match state.job(*job) {
                 Some(job) => format!("savepoint {name} of job {}", job.name),
                 None => format!("savepoint {name}"),

@@ -1,10 +1,12 @@
 //! Commands: every durable fact, as it stands in the command log.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use qanat_proto::control::WithdrawnObjects;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token, TokenId};
 use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::owner::TopicChange;
 use qanat_proto::receipt::Receipt;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::trace::TraceParent;
@@ -133,6 +135,10 @@ pub enum Command {
     /// This start is the node of that name, unless another one is among those that are `known`: whose lease has not
     /// ended. Of nodes that are not known any more nothing is remembered.
     Register { node: String, start: StartId, incarnation: Incarnation, known: Vec<StartId> },
+    /// A topic is made, or goes: unless a job that has not ended uses it, and no such job begins until that is done.
+    ChangeTopic { topic: String, change: TopicChange },
+    /// The change of this number is made, or cannot be.
+    TopicChanged { topic: String, number: u64 },
     /// A change that the coordinator keeps in memory alone: it stands in the audit log and nowhere else.
     Note { object: String },
 }
@@ -157,6 +163,8 @@ impl Command {
             | Self::RevokeToken { .. }
             | Self::Drain { .. }
             | Self::Register { .. }
+            | Self::ChangeTopic { .. }
+            | Self::TopicChanged { .. }
             | Self::Note { .. } => return None,
             Self::CreateJob { job, .. }
             | Self::OpenGeneration { job, .. }
@@ -201,6 +209,9 @@ pub struct RunWith {
     /// Of the request that made the job: its logs show it in every process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+    /// Topics that it reads or writes, side tables included. None for jobs of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics: Option<BTreeSet<String>>,
 }
 
 /// What a closing job becomes once its last claim is committed (P7).
@@ -262,6 +273,17 @@ pub enum Refusal {
     NoRoom {
         jobs: Vec<String>,
     },
+    /// A job that has not ended uses the topic.
+    TopicInUse {
+        topic: String,
+        job: String,
+    },
+    /// The topic is being made or deleted.
+    TopicChanging {
+        topic: String,
+    },
+    /// As many topics are being changed as may be at a time.
+    TooManyTopicChanges,
 }
 
 impl fmt::Display for Refusal {
@@ -289,6 +311,9 @@ impl fmt::Display for Refusal {
             Self::WrongStatus => f.write_str("the job's status does not allow it"),
             Self::TokenTaken => f.write_str("another token has this name"),
             Self::UnknownToken => f.write_str("no such token"),
+            Self::TopicInUse { topic, job } => write!(f, "job `{job}` uses topic `{topic}`"),
+            Self::TopicChanging { topic } => write!(f, "topic `{topic}` is being made or deleted"),
+            Self::TooManyTopicChanges => f.write_str("too many topics are being made or deleted"),
             Self::TooManyTokens => f.write_str("there are as many tokens as a cluster may have"),
         }
     }
@@ -322,6 +347,10 @@ impl From<&Refusal> for Error {
                 "choose another name for this one (--node); or stop that one, and wait for the second in which its lease ends",
             ),
             Refusal::NoRoom { .. } => (Code::NoRoom, "start another executor first, or stop the jobs"),
+            Refusal::TopicInUse { .. } => (Code::TopicInUse, "stop the job first: `qanat job stop`"),
+            Refusal::TopicChanging { .. } | Refusal::TooManyTopicChanges => {
+                (Code::TopicInUse, "try again in a moment; it needs an executor that owns the log")
+            }
             Refusal::TooManyTokens => (Code::Usage, "revoke some: `qanat cluster token revoke`"),
             _ => (Code::Usage, "look at the job: `qanat job describe`"),
         };

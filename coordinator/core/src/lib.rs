@@ -16,6 +16,7 @@ pub mod placement;
 mod rollback;
 mod savepoint;
 pub mod state;
+mod topic_changes;
 pub mod topics;
 
 pub use command::{Command, Refusal};

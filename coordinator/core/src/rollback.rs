@@ -37,6 +37,7 @@ impl State {
         if job.closing.is_some() {
             return Err(Refusal::Closing);
         }
+        self.check_topics(job.run_with.as_deref())?;
         if job.status.is_ended() && self.find(&job.name).is_some() {
             return Err(Refusal::NameTaken);
         }

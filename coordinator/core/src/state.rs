@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use qanat_proto::control::Withdrawal;
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
+use qanat_proto::owner::TopicChange;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::{EpochRanges, Error};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct State {
     /// Who appends to topics that jobs have written to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, LogOwner>,
+    /// Topics that are being made or deleted, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topic_changes: BTreeMap<String, PendingChange>,
     /// Executors that take no new work, until they are gone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub draining: BTreeSet<StartId>,
@@ -46,6 +50,14 @@ pub struct LogOwner {
     pub start: StartId,
     /// Rises with each owner: the fencing token of partitions.
     pub token: u64,
+}
+
+/// A change of a topic that is decided on and not known to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingChange {
+    /// Rises with each change.
+    pub number: u64,
+    pub change: TopicChange,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

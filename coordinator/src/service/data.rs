@@ -1,4 +1,4 @@
-//! What topics and jobs hold, for clients that look. Nothing here changes anything.
+//! What topics and jobs hold, for clients that look; and the topics that they make and delete (`topics.rs`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,14 +10,16 @@ use qanat_coordinator_core::Claimed;
 use qanat_proto::audit::Report;
 use qanat_proto::checkpoint::CheckpointReport;
 use qanat_proto::ids::{Epoch, JobId, OperatorId};
+use qanat_proto::owner::Readmission;
 use qanat_proto::rows::TailRows;
 use qanat_proto::rpc::control::data_server::{Data, DataServer};
 use qanat_proto::rpc::control::tail_event::Event;
 use qanat_proto::rpc::control::tail_request::Of;
 use qanat_proto::rpc::control::{
     AuditPart, AuditRequest, Checkpoint, CheckpointDescription, CheckpointRequest, CheckpointsRequest,
-    CheckpointsResponse, ListTopicsRequest, ListTopicsResponse, RowFormat, SideRowsPart, SideRowsRequest, TailEvent,
-    TailRequest, Topic, TopicRequest,
+    CheckpointsResponse, CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, ListTopicsRequest,
+    ListTopicsResponse, ReadmitPart, ReadmitRequest, RowFormat, SideRowsPart, SideRowsRequest, TailEvent, TailRequest,
+    Topic, TopicRequest,
 };
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::status_of;
@@ -27,15 +29,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::nodes::Nodes;
+use crate::owner::Owners;
 use crate::raft::Member;
 use crate::service::jobs::find;
 use crate::service::{gone, lead};
 use crate::tap::OperatorTail;
+use crate::topics::TopicChanges;
 
 /// Parts of an answer that wait for the connection.
-const QUEUED: usize = 4;
+pub(super) const QUEUED: usize = 4;
 /// How often a client that waits for a long answer is told that it is being made.
-const BEAT: Duration = Duration::from_secs(1);
+pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// Bytes of a report in one message.
 const PART_BYTES: usize = 1 << 20;
 
@@ -65,6 +69,12 @@ pub trait DataReader: Send + Sync {
     /// # Errors
     /// E0309 for a job or run that is not there.
     fn side_rows(&self, request: &SideRowsRequest, parts: &Parts<SideRowsPart>) -> Result<()>;
+
+    /// What a client asks to be readmitted, with what the owner of the log has to know of the job.
+    ///
+    /// # Errors
+    /// E0207 for a file where none may be written; E0501 for a request that makes no sense.
+    fn readmission(&self, request: &ReadmitRequest) -> Result<Readmission>;
 
     /// The newest epochs of a run, oldest first.
     ///
@@ -131,17 +141,19 @@ pub fn tail_events(reader: &dyn DataReader, format: RowFormat, rows: &TailRows) 
 
 /// Serves what is asked about topics and jobs.
 pub struct DataService {
-    member: Arc<Member>,
+    pub(super) member: Arc<Member>,
     nodes: Arc<Nodes>,
     reader: Arc<dyn DataReader>,
     dial: Arc<dyn Dial>,
     cluster: Arc<str>,
+    pub(super) changes: Arc<TopicChanges>,
+    pub(super) owners: Arc<Owners>,
     tails: Arc<Semaphore>,
     histories: Arc<Semaphore>,
 }
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
-type Answers<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
 
 impl DataService {
     pub fn server(
@@ -150,16 +162,19 @@ impl DataService {
         reader: Arc<dyn DataReader>,
         dial: Arc<dyn Dial>,
         cluster: Arc<str>,
+        owners: Arc<Owners>,
     ) -> DataServer<Self> {
+        let changes = TopicChanges::new(member.clone(), owners.clone());
+        member.runtime().spawn(changes.clone().finish());
         let tails = Arc::new(Semaphore::new(limits::TAILS_MAX));
         let histories = Arc::new(Semaphore::new(limits::HISTORIES_MAX));
-        DataServer::new(Self { member, nodes, reader, dial, cluster, tails, histories })
+        DataServer::new(Self { member, nodes, reader, dial, cluster, changes, owners, tails, histories })
             .max_decoding_message_size(limits::CLIENT_MESSAGE_BYTES)
             .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
     }
 
     /// Looks on a thread that may block.
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&dyn DataReader) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
@@ -211,6 +226,12 @@ impl DataService {
         found.map_err(|error: Error| status_of(&error))
     }
 
+    /// The name of the job with this id: by id it is one run; by name, side tables may be all that is left of a job.
+    pub(super) fn of_id(&self, job: &str) -> Option<(String, JobId)> {
+        let id = job.parse::<JobId>().ok()?;
+        self.member.state(|state| state.job(id).map(|job| (job.name.clone(), id)))
+    }
+
     /// The name of a job, and the run that is meant: that of the id, or of the first digits of one.
     fn run(&self, job: &str, run: String) -> std::result::Result<(String, String), Status> {
         let (id, name) = self.find(job)?;
@@ -260,6 +281,7 @@ fn told(text: &str) -> Option<&str> {
 
 #[tonic::async_trait]
 impl Data for DataService {
+    type ReadmitStream = Answers<ReadmitPart>;
     type TailStream = Answers<TailEvent>;
     type SideRowsStream = Answers<SideRowsPart>;
     type AuditStream = Answers<AuditPart>;
@@ -272,6 +294,16 @@ impl Data for DataService {
     async fn describe_topic(&self, request: Request<TopicRequest>) -> Answer<Topic> {
         let name = request.into_inner().topic;
         self.look(move |reader| reader.topic(&name)).await.map(Response::new)
+    }
+
+    async fn create_topic(&self, request: Request<CreateTopicRequest>) -> Answer<Topic> {
+        lead(&self.member).await?;
+        self.make_topic(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Answer<DeleteTopicResponse> {
+        lead(&self.member).await?;
+        self.remove_topic(request.into_inner()).await.map(|()| Response::new(DeleteTopicResponse {}))
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Answer<Self::TailStream> {
@@ -294,14 +326,16 @@ impl Data for DataService {
     async fn side_rows(&self, request: Request<SideRowsRequest>) -> Answer<Self::SideRowsStream> {
         lead(&self.member).await?;
         let mut request = request.into_inner();
-        // By id it is one run; by name, side tables may be all that is left of a job.
-        if let Ok(id) = request.job.parse::<JobId>()
-            && let Some(name) = self.member.state(|state| state.job(id).map(|job| job.name.clone()))
-        {
+        if let Some((name, id)) = self.of_id(&request.job) {
             (request.job, request.run) = (name, id.to_string());
         }
         let permit = self.history().await?;
         Ok(Response::new(self.parts(permit, true, move |reader, parts| reader.side_rows(&request, parts))))
+    }
+
+    async fn readmit(&self, request: Request<ReadmitRequest>) -> Answer<Self::ReadmitStream> {
+        lead(&self.member).await?;
+        self.write_again(request.into_inner()).await.map(Response::new)
     }
 
     async fn checkpoints(&self, request: Request<CheckpointsRequest>) -> Answer<CheckpointsResponse> {

@@ -141,6 +141,9 @@ fn allowed() -> [(Role, &'static [&'static str]); 4] {
                 "Jobs/Rollback",
                 "Jobs/Drop",
                 "Cluster/Drain",
+                "Data/CreateTopic",
+                "Data/DeleteTopic",
+                "Data/Readmit",
             ],
         ),
         (
@@ -214,7 +217,8 @@ fn every_call_is_for_its_roles_and_for_nobody_else() {
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), ["E0605", "E0606", "E0607"]);
     let of_jobs = ["Submit", "Stop", "Resume", "Rescale", "Savepoint", "DropSavepoint", "Rollback", "Drop"];
     let of_cluster = ["Drain", "AddCoordinator", "RemoveCoordinator", "CreateToken", "RevokeToken"];
-    let changes = (of_jobs.len() + of_cluster.len()) as u64;
+    let of_data = ["CreateTopic", "DeleteTopic", "Readmit"];
+    let changes = (of_jobs.len() + of_cluster.len() + of_data.len()) as u64;
     assert_eq!((refused["E0605"], refused["E0606"]), (6 * changes, changes));
 }
 

@@ -1,6 +1,6 @@
 //! Clients' jobs: submit, look, watch, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +86,12 @@ pub trait Planner: Send + Sync {
     /// # Errors
     /// What is wrong with a manifest or a sink.
     fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>>;
+
+    /// Topics that a job of this name reads or writes, side tables included.
+    ///
+    /// # Errors
+    /// E0202 to E0204 for the options of a table.
+    fn topics(&self, job_name: &str, graph: &JobGraph) -> Result<BTreeSet<String>>;
 
     /// The name by which the sink that prepared this takes it back; None if there is nothing to take back.
     fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String>;
@@ -209,6 +215,7 @@ impl JobsService {
                 break;
             }
             let together = shares_more_than_rows(&job.graph);
+            let topics = self.planner.topics(name.as_str(), &job.graph).map_err(refused)?;
             let (planner, graph, settings) = (self.planner.clone(), job.graph.clone(), planned.settings.clone());
             let lookups = self.blocking(move || planner.lookups(id, &graph, &settings)).await?;
             new.push(NewJob {
@@ -229,6 +236,7 @@ impl JobsService {
                     settings: planned.settings.clone(),
                     together,
                     trace: trace.clone(),
+                    topics: Some(topics),
                 }),
             });
         }

@@ -7,10 +7,12 @@ mod jobs;
 mod nodes;
 mod raft;
 mod rate;
+mod readmit;
 mod roles;
 mod rollback;
 mod savepoints;
 mod tokens;
+mod topics;
 mod trace;
 
 #[cfg(test)]

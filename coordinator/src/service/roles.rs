@@ -52,8 +52,12 @@ const TABLE: &[(&str, Needs)] = &[
     ("qanat.control.v1.Data/Checkpoints", Look(Role::Viewer)),
     ("qanat.control.v1.Data/DescribeCheckpoint", Look(Role::Viewer)),
     ("qanat.control.v1.Data/Audit", Look(Role::Viewer)),
+    ("qanat.control.v1.Data/CreateTopic", Change(Role::Operator)),
+    ("qanat.control.v1.Data/DeleteTopic", Change(Role::Operator)),
+    ("qanat.control.v1.Data/Readmit", Change(Role::Operator)),
     // Served by executors, for the coordinator that leads.
     ("qanat.exchange.v1.Taps/*", Node(NodeRole::Coordinator)),
+    ("qanat.exchange.v1.LogOwner/*", Node(NodeRole::Coordinator)),
     ("grpc.health.v1.Health/*", Nothing),
     ("grpc.reflection.v1.ServerReflection/*", Look(Role::Viewer)),
     ("grpc.reflection.v1alpha.ServerReflection/*", Look(Role::Viewer)),

@@ -63,7 +63,7 @@ fn rows_come_from_executors_of_the_cluster_alone() {
     };
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
-    runtime.spawn(serve(exchange, listener, Some(credentials)));
+    runtime.spawn(serve(exchange, listener, Some(credentials), None));
     let open = |dial: &dyn Dial| -> Status {
         let open = Open { token: format!("{:032x}.1", 1), cluster: CLUSTER.into(), ..Open::default() };
         let open =

@@ -18,6 +18,7 @@ mod guard_tests;
 mod incoming;
 mod link;
 mod outgoing;
+mod owner;
 mod server;
 mod taps;
 
@@ -29,6 +30,7 @@ use tokio::runtime::Handle;
 
 pub use incoming::{Incoming, IncomingEdge, Opening};
 pub use outgoing::{LinkHandles, OutgoingEdge};
+pub use owner::PerformTask;
 pub use server::serve;
 
 /// What moves rows to and from other executors.

@@ -29,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::incoming::{Far, Opened, Owed};
 use crate::exchange::link::decode;
+use crate::exchange::owner::{OwnerService, PerformTask};
 use crate::exchange::taps::TapService;
 use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::task::channel::Channel;
@@ -37,11 +38,18 @@ use crate::task::channel::Channel;
 const QUEUED: usize = 4;
 
 /// Serves an exchange until the future is dropped. With credentials, to executors of the cluster and to nobody else.
+/// `perform` does what the owner of topics is asked.
 ///
 /// # Errors
 /// E0608 for credentials that do not fit each other; E0503 if the server ends by itself.
-pub async fn serve(exchange: Exchange, listener: TcpListener, credentials: Option<Credentials>) -> Result<()> {
+pub async fn serve(
+    exchange: Exchange,
+    listener: TcpListener,
+    credentials: Option<Credentials>,
+    perform: Option<Arc<PerformTask>>,
+) -> Result<()> {
     let is_guarded = credentials.is_some();
+    let owner = OwnerService::server(exchange.clone(), is_guarded, perform);
     let taps = TapService { exchange: exchange.clone(), is_guarded }.server();
     let service = FlightServiceServer::new(Server { is_guarded, exchange })
         .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
@@ -50,6 +58,7 @@ pub async fn serve(exchange: Exchange, listener: TcpListener, credentials: Optio
         .max_frame_size(limits::DATA_FRAME_BYTES)
         .add_service(service)
         .add_service(taps)
+        .add_service(owner)
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await
         .map_err(|e| Error::internal(format!("serve the exchange: {e}")))

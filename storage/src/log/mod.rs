@@ -19,6 +19,7 @@
 //! threads).
 
 mod answer;
+mod changes;
 mod codec;
 mod document;
 mod ends;
@@ -47,6 +48,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::env::Env;
 
+pub use changes::Changed;
 pub use frame::{EventTime, WriterStamp};
 pub use group::{GroupCommit, Pending};
 pub use index_cache::IndexCache;

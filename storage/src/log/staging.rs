@@ -154,11 +154,7 @@ impl Topic {
             handles.iter().flat_map(|handle| &handle.partitions).map(|staged| staged.partition).collect();
         let own = || {
             for index in &partitions {
-                let partition = self.partition(*index)?;
-                if partition.owner() != Some(owner) {
-                    partition.take_over(owner)?;
-                    partition.sweep_staged()?;
-                }
+                self.own(*index, owner)?;
             }
             self.commit_as(handles, Some(owner))
         };
@@ -168,10 +164,27 @@ impl Topic {
             let fenced = touched.find_map(|partition| partition.refuse_if_outranked(owner).err());
             let error = fenced.unwrap_or(error);
             if error.code() == Code::Fenced {
-                partitions.iter().filter_map(|index| self.partition(*index).ok()).for_each(|p| p.disown());
+                let touched = partitions.iter().filter_map(|index| self.partition(*index).ok());
+                // A task that is late says nothing of what this process owns under a newer token.
+                touched.filter(|p| p.owner().is_some_and(|held| held <= owner)).for_each(|p| p.disown());
             }
             error
         })
+    }
+
+    /// A partition that this process owns under the token: taken over, if it does not yet.
+    ///
+    /// # Errors
+    /// E0306 if it has a newer owner.
+    pub fn own(&self, index: u32, owner: OwnerToken) -> Result<Arc<Partition>> {
+        // Two threads of one owner take it over once.
+        let _owning = lock(&self.owning);
+        let partition = self.partition(index)?;
+        if partition.owner() != Some(owner) {
+            partition.take_over(owner)?;
+            partition.sweep_staged()?;
+        }
+        Ok(partition)
     }
 
     /// The highest epoch of `job`, or of one of its operators, of which anything was committed here (P12).

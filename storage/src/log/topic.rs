@@ -95,6 +95,8 @@ pub enum Isolation {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicDescription {
     pub name: Name,
+    /// See [`Topic::id`].
+    pub id: u64,
     pub spec: TopicSpec,
     /// None until the first append.
     pub schema: Option<SchemaRef>,
@@ -123,6 +125,8 @@ pub struct Topic {
     opening: Mutex<()>,
     /// Held while the ends that a commit reached are noted.
     pub(super) noting: Mutex<()>,
+    /// Held while a partition is taken over.
+    pub(super) owning: Mutex<()>,
 }
 
 impl Topic {
@@ -133,8 +137,8 @@ impl Topic {
         let spec = TopicSpec { partitions, retention };
         let schema = read_schema(&setup.env, &folder)?;
         let partitions = (0..spec.partitions).map(|_| OnceLock::new()).collect();
-        let (opening, noting) = (Mutex::new(()), Mutex::new(()));
-        Ok(Self { name, spec, id, folder, setup, schema: Mutex::new(schema), partitions, opening, noting })
+        let [opening, noting, owning] = [const { Mutex::new(()) }; 3];
+        Ok(Self { name, spec, id, folder, setup, schema: Mutex::new(schema), partitions, opening, noting, owning })
     }
 
     pub fn name(&self) -> &Name {
@@ -352,6 +356,7 @@ impl Topic {
         };
         Ok(TopicDescription {
             name: self.name.clone(),
+            id: self.id,
             spec: self.spec.clone(),
             schema: self.schema(),
             partitions: self.open_all()?.iter().map(describe).collect(),

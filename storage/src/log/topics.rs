@@ -76,6 +76,12 @@ impl Topics {
     /// # Errors
     /// E0501 if it exists, or its number of partitions is out of range.
     pub fn create(&self, name: &Name, spec: TopicSpec) -> Result<Arc<Topic>> {
+        let _creating = self.creation_lock()?;
+        self.create_locked(name, spec, self.setup.env.entropy.u64().max(1))
+    }
+
+    /// The same, by whoever holds the lock.
+    pub(super) fn create_locked(&self, name: &Name, spec: TopicSpec, id: u64) -> Result<Arc<Topic>> {
         if self.setup.access == Access::Read {
             return Err(Error::new(Code::Usage, "the topics are open for reading only"));
         }
@@ -89,7 +95,6 @@ impl Topics {
         let disk = self.setup.env.disk.as_ref();
         let folder = self.folder.join(name.as_str());
         let exists = || Error::new(Code::Usage, format!("topic `{name}` exists already"));
-        let _creating = self.creation_lock()?;
         if self.describes_topic(&folder)? {
             return Err(exists());
         }
@@ -108,7 +113,7 @@ impl Topics {
             crash_safe::create_folder(disk, &partition_folder(&folder, index).join(STAGED_FOLDER))?;
         }
         let TopicSpec { partitions, retention } = spec;
-        let described = Described { partitions, retention, id: self.setup.env.entropy.u64().max(1) };
+        let described = Described { partitions, retention, id };
         crash_safe::write_new(&self.setup.env, &folder.join(TOPIC_FILE), &document::to_bytes(&described)).map_err(
             |e| match e {
                 crash_safe::Error::Exists(_) => exists(),
@@ -121,7 +126,7 @@ impl Topics {
     }
 
     /// Held while a topic is made: of several processes that share the folder one at a time makes one.
-    fn creation_lock(&self) -> Result<Option<Arc<dyn File>>> {
+    pub(super) fn creation_lock(&self) -> Result<Option<Arc<dyn File>>> {
         if self.setup.access != Access::Shared {
             return Ok(None);
         }
@@ -174,13 +179,20 @@ impl Topics {
     /// The topic of this name, if there is one.
     pub fn find(&self, name: &Name) -> Result<Option<Arc<Topic>>> {
         let mut open = lock(&self.open);
-        if let Some(topic) = open.get(name) {
+        let folder = self.folder.join(name.as_str());
+        let is_shared = self.setup.access == Access::Shared;
+        if let Some(topic) = open.get(name).filter(|_| !is_shared) {
             return Ok(Some(Arc::clone(topic)));
         }
-        let folder = self.folder.join(name.as_str());
-        let Some(described) = document::read(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))? else {
-            return Ok(None);
-        };
+        let described: Option<Described> = document::read(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE))?;
+        // Another process may have deleted it, and made another of its name.
+        if let Some(topic) = open.get(name) {
+            if described.as_ref().is_some_and(|described| described.id == topic.id()) {
+                return Ok(Some(Arc::clone(topic)));
+            }
+            open.remove(name);
+        }
+        let Some(described) = described else { return Ok(None) };
         if self.setup.access == Access::Write {
             crash_safe::sweep(self.setup.env.disk.as_ref(), &folder)?;
         }
@@ -226,6 +238,20 @@ impl Topics {
         crash_safe::rename(self.setup.env.disk.as_ref(), &folder.join(TOPIC_FILE), &folder.join(DELETED_FILE))?;
         open.remove(name);
         remove_contents(&self.setup.env, &folder)
+    }
+
+    /// Removes what a deletion that died left.
+    pub(super) fn remove_leftovers(&self, name: &Name) -> Result<()> {
+        let folder = self.folder.join(name.as_str());
+        if self.exists(&folder.join(DELETED_FILE))? { remove_contents(&self.setup.env, &folder) } else { Ok(()) }
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.setup.env
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Applies every topic's own retention. Returns how many segments went.

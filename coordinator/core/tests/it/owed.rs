@@ -18,7 +18,8 @@ use crate::world::{JOB, SINK, TOTAL, World, epoch_zero};
 /// A job of two executors whose epoch 1 is claimed and not committed, and another leader.
 fn claimed_by_two(placement: &[StartId]) -> State {
     let mut state = State::default();
-    let run_with = RunWith { parallelism: 2, settings: JobSettings::default(), together: false, trace: None };
+    let run_with =
+        RunWith { parallelism: 2, settings: JobSettings::default(), together: false, trace: None, topics: None };
     let handle = |index| PreparedHandle {
         subtask: SubtaskId { operator: SINK, index },
         channel: SinkChannel::Table,

@@ -132,7 +132,8 @@ impl World {
 
     /// A job of a cluster whose rows all go into a topic.
     pub(crate) fn of_topics() -> Self {
-        let run_with = RunWith { parallelism: 1, settings: JobSettings::default(), together: false, trace: None };
+        let run_with =
+            RunWith { parallelism: 1, settings: JobSettings::default(), together: false, trace: None, topics: None };
         let mut world = Self::with(SinkChannel::Late, Some(Box::new(run_with)));
         world.own_log();
         world
@@ -140,7 +141,8 @@ impl World {
 
     /// A job of a cluster that wants two subtasks; its one executor has a slot for one.
     pub(crate) fn of_two_slots() -> Self {
-        let run_with = RunWith { parallelism: 2, settings: JobSettings::default(), together: false, trace: None };
+        let run_with =
+            RunWith { parallelism: 2, settings: JobSettings::default(), together: false, trace: None, topics: None };
         let mut world = Self::with(SinkChannel::Table, Some(Box::new(run_with)));
         world.driver = JobDriver::new(JOB, 2, JobSettings::default());
         world

@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, and what they share.
 
 mod beside;
+mod changes;
 mod crash;
 mod faults;
 mod flip;

@@ -93,3 +93,17 @@ fn readers_hear_of_what_another_process_appends() {
         assert_eq!((batch.rows.num_rows(), batch.first_offset), (10, (epoch - 1) * 10));
     }
 }
+
+/// A process that owns a partition again hears late of what it was told as an earlier owner.
+#[test]
+fn an_old_token_ends_nothing_of_a_newer_one_in_the_same_process() {
+    let sim = Env::sim(5);
+    let topic = process(&sim.env);
+    let handles = [staged(&topic, 1, 0..10), staged(&topic, 2, 10..20), staged(&topic, 3, 20..30)];
+    topic.commit_owned(&handles[..1], OwnerToken(9)).expect("it owns the log");
+    let late = topic.commit_owned(&handles[1..2], OwnerToken(5)).expect_err("fenced");
+    assert_eq!(late.code(), Code::Fenced);
+    assert_eq!(topic.own(0, OwnerToken(5)).map(drop).expect_err("fenced").code(), Code::Fenced);
+    topic.commit_owned(&handles[1..], OwnerToken(9)).expect("it owns it still");
+    assert_eq!(all(&topic), (0..30).collect::<Vec<_>>());
+}

@@ -1,0 +1,64 @@
+//! Late rows and dead letters that clients have written again: by the owner of the log, each once.
+
+use std::sync::Arc;
+
+use qanat_coordinator_core::Command;
+use qanat_proto::owner::{OwnerAnswer, OwnerTask};
+use qanat_proto::rpc::control::{ReadmitPart, ReadmitRequest, Readmitted, SideTable};
+use qanat_proto::rpc::status::status_of;
+use qanat_proto::{Error, owner};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::data::{Answers, BEAT, DataService, QUEUED};
+use super::topics::check_request_id;
+use crate::owner::Owners;
+
+impl DataService {
+    pub(super) async fn write_again(&self, mut request: ReadmitRequest) -> Result<Answers<ReadmitPart>, Status> {
+        check_request_id(&request.request_id, "a readmission").map_err(|error| status_of(&error))?;
+        if let Some((name, id)) = self.of_id(&request.job) {
+            (request.job, request.run) = (name, id.to_string());
+        }
+        let what = match request.table() {
+            SideTable::Late => "late rows",
+            SideTable::DeadLetters | SideTable::Unspecified => "dead letters",
+        };
+        let note = Command::Note { object: format!("{what} of job {}", request.job) };
+        let asked = self.look(move |reader| reader.readmission(&request)).await?;
+        // Before it comes about: who asks again after that is told what came of it.
+        self.member.propose_async(note).await.map_err(|error| status_of(&error))?.map_err(|r| super::refused(&r))?;
+        // Its notes lie in a topic of their own.
+        let topic = format!("{}.readmitted", asked.job);
+        let (sender, parts) = mpsc::channel(QUEUED);
+        tokio::spawn(answer(self.owners.clone(), topic, OwnerTask::Readmit(Box::new(asked)), sender));
+        Ok(Box::pin(ReceiverStream::new(parts)))
+    }
+}
+
+/// Has the owner do it, and says now and then that it is being done. Nobody may be there to hear it in the end.
+async fn answer(
+    owners: Arc<Owners>,
+    topic: String,
+    task: OwnerTask,
+    sender: mpsc::Sender<Result<ReadmitPart, Status>>,
+) {
+    let done = owners.perform(&topic, &task);
+    tokio::pin!(done);
+    let part = loop {
+        tokio::select! {
+            answer = &mut done => break answer.and_then(told),
+            () = tokio::time::sleep(BEAT) => drop(sender.try_send(Ok(ReadmitPart::default()))),
+            () = sender.closed() => return,
+        }
+    };
+    let _ = sender.send(part).await;
+}
+
+fn told(answer: OwnerAnswer) -> Result<ReadmitPart, Status> {
+    let OwnerAnswer::Readmitted(owner::Readmitted { readmitted, into, ids, completed }) = answer else {
+        return Err(status_of(&Error::internal("the owner of the log answers something else")));
+    };
+    Ok(ReadmitPart { outcome: Some(Readmitted { readmitted, into: into.unwrap_or_default(), ids, completed }) })
+}

@@ -1,0 +1,44 @@
+//! The executor's part as the owner of topics: what the leader asks beside the rows of jobs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qanat_proto::Result;
+use qanat_proto::names::Name;
+use qanat_proto::owner::{OwnerAnswer, OwnerTask};
+use qanat_storage::env::Env;
+use qanat_storage::log::{Changed, OwnerToken, Topics};
+
+use crate::readmit::Readmitter;
+
+/// Does what the owner is asked.
+pub(crate) struct TopicOwner {
+    env: Env,
+    topics: Arc<Topics>,
+    /// Held while entries are readmitted: one request after the other.
+    readmitting: Mutex<()>,
+}
+
+impl TopicOwner {
+    pub(crate) fn new(env: Env, topics: Arc<Topics>) -> Self {
+        Self { env, topics, readmitting: Mutex::default() }
+    }
+
+    /// # Errors
+    /// E0306 if there is a newer owner; what the task says.
+    pub(crate) fn perform(&self, task: OwnerTask, owner: u64) -> Result<OwnerAnswer> {
+        match task {
+            OwnerTask::Change { topic, number, change } => {
+                let changed = self.topics.change(&Name::new(&topic)?, number, &change)?;
+                Ok(match changed {
+                    Changed::Made => OwnerAnswer::Done,
+                    Changed::Outdated => OwnerAnswer::Outdated,
+                })
+            }
+            OwnerTask::Readmit(asked) => {
+                let _one = self.readmitting.lock().unwrap_or_else(PoisonError::into_inner);
+                let readmitter = Readmitter { env: &self.env, topics: &self.topics, owner: Some(OwnerToken(owner)) };
+                readmitter.readmit(&asked).map(OwnerAnswer::Readmitted)
+            }
+        }
+    }
+}
