@@ -266,6 +266,7 @@ impl Draft {
             | Command::Register { .. }
             | Command::ChangeTopic { .. }
             | Command::TopicChanged { .. }
+            | Command::CutTopic { .. }
             | Command::Note { .. }
             | Command::Rescale { .. }
             | Command::CreateJob { .. }

@@ -61,6 +61,7 @@ pub(crate) fn log(member: &Member, command: &Command, decision: &Decision) {
         | Command::Register { .. }
         | Command::ChangeTopic { .. }
         | Command::TopicChanged { .. }
+        | Command::CutTopic { .. }
         | Command::Note { .. } => {}
     }
 }

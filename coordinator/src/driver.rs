@@ -482,7 +482,7 @@ impl Leader {
                 let error = Error::new(Code::ForeignState, "an active job has this name");
                 Err(error.hint("stop it, or give this one another name"))
             }
-            Err(refusal @ Refusal::TopicChanging { .. }) => Err((&refusal).into()),
+            Err(refusal @ (Refusal::TopicChanging { .. } | Refusal::RowsGo { .. })) => Err((&refusal).into()),
             Err(refusal) => Err(Error::new(Code::Usage, format!("the job was refused: {refusal}"))),
         }
     }

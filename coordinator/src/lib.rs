@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod owner;
 pub mod raft;
+mod retention;
 pub mod rollback;
 pub mod service;
 mod tap;

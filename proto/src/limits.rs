@@ -157,6 +157,8 @@ pub const WITHDRAWN_OBJECTS_MAX: usize = 100_000;
 
 /// Topics that are being made or deleted at a time: each stands in the replicated state until that is done.
 pub const TOPIC_CHANGES_MAX: usize = 1_000;
+/// Between two looks of the leader what of topics all jobs have read, milliseconds.
+pub const TOPIC_RETENTION_MS: u64 = 10_000;
 /// How long a change waits for somebody to own the log, milliseconds: less than clients wait for one answer.
 pub const OWNER_PATIENCE_MS: u64 = 5_000;
 /// Tails that one coordinator serves at a time: each has a thread, and reads on its own.

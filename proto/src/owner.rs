@@ -87,6 +87,20 @@ pub enum OwnerTask {
         change: TopicChange,
     },
     Readmit(Box<Readmission>),
+    /// How much of what lies before these offsets can be removed, if the topic goes by what was read.
+    Removable(OwnerTopic),
+    /// Remove what lies before these offsets: it was decided to go.
+    Remove(OwnerTopic),
+}
+
+/// Offsets of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerTopic {
+    pub topic: String,
+    /// Which topic of the name.
+    pub id: u64,
+    /// By partition.
+    pub offsets: BTreeMap<u32, u64>,
 }
 
 /// What the owner answers.
@@ -97,4 +111,6 @@ pub enum OwnerAnswer {
     /// A later change of the topic was made before.
     Outdated,
     Readmitted(Readmitted),
+    /// Ends of segments, of partitions of which something can go.
+    Removable(BTreeMap<u32, u64>),
 }

@@ -22,7 +22,8 @@ use crate::readmit::Readmitter;
 pub(crate) struct Readmit {
     /// Name of the job.
     name: String,
-    /// New file: one record (or JSON object) per line. It appears whole, or not at all.
+    /// New file: one record (or JSON object) per line. It appears whole, or not at all. Of a cluster, an absolute path
+    /// where its jobs may write.
     #[arg(long, value_name = "PATH", required_unless_present = "into_topic", conflicts_with = "into_topic")]
     into_file: Option<PathBuf>,
     /// Existing topic. Its columns are filled from JSON objects by name; a topic with one STRING or BYTES

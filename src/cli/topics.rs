@@ -59,7 +59,7 @@ pub(crate) struct Create {
     /// Keep rows for this long (`12h`, `7d`).
     #[arg(long, value_name = "DURATION")]
     retention_age: Option<String>,
-    /// Keep rows until every job of the data folder that reads them is done with them.
+    /// Keep rows until every job of the data folder, or of the cluster, that reads them is done with them.
     #[arg(long)]
     retention_consumed: bool,
     #[command(flatten)]

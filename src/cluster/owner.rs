@@ -1,10 +1,11 @@
 //! The executor's part as the owner of topics: what the leader asks beside the rows of jobs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use qanat_proto::Result;
 use qanat_proto::names::Name;
-use qanat_proto::owner::{OwnerAnswer, OwnerTask};
+use qanat_proto::owner::{OwnerAnswer, OwnerTask, OwnerTopic};
 use qanat_storage::env::Env;
 use qanat_storage::log::{Changed, OwnerToken, Topics};
 
@@ -39,6 +40,31 @@ impl TopicOwner {
                 let readmitter = Readmitter { env: &self.env, topics: &self.topics, owner: Some(OwnerToken(owner)) };
                 readmitter.readmit(&asked).map(OwnerAnswer::Readmitted)
             }
+            OwnerTask::Removable(asked) => self.removable(&asked, OwnerToken(owner)),
+            OwnerTask::Remove(asked) => self.remove(&asked, OwnerToken(owner)),
         }
+    }
+
+    fn removable(&self, asked: &OwnerTopic, owner: OwnerToken) -> Result<OwnerAnswer> {
+        let mut offsets = BTreeMap::new();
+        let topic = self.topics.find(&Name::new(&asked.topic)?)?.filter(|topic| topic.id() == asked.id);
+        let Some(topic) = topic.filter(|topic| topic.spec().retention.consumed) else {
+            return Ok(OwnerAnswer::Removable(offsets));
+        };
+        for (partition, needed) in asked.offsets.iter().filter(|(partition, _)| **partition < topic.partitions()) {
+            if let Some(end) = topic.own(*partition, owner)?.removable(*needed) {
+                offsets.insert(*partition, end);
+            }
+        }
+        Ok(OwnerAnswer::Removable(offsets))
+    }
+
+    fn remove(&self, asked: &OwnerTopic, owner: OwnerToken) -> Result<OwnerAnswer> {
+        let topic = self.topics.find(&Name::new(&asked.topic)?)?.filter(|topic| topic.id() == asked.id);
+        let Some(topic) = topic else { return Ok(OwnerAnswer::Done) };
+        for (partition, offset) in &asked.offsets {
+            topic.own(*partition, owner)?.remove_before(*offset)?;
+        }
+        Ok(OwnerAnswer::Done)
     }
 }

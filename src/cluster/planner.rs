@@ -1,20 +1,22 @@
 //! From a client's SQL to jobs, on the coordinator that leads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use qanat_connectors::contract::Opener;
 use qanat_connectors::filesystem::withdrawn::path_of;
+use qanat_connectors::log::hold;
 use qanat_connectors::{log, side};
 use qanat_coordinator::rollback::WithdrawableSink;
 use qanat_coordinator::service::{PlannedJob, PlannedScript, Planner};
 use qanat_coordinator_core::Claimed;
+use qanat_coordinator_core::command::JobTopics;
+use qanat_coordinator_core::retention::TopicStart;
 use qanat_executor::lookup;
 use qanat_proto::Result;
-use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, JobId};
-use qanat_proto::manifest::{OperatorState, PreparedHandle, SinkChannel};
+use qanat_proto::manifest::{OperatorState, PreparedHandle, SinkChannel, SourceState};
 use qanat_proto::settings::JobSettings;
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
@@ -29,6 +31,13 @@ pub(crate) struct ScriptPlanner {
     pub(crate) roots: Roots,
     pub(crate) env: Env,
     pub(crate) checkpoints: Arc<CheckpointStore>,
+}
+
+/// Where sources begin to read topics.
+pub(super) fn starts_of(sources: &[SourceState]) -> Vec<TopicStart> {
+    let start =
+        |hold::Start { topic, id, partition, offset }| TopicStart { topic: topic.to_string(), id, partition, offset };
+    hold::starts(sources).into_iter().map(start).collect()
 }
 
 impl Planner for ScriptPlanner {
@@ -72,9 +81,11 @@ impl Planner for ScriptPlanner {
         withdrawable::sinks(&self.env, &manifest.graph, job, after, Path::new("/"))
     }
 
-    fn topics(&self, job_name: &str, graph: &JobGraph) -> Result<BTreeSet<String>> {
+    fn topics(&self, job_name: &str, job: &PlannedJob) -> Result<JobTopics> {
         let side = [SinkChannel::Late, SinkChannel::DeadLetters].map(|channel| side::topic_name(job_name, channel));
-        side.into_iter().chain(log::topics_of(graph)).map(|name| name.map(|name| name.to_string())).collect()
+        let names = side.into_iter().chain(log::topics_of(&job.graph));
+        let names = names.map(|name| name.map(|name| name.to_string())).collect::<Result<_>>()?;
+        Ok(JobTopics { names, starts: starts_of(&job.sources) })
     }
 
     fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String> {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use qanat_client::{SideQuery, TailRows};
 use qanat_connectors::encode::json::rows_as_text;
+use qanat_connectors::log::hold;
 use qanat_coordinator::raft::Reach;
 use qanat_coordinator::service::{DataReader, Parts, tail_events};
 use qanat_coordinator_core::Claimed;
+use qanat_coordinator_core::retention::TopicStart;
 use qanat_proto::audit::Report;
 use qanat_proto::checkpoint::CheckpointReport;
 use qanat_proto::ids::{Epoch, OperatorId};
@@ -25,6 +27,7 @@ use qanat_proto::{Code, Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 
 use crate::audit;
+use crate::cluster::planner::starts_of;
 use crate::cluster::roots::Roots;
 use crate::data_folder::{DataView, FoundJob};
 use crate::inspect::tail::TailReader;
@@ -116,6 +119,30 @@ impl DataReader for ClusterReader {
     fn operator(&self, claim: &Claimed, wanted: &str) -> Result<OperatorId> {
         let manifest = self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?;
         Ok(manifest.graph.find(wanted)?.id)
+    }
+
+    fn starts(&self, claim: &Claimed) -> Result<Vec<TopicStart>> {
+        let manifest = self.checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?;
+        let mut starts = starts_of(&manifest.sources);
+        for name in hold::lookups(&manifest.graph)? {
+            // Of a topic that is gone nothing is needed.
+            let Some(topic) = self.view.topics()?.find(&name)? else { continue };
+            let start = |partition| TopicStart { topic: name.to_string(), id: None, partition, offset: 0 };
+            starts.extend((0..topic.partitions()).map(start));
+        }
+        Ok(starts)
+    }
+
+    fn consumed_topics(&self) -> Result<BTreeMap<String, u64>> {
+        let topics = self.view.topics()?;
+        let mut consumed = BTreeMap::new();
+        for name in topics.list()? {
+            // One that is just being deleted is none.
+            if let Some(topic) = topics.find(&name)?.filter(|topic| topic.spec().retention.consumed) {
+                consumed.insert(name.to_string(), topic.id());
+            }
+        }
+        Ok(consumed)
     }
 
     fn json(&self, rows: &RecordBatch) -> Result<Vec<String>> {

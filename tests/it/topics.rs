@@ -126,3 +126,61 @@ fn a_paused_owner_is_no_obstacle_and_does_no_harm_later() {
     }
     refused(&dev.ask(&["topics", "create", "a"]), "E0603");
 }
+
+/// Rows of a topic stay for the one reader that has read nothing, and go when the others are past them.
+#[test]
+fn a_cluster_keeps_rows_until_every_reader_is_done_with_them() {
+    const ROWS: u64 = 20_000;
+    let dev = Dev::start("topics-consumed", "1");
+    let root = dev.folder.path().display().to_string();
+    done(&dev.ask(&["topics", "create", "c", "--retention-consumed"]));
+    let fill = |name: &str, rows: u64| {
+        let script = format!(
+            "CREATE TABLE s (id BIGINT, pad STRING) WITH ('connector' = 'datagen', 'number-of-rows' = '{rows}',
+ 'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '{rows}', 'fields.pad.length' = '1000');
+CREATE TABLE c (id BIGINT, pad STRING) WITH ('connector' = 'log', 'topic' = 'c');
+INSERT INTO c SELECT id, pad FROM s;
+"
+        );
+        dev.folder.write("fill.sql", script);
+        done(&dev.ask(&["submit", "fill.sql", "--wait", "--name", name, "--parallelism", "1"]));
+    };
+    let read = |name: &str, interval: &str| {
+        let script = format!(
+            "SET 'execution.checkpointing.interval' = '{interval}';
+CREATE TABLE c (id BIGINT, pad STRING) WITH ('connector' = 'log', 'topic' = 'c');
+CREATE TABLE o (id BIGINT, n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{root}/{name}', 'format' = 'csv');
+INSERT INTO o SELECT id, 1 FROM c;
+"
+        );
+        dev.folder.write("read.sql", script);
+        done(&dev.ask(&["submit", "read.sql", "--name", name, "--parallelism", "1"]));
+    };
+    let first_offset = || done(&dev.ask(&["topics", "describe", "c"]))["partitions"][0]["first_offset"].as_u64();
+    // Rows that a job has written, in all of its epochs.
+    let written = |name: &str| {
+        let list = done(&dev.ask(&["checkpoints", "list", name]));
+        list.as_array().unwrap().iter().map(|epoch| epoch["written"].as_u64().unwrap()).sum::<u64>()
+    };
+    fill("first", ROWS);
+    read("slow", "10 min");
+    read("fast", "100 ms");
+    until("all is read", || written("fast") >= ROWS);
+    assert_eq!(first_offset(), Some(0), "one reader may begin with all of it");
+    done(&dev.ask(&["job", "stop", "slow", "--no-savepoint"]));
+    until("it has ended", || done(&dev.ask(&["job", "describe", "slow"]))["status"] == "STOPPED");
+    // Stopped, it may be resumed from there.
+    assert_eq!(first_offset(), Some(0), "a stopped reader counts");
+    done(&dev.ask(&["job", "drop", "slow"]));
+    until("rows go", || first_offset() > Some(0));
+    // What goes on reads on, and what begins takes what is there.
+    dev.stop("fast");
+    fill("second", 10);
+    done(&dev.ask(&["job", "resume", "fast"]));
+    until("the rest is read", || written("fast") >= ROWS + 10);
+    read("new", "100 ms");
+    let left = ROWS + 10 - first_offset().unwrap();
+    until("what is left is read", || written("new") >= left);
+    dev.stop("fast");
+    assert_eq!(done(&dev.ask(&["audit", "fast"]))["verdict"], "pass");
+}

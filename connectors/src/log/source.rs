@@ -57,6 +57,11 @@ pub(super) fn split_of(detail: &Value) -> Option<(Name, u32)> {
     Detail::deserialize(detail).ok().map(|detail| (detail.topic, detail.partition))
 }
 
+/// Which topic of its name that is, where the detail says so.
+pub(super) fn topic_of(detail: &Value) -> Option<u64> {
+    Detail::deserialize(detail).ok().and_then(|detail| detail.id)
+}
+
 pub(super) fn offset_of(position: &Value) -> Option<u64> {
     position.get("offset")?.as_u64()
 }
@@ -123,6 +128,8 @@ impl Source for LogSource {
             return Err(Error::new(Code::BadOption, message).at(self.place()));
         }
         let split = |partition: u32| {
+            // In a cluster another process appends and removes.
+            self.topic.partition(partition)?.refresh()?;
             let start = self.start_of(partition).map_err(|e| e.or_at(|| self.place()))?;
             let end = if self.is_bounded { Some(self.topic.resolve(partition, Start::Latest)?) } else { None };
             let detail = Detail { topic: name.clone(), id: Some(self.topic.id()), partition, end };

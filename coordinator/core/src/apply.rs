@@ -102,6 +102,7 @@ impl State {
             Command::Register { node, start, incarnation, known } => self.register(node, *start, *incarnation, known),
             Command::ChangeTopic { topic, change } => self.change_topic(topic, change),
             Command::TopicChanged { topic, number } => Ok(self.topic_changed(topic, *number)),
+            Command::CutTopic { topic, cut, as_of } => self.cut_topic(topic, cut, *as_of),
             Command::Note { .. } => Ok(Applied::Done),
             Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),
             Command::DropSavepoint { job, name } => self.job_mut(*job)?.drop_savepoint(name),
@@ -171,7 +172,9 @@ impl State {
         if self.find(name).is_some() {
             return Err(Refusal::NameTaken);
         }
-        self.check_topics(run_with)
+        self.check_topics(run_with)?;
+        let topics = run_with.and_then(|run_with| run_with.topics.as_ref());
+        topics.map_or(Ok(()), |topics| self.check_starts(&topics.starts))
     }
 
     /// None is made unless all can be.
@@ -201,6 +204,12 @@ impl State {
         run_with: Option<&RunWith>,
         group: Option<GroupPlace>,
     ) -> Result<Applied, Refusal> {
+        let mut run_with = run_with.cloned();
+        if let Some(topics) = run_with.as_mut().and_then(|run_with| run_with.topics.as_mut()) {
+            // Where it begins stands in its manifest, too, and was only looked at.
+            topics.starts.clear();
+        }
+        self.last_begun = self.applied;
         let epoch_zero = Claimed {
             generation: Generation(0),
             manifest_key: manifest_key.to_owned(),
@@ -214,7 +223,7 @@ impl State {
             number: self.applied,
             group,
             script_digest: script_digest.to_owned(),
-            run_with: run_with.cloned().map(Box::new),
+            run_with: run_with.map(Box::new),
             status: JobStatus::Created,
             generation: Generation(0),
             placement: Vec::new(),

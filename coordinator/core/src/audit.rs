@@ -95,6 +95,7 @@ impl Command {
             | Self::Register { .. }
             | Self::OwnTopics { .. }
             | Self::TopicChanged { .. }
+            | Self::CutTopic { .. }
             | Self::OwnLog { .. } => false,
         }
     }

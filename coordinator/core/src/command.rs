@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::AccessTokenFacts;
 use crate::audit::Caller;
 use crate::membership::Incarnation;
+use crate::retention::{TopicCut, TopicStart};
 
 /// A command with the leader's time of proposing it: what stands in the Raft log. Time is told and never
 /// decides anything.
@@ -139,6 +140,9 @@ pub enum Command {
     ChangeTopic { topic: String, change: TopicChange },
     /// The change of this number is made, or cannot be.
     TopicChanged { topic: String, number: u64 },
+    /// Rows of a topic that no epoch needs any more go, unless a job began or went back since `as_of` commands were
+    /// applied (P15).
+    CutTopic { topic: String, cut: TopicCut, as_of: u64 },
     /// A change that the coordinator keeps in memory alone: it stands in the audit log and nowhere else.
     Note { object: String },
 }
@@ -165,6 +169,7 @@ impl Command {
             | Self::Register { .. }
             | Self::ChangeTopic { .. }
             | Self::TopicChanged { .. }
+            | Self::CutTopic { .. }
             | Self::Note { .. } => return None,
             Self::CreateJob { job, .. }
             | Self::OpenGeneration { job, .. }
@@ -211,7 +216,16 @@ pub struct RunWith {
     pub trace: Option<TraceParent>,
     /// Topics that it reads or writes, side tables included. None for jobs of versions that did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub topics: Option<BTreeSet<String>>,
+    pub topics: Option<JobTopics>,
+}
+
+/// Topics of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTopics {
+    pub names: BTreeSet<String>,
+    /// Where it begins to read them. Told when it is made, and not kept: manifests tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<TopicStart>,
 }
 
 /// What a closing job becomes once its last claim is committed (P7).
@@ -282,6 +296,12 @@ pub enum Refusal {
     TopicChanging {
         topic: String,
     },
+    /// A job began or went back to an earlier epoch meanwhile.
+    JobsChanged,
+    /// Rows that the job would begin with are decided to go.
+    RowsGo {
+        topic: String,
+    },
     /// As many topics are being changed as may be at a time.
     TooManyTopicChanges,
 }
@@ -313,6 +333,10 @@ impl fmt::Display for Refusal {
             Self::UnknownToken => f.write_str("no such token"),
             Self::TopicInUse { topic, job } => write!(f, "job `{job}` uses topic `{topic}`"),
             Self::TopicChanging { topic } => write!(f, "topic `{topic}` is being made or deleted"),
+            Self::JobsChanged => f.write_str("a job began or went back meanwhile"),
+            Self::RowsGo { topic } => {
+                write!(f, "rows of topic `{topic}` are just being removed, as all have read them")
+            }
             Self::TooManyTopicChanges => f.write_str("too many topics are being made or deleted"),
             Self::TooManyTokens => f.write_str("there are as many tokens as a cluster may have"),
         }
@@ -351,6 +375,7 @@ impl From<&Refusal> for Error {
             Refusal::TopicChanging { .. } | Refusal::TooManyTopicChanges => {
                 (Code::TopicInUse, "try again in a moment; it needs an executor that owns the log")
             }
+            Refusal::RowsGo { .. } => (Code::OffsetGone, "submit the job again: it begins after them"),
             Refusal::TooManyTokens => (Code::Usage, "revoke some: `qanat cluster token revoke`"),
             _ => (Code::Usage, "look at the job: `qanat job describe`"),
         };

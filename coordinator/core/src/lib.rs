@@ -13,6 +13,7 @@ pub mod command;
 pub mod job;
 pub mod membership;
 pub mod placement;
+pub mod retention;
 mod rollback;
 mod savepoint;
 pub mod state;

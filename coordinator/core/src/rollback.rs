@@ -49,6 +49,7 @@ impl State {
         if job.claims.get(&to).is_none_or(|claim| !claim.committed && to != last) {
             return Err(Refusal::NotRestorable { epoch: to });
         }
+        self.last_begun = self.applied;
         let job = self.jobs.get_mut(&id).ok_or(Refusal::UnknownJob)?;
         if to < last {
             let (first, last) = (to.next(), job.highest_epoch());

@@ -14,6 +14,7 @@ use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::command::{Outcome, RunWith};
 use crate::membership::KnownNode;
+use crate::retention::TopicCut;
 
 /// Everything the control plane knows for certain. Equal command logs give equal states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,12 @@ pub struct State {
     /// Topics that are being made or deleted, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topic_changes: BTreeMap<String, PendingChange>,
+    /// What of topics goes because all have read it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cuts: BTreeMap<String, TopicCut>,
+    /// Commands applied when a job was made or rolled back last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_begun: u64,
     /// Executors that take no new work, until they are gone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub draining: BTreeSet<StartId>,
@@ -42,6 +49,10 @@ pub struct State {
     /// What was asked for, and by whom.
     #[serde(default, skip_serializing_if = "AuditLog::is_empty")]
     pub audit: AuditLog,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The one executor that appends to a topic.

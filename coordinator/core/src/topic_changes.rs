@@ -34,22 +34,25 @@ impl State {
     }
 
     pub(crate) fn topic_changed(&mut self, topic: &str, number: u64) -> Applied {
-        if self.topic_changes.get(topic).is_some_and(|pending| pending.number == number) {
-            self.topic_changes.remove(topic);
+        if self.topic_changes.get(topic).is_some_and(|pending| pending.number == number)
+            && let Some(PendingChange { change: TopicChange::Delete { id }, .. }) = self.topic_changes.remove(topic)
+            && self.cuts.get(topic).is_some_and(|cut| cut.id == id)
+        {
+            self.cuts.remove(topic);
         }
         Applied::Done
     }
 
     /// A job that has not ended and reads or writes the topic, or of which nobody knows.
     fn user_of(&self, topic: &str) -> Option<&str> {
-        let uses = |run_with: &RunWith| run_with.topics.as_ref().is_none_or(|topics| topics.contains(topic));
+        let uses = |run_with: &RunWith| run_with.topics.as_ref().is_none_or(|topics| topics.names.contains(topic));
         let mut active = self.jobs.values().filter(|job| !job.status.is_ended());
         active.find(|job| job.run_with.as_deref().is_none_or(uses)).map(|job| job.name.as_str())
     }
 
     /// Whether a job may begin, or begin again.
     pub(crate) fn check_topics(&self, run_with: Option<&RunWith>) -> Result<(), Refusal> {
-        let topics = run_with.and_then(|run_with| run_with.topics.as_ref());
+        let topics = run_with.and_then(|run_with| run_with.topics.as_ref()).map(|topics| &topics.names);
         let goes = |topic: &&String| {
             self.topic_changes.get(*topic).is_some_and(|p| matches!(p.change, TopicChange::Delete { .. }))
         };
@@ -67,10 +70,11 @@ mod tests {
     use qanat_proto::settings::JobSettings;
 
     use super::*;
-    use crate::command::{Command, Outcome};
+    use crate::command::{Command, JobTopics, Outcome};
 
     fn create(job: u128, topics: Option<&[&str]>) -> Command {
-        let topics = topics.map(|topics| topics.iter().map(|topic| (*topic).to_owned()).collect());
+        let names = topics.map(|topics| topics.iter().map(|topic| (*topic).to_owned()).collect());
+        let topics = names.map(|names| JobTopics { names, starts: Vec::new() });
         let run_with =
             RunWith { parallelism: 1, settings: JobSettings::default(), together: false, trace: None, topics };
         Command::CreateJob {

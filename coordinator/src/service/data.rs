@@ -1,5 +1,6 @@
 //! What topics and jobs hold, for clients that look; and the topics that they make and delete (`topics.rs`).
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use futures::Stream;
 use qanat_coordinator_core::Claimed;
+use qanat_coordinator_core::retention::TopicStart;
 use qanat_proto::audit::Report;
 use qanat_proto::checkpoint::CheckpointReport;
 use qanat_proto::ids::{Epoch, JobId, OperatorId};
@@ -31,6 +33,7 @@ use tonic::{Request, Response, Status};
 use crate::nodes::Nodes;
 use crate::owner::Owners;
 use crate::raft::Member;
+use crate::retention::TopicRetention;
 use crate::service::jobs::find;
 use crate::service::{gone, lead};
 use crate::tap::OperatorTail;
@@ -100,6 +103,18 @@ pub trait DataReader: Send + Sync {
     /// E0311 if there is none of this name.
     fn operator(&self, claim: &Claimed, wanted: &str) -> Result<OperatorId>;
 
+    /// Where the epoch of a claim begins to read topics; those that it joins as lookup tables from their beginning.
+    ///
+    /// # Errors
+    /// E0301 if its manifest is damaged or gone.
+    fn starts(&self, claim: &Claimed) -> Result<Vec<TopicStart>>;
+
+    /// Topics that keep rows until they are read, with their ids.
+    ///
+    /// # Errors
+    /// E0304 for a damaged description.
+    fn consumed_topics(&self) -> Result<BTreeMap<String, u64>>;
+
     /// Each row as a JSON object.
     ///
     /// # Errors
@@ -166,6 +181,8 @@ impl DataService {
     ) -> DataServer<Self> {
         let changes = TopicChanges::new(member.clone(), owners.clone());
         member.runtime().spawn(changes.clone().finish());
+        let retention = TopicRetention { member: member.clone(), owners: owners.clone(), reader: reader.clone() };
+        member.runtime().spawn(retention.sweep());
         let tails = Arc::new(Semaphore::new(limits::TAILS_MAX));
         let histories = Arc::new(Semaphore::new(limits::HISTORIES_MAX));
         DataServer::new(Self { member, nodes, reader, dial, cluster, changes, owners, tails, histories })

@@ -1,12 +1,12 @@
 //! Clients' jobs: submit, look, watch, stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use qanat_coordinator_core::command::{Command, Outcome, Refusal, RunWith};
+use qanat_coordinator_core::command::{Command, JobTopics, Outcome, Refusal, RunWith};
 use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, StartId};
@@ -87,11 +87,11 @@ pub trait Planner: Send + Sync {
     /// What is wrong with a manifest or a sink.
     fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>>;
 
-    /// Topics that a job of this name reads or writes, side tables included.
+    /// Topics that a job of this name reads or writes, side tables included, and where it begins to read them.
     ///
     /// # Errors
     /// E0202 to E0204 for the options of a table.
-    fn topics(&self, job_name: &str, graph: &JobGraph) -> Result<BTreeSet<String>>;
+    fn topics(&self, job_name: &str, job: &PlannedJob) -> Result<JobTopics>;
 
     /// The name by which the sink that prepared this takes it back; None if there is nothing to take back.
     fn withdrawable_name(&self, handle: &PreparedHandle) -> Option<String>;
@@ -215,7 +215,7 @@ impl JobsService {
                 break;
             }
             let together = shares_more_than_rows(&job.graph);
-            let topics = self.planner.topics(name.as_str(), &job.graph).map_err(refused)?;
+            let topics = self.planner.topics(name.as_str(), &job).map_err(refused)?;
             let (planner, graph, settings) = (self.planner.clone(), job.graph.clone(), planned.settings.clone());
             let lookups = self.blocking(move || planner.lookups(id, &graph, &settings)).await?;
             new.push(NewJob {

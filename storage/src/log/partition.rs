@@ -321,7 +321,14 @@ impl Partition {
             let shared = lock(&self.shared);
             (shared.segments.back().cloned(), shared.end)
         };
-        let newest = self.newest_segment()?;
+        let (oldest, newest) = self.segment_range()?.unzip();
+        if let Some(oldest) = oldest {
+            // What its owner removed.
+            let mut shared = lock(&self.shared);
+            while shared.segments.len() > 1 && shared.segments.front().is_some_and(|s| s.header.sequence < oldest) {
+                shared.segments.pop_front();
+            }
+        }
         let Some(last) = last.filter(|last| newest.is_none_or(|newest| newest <= last.header.sequence)) else {
             if newest.is_some() {
                 let loaded = self.load(Access::Read)?;
@@ -353,14 +360,16 @@ impl Partition {
     fn is_overtaken(&self, owner: OwnerToken) -> Result<bool> {
         let known = lock(&self.shared).segments.back().map(|last| last.header.sequence);
         Ok(self.access == Access::Shared
-            && self.newest_segment()? > known
+            && self.segment_range()?.map(|(_, newest)| newest) > known
             && self.refuse_if_outranked(owner).is_err_and(|error| error.code() == Code::Fenced))
     }
 
-    fn newest_segment(&self) -> Result<Option<u64>> {
+    /// Numbers of the first and the last segment that are on the disk.
+    fn segment_range(&self) -> Result<Option<(u64, u64)>> {
         let entries =
             self.env.disk.list(&self.folder).map_err(|e| Error::io(format!("list {}", self.folder.display()), &e))?;
-        Ok(entries.iter().filter_map(|entry| parse_sequence(&entry.path, "log")).max())
+        let sequences = || entries.iter().filter_map(|entry| parse_sequence(&entry.path, "log"));
+        Ok(sequences().min().zip(sequences().max()))
     }
 
     /// Seals the last segment at `sealed` and adds the next.

@@ -77,6 +77,13 @@ impl Partition {
         })
     }
 
+    /// How far [`Partition::remove_before`] can remove of what lies before `offset`; None if that is nothing.
+    pub fn removable(&self, offset: u64) -> Option<u64> {
+        let shared = lock(&self.shared);
+        let ends = shared.segments.iter().filter_map(|segment| segment.sealed.get()).map(|end| end.offset);
+        ends.take_while(|end| *end <= offset).last().filter(|end| *end > 0)
+    }
+
     fn remove_while(&self, next: impl Fn(&Shared) -> Option<Arc<Segment>>) -> Result<usize> {
         // The writer's lock keeps takeover and other retention out.
         let writer = lock(&self.writer);

@@ -107,3 +107,21 @@ fn an_old_token_ends_nothing_of_a_newer_one_in_the_same_process() {
     topic.commit_owned(&handles[1..], OwnerToken(9)).expect("it owns it still");
     assert_eq!(all(&topic), (0..30).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_can_be_removed_ends_where_a_segment_does() {
+    let sim = Env::sim(6);
+    let topic = process(&sim.env);
+    let handles = [staged(&topic, 1, 0..10), staged(&topic, 2, 10..20)];
+    topic.commit_owned(&handles[..1], OwnerToken(5)).expect("it owns the log");
+    // A takeover begins a segment of its own.
+    topic.commit_owned(&handles[1..], OwnerToken(9)).expect("it takes over");
+    let partition = topic.own(0, OwnerToken(9)).expect("its own");
+    let other = process(&sim.env);
+    assert_eq!(all(&other), (0..20).collect::<Vec<_>>());
+    let removable = [0, 9, 10, 15, 20].map(|offset| partition.removable(offset));
+    assert_eq!(removable, [None, None, Some(10), Some(10), Some(10)]);
+    assert!(partition.remove_before(10).expect("removes") > 0);
+    assert_eq!((partition.first_offset(), partition.removable(20)), (10, None));
+    assert_eq!(all(&other), (10..20).collect::<Vec<_>>(), "it sees what is gone");
+}
