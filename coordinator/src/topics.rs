@@ -58,7 +58,7 @@ impl TopicChanges {
                 let error = Error::new(Code::TopicInUse, format!("topic `{topic}` was changed by others meanwhile"));
                 Err(status_of(&error.hint("`qanat topics list` shows what there is")))
             }
-            OwnerAnswer::Readmitted(_) | OwnerAnswer::Removable(_) => {
+            OwnerAnswer::Readmitted(_) | OwnerAnswer::Publish { .. } | OwnerAnswer::Removable(_) => {
                 Err(status_of(&Error::internal("the owner of the log answers something else")))
             }
         }

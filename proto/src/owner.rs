@@ -81,12 +81,18 @@ pub struct Readmitted {
 #[serde(rename_all = "snake_case")]
 pub enum OwnerTask {
     /// The changes of one topic have rising numbers.
-    Change {
-        topic: String,
-        number: u64,
-        change: TopicChange,
+    Change { topic: String, number: u64, change: TopicChange },
+    Readmit {
+        asked: Box<Readmission>,
+        /// Batches that the owners of their topics have published since it was asked first.
+        published: Vec<u64>,
     },
-    Readmit(Box<Readmission>),
+    /// Commit what a readmission has staged in the topic.
+    Publish {
+        topic: String,
+        /// A handle of the log, as JSON.
+        handle: String,
+    },
     /// How much of what lies before these offsets can be removed, if the topic goes by what was read.
     Removable(OwnerTopic),
     /// Remove what lies before these offsets: it was decided to go.
@@ -111,6 +117,14 @@ pub enum OwnerAnswer {
     /// A later change of the topic was made before.
     Outdated,
     Readmitted(Readmitted),
+    /// The owner of the topic must publish this first; then the readmission is asked again.
+    Publish {
+        batch: u64,
+        topic: String,
+        handle: String,
+        /// Batches of earlier requests that were completed on the way here.
+        completed: u64,
+    },
     /// Ends of segments, of partitions of which something can go.
     Removable(BTreeMap<u32, u64>),
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use qanat_proto::Result;
 use qanat_proto::names::Name;
 use qanat_proto::owner::{OwnerAnswer, OwnerTask, OwnerTopic};
+use qanat_proto::{Error, Result};
 use qanat_storage::env::Env;
-use qanat_storage::log::{Changed, OwnerToken, Topics};
+use qanat_storage::log::{Changed, OwnerToken, StagedHandle, Topics};
 
-use crate::readmit::Readmitter;
+use crate::readmit::{Readmitter, Step};
 
 /// Does what the owner is asked.
 pub(crate) struct TopicOwner {
@@ -35,10 +35,23 @@ impl TopicOwner {
                     Changed::Outdated => OwnerAnswer::Outdated,
                 })
             }
-            OwnerTask::Readmit(asked) => {
+            OwnerTask::Readmit { asked, published } => {
                 let _one = self.readmitting.lock().unwrap_or_else(PoisonError::into_inner);
                 let readmitter = Readmitter { env: &self.env, topics: &self.topics, owner: Some(OwnerToken(owner)) };
-                readmitter.readmit(&asked).map(OwnerAnswer::Readmitted)
+                Ok(match readmitter.step(&asked, &published)? {
+                    Step::Done(readmitted) => OwnerAnswer::Readmitted(readmitted),
+                    Step::Publish { batch, handle, completed } => {
+                        let text = serde_json::to_string(&handle);
+                        let text = text.map_err(|e| Error::internal(format!("encode a handle: {e}")))?;
+                        OwnerAnswer::Publish { batch, topic: handle.topic, handle: text, completed }
+                    }
+                })
+            }
+            OwnerTask::Publish { topic, handle } => {
+                let handle: StagedHandle =
+                    serde_json::from_str(&handle).map_err(|e| Error::internal(format!("read a handle: {e}")))?;
+                self.topics.topic(&Name::new(&topic)?)?.commit_owned(&[handle], OwnerToken(owner))?;
+                Ok(OwnerAnswer::Done)
             }
             OwnerTask::Removable(asked) => self.removable(&asked, OwnerToken(owner)),
             OwnerTask::Remove(asked) => self.remove(&asked, OwnerToken(owner)),

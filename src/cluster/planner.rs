@@ -15,6 +15,7 @@ use qanat_coordinator_core::command::JobTopics;
 use qanat_coordinator_core::retention::TopicStart;
 use qanat_executor::lookup;
 use qanat_proto::Result;
+use qanat_proto::graph::JobGraph;
 use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::manifest::{OperatorState, PreparedHandle, SinkChannel, SourceState};
 use qanat_proto::settings::JobSettings;

@@ -11,6 +11,9 @@
 //! published, even if somebody moved it away since. Whatever dies in between is completed by the next
 //! call. An entry that stands in any note is never chosen again. An owner that was replaced notes nothing more (P11),
 //! and what it publishes late is what its note says.
+//!
+//! In a cluster the notes have one owner and the topic that entries go to may have another one: the first asks for step
+//! 3 ([`Step::Publish`]), and is told when it is done.
 
 mod ids;
 mod notes;
@@ -27,7 +30,7 @@ use qanat_proto::owner::{Readmission, ReadmitInto, Readmitted};
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
-use qanat_storage::log::{OwnerToken, Topics};
+use qanat_storage::log::{OwnerToken, StagedHandle, Topics};
 
 use ids::{parse_ids, ranges};
 use notes::{Memory, Note, Target, open_notes, taken};
@@ -37,8 +40,20 @@ use publish::{publish, stage, stage_file, staged_as};
 pub(crate) struct Readmitter<'a> {
     pub(crate) env: &'a Env,
     pub(crate) topics: &'a Topics,
-    /// The token of the log's owner; None for the one process of a data folder.
+    /// The token of the notes' owner; None for the one process of a data folder.
     pub(crate) owner: Option<OwnerToken>,
+}
+
+/// How far a readmission is.
+pub(crate) enum Step {
+    Done(Readmitted),
+    /// The owner of the topic must commit this; then the readmission goes on, with the batch among the published ones.
+    Publish {
+        batch: u64,
+        handle: StagedHandle,
+        /// Batches of earlier requests that were completed.
+        completed: u64,
+    },
 }
 
 /// One entry on its way.
@@ -54,6 +69,18 @@ impl Readmitter<'_> {
     /// E0309 for a job or run that is not there, E0501 for ids that are not, E0114 for a record that does not fit the
     /// topic, E0216 for a file that is there already.
     pub(crate) fn readmit(&self, asked: &Readmission) -> Result<Readmitted> {
+        match self.step(asked, &[])? {
+            Step::Done(readmitted) => Ok(readmitted),
+            Step::Publish { .. } => Err(Error::internal("entries of one process wait for another one")),
+        }
+    }
+
+    /// [`Readmitter::readmit`], up to where another process is needed. The owners of their topics have published the
+    /// batches `published`.
+    ///
+    /// # Errors
+    /// Likewise; E0306 if there is a newer owner.
+    pub(crate) fn step(&self, asked: &Readmission, published: &[u64]) -> Result<Step> {
         let wanted = asked.ids.as_deref().map(parse_ids).transpose()?;
         let (topics, channel) = (self.topics, asked.channel);
         match &asked.unknown_job {
@@ -62,11 +89,15 @@ impl Readmitter<'_> {
         }
         let memory = Memory::open(topics, &asked.job, self.owner)?;
         let notes = memory.notes()?;
-        let completed = self.complete(&asked.job, &memory, &notes)?;
+        let completed = match self.complete(asked, published, &memory, &notes)? {
+            Completed::All(completed) => completed,
+            Completed::Until(publish) => return Ok(publish),
+        };
         if let Some(note) = notes.iter().find(|note| !asked.request.is_empty() && note.request == asked.request) {
-            // Its answer was lost.
+            // It is published by now, or its answer was lost.
             let readmitted = parse_ids(&note.ids)?.len() as u64;
-            return Ok(Readmitted { readmitted, into: Some(into(&note.target)), ids: note.ids.clone(), completed: 0 });
+            let (into, ids) = (Some(into(&note.target)), note.ids.clone());
+            return Ok(Step::Done(Readmitted { readmitted, into, ids, completed }));
         }
         self.refresh(&asked.job, channel)?;
         let side_table = side_table(topics, &asked.job, channel)?;
@@ -94,7 +125,7 @@ impl Readmitter<'_> {
         let ids = ranges(&records.iter().map(|record| record.id).collect());
         let mut outcome = Readmitted { readmitted: records.len() as u64, into: None, ids: ids.clone(), completed };
         if records.is_empty() {
-            return Ok(outcome);
+            return Ok(Step::Done(outcome));
         }
         let batch = notes.iter().map(|note| note.batch).max().unwrap_or(0) + 1;
         let target = match &asked.into {
@@ -107,27 +138,45 @@ impl Readmitter<'_> {
         let note = Note { batch, is_done: false, channel, side_table, ids, target, request };
         memory.append(&note)?;
         failpoint("readmit.noted");
-        publish(self.env, topics, self.owner, &note, &records)?;
-        failpoint("readmit.published");
-        memory.append(&Note { is_done: true, ..note })?;
-        failpoint("readmit.done");
-        Ok(outcome)
+        if let Some(handle) = self.for_another(&note) {
+            return Ok(Step::Publish { batch, handle, completed });
+        }
+        publish(self.env, topics, &note, &records)?;
+        done(&memory, &note)?;
+        Ok(Step::Done(outcome))
     }
 
-    /// Publishes what earlier calls noted and did not finish. Returns how many batches.
-    fn complete(&self, job: &str, memory: &Memory, notes: &[Note]) -> Result<u64> {
-        let mut completed = 0;
+    /// What the owner of a topic is to commit.
+    fn for_another(&self, note: &Note) -> Option<StagedHandle> {
+        match &note.target {
+            Target::Topic(handle) => self.owner.map(|_| handle.clone()),
+            Target::File { .. } => None,
+        }
+    }
+
+    /// Publishes what earlier calls noted and did not finish, in their order: a topic knows the newest batch alone (P12).
+    fn complete(&self, asked: &Readmission, published: &[u64], memory: &Memory, notes: &[Note]) -> Result<Completed> {
+        let (job, mut completed) = (asked.job.as_str(), 0);
         for note in open_notes(notes) {
+            let is_own = !asked.request.is_empty() && note.request == asked.request;
+            if let Some(handle) = self.for_another(note) {
+                if !published.contains(&note.batch) {
+                    return Ok(Completed::Until(Step::Publish { batch: note.batch, handle, completed }));
+                }
+                done(memory, note)?;
+                completed += u64::from(!is_own);
+                continue;
+            }
             let ids = parse_ids(&note.ids)?;
             self.refresh(job, note.channel)?;
             let is_there = note.side_table == side_table(self.topics, job, note.channel)?;
             let records =
                 records(self.topics, job, note.channel, usize::MAX, |id, _, _| is_there && ids.contains(&id))?;
-            publish(self.env, self.topics, self.owner, note, &records)?;
-            memory.append(&Note { is_done: true, ..note.clone() })?;
-            completed += 1;
+            publish(self.env, self.topics, note, &records)?;
+            done(memory, note)?;
+            completed += u64::from(!is_own);
         }
-        Ok(completed)
+        Ok(Completed::All(completed))
     }
 
     /// Looks what another process appended to the side table before this one owned the log.
@@ -137,6 +186,20 @@ impl Readmitter<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// What became of batches that were noted and not done.
+enum Completed {
+    /// So many were of earlier requests.
+    All(u64),
+    Until(Step),
+}
+
+fn done(memory: &Memory, note: &Note) -> Result<()> {
+    failpoint("readmit.published");
+    memory.append(&Note { is_done: true, ..note.clone() })?;
+    failpoint("readmit.done");
+    Ok(())
 }
 
 fn into(target: &Target) -> String {

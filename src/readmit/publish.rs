@@ -7,29 +7,19 @@ use qanat_proto::names::{Name, Origin};
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::crash_safe;
 use qanat_storage::env::Env;
-use qanat_storage::log::{OwnerToken, Topics};
+use qanat_storage::log::Topics;
 
 use super::Record;
 use super::notes::{Note, Target};
 use super::rows::rows;
 use crate::small_file;
 
-/// Does what a note says; a repeat changes nothing.
-pub(super) fn publish(
-    env: &Env,
-    topics: &Topics,
-    owner: Option<OwnerToken>,
-    note: &Note,
-    records: &[Record],
-) -> Result<()> {
+/// Does what a note says; a repeat changes nothing. Of a topic this process must be the only one that appends.
+pub(super) fn publish(env: &Env, topics: &Topics, note: &Note, records: &[Record]) -> Result<()> {
     match &note.target {
         Target::Topic(handle) => {
-            let (topic, handles) = (topics.topic(&Name::new(&handle.topic)?)?, std::slice::from_ref(handle));
-            let committed = match owner {
-                Some(owner) => topic.commit_owned(handles, owner),
-                None => topic.commit(handles),
-            };
-            committed.map(drop)
+            let topic = topics.topic(&Name::new(&handle.topic)?)?;
+            topic.commit(std::slice::from_ref(handle)).map(drop)
         }
         Target::File { path, draft: Some(draft), .. } => match env.disk.rename_no_replace(draft, path) {
             Ok(()) => sync_folder(env, path),

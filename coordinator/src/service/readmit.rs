@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qanat_coordinator_core::Command;
-use qanat_proto::owner::{OwnerAnswer, OwnerTask};
+use qanat_proto::owner::{OwnerAnswer, OwnerTask, Readmission};
 use qanat_proto::rpc::control::{ReadmitPart, ReadmitRequest, Readmitted, SideTable};
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::{Error, owner};
@@ -32,19 +32,40 @@ impl DataService {
         // Its notes lie in a topic of their own.
         let topic = format!("{}.readmitted", asked.job);
         let (sender, parts) = mpsc::channel(QUEUED);
-        tokio::spawn(answer(self.owners.clone(), topic, OwnerTask::Readmit(Box::new(asked)), sender));
+        tokio::spawn(answer(self.owners.clone(), topic, asked, sender));
         Ok(Box::pin(ReceiverStream::new(parts)))
     }
 }
 
-/// Has the owner do it, and says now and then that it is being done. Nobody may be there to hear it in the end.
+/// Has the owner of the notes do it, and the owners of topics what it asks for: each in turn, until nothing is left.
+async fn readmit(owners: &Owners, notes: &str, asked: Readmission) -> Result<OwnerAnswer, Status> {
+    let (mut published, mut before) = (Vec::new(), 0);
+    loop {
+        let task = OwnerTask::Readmit { asked: Box::new(asked.clone()), published: published.clone() };
+        match owners.perform(notes, &task).await? {
+            OwnerAnswer::Publish { batch, topic, handle, completed } => {
+                let task = OwnerTask::Publish { topic: topic.clone(), handle };
+                owners.perform(&topic, &task).await?;
+                published.push(batch);
+                before += completed;
+            }
+            OwnerAnswer::Readmitted(readmitted) => {
+                let completed = readmitted.completed + before;
+                return Ok(OwnerAnswer::Readmitted(owner::Readmitted { completed, ..readmitted }));
+            }
+            answer => return Ok(answer),
+        }
+    }
+}
+
+/// Says now and then that it is being done. Nobody may be there to hear it in the end.
 async fn answer(
     owners: Arc<Owners>,
-    topic: String,
-    task: OwnerTask,
+    notes: String,
+    asked: Readmission,
     sender: mpsc::Sender<Result<ReadmitPart, Status>>,
 ) {
-    let done = owners.perform(&topic, &task);
+    let done = readmit(&owners, &notes, asked);
     tokio::pin!(done);
     let part = loop {
         tokio::select! {

@@ -1,7 +1,6 @@
 //! What the leading coordinator asks of the owner of topics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use qanat_proto::owner::{OwnerAnswer, OwnerTask};
 use qanat_proto::rpc::exchange::log_owner_server::{LogOwner, LogOwnerServer};
@@ -24,8 +23,6 @@ pub(super) struct OwnerService {
     is_guarded: bool,
     /// None where nobody owns topics.
     perform: Option<Arc<PerformTask>>,
-    /// The highest token that was asked with.
-    newest: AtomicU64,
 }
 
 impl OwnerService {
@@ -34,7 +31,7 @@ impl OwnerService {
         is_guarded: bool,
         perform: Option<Arc<PerformTask>>,
     ) -> LogOwnerServer<Self> {
-        LogOwnerServer::new(Self { exchange, is_guarded, perform, newest: AtomicU64::new(0) })
+        LogOwnerServer::new(Self { exchange, is_guarded, perform })
             .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES)
             .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES)
     }
@@ -52,7 +49,8 @@ impl LogOwner for OwnerService {
             return Err(Status::permission_denied("this executor belongs to another cluster"));
         }
         // P1: meant for another start of this process. The leader looks again who owns the log.
-        if start != self.exchange.start.to_string() || self.newest.fetch_max(owner, Ordering::SeqCst) > owner {
+        // An older token is refused where the topic's log is written (P11).
+        if start != self.exchange.start.to_string() {
             return Err(status_of(&Error::new(Code::Fenced, "another executor owns the log")));
         }
         let task: OwnerTask = serde_json::from_slice(&task)
