@@ -391,7 +391,9 @@ impl Wiring {
             }
             for (address, channels) in away {
                 let metrics = Arc::new(LinkMetrics::new(channels.len()));
-                outgoing.push(OutgoingEdge { key, schema: schema.clone(), address, channels, metrics });
+                let compression = deployment.settings.exchange_compression;
+                let schema = schema.clone();
+                outgoing.push(OutgoingEdge { key, schema, address, channels, compression, metrics });
             }
             if !channels.is_empty() {
                 incoming.insert(key, IncomingEdge { schema, channels });

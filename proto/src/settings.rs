@@ -23,6 +23,8 @@ pub struct JobSettings {
     pub parallelism: u32,
     /// `pipeline.max-parallelism`: number of key groups, fixed for the life of the state.
     pub key_groups: u16,
+    /// `execution.exchange.compression`: of rows on their way to another executor.
+    pub exchange_compression: ExchangeCompression,
     /// `job.memory`: budget of state and buffers in bytes.
     pub memory_bytes: usize,
     /// `window.allowed-lateness`.
@@ -37,6 +39,16 @@ pub struct JobSettings {
     pub time_zone: String,
 }
 
+/// What rows are compressed with on their way to another executor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeCompression {
+    /// Fastest where a link carries more than about a gigabyte per second.
+    #[default]
+    None,
+    Lz4,
+}
+
 impl Default for JobSettings {
     fn default() -> Self {
         Self {
@@ -45,6 +57,7 @@ impl Default for JobSettings {
             epoch_bytes: limits::EPOCH_BYTES_DEFAULT,
             parallelism: 0,
             key_groups: limits::KEY_GROUPS_DEFAULT,
+            exchange_compression: ExchangeCompression::None,
             memory_bytes: limits::JOB_MEMORY_BYTES_DEFAULT,
             allowed_lateness_ms: 0,
             window_firing: Firing::Complete,
@@ -63,6 +76,7 @@ pub const KEYS: &[&str] = &[
     "execution.checkpointing.num-retained",
     "parallelism.default",
     "pipeline.max-parallelism",
+    "execution.exchange.compression",
     "job.memory",
     "window.allowed-lateness",
     "window.firing",
@@ -122,6 +136,13 @@ impl JobSettings {
                     .ok()
                     .filter(|n| (1..=32_768).contains(n))
                     .ok_or_else(|| bad("a number from 1 to 32768"))?;
+            }
+            "execution.exchange.compression" => {
+                self.exchange_compression = match value.to_ascii_lowercase().as_str() {
+                    "none" => ExchangeCompression::None,
+                    "lz4" => ExchangeCompression::Lz4,
+                    _ => return Err(bad("`none` or `lz4`")),
+                }
             }
             "job.memory" => {
                 self.memory_bytes = parse_size(value)

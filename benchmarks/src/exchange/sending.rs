@@ -149,7 +149,14 @@ impl Peer {
         let (processor, begun) = (self.processor()?, self.env.clock.monotonic());
         let mut links = LinkHandles::default();
         let metrics = Arc::new(LinkMetrics::new(channels.len()));
-        let edge = OutgoingEdge { key: edge(), schema: schema(), address: self.address.clone(), channels, metrics };
+        let edge = OutgoingEdge {
+            key: edge(),
+            schema: schema(),
+            address: self.address.clone(),
+            channels,
+            compression: ExchangeCompression::None,
+            metrics,
+        };
         links.start(&self.exchange, edge, reporter);
         tasks.iter().for_each(|task| task.waker().wake());
         let told = line(&mut self.stdout)?;
@@ -215,7 +222,7 @@ struct Sending {
 }
 
 impl Task for Sending {
-    fn run(&mut self) -> Step {
+    fn run(&mut self, _: Duration) -> Step {
         let end = self.clock.monotonic() + QUANTUM;
         loop {
             if !self.router.drain() {
@@ -236,7 +243,7 @@ impl Task for Sending {
             };
             if self.made {
                 if let Some(outlet) = self.router.outlets.first_mut() {
-                    outlet.send(Element::Batch { rows, sum: *sum });
+                    outlet.send(Element::batch(rows, *sum));
                 }
             } else {
                 self.router.send_rows(rows).expect("these columns can be hashed");

@@ -1,6 +1,6 @@
 //! The generations of this executor that other executors may send rows to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -170,18 +170,14 @@ impl Owed {
 pub(super) struct Far {
     pub(super) pair: Pair,
     pub(super) owed: Arc<Owed>,
-    /// What each element that was pushed and not yet taken counts.
-    pub(super) charged: Arc<Mutex<VecDeque<usize>>>,
 }
 
 impl FarSender for Far {
-    fn taken(&self) {
-        let charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(charged) = charged else { return };
+    fn taken(&self, bytes: usize) {
         let mut book = self.owed.book();
         let credit = book.credits.entry(self.pair).or_default();
         credit.0 += 1;
-        credit.1 += charged as u64;
+        credit.1 += bytes as u64;
         drop(book);
         self.owed.changed.notify_one();
     }

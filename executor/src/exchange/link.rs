@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::FlightData;
 use arrow_flight::utils::flight_data_to_arrow_batch;
@@ -13,6 +14,7 @@ use prost::Message;
 use qanat_proto::ids::Epoch;
 use qanat_proto::receipt::{RowHash, RowSum};
 use qanat_proto::rpc::exchange::{Forward, Forwards, Rows, forward};
+use qanat_proto::settings::ExchangeCompression;
 use qanat_proto::{Error, Result};
 
 use crate::exchange::Pair;
@@ -29,14 +31,19 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new(compression: ExchangeCompression) -> Result<Self> {
+        let compression = match compression {
+            ExchangeCompression::None => None,
+            ExchangeCompression::Lz4 => Some(CompressionType::LZ4_FRAME),
+        };
+        let options = IpcWriteOptions::default().try_with_compression(compression);
+        Ok(Self {
             generator: IpcDataGenerator::default(),
-            options: IpcWriteOptions::default(),
+            options: options.map_err(|e| Error::internal(format!("compress rows: {e}")))?,
             dictionaries: DictionaryTracker::new(false),
             context: IpcWriteContext::default(),
             next: Forwards::default(),
-        }
+        })
     }
 
     /// The message with the schema of the edge.
@@ -50,9 +57,9 @@ impl Encoder {
     ///
     /// # Errors
     /// If the batch cannot be encoded.
-    pub(super) fn add(&mut self, pair: Pair, element: Element, bytes: usize) -> Result<Option<FlightData>> {
+    pub(super) fn add(&mut self, pair: Pair, element: Element) -> Result<Option<FlightData>> {
         let (marker, rows) = match element {
-            Element::Batch { rows, sum } => {
+            Element::Batch { rows, sum, bytes } => {
                 let hash = sum.hash.0;
                 let counted = Rows {
                     rows: sum.rows,
@@ -95,8 +102,6 @@ impl Encoder {
 pub(super) struct Arrived {
     pub(super) pair: Pair,
     pub(super) element: Element,
-    /// What it counts of the channel's credit.
-    pub(super) bytes: usize,
 }
 
 /// Reads a message of an edge whose rows have `schema`.
@@ -110,7 +115,7 @@ pub(super) fn decode(data: &FlightData, schema: &SchemaRef) -> Result<Vec<Arrive
     let mut arrived = Vec::with_capacity(forwards.elements.len());
     for forward in forwards.elements {
         let pair = Pair { sender: forward.sender, receiver: forward.receiver };
-        let (element, bytes) = match forward.element.ok_or_else(|| wrong("an empty element"))? {
+        let element = match forward.element.ok_or_else(|| wrong("an empty element"))? {
             forward::Element::Rows(_) if std::mem::replace(&mut has_rows, true) => {
                 return Err(wrong("two batches in one message"));
             }
@@ -118,14 +123,14 @@ pub(super) fn decode(data: &FlightData, schema: &SchemaRef) -> Result<Vec<Arrive
                 let rows = batch(data, schema)?;
                 let hash = RowHash((u128::from(counted.hash_high) << 64) | u128::from(counted.hash_low));
                 let sum = RowSum { rows: counted.rows, hash };
-                (Element::Batch { rows, sum }, counted.bytes as usize)
+                Element::Batch { rows, sum, bytes: counted.bytes as usize }
             }
-            forward::Element::Watermark(watermark) => (Element::Watermark(watermark), 0),
-            forward::Element::Idle(_) => (Element::Idle, 0),
-            forward::Element::Active(_) => (Element::Active, 0),
-            forward::Element::Barrier(epoch) => (Element::Barrier(Epoch(epoch)), 0),
+            forward::Element::Watermark(watermark) => Element::Watermark(watermark),
+            forward::Element::Idle(_) => Element::Idle,
+            forward::Element::Active(_) => Element::Active,
+            forward::Element::Barrier(epoch) => Element::Barrier(Epoch(epoch)),
         };
-        arrived.push(Arrived { pair, element, bytes });
+        arrived.push(Arrived { pair, element });
     }
     Ok(arrived)
 }
@@ -158,23 +163,23 @@ mod tests {
     fn elements_come_out_as_they_went_in() {
         let rows = batch(&[1, 2, 3]);
         let schema = rows.schema();
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::new(ExchangeCompression::None).expect("supported");
         encoder.schema(&schema);
         assert!(encoder.finish().is_none());
         let sum = RowSum { rows: 3, hash: RowHash(u128::MAX - 5) };
         let other = Pair { sender: 0, receiver: 7 };
         for (pair, element) in [(PAIR, Element::Watermark(-5)), (other, Element::Active), (other, Element::Idle)] {
-            assert!(encoder.add(pair, element, 0).expect("encodes").is_none());
+            assert!(encoder.add(pair, element).expect("encodes").is_none());
         }
-        let first = encoder.add(PAIR, Element::Batch { rows: rows.clone(), sum }, 24).expect("encodes").expect("whole");
-        assert!(encoder.add(PAIR, Element::Barrier(Epoch(9)), 0).expect("encodes").is_none());
+        let first = encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole");
+        assert!(encoder.add(PAIR, Element::Barrier(Epoch(9))).expect("encodes").is_none());
         let second = encoder.finish().expect("a marker");
         let arrived = decode(&first, &schema).expect("reads");
         assert_eq!(arrived.len(), 4);
-        assert!(matches!(arrived[0], Arrived { pair: PAIR, element: Element::Watermark(-5), bytes: 0 }));
+        assert!(matches!(arrived[0], Arrived { pair: PAIR, element: Element::Watermark(-5) }));
         assert_eq!(arrived[1].pair, other);
-        let Element::Batch { rows: found, sum: counted } = &arrived[3].element else { panic!("a batch") };
-        assert_eq!((found, *counted, arrived[3].bytes), (&rows, sum, 24));
+        let Element::Batch { rows: found, sum: counted, bytes } = &arrived[3].element else { panic!("a batch") };
+        assert_eq!((found, *counted, *bytes), (&rows, sum, 24));
         let arrived = decode(&second, &schema).expect("reads");
         assert!(matches!(arrived[0].element, Element::Barrier(Epoch(9))));
     }
@@ -182,10 +187,9 @@ mod tests {
     #[test]
     fn what_nobody_sends_is_refused() {
         let rows = batch(&[1, 2, 3]);
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::new(ExchangeCompression::None).expect("supported");
         let sum = RowSum { rows: 3, hash: RowHash::default() };
-        let message =
-            encoder.add(PAIR, Element::Batch { rows: rows.clone(), sum }, 24).expect("encodes").expect("whole");
+        let message = encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole");
         // Each byte of what stands before the batch, changed: an error or another message, and no panic.
         let schema = rows.schema();
         for index in 0..message.data_header.len() + message.app_metadata.len() {

@@ -8,7 +8,9 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
 use prost::Message;
+use qanat_proto::receipt::RowSum;
 use qanat_proto::rpc::exchange::{Backward, Open};
+use qanat_proto::settings::ExchangeCompression;
 use qanat_proto::{Code, Error, Place, Result, limits};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -21,6 +23,7 @@ use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::metrics::LinkMetrics;
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
+use crate::task::coalesce::{Joined, is_large};
 
 /// Between two rounds over the channels, while there is something to send.
 const LINGER: Duration = Duration::from_millis(1);
@@ -34,6 +37,7 @@ pub struct OutgoingEdge {
     /// Where the executor listens, and the name that people know it by.
     pub address: String,
     pub channels: BTreeMap<Pair, Arc<Channel>>,
+    pub compression: ExchangeCompression,
     pub metrics: Arc<LinkMetrics>,
 }
 
@@ -60,52 +64,77 @@ impl LinkHandles {
     }
 }
 
+/// The most elements that [`Lane::take`] makes of what waits: joined rows, a large batch, a watermark, another marker.
+const TAKEN_MAX: usize = 4;
+
+/// One channel's far end, and what goes there next.
 struct Lane {
     pair: Pair,
     channel: Arc<Channel>,
     /// What is on its way or waits at the far end.
     elements: usize,
     bytes: usize,
-    /// Taken from the channel, and the next to go.
-    held: Option<Element>,
+    /// What waits in the channel may not go yet.
+    is_starved: bool,
 }
 
 impl Lane {
-    /// The next element and what it counts. Of watermarks that follow each other the last says it all.
-    fn take(&mut self) -> Option<(Element, usize)> {
-        let mut element = match self.held.take() {
-            Some(held) => held,
-            None => self.pop()?,
-        };
-        while let Element::Watermark(_) = element {
-            match self.pop() {
-                Some(later @ Element::Watermark(_)) => {
-                    // The one before takes no room at the far end.
-                    self.elements -= 1;
-                    element = later;
-                }
-                other => {
-                    self.held = other;
-                    break;
-                }
-            }
-        }
-        let bytes = element.bytes();
-        Some((element, bytes))
-    }
-
-    fn pop(&mut self) -> Option<Element> {
-        if !self.has_credit() {
-            return None;
-        }
-        let element = self.channel.pop()?;
-        self.elements += 1;
-        self.bytes += element.bytes();
-        Some(element)
+    fn new(pair: Pair, channel: Arc<Channel>) -> Self {
+        Self { pair, channel, elements: 0, bytes: 0, is_starved: false }
     }
 
     fn has_credit(&self) -> bool {
-        self.elements < limits::CHANNEL_ELEMENTS && (self.bytes == 0 || self.bytes < limits::CHANNEL_BYTES)
+        self.elements + TAKEN_MAX <= limits::CHANNEL_ELEMENTS && self.bytes < limits::CHANNEL_BYTES
+    }
+
+    /// What goes next. Small batches that wait behind each other go as one, and of the watermarks between them the last
+    /// says it all, as at the other end of a shuffle ([`crate::task::coalesce`]): a message costs more than what is in
+    /// a small one.
+    ///
+    /// # Errors
+    /// E0503 if rows of one channel do not fit together.
+    fn take(&mut self) -> Result<Vec<Element>> {
+        self.is_starved = !self.has_credit();
+        if self.is_starved {
+            return Ok(Vec::new());
+        }
+        let (mut small, mut joined_sum) = (Joined::default(), RowSum::default());
+        let (mut large, mut watermark) = (None, None);
+        let marker = loop {
+            if small.is_enough() {
+                break None;
+            }
+            match self.channel.pop() {
+                Some(Element::Batch { rows, sum, bytes }) if !is_large(&rows) => {
+                    small.add(rows, bytes);
+                    joined_sum.add(sum);
+                }
+                Some(rows @ Element::Batch { .. }) => {
+                    large = Some(rows);
+                    break None;
+                }
+                Some(Element::Watermark(later)) if later < i64::MAX => watermark = Some(later),
+                other => break other,
+            }
+        };
+        let bytes = small.bytes();
+        let joined = small.take()?.map(|rows| Element::Batch { rows, sum: joined_sum, bytes });
+        let taken: Vec<Element> =
+            [joined, large, watermark.map(Element::Watermark), marker].into_iter().flatten().collect();
+        self.elements += taken.len();
+        self.bytes += taken.iter().map(Element::bytes).sum::<usize>();
+        Ok(taken)
+    }
+
+    /// What the far end has taken.
+    ///
+    /// # Errors
+    /// E0503 for more than was sent.
+    fn credit(&mut self, elements: usize, bytes: usize) -> Result<()> {
+        let more = || Error::internal("an executor answered for more than it was sent");
+        self.elements = self.elements.checked_sub(elements).ok_or_else(more)?;
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(more)?;
+        Ok(())
     }
 }
 
@@ -131,7 +160,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
         port: u32::try_from(edge.key.port).unwrap_or(u32::MAX),
         cluster: exchange.cluster.to_string(),
     };
-    let mut encoder = Encoder::new();
+    let mut encoder = Encoder::new(edge.compression)?;
     let first = FlightData {
         flight_descriptor: Some(FlightDescriptor::new_cmd(open.encode_to_vec())),
         data_header: encoder.schema(&edge.schema),
@@ -147,38 +176,44 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
     let lanes = std::mem::take(&mut edge.channels).into_iter().map(|(pair, channel)| {
         let notify = notify.clone();
         channel.set_forwarder(Arc::new(move || notify.notify_one()));
-        Lane { pair, channel, elements: 0, bytes: 0, held: None }
+        Lane::new(pair, channel)
     });
     let mut lanes: Vec<Lane> = lanes.collect();
     let mut last = Instant::now();
     loop {
-        let mut has_sent = false;
+        let mut has_small = false;
         for lane in &mut lanes {
-            while lane.held.is_some() || lane.has_credit() {
-                let Some((element, bytes)) = lane.take() else { break };
-                if let Some(message) = encoder.add(lane.pair, element, bytes)? {
-                    sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
+            loop {
+                let taken = lane.take()?;
+                if taken.is_empty() {
+                    break;
                 }
-                has_sent = true;
+                for element in taken {
+                    has_small |= !matches!(&element, Element::Batch { rows, .. } if is_large(rows));
+                    if let Some(message) = encoder.add(lane.pair, element)? {
+                        sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
+                    }
+                }
             }
         }
         if let Some(message) = encoder.finish() {
             sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
         }
         edge.metrics.set_in_flight(lanes.iter().map(|lane| lane.bytes as u64).sum());
-        let next = next_answer(&mut answers);
-        if has_sent {
-            // Others may go on meanwhile, and what has come back is heard. What comes in the next moment goes
-            // together: watermarks are many, and a message costs more than what is in it.
+        // What comes in the next moment goes together: watermarks and small batches are many.
+        loop {
             tokio::select! {
                 biased;
-                answer = next => take(&mut lanes, answer?)?,
-                () = tokio::time::sleep_until(last + LINGER) => last = Instant::now(),
-            }
-        } else {
-            tokio::select! {
-                answer = next => take(&mut lanes, answer?)?,
-                () = notify.notified() => {}
+                answer = next_answer(&mut answers) => {
+                    if take(&mut lanes, answer?)? {
+                        break;
+                    }
+                }
+                () = notify.notified(), if !has_small => break,
+                () = tokio::time::sleep_until(last + LINGER), if has_small => {
+                    last = Instant::now();
+                    break;
+                }
             }
         }
     }
@@ -190,20 +225,21 @@ async fn next_answer(answers: &mut Streaming<FlightData>) -> Result<Backward> {
     Backward::decode(answer.app_metadata).map_err(|_| Error::internal("an executor answered what cannot be read"))
 }
 
-fn take(lanes: &mut [Lane], answer: Backward) -> Result<()> {
+/// Books an answer; whether it lets go on what had to wait.
+fn take(lanes: &mut [Lane], answer: Backward) -> Result<bool> {
     let unknown = || Error::internal("an executor answered for a channel that there is not");
+    let mut goes_on = false;
     for credit in answer.credits {
         let pair = Pair { sender: credit.sender, receiver: credit.receiver };
         let index = lanes.binary_search_by_key(&pair, |lane| lane.pair).map_err(|_| unknown())?;
         let lane = lanes.get_mut(index).ok_or_else(unknown)?;
-        lane.elements = lane.elements.checked_sub(credit.elements as usize).ok_or_else(unknown)?;
-        let bytes = usize::try_from(credit.bytes).unwrap_or(usize::MAX);
-        lane.bytes = lane.bytes.checked_sub(bytes).ok_or_else(unknown)?;
+        lane.credit(credit.elements as usize, usize::try_from(credit.bytes).unwrap_or(usize::MAX))?;
+        goes_on |= lane.is_starved && lane.has_credit();
     }
     for adopted in answer.adopted {
         let pair = Pair { sender: adopted.sender, receiver: adopted.receiver };
         let index = lanes.binary_search_by_key(&pair, |lane| lane.pair).map_err(|_| unknown())?;
         lanes.get(index).ok_or_else(unknown)?.channel.acknowledge_wake(adopted.watermark);
     }
-    Ok(())
+    Ok(goes_on)
 }

@@ -1,9 +1,9 @@
 //! The receiving end: Flight's `DoExchange`, and nothing else of Flight; beside it, taps for those who look.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use arrow::ipc::convert::fb_to_schema;
@@ -73,12 +73,6 @@ struct Server {
 type Answer<T> = std::result::Result<T, Status>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Answer<T>> + Send>>;
 
-/// One channel's near end.
-struct Near {
-    channel: Arc<Channel>,
-    charged: Arc<Mutex<VecDeque<usize>>>,
-}
-
 impl Server {
     /// The edge that the first message asks for, of a generation that runs here.
     fn open(&self, first: &FlightData) -> Answer<(Arc<Opened>, EdgeKey, StartId)> {
@@ -125,7 +119,7 @@ fn schema(first: &FlightData) -> Option<Schema> {
 async fn receive(
     opened: Arc<Opened>,
     key: EdgeKey,
-    near: BTreeMap<Pair, Near>,
+    near: BTreeMap<Pair, Arc<Channel>>,
     mut messages: Streaming<FlightData>,
 ) -> Result<()> {
     let mut ended = opened.ended.clone();
@@ -138,10 +132,9 @@ async fn receive(
         // A sender that is gone is news for the leader, who knows whether the generation is over.
         let Ok(Some(message)) = message else { return Ok(()) };
         for arrived in decode(&message, &edge.schema)? {
-            let near =
+            let channel =
                 near.get(&arrived.pair).ok_or_else(|| Error::internal("rows for a channel that there is not"))?;
-            near.charged.lock().unwrap_or_else(PoisonError::into_inner).push_back(arrived.bytes);
-            if near.channel.push_from_afar(arrived.element).is_err() {
+            if channel.push_from_afar(arrived.element).is_err() {
                 return Err(Error::internal("an executor sent more than it had credit for"));
             }
         }
@@ -172,9 +165,8 @@ impl FlightService for Server {
         let channels = opened.edges.get(&key).map(|edge| edge.channels.clone()).unwrap_or_default();
         // The others' senders come with exchanges of their own.
         for (pair, (_, channel)) in channels.into_iter().filter(|(_, (sender, _))| *sender == start) {
-            let charged = Arc::<Mutex<VecDeque<usize>>>::default();
-            channel.set_far_sender(Box::new(Far { pair, owed: owed.clone(), charged: charged.clone() }));
-            near.insert(pair, Near { channel, charged });
+            channel.set_far_sender(Box::new(Far { pair, owed: owed.clone() }));
+            near.insert(pair, channel);
         }
         let (sender, answers) = mpsc::channel(QUEUED);
         let mut ended = opened.ended.clone();

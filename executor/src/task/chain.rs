@@ -484,7 +484,7 @@ impl Chain {
                     }
                     self.context.metrics.sunk.add_batch(&rows);
                     // The sink's own handles carry the sums of what it staged.
-                    outlet.send(Element::Batch { rows, sum: RowSum::default() });
+                    outlet.send(Element::batch(rows, RowSum::default()));
                 }
                 Ok(())
             }

@@ -24,6 +24,8 @@ pub enum Element {
     Batch {
         rows: RecordBatch,
         sum: RowSum,
+        /// What the rows take, measured once: it counts of each room that they come through.
+        bytes: usize,
     },
     /// Milliseconds; `i64::MAX` when all input has ended.
     Watermark(i64),
@@ -34,10 +36,15 @@ pub enum Element {
 }
 
 impl Element {
+    pub fn batch(rows: RecordBatch, sum: RowSum) -> Self {
+        let bytes = batch_bytes(&rows);
+        Self::Batch { rows, sum, bytes }
+    }
+
     /// What it counts of a channel's room: its rows.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Batch { rows, .. } => batch_bytes(rows),
+            Self::Batch { bytes, .. } => *bytes,
             _ => 0,
         }
     }
@@ -45,8 +52,8 @@ impl Element {
 
 /// The far sender of a channel whose rows come from another executor.
 pub trait FarSender: Send + Sync {
-    /// The next element in order was taken.
-    fn taken(&self);
+    /// The next element in order was taken; it counted so many bytes.
+    fn taken(&self, bytes: usize);
 
     /// The receiver's answer to an announcement; see [`Channel::adopted`].
     fn adopted(&self, watermark: i64);
@@ -156,7 +163,7 @@ impl Channel {
             waker.wake();
         }
         if let Some(sender) = self.far_sender.get() {
-            sender.taken();
+            sender.taken(bytes);
         }
         Some(element)
     }

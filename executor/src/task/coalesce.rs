@@ -1,16 +1,15 @@
-//! Joins small batches behind a shuffle back to the size that operators work well with.
+//! Joins small batches around a shuffle back to the size that operators work well with.
 //!
-//! A shuffle cuts each batch into one piece per receiver, so at high parallelism the pieces are small. The
-//! receiver gathers those that its queues hold already, and with them the watermarks between them, which
-//! may well come a little later than the rows behind them but never before those in front. Nobody waits
-//! for more: when the queues are empty, a barrier or another marker comes, or the quantum ends, what was
-//! gathered goes on. So at a low rate nothing is delayed.
+//! A shuffle cuts each batch into one piece per receiver, so at high parallelism the pieces are small. Who sends them
+//! to another executor joins those of a channel that wait behind each other ([`Joined`]). The receiver gathers those
+//! that its queues hold already ([`Gathered`]), and with them the watermarks between them, which may well come a little
+//! later than the rows behind them but never before those in front. Once its queues are empty, it waits for more no
+//! longer than it has just waited for its turn: on an idle machine nothing is delayed, and on a busy one fewer and
+//! larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use qanat_proto::{Error, Result, limits};
-
-use crate::memory::batch_bytes;
 
 /// A batch of this many rows is not worth copying.
 const LARGE_ROWS: usize = limits::BATCH_ROWS / 3;
@@ -18,7 +17,55 @@ const LARGE_ROWS: usize = limits::BATCH_ROWS / 3;
 const ENOUGH_ROWS: usize = limits::BATCH_ROWS / 4 * 3;
 const ENOUGH_BYTES: usize = 1 << 20;
 
-/// What was gathered, by input port.
+/// Whether a batch goes on as it is.
+pub fn is_large(rows: &RecordBatch) -> bool {
+    rows.num_rows() >= LARGE_ROWS
+}
+
+/// Small batches that go on as one.
+#[derive(Default)]
+pub struct Joined {
+    pieces: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Joined {
+    /// Adds a batch that takes so many bytes.
+    pub fn add(&mut self, rows: RecordBatch, bytes: usize) {
+        self.rows += rows.num_rows();
+        self.bytes += bytes;
+        self.pieces.push(rows);
+    }
+
+    pub fn is_enough(&self) -> bool {
+        self.rows >= ENOUGH_ROWS || self.bytes >= ENOUGH_BYTES
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All of them as one batch, in the order in which they came. None if there is none.
+    ///
+    /// # Errors
+    /// E0503 if they do not fit together.
+    pub fn take(&mut self) -> Result<Option<RecordBatch>> {
+        let Self { pieces, .. } = std::mem::take(self);
+        let joined = match pieces.as_slice() {
+            [] => return Ok(None),
+            [only] => return Ok(Some(only.clone())),
+            [first, ..] => concat_batches(first.schema_ref(), &pieces),
+        };
+        joined.map(Some).map_err(|e| Error::internal(format!("could not join batches: {e}")))
+    }
+}
+
+/// What a receiver has gathered, by input port.
 #[derive(Default)]
 pub struct Gathered {
     ports: Vec<Port>,
@@ -27,27 +74,23 @@ pub struct Gathered {
 
 #[derive(Default)]
 struct Port {
-    small: Vec<RecordBatch>,
-    rows: usize,
-    bytes: usize,
+    small: Joined,
     large: Option<RecordBatch>,
 }
 
 impl Gathered {
-    /// Adds rows; whether it is enough now.
-    pub fn add(&mut self, port: usize, rows: RecordBatch) -> bool {
+    /// Adds rows that take so many bytes; whether it is enough now.
+    pub fn add(&mut self, port: usize, rows: RecordBatch, bytes: usize) -> bool {
         while self.ports.len() <= port {
             self.ports.push(Port::default());
         }
         let Some(port) = self.ports.get_mut(port) else { return true };
-        if rows.num_rows() >= LARGE_ROWS {
+        if is_large(&rows) {
             port.large = Some(rows);
             return true;
         }
-        port.rows += rows.num_rows();
-        port.bytes += batch_bytes(&rows);
-        port.small.push(rows);
-        port.rows >= ENOUGH_ROWS || port.bytes >= ENOUGH_BYTES
+        port.small.add(rows, bytes);
+        port.small.is_enough()
     }
 
     /// A watermark for behind the rows. It only rises.
@@ -66,17 +109,8 @@ impl Gathered {
     pub fn take(&mut self) -> Result<(Vec<(usize, RecordBatch)>, Option<i64>)> {
         let mut rows = Vec::new();
         for (number, port) in self.ports.iter_mut().enumerate() {
-            let Port { small, large, .. } = std::mem::take(port);
-            match small.as_slice() {
-                [] => {}
-                [only] => rows.push((number, only.clone())),
-                [first, ..] => {
-                    let joined = concat_batches(first.schema_ref(), &small);
-                    let joined = joined.map_err(|e| Error::internal(format!("could not join batches: {e}")))?;
-                    rows.push((number, joined));
-                }
-            }
-            rows.extend(large.map(|rows| (number, rows)));
+            rows.extend(port.small.take()?.map(|rows| (number, rows)));
+            rows.extend(port.large.take().map(|rows| (number, rows)));
         }
         Ok((rows, self.watermark.take()))
     }
@@ -100,10 +134,14 @@ mod tests {
     fn small_batches_are_joined_and_large_ones_are_not_copied() {
         let mut gathered = Gathered::default();
         assert!(gathered.is_empty());
-        assert!(!gathered.add(1, batch(0..10)) && !gathered.add(1, batch(10..20)) && !gathered.add(0, batch(0..5)));
+        assert!(
+            !gathered.add(1, batch(0..10), 80)
+                && !gathered.add(1, batch(10..20), 80)
+                && !gathered.add(0, batch(0..5), 40)
+        );
         gathered.hold(7);
         let large = batch(20..20 + LARGE_ROWS as i64);
-        assert!(gathered.add(1, large.clone()), "a large batch goes on at once");
+        assert!(gathered.add(1, large.clone(), 0), "a large batch goes on at once");
         let (rows, watermark) = gathered.take().expect("they fit");
         assert_eq!((rows.len(), watermark), (3, Some(7)));
         assert_eq!((rows[0].0, rows[0].1.num_rows()), (0, 5));
@@ -116,7 +154,7 @@ mod tests {
     #[test]
     fn enough_is_enough() {
         let mut gathered = Gathered::default();
-        let pieces = (1..).find(|_| gathered.add(0, batch(0..1_000))).expect("ends");
+        let pieces = (1..).find(|_| gathered.add(0, batch(0..1_000), 8_000)).expect("ends");
         assert_eq!(pieces, 7);
         let (rows, _) = gathered.take().expect("they fit");
         assert_eq!(rows[0].1.num_rows(), 7_000);

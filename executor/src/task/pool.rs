@@ -14,7 +14,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -42,8 +42,9 @@ pub const QUANTUM: Duration = Duration::from_millis(1);
 
 /// A unit of scheduling.
 pub trait Task: Send {
-    /// Works for about a millisecond at most.
-    fn run(&mut self) -> Step;
+    /// Works for about a millisecond at most. `waited` is the time from when it could have run until now: next to
+    /// nothing on an idle machine.
+    fn run(&mut self, waited: Duration) -> Step;
     /// Told once when `run` panicked; the task is then dropped.
     fn on_panic(&mut self, error: Error);
     /// What its log lines stand in; asked for once.
@@ -60,6 +61,8 @@ const DONE: u8 = 4;
 
 struct Slot {
     state: AtomicU8,
+    /// Since when it is QUEUED, in nanoseconds.
+    queued: AtomicU64,
     task: Mutex<Option<Spanned>>,
     shared: Weak<Shared>,
 }
@@ -100,7 +103,7 @@ impl Slot {
 
     fn enqueue(self: &Arc<Self>) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.ready.push(self.clone());
+            shared.queue(self);
             shared.notify();
         }
     }
@@ -140,6 +143,11 @@ impl Ord for Timer {
 impl Shared {
     fn timers(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Timer>>> {
         self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self, slot: &Arc<Slot>) {
+        slot.queued.store(nanoseconds(self.clock.monotonic()), Ordering::Relaxed);
+        self.ready.push(slot.clone());
     }
 
     /// Wakes one sleeping worker. Takes the lock, so that a worker between its last look at the queue
@@ -193,7 +201,9 @@ impl Shared {
         slot.state.store(RUNNING, Ordering::Release);
         let mut guard = slot.task.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Spanned { span, task }) = guard.as_mut() else { return };
-        let step = span.in_scope(|| match catch_unwind(AssertUnwindSafe(|| task.run())) {
+        let now = nanoseconds(self.clock.monotonic());
+        let waited = Duration::from_nanos(now.saturating_sub(slot.queued.load(Ordering::Relaxed)));
+        let step = span.in_scope(|| match catch_unwind(AssertUnwindSafe(|| task.run(waited))) {
             Ok(step) => step,
             Err(payload) => {
                 task.on_panic(panic_error(payload.as_ref()));
@@ -208,7 +218,7 @@ impl Shared {
             Step::Again => {
                 drop(guard);
                 slot.state.store(QUEUED, Ordering::Release);
-                self.ready.push(slot.clone());
+                self.queue(slot);
             }
             Step::Wait | Step::WaitUntil(_) => {
                 drop(guard);
@@ -217,7 +227,7 @@ impl Shared {
                 }
                 if slot.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_err() {
                     slot.state.store(QUEUED, Ordering::Release);
-                    self.ready.push(slot.clone());
+                    self.queue(slot);
                 }
             }
         }
@@ -228,6 +238,10 @@ impl Shared {
         };
         due.iter().for_each(Slot::wake);
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What a panic's payload says, as an error.
@@ -275,8 +289,12 @@ impl Pool {
 
     /// Adds a task in state IDLE: it first runs when its waker is used.
     pub fn add(&self, build: impl FnOnce(Waker) -> Box<dyn Task>) -> TaskHandle {
-        let slot =
-            Arc::new(Slot { state: AtomicU8::new(IDLE), task: Mutex::new(None), shared: Arc::downgrade(&self.shared) });
+        let slot = Arc::new(Slot {
+            state: AtomicU8::new(IDLE),
+            queued: AtomicU64::new(0),
+            task: Mutex::new(None),
+            shared: Arc::downgrade(&self.shared),
+        });
         let task = build(Waker(Arc::downgrade(&slot)));
         let task = Spanned { span: task.span(), task };
         *slot.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -327,7 +345,7 @@ mod tests {
     }
 
     impl Task for Count {
-        fn run(&mut self) -> Step {
+        fn run(&mut self, _: Duration) -> Step {
             assert!(!self.panics, "planted");
             if self.left == 0 {
                 self.done.send(Ok(())).expect("the test waits");
@@ -367,7 +385,7 @@ mod tests {
     }
 
     impl Task for Timed {
-        fn run(&mut self) -> Step {
+        fn run(&mut self, _: Duration) -> Step {
             let now = self.clock.monotonic();
             let until = *self.until.get_or_insert(now + Duration::from_millis(20));
             if now < until {

@@ -98,7 +98,7 @@ impl Router {
         let sum = self.hasher.sum(&rows)?;
         self.sent.sum.add(sum);
         if let Some(outlet) = self.outlets.get_mut(index) {
-            outlet.send(Element::Batch { rows, sum });
+            outlet.send(Element::batch(rows, sum));
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ impl SideLanes {
             None => self.open(channel, epoch)?,
         };
         let lane = self.slot(channel).insert(lane);
-        lane.outlet.send(Element::Batch { rows, sum: RowSum::default() });
+        lane.outlet.send(Element::batch(rows, RowSum::default()));
         Ok(())
     }
 

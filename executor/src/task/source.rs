@@ -577,7 +577,7 @@ impl SourceTask {
 }
 
 impl Task for SourceTask {
-    fn run(&mut self) -> Step {
+    fn run(&mut self, _: Duration) -> Step {
         if self.failed {
             return Step::Done;
         }

@@ -17,6 +17,11 @@ use crate::task::channel::{Channel, Element};
 use crate::task::coalesce::Gathered;
 use crate::task::pool::{QUANTUM, Step, Task};
 
+/// A turn that came this late came on a busy machine.
+const BUSY: Duration = Duration::from_millis(1);
+/// What was gathered waits for more no longer than its task waited for its turn, and no longer than this.
+const LINGER_MAX: Duration = Duration::from_millis(20);
+
 /// One input queue.
 pub struct Input {
     pub channel: Arc<Channel>,
@@ -44,6 +49,10 @@ pub struct SubtaskTask {
     is_new: bool,
     /// Its consumers have not yet said how far they are.
     is_asking: bool,
+    /// Until when what was gathered waits for more.
+    linger_until: Duration,
+    /// The last time that was asked for to be woken at.
+    woken_at: Option<Duration>,
     failed: bool,
 }
 
@@ -85,12 +94,17 @@ impl SubtaskTask {
             waking: Vec::new(),
             is_new: true,
             is_asking: opening == Opening::Ask && restored > Epoch(0),
+            linger_until: Duration::ZERO,
+            woken_at: None,
             failed: false,
         }
     }
 
-    fn work(&mut self, start: Duration) -> Result<Step> {
+    fn work(&mut self, start: Duration, waited: Duration) -> Result<Step> {
         let end = start + QUANTUM;
+        if self.gathered.is_empty() {
+            self.linger_until = if waited < BUSY { start } else { start + waited.min(LINGER_MAX) };
+        }
         if std::mem::take(&mut self.is_new) {
             if self.is_asking {
                 self.chain.begin_wake()?;
@@ -115,25 +129,33 @@ impl SubtaskTask {
                     continue;
                 }
             }
-            let is_over = self.clock.monotonic() >= end;
+            let now = self.clock.monotonic();
+            let is_over = now >= end;
             let next = if is_over { None } else { self.marker.take().or_else(|| self.take()) };
             match next {
                 Some((index, element)) => self.element(index, element)?,
-                None if !self.gathered.is_empty() => self.pass_on()?,
+                None if !self.gathered.is_empty() && now >= self.linger_until => self.pass_on()?,
                 None if is_over => return Ok(Step::Again),
-                None => return Ok(self.idle_until()),
+                None => return Ok(self.wait(now)),
             }
         }
     }
 
-    fn idle_until(&self) -> Step {
-        match self.chain.next_timer() {
-            Some(timer) if timer < i64::MAX => {
-                let wait = u64::try_from(timer - self.clock.now_ms()).unwrap_or(0);
-                Step::WaitUntil(self.clock.monotonic() + Duration::from_millis(wait))
-            }
-            _ => Step::Wait,
+    /// For the next element, the next timer, or the end of the linger.
+    fn wait(&mut self, now: Duration) -> Step {
+        let timer = self
+            .chain
+            .next_timer()
+            .filter(|timer| *timer < i64::MAX)
+            .map(|timer| now + Duration::from_millis(u64::try_from(timer - self.clock.now_ms()).unwrap_or(0)));
+        let linger = (!self.gathered.is_empty()).then_some(self.linger_until);
+        let Some(until) = timer.into_iter().chain(linger).min() else { return Step::Wait };
+        // One that was asked for and is not over comes by itself.
+        if self.woken_at.is_some_and(|woken_at| woken_at > now && woken_at <= until) {
+            return Step::Wait;
         }
+        self.woken_at = Some(until);
+        Step::WaitUntil(until)
     }
 
     /// The next element, round robin over channels that are not blocked by alignment.
@@ -154,7 +176,7 @@ impl SubtaskTask {
 
     fn element(&mut self, index: usize, element: Element) -> Result<()> {
         match element {
-            Element::Batch { rows, sum } => self.gather(index, rows, sum),
+            Element::Batch { rows, sum, bytes } => self.gather(index, rows, sum, bytes),
             Element::Watermark(watermark) if watermark < i64::MAX => {
                 if let Some(combined) = self.combiner.advance(index, watermark)?.watermark {
                     self.gathered.hold(combined);
@@ -169,14 +191,14 @@ impl SubtaskTask {
         }
     }
 
-    fn gather(&mut self, index: usize, rows: RecordBatch, sum: RowSum) -> Result<()> {
+    fn gather(&mut self, index: usize, rows: RecordBatch, sum: RowSum, bytes: usize) -> Result<()> {
         let Some(input) = self.inputs.get(index) else { return Ok(()) };
         let counted = rows.num_rows() as u64;
         qanat_proto::check!(I13, counted == sum.rows, "{counted} rows arrived, {} were sent", sum.rows)?;
         if let Some(edge) = self.received.get_mut(input.edge) {
             edge.sum.add(sum);
         }
-        if self.gathered.add(input.port, rows) { self.pass_on() } else { Ok(()) }
+        if self.gathered.add(input.port, rows, bytes) { self.pass_on() } else { Ok(()) }
     }
 
     /// Gives the chain what was gathered.
@@ -195,7 +217,7 @@ impl SubtaskTask {
     /// A marker before which nothing is left to be passed on.
     fn marker(&mut self, index: usize, marker: Element) -> Result<()> {
         match marker {
-            Element::Batch { rows, sum } => self.gather(index, rows, sum),
+            Element::Batch { rows, sum, bytes } => self.gather(index, rows, sum, bytes),
             Element::Watermark(_) => {
                 let change = self.combiner.end(index)?;
                 self.change(change)
@@ -252,12 +274,12 @@ impl SubtaskTask {
 }
 
 impl Task for SubtaskTask {
-    fn run(&mut self) -> Step {
+    fn run(&mut self, waited: Duration) -> Step {
         if self.failed {
             return Step::Done;
         }
         let start = self.chain.begin_quantum();
-        let step = self.work(start).unwrap_or_else(|error| {
+        let step = self.work(start, waited).unwrap_or_else(|error| {
             self.failed = true;
             self.chain.context.reporter.fail(None, error);
             Step::Done
