@@ -783,7 +783,7 @@ fn edge_count(edge: &PhysicalEdge) -> EdgeCount {
 struct Nothing;
 
 impl crate::task::pool::Task for Nothing {
-    fn run(&mut self) -> crate::task::pool::Step {
+    fn run(&mut self, _: std::time::Duration) -> crate::task::pool::Step {
         crate::task::pool::Step::Done
     }
 
