@@ -17,6 +17,7 @@ use qanat_executor_core::partition::Partitioner;
 use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::control::EdgeCount;
 use qanat_proto::receipt::RowSum;
+use qanat_proto::settings::ExchangeCompression;
 use qanat_proto::{Error, Result};
 use qanat_storage::env::{Clock, Env};
 use tokio::runtime::Runtime;
