@@ -104,6 +104,8 @@ pub fn receive() -> Result<()> {
         writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(io)
     };
     say(format!("{ours_at} {bare_at}"))?;
+    // A run's links are for the sending process to end: what is open here stays so until the next run begins.
+    let mut last = None;
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(io)?;
         let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -111,7 +113,7 @@ pub fn receive() -> Result<()> {
             return Err(Error::internal(format!("`{line}` is no run")));
         };
         let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        let open = Open::new(&env, &exchange, &pool, run, small(senders), small(receivers))?;
+        let open = last.insert(Open::new(&env, &exchange, &pool, run, small(senders), small(receivers))?);
         say("ready".to_owned())?;
         open.ended.recv().map_err(|_| Error::internal("the run has no end"))?;
         let [rows, batches] = [&open.counted.rows, &open.counted.batches].map(|n| n.load(Ordering::Acquire));

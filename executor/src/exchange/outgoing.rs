@@ -23,7 +23,7 @@ use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::metrics::LinkMetrics;
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
-use crate::task::coalesce::{Joined, is_large};
+use crate::task::coalesce::{Joined, is_worth_a_message};
 
 /// Between two rounds over the channels, while there is something to send.
 const LINGER: Duration = Duration::from_millis(1);
@@ -105,7 +105,7 @@ impl Lane {
                 break None;
             }
             match self.channel.pop() {
-                Some(Element::Batch { rows, sum, bytes }) if !is_large(&rows) => {
+                Some(Element::Batch { rows, sum, bytes }) if !is_worth_a_message(&rows) => {
                     small.add(rows, bytes);
                     joined_sum.add(sum);
                 }
@@ -181,7 +181,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
     let mut lanes: Vec<Lane> = lanes.collect();
     let mut last = Instant::now();
     loop {
-        let mut has_small = false;
+        let mut has_sent = false;
         for lane in &mut lanes {
             loop {
                 let taken = lane.take()?;
@@ -189,7 +189,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
                     break;
                 }
                 for element in taken {
-                    has_small |= !matches!(&element, Element::Batch { rows, .. } if is_large(rows));
+                    has_sent = true;
                     if let Some(message) = encoder.add(lane.pair, element)? {
                         sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
                     }
@@ -200,7 +200,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
             sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
         }
         edge.metrics.set_in_flight(lanes.iter().map(|lane| lane.bytes as u64).sum());
-        // What comes in the next moment goes together: watermarks and small batches are many.
+        // What comes in the next moment goes together: a round costs more than what is in a small one.
         loop {
             tokio::select! {
                 biased;
@@ -209,8 +209,8 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
                         break;
                     }
                 }
-                () = notify.notified(), if !has_small => break,
-                () = tokio::time::sleep_until(last + LINGER), if has_small => {
+                () = notify.notified(), if !has_sent => break,
+                () = tokio::time::sleep_until(last + LINGER), if has_sent => {
                     last = Instant::now();
                     break;
                 }

@@ -4,22 +4,24 @@
 //! to another executor joins those of a channel that wait behind each other ([`Joined`]). The receiver gathers those
 //! that its queues hold already ([`Gathered`]), and with them the watermarks between them, which may well come a little
 //! later than the rows behind them but never before those in front. Once its queues are empty, it waits for more no
-//! longer than it has just waited for its turn: on an idle machine nothing is delayed, and on a busy one fewer and
-//! larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
+//! longer than twice what it has just waited for its turn: on an idle machine nothing is delayed, and on a busy one
+//! fewer and larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use qanat_proto::{Error, Result, limits};
 
-/// A batch of this many rows is not worth copying.
+/// A batch of this many rows is not worth copying where it is received.
 const LARGE_ROWS: usize = limits::BATCH_ROWS / 3;
+/// A batch of this many rows is not worth copying where it is sent: a copy costs more than a message of its own.
+const SENT_ROWS: usize = limits::BATCH_ROWS / 8;
 /// Rows and bytes that are enough.
 const ENOUGH_ROWS: usize = limits::BATCH_ROWS / 4 * 3;
 const ENOUGH_BYTES: usize = 1 << 20;
 
-/// Whether a batch goes on as it is.
-pub fn is_large(rows: &RecordBatch) -> bool {
-    rows.num_rows() >= LARGE_ROWS
+/// Whether a batch goes to another executor as it is.
+pub fn is_worth_a_message(rows: &RecordBatch) -> bool {
+    rows.num_rows() >= SENT_ROWS
 }
 
 /// Small batches that go on as one.
@@ -85,7 +87,7 @@ impl Gathered {
             self.ports.push(Port::default());
         }
         let Some(port) = self.ports.get_mut(port) else { return true };
-        if is_large(&rows) {
+        if rows.num_rows() >= LARGE_ROWS {
             port.large = Some(rows);
             return true;
         }
