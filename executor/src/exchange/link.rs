@@ -185,6 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn compressed_rows_are_smaller_and_come_out_the_same() {
+        let rows = batch(&[7; 8_192]);
+        let encoded = |compression| {
+            let mut encoder = Encoder::new(compression).expect("supported");
+            let element = Element::batch(rows.clone(), RowSum { rows: 8_192, hash: RowHash::default() });
+            encoder.add(PAIR, element).expect("encodes").expect("whole")
+        };
+        let [plain, compressed] = [ExchangeCompression::None, ExchangeCompression::Lz4].map(encoded);
+        assert!(compressed.data_body.len() * 10 < plain.data_body.len(), "{} bytes", compressed.data_body.len());
+        for message in [plain, compressed] {
+            let arrived = decode(&message, &rows.schema()).expect("reads");
+            let [Arrived { element: Element::Batch { rows: found, .. }, .. }] = arrived.as_slice() else {
+                panic!("{} elements", arrived.len())
+            };
+            assert_eq!(found, &rows);
+        }
+    }
+
+    #[test]
     fn what_nobody_sends_is_refused() {
         let rows = batch(&[1, 2, 3]);
         let mut encoder = Encoder::new(ExchangeCompression::None).expect("supported");

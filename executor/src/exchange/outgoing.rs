@@ -243,3 +243,89 @@ fn take(lanes: &mut [Lane], answer: Backward) -> Result<bool> {
     }
     Ok(goes_on)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use qanat_proto::ids::Epoch;
+    use qanat_proto::receipt::RowHash;
+
+    use super::*;
+    use crate::memory::JobMemory;
+
+    const PAIR: Pair = Pair { sender: 1, receiver: 2 };
+
+    fn batch(values: std::ops::Range<i64>) -> Element {
+        let sum = RowSum { rows: (values.end - values.start) as u64, hash: RowHash(values.start as u128) };
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        Element::batch(RecordBatch::try_from_iter([("n", column)]).expect("one column"), sum)
+    }
+
+    fn lane(elements: impl IntoIterator<Item = Element>) -> Lane {
+        let channel = Channel::new(Arc::new(JobMemory::new(1 << 30)));
+        elements.into_iter().for_each(|element| channel.push(element).expect("has room"));
+        Lane::new(PAIR, channel)
+    }
+
+    fn told(taken: &[Element]) -> Vec<String> {
+        let tell = |element: &Element| match element {
+            Element::Batch { rows, sum, bytes } => {
+                assert_eq!((sum.rows, *bytes), (rows.num_rows() as u64, 8 * rows.num_rows()));
+                let values = rows.column(0).as_primitive::<Int64Type>().values();
+                assert!(values.windows(2).all(|pair| pair[0] + 1 == pair[1]), "in their order");
+                format!("{}..{} #{}", values[0], values[values.len() - 1] + 1, sum.hash.0)
+            }
+            Element::Watermark(watermark) => format!("watermark {watermark}"),
+            Element::Barrier(epoch) => format!("barrier {}", epoch.0),
+            Element::Idle => "idle".to_owned(),
+            Element::Active => "active".to_owned(),
+        };
+        taken.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn small_batches_go_as_one_and_nothing_overtakes_a_marker() {
+        let mut lane = lane([
+            batch(0..10),
+            Element::Watermark(5),
+            batch(10..20),
+            Element::Watermark(7),
+            Element::Barrier(Epoch(1)),
+            batch(20..30),
+            batch(30..4_000),
+            batch(4_000..4_010),
+            Element::Watermark(9),
+            Element::Watermark(i64::MAX),
+        ]);
+        let mut all = Vec::new();
+        loop {
+            let taken = lane.take().expect("they fit");
+            if taken.is_empty() {
+                break;
+            }
+            all.push(told(&taken));
+        }
+        let expected: [&[&str]; 3] = [
+            &["0..20 #10", "watermark 7", "barrier 1"],
+            &["20..30 #20", "30..4000 #30"],
+            &["4000..4010 #4000", "watermark 9", "watermark 9223372036854775807"],
+        ];
+        assert_eq!(all, expected);
+        assert!(!lane.is_starved);
+    }
+
+    #[test]
+    fn no_lane_sends_more_than_the_other_end_has_room_for() {
+        let mut lane = lane((0..limits::CHANNEL_ELEMENTS as i64).map(|n| batch(n * 2_000..(n + 1) * 2_000)));
+        let mut sent = 0;
+        while let taken @ [_, ..] = lane.take().expect("they fit").as_slice() {
+            sent += taken.len();
+        }
+        assert!(lane.is_starved && sent <= limits::CHANNEL_ELEMENTS, "{sent}");
+        assert!(lane.credit(sent + 1, 0).is_err(), "more than was sent");
+        let mut lane = Lane { is_starved: true, ..lane };
+        lane.credit(1, 16_000).expect("was sent");
+        assert_eq!(lane.take().expect("they fit").len(), 1);
+    }
+}
