@@ -133,7 +133,7 @@ impl Coordinator {
         let store = StoreThread { checkpoints, events: events.clone() };
         let collector = store.clone();
         coordinator.spawn("checkpoint", move || store.run(&store_queue))?;
-        coordinator.spawn("collect", move || collector.run(&collect_queue))?;
+        coordinator.spawn("collect", move || collector.run_newest(&collect_queue))?;
         let forward = events.clone();
         coordinator.spawn("inbox", move || {
             for message in inbox {
@@ -687,6 +687,13 @@ impl StoreThread {
     fn run(&self, work: &Receiver<StoreWork>) {
         for item in work {
             self.perform(item);
+        }
+    }
+
+    /// Of collections that wait, the last one does what all of them would.
+    fn run_newest(&self, work: &Receiver<StoreWork>) {
+        for item in work {
+            self.perform(work.try_iter().last().unwrap_or(item));
         }
     }
 
