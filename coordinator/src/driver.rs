@@ -133,7 +133,7 @@ impl Coordinator {
         let store = StoreThread { checkpoints, events: events.clone() };
         let collector = store.clone();
         coordinator.spawn("checkpoint", move || store.run(&store_queue))?;
-        coordinator.spawn("collect", move || collector.run_newest(&collect_queue))?;
+        coordinator.spawn("collect", move || collector.collect_newest(&collect_queue))?;
         let forward = events.clone();
         coordinator.spawn("inbox", move || {
             for message in inbox {
@@ -278,7 +278,8 @@ struct Leader {
     /// Manifests written by this process: each has a name of its own.
     attempts: u64,
     store: Option<Sender<StoreWork>>,
-    collector: Option<Sender<StoreWork>>,
+    /// What is to be kept and what may go, as of now.
+    collector: Option<Sender<BTreeMap<JobId, Job>>>,
     drivers: BTreeMap<JobId, JobDriver>,
     subscribers: BTreeMap<JobId, Vec<Sender<JobEvent>>>,
     metrics: Arc<CoordinatorMetrics>,
@@ -633,7 +634,7 @@ impl Leader {
     fn collect(&self) {
         let jobs = self.member.state(|state| state.jobs.clone());
         if let Some(collector) = &self.collector {
-            let _ = collector.send(StoreWork::Collect { jobs });
+            let _ = collector.send(jobs);
         }
     }
 
@@ -654,27 +655,9 @@ impl Leader {
 const ATTEMPT_BITS: u32 = 40;
 
 enum StoreWork {
-    Submit {
-        jobs: NewJobs,
-        caller: Option<Caller>,
-        reply: Sender<Result<()>>,
-        attempt: u64,
-    },
-    Read {
-        job: JobId,
-        key: String,
-        checksum: String,
-    },
-    Write {
-        job: JobId,
-        epoch: Epoch,
-        manifest: Box<Manifest>,
-        attempt: u64,
-    },
-    /// Copies share objects with their origin, so all jobs of the store are looked at.
-    Collect {
-        jobs: BTreeMap<JobId, Job>,
-    },
+    Submit { jobs: NewJobs, caller: Option<Caller>, reply: Sender<Result<()>>, attempt: u64 },
+    Read { job: JobId, key: String, checksum: String },
+    Write { job: JobId, epoch: Epoch, manifest: Box<Manifest>, attempt: u64 },
 }
 
 #[derive(Clone)]
@@ -691,9 +674,23 @@ impl StoreThread {
     }
 
     /// Of collections that wait, the last one does what all of them would.
-    fn run_newest(&self, work: &Receiver<StoreWork>) {
-        for item in work {
-            self.perform(work.try_iter().last().unwrap_or(item));
+    fn collect_newest(&self, work: &Receiver<BTreeMap<JobId, Job>>) {
+        for jobs in work {
+            self.collect(work.try_iter().last().unwrap_or(jobs));
+        }
+    }
+
+    /// Copies share objects with their origin, so all jobs of the store are looked at.
+    fn collect(&self, jobs: BTreeMap<JobId, Job>) {
+        match gc::collect(&self.checkpoints, &checkpoints_of(&jobs)) {
+            Ok(_) => {
+                failpoint("collect.done");
+                for (id, job) in jobs.into_iter().filter(|(_, job)| !job.retired.is_empty()) {
+                    self.tell(Event::Input(id, Input::Collected(job.retired.into_keys().collect())));
+                }
+            }
+            // What could not be deleted is found again at the next collection.
+            Err(error) => tracing::warn!(%error, "could not collect retired checkpoints"),
         }
     }
 
@@ -721,16 +718,6 @@ impl StoreThread {
                 failpoint("manifest.written");
                 self.tell(Event::Input(job, input));
             }
-            StoreWork::Collect { jobs } => match gc::collect(&self.checkpoints, &checkpoints_of(&jobs)) {
-                Ok(_) => {
-                    failpoint("collect.done");
-                    for (id, job) in jobs.into_iter().filter(|(_, job)| !job.retired.is_empty()) {
-                        self.tell(Event::Input(id, Input::Collected(job.retired.into_keys().collect())));
-                    }
-                }
-                // What could not be deleted is found again at the next collection.
-                Err(error) => tracing::warn!(%error, "could not collect retired checkpoints"),
-            },
         }
     }
 

@@ -38,7 +38,7 @@ impl DataService {
 }
 
 /// Has the owner of the notes do it, and the owners of topics what it asks for: each in turn, until nothing is left.
-async fn readmit(owners: &Owners, notes: &str, asked: Readmission) -> Result<OwnerAnswer, Status> {
+async fn readmit(owners: &Owners, notes: &str, asked: Readmission) -> Result<owner::Readmitted, Status> {
     let (mut published, mut before) = (Vec::new(), 0);
     loop {
         let task = OwnerTask::Readmit { asked: Box::new(asked.clone()), published: published.clone() };
@@ -51,9 +51,9 @@ async fn readmit(owners: &Owners, notes: &str, asked: Readmission) -> Result<Own
             }
             OwnerAnswer::Readmitted(readmitted) => {
                 let completed = readmitted.completed + before;
-                return Ok(OwnerAnswer::Readmitted(owner::Readmitted { completed, ..readmitted }));
+                return Ok(owner::Readmitted { completed, ..readmitted });
             }
-            answer => return Ok(answer),
+            _ => return Err(status_of(&Error::internal("the owner of the log answers something else"))),
         }
     }
 }
@@ -69,7 +69,7 @@ async fn answer(
     tokio::pin!(done);
     let part = loop {
         tokio::select! {
-            answer = &mut done => break answer.and_then(told),
+            answer = &mut done => break answer.map(told),
             () = tokio::time::sleep(BEAT) => drop(sender.try_send(Ok(ReadmitPart::default()))),
             () = sender.closed() => return,
         }
@@ -77,9 +77,7 @@ async fn answer(
     let _ = sender.send(part).await;
 }
 
-fn told(answer: OwnerAnswer) -> Result<ReadmitPart, Status> {
-    let OwnerAnswer::Readmitted(owner::Readmitted { readmitted, into, ids, completed }) = answer else {
-        return Err(status_of(&Error::internal("the owner of the log answers something else")));
-    };
-    Ok(ReadmitPart { outcome: Some(Readmitted { readmitted, into: into.unwrap_or_default(), ids, completed }) })
+fn told(readmitted: owner::Readmitted) -> ReadmitPart {
+    let owner::Readmitted { readmitted, into, ids, completed } = readmitted;
+    ReadmitPart { outcome: Some(Readmitted { readmitted, into: into.unwrap_or_default(), ids, completed }) }
 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use qanat_coordinator_core::command::{Command, Outcome, Refusal, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
-use qanat_coordinator_core::placement::Executor;
 use qanat_coordinator_core::state::{JobStatus, State};
 use qanat_proto::control::{CoordinatorMessage, ExecutorMessage, FromExecutor, ToExecutor};
 use qanat_proto::ids::{Epoch, Generation, StartId, SubtaskId};
@@ -13,7 +12,7 @@ use qanat_proto::receipt::RowSum;
 use qanat_proto::settings::JobSettings;
 
 use crate::schedules::{INTERVAL_MS, token};
-use crate::world::{JOB, SINK, TOTAL, World, epoch_zero};
+use crate::world::{JOB, SINK, TOTAL, World, connected, epoch_zero};
 
 /// A job of two executors whose epoch 1 is claimed and not committed, and another leader.
 fn claimed_by_two(placement: &[StartId]) -> State {
@@ -63,15 +62,7 @@ fn p3_one_executor_publishes_for_all() {
     let placement = [StartId(1), StartId(2)];
     let mut state = claimed_by_two(&placement);
     let mut driver = JobDriver::new(JOB, 2, JobSettings::default());
-    let executor = |start: &StartId| Executor {
-        start: *start,
-        node: format!("node-{start}"),
-        address: String::new(),
-        slots: 1,
-        attached: true,
-        draining: false,
-    };
-    let executors = placement.iter().map(executor).collect();
+    let executors = placement.iter().copied().map(connected).collect();
     let mut inputs = VecDeque::from([Input::Executors { executors, attached: None }]);
     let mut sent: Vec<ToExecutor> = Vec::new();
     while let Some(input) = inputs.pop_front() {
@@ -212,18 +203,10 @@ fn a_drained_executor_is_known_to_every_leader() {
 fn an_executor_that_comes_while_a_job_starts_is_used() {
     let mut world = World::of_two_slots();
     let first = world.start;
-    let executor = |start: StartId| Executor {
-        start,
-        node: format!("node-{start}"),
-        address: String::new(),
-        slots: 1,
-        attached: true,
-        draining: false,
-    };
     assert_eq!(world.state.jobs[&JOB].placement, [first]);
     assert!(!world.executor.as_ref().is_some_and(|executor| executor.started), "it is only deployed");
     let second = StartId(77);
-    world.step(Input::Executors { executors: vec![executor(first), executor(second)], attached: Some(second) });
+    world.step(Input::Executors { executors: vec![connected(first), connected(second)], attached: Some(second) });
     // The first one answers, what is sent to the other is lost.
     for _ in 0..20 {
         world.execute();

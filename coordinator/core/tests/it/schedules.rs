@@ -14,7 +14,7 @@ use qanat_proto::ids::{Epoch, Generation, KeyGroupRange, OperatorId, StartId, Su
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::receipt::{OperatorCounts, RowHash, RowSum, Totals};
 
-use crate::world::{JOB, SINK, SOURCE, START, World, epoch_zero, graph};
+use crate::world::{JOB, SINK, SOURCE, START, World, connected, epoch_zero, graph};
 
 pub(crate) const INTERVAL_MS: u64 = qanat_proto::limits::EPOCH_INTERVAL_MS_DEFAULT;
 const TIMEOUT_MS: u64 = qanat_proto::limits::EPOCH_TIMEOUT_MS_DEFAULT;
@@ -496,15 +496,7 @@ fn p11_a_topic_is_owned_beside_its_writer_and_taken_over_when_the_owner_is_lost(
     // Another job's executor takes it, and is lost with what it was told of the next epoch.
     let other = StartId(77);
     let _ = world.propose(Command::OwnTopics { start: other, topics: vec!["t".to_owned()] });
-    let known = |start: StartId| Executor {
-        start,
-        node: format!("node-{start}"),
-        address: String::new(),
-        slots: 1,
-        attached: true,
-        draining: false,
-    };
-    let both = vec![known(world.start), known(other)];
+    let both = vec![connected(world.start), connected(other)];
     world.step(Input::Executors { executors: both.clone(), attached: None });
     epoch(&mut world);
     let second = world.state.owner_of("t").expect("owned");
@@ -584,14 +576,7 @@ fn a_driver_with_nothing_to_do_sleeps() {
     world.step(Input::Executors { executors: Vec::new(), attached: None });
     world.advance(qanat_proto::limits::RESTART_BACKOFF_MS.1);
     assert_eq!(world.driver.wake_at(), None);
-    let draining = Executor {
-        start: START,
-        node: "node".into(),
-        address: String::new(),
-        slots: 1,
-        attached: true,
-        draining: true,
-    };
+    let draining = Executor { draining: true, ..connected(START) };
     world.step(Input::Executors { executors: vec![draining], attached: None });
     assert_eq!(world.driver.wake_at(), None);
     world.restart_executor();

@@ -125,6 +125,18 @@ pub(crate) struct World {
     pub(crate) detail: serde_json::Value,
 }
 
+/// An executor that is there and takes work.
+pub(crate) fn connected(start: StartId) -> Connected {
+    Connected {
+        start,
+        node: format!("node-{start}"),
+        address: String::new(),
+        slots: 1,
+        attached: true,
+        draining: false,
+    }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self::with(SinkChannel::Table, None)
@@ -238,9 +250,7 @@ impl World {
     /// The driver hears who is connected.
     pub(crate) fn executors(&mut self, attached: Option<StartId>) {
         let start = self.start;
-        let executor =
-            Connected { start, node: "node".into(), address: String::new(), slots: 1, attached: true, draining: false };
-        self.step(Input::Executors { executors: vec![executor], attached });
+        self.step(Input::Executors { executors: vec![connected(start)], attached });
     }
 
     /// The executor's connection breaks, with all that is on its way, and it connects again.
