@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 
 use crate::contract::{ReadOutcome, ReadRequest, Source, SourceBatch, Split, SplitReader, StopFlag};
 
+/// At a rate, the rows of a split are gathered for so long: a batch costs more than a row, on its way through the job
+/// too, and there are many splits.
+const LINGER: Duration = Duration::from_millis(20);
 /// Splits of a generator when nothing else is said: enough for the parallelism of one machine.
-/// At a rate, rows are gathered for so long: each batch costs more than a row.
-const LINGER: Duration = Duration::from_millis(5);
 pub(crate) const SPLITS_DEFAULT: &str = "16";
 
 /// Rows as a function of their numbers.
