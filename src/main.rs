@@ -11,6 +11,7 @@ mod cli;
 mod cluster;
 mod data_folder;
 mod embedded;
+mod file_limit;
 mod history;
 mod inspect;
 mod observe;

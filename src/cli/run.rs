@@ -27,6 +27,7 @@ use crate::beginning;
 use crate::cli::{DataArguments, ScriptArguments};
 use crate::data_folder::{DataFolder, JobFolder};
 use crate::embedded::Embedded;
+use crate::file_limit;
 use crate::observe::MetricsArguments;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -102,7 +103,7 @@ impl Run {
         }
         let name = script::job_name(self.name.as_deref(), &self.script.script)?;
         let parallelism = beginning::parallelism(self.parallelism, &planned.settings)?;
-        outlive_file_limits()?;
+        file_limit::outlive()?;
         let metrics = self.metrics.bind()?;
         let data = DataFolder::open(&env, &self.data.data)?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
@@ -381,16 +382,6 @@ impl Attempts {
 
 fn tell(error: &Error, progress: &Progress) {
     progress.note(&format!("attempt failed: {error}"));
-}
-
-/// A write beyond the limit for files (`ulimit -f`) is an error like that of a full disk: by default the process ends.
-fn outlive_file_limits() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |e: std::io::Error| Error::io("listen for signals", &e);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let _guard = runtime.enter();
-    // Whoever listens once takes the signal's effect away for good.
-    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(failed)
 }
 
 /// One message per Ctrl-C (or SIGTERM).

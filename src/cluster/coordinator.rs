@@ -31,6 +31,7 @@ use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::data_folder::{DataView, lock};
+use crate::file_limit;
 use crate::observe::MetricsArguments;
 use crate::output;
 
@@ -59,6 +60,7 @@ pub(crate) struct CoordinatorOptions {
 /// # Errors
 /// What keeps it from starting; E0305 if its disk fails later; E0610 if its group removes it.
 pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
+    file_limit::outlive()?;
     let env = Env::real();
     let runtime = runtime()?;
     let security = options.security.as_ref();
@@ -146,6 +148,7 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
             // Connections are not waited for: executors keep theirs for ever, and what was answered is on the disk.
             () = may_end(&member, &nodes) => Ok(()),
             removed = member.until_removed() => Err(removed),
+            broken = member.until_broken() => Err(broken),
         }
     });
     ended.map(|()| std::process::exit(0))

@@ -20,6 +20,7 @@ use crate::cluster::owner::TopicOwner;
 use crate::cluster::storage::Storage;
 use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::embedded::side_tables;
+use crate::file_limit;
 use crate::observe::MetricsArguments;
 use crate::output;
 use crate::retention::{RETENTION_INTERVAL, Sweeps};
@@ -47,6 +48,7 @@ pub(crate) struct ExecutorOptions {
 /// # Errors
 /// What keeps it from starting.
 pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
+    file_limit::outlive()?;
     let env = Env::real();
     let control = runtime()?;
     let metrics = options.metrics.bind()?;

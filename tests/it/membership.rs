@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::folder::Folder;
 use crate::process::Invocation;
 
@@ -61,6 +63,13 @@ impl Coordinator {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
     }
 
+    /// From now on its disk takes nothing more.
+    fn fills_disk(&self) {
+        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        let limit = Rlimit { current: Some(1), maximum: None };
+        prlimit(Some(process), Resource::Fsize, limit).unwrap();
+    }
+
     /// Waits for its end.
     fn ended(mut self) -> (Option<i32>, String) {
         let said = self.said.recv_timeout(PATIENCE).expect("it does not end");
@@ -104,25 +113,42 @@ fn a_removed_coordinator_says_so_and_ends() {
     drop(founder);
 }
 
-#[test]
-fn a_leader_that_is_asked_to_end_hands_over() {
-    let folder = Folder::new("hand-over");
-    let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let addresses = ports.map(|port| port.local_addr().unwrap().to_string());
-    let all: Vec<String> = addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}")).collect();
-    let all = all.join(",");
-    let start = |id: u64, more: &[&str]| {
-        let listen = &addresses[usize::try_from(id).unwrap() - 1];
-        let process = Coordinator::start(&folder, id, listen, &[&["--members", &all], more].concat());
+/// Three coordinators, by number.
+struct Group {
+    folder: Folder,
+    addresses: [String; 3],
+    processes: BTreeMap<u64, Coordinator>,
+}
+
+impl Group {
+    fn new(name: &str) -> Self {
+        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let addresses = ports.map(|port| port.local_addr().unwrap().to_string());
+        let mut group = Self { folder: Folder::new(name), addresses, processes: BTreeMap::new() };
+        group.start(2, &[]);
+        group.start(3, &[]);
+        group.start(1, &["--found"]);
+        group
+    }
+
+    fn start(&mut self, id: u64, more: &[&str]) {
+        let all = self.addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}"));
+        let all = all.collect::<Vec<_>>().join(",");
+        let process = Coordinator::start(&self.folder, id, self.address(id), &[&["--members", &all], more].concat());
         process.serves();
-        process
-    };
-    // A coordinator that has just started may know of no leader yet.
-    let leader = |known: &str| {
+        self.processes.insert(id, process);
+    }
+
+    fn address(&self, id: u64) -> &str {
+        &self.addresses[usize::try_from(id).unwrap() - 1]
+    }
+
+    /// The one that leads, as some of them say. A coordinator that has just started may know of none yet.
+    fn leader(&self, known: &str) -> u64 {
         let begun = Instant::now();
         loop {
             let arguments = ["-o", "json", "cluster", "status", "--cluster", known].map(str::to_owned);
-            let outcome = Invocation::new(folder.path(), arguments).run().unwrap();
+            let outcome = Invocation::new(self.folder.path(), arguments).run().unwrap();
             if outcome.code == Some(0) {
                 let status = outcome.json().unwrap();
                 let coordinators = status["coordinators"].as_array().unwrap();
@@ -131,21 +157,58 @@ fn a_leader_that_is_asked_to_end_hands_over() {
             }
             assert!(begun.elapsed() < PATIENCE, "{}", outcome.describe());
         }
-    };
-    let mut processes: BTreeMap<u64, Coordinator> =
-        [(2, start(2, &[])), (3, start(3, &[])), (1, start(1, &["--found"]))].into();
+    }
+
+    fn all(&self) -> String {
+        self.addresses.join(",")
+    }
+}
+
+#[test]
+fn a_leader_that_is_asked_to_end_hands_over() {
+    let mut group = Group::new("hand-over");
     // Each of those that led is back with its vote, or the third one would have no majority.
     for _ in 0..3 {
-        let led = leader(&addresses.join(","));
-        let process = processes.remove(&led).unwrap();
+        let led = group.leader(&group.all());
+        let process = group.processes.remove(&led).unwrap();
         process.terminate();
         let (code, said) = process.ended();
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("another coordinator leads"), "{said}");
-        let next = leader(&addresses.join(","));
+        let next = group.leader(&group.all());
         assert_ne!(next, led);
-        processes.insert(led, start(led, &[]));
+        group.start(led, &[]);
         // It takes part when it knows who leads.
-        assert_eq!(leader(&addresses[usize::try_from(led).unwrap() - 1]), next);
+        assert_eq!(group.leader(group.address(led)), next);
+    }
+}
+
+#[test]
+fn a_coordinator_whose_disk_fails_says_so_and_ends() {
+    let mut group = Group::new("coordinator-disk");
+    group.folder.write(
+        "numbers.sql",
+        "CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '10');\n\
+         CREATE TABLE nowhere (n BIGINT) WITH ('connector' = 'blackhole');\n\
+         INSERT INTO nowhere SELECT n FROM numbers;\n",
+    );
+    let qanat = |group: &Group, arguments: &[&str]| {
+        let all = group.all();
+        let arguments = [arguments, &["--cluster", &all]].concat().into_iter().map(str::to_owned);
+        let outcome = Invocation::new(group.folder.path(), arguments.collect::<Vec<_>>()).run().unwrap();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+    };
+    for name in ["of-the-leader", "of-a-follower"] {
+        qanat(&group, &["submit", "numbers.sql", "--name", name]);
+        let led = group.leader(&group.all());
+        let id = if name == "of-the-leader" { led } else { led % 3 + 1 };
+        group.processes[&id].fills_disk();
+        // What is decided is written by all.
+        qanat(&group, &["job", "stop", name, "--no-savepoint"]);
+        let (code, said) = group.processes.remove(&id).unwrap().ended();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("E0305") && !said.contains("panicked"), "{said}");
+        group.start(id, &[]);
+        assert_ne!(group.leader(group.address(id)), id);
     }
 }

@@ -11,7 +11,7 @@ use qanat_proto::Code;
 use qanat_proto::ids::JobId;
 use qanat_proto::rpc::dial::TcpDial;
 use qanat_storage::env::Env;
-use qanat_storage::env::sim::SimEnv;
+use qanat_storage::env::sim::{SimDisk, SimEnv};
 use qanat_storage::log::GroupCommit;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -395,6 +395,31 @@ fn what_would_lose_the_majority_is_refused() {
     // The lost one itself may.
     group.change(async |member: &Member| member.dismiss(others[0], async { Ok(()) }).await);
     group.decide(2);
+}
+
+/// A member whose disk fails says so and is none; the others go on, and it comes back on the disk it has.
+#[test]
+fn a_member_whose_disk_fails_ends_and_the_others_go_on() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    let mut round = 2;
+    for fails in [SimDisk::fail_sync, SimDisk::fail_write] {
+        for leads in [true, false] {
+            let leader = group.leader();
+            let id = if leads { leader } else { leader % 3 + 1 };
+            fails(&group.disks[&id].disk, 1);
+            group.decide(round);
+            let member = group.nodes[&id].member.clone();
+            let ended = group.runtime.block_on(async { tokio::time::timeout(LIMIT, member.until_broken()).await });
+            assert_eq!(ended.expect("it is told").code(), Code::FsyncFailed);
+            drop(member);
+            group.kill(id);
+            group.decide(round + 1);
+            group.start(id);
+            group.agree(1..=round + 1);
+            round += 2;
+        }
+    }
 }
 
 /// A leader that hands over and dies then is back with all that was decided without it.

@@ -389,6 +389,21 @@ impl Member {
         }
     }
 
+    /// Returns once this member takes part no more, with the reason: E0305 if its disk failed. Whoever serves it ends
+    /// then: others find out at once, and a start on the same disk reads what is really there.
+    pub async fn until_broken(&self) -> Error {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let running = metrics.borrow_watched().running_state.clone();
+            if let Err(fatal) = running {
+                return self.broken(&fatal);
+            }
+            if metrics.changed().await.is_err() {
+                return self.broken(&"ended");
+            }
+        }
+    }
+
     /// What ended this member's part for good.
     fn broken(&self, fatal: &dyn std::fmt::Display) -> Error {
         self.log.failure().unwrap_or_else(|| Error::internal(format!("Raft: {fatal}")))

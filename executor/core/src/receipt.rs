@@ -1,6 +1,6 @@
 //! Row hashes: what receipts count rows by (I13).
 //!
-//! The hash of a row is SipHash-1-3 with a 128-bit result and an all-zero key over the row's canonical
+//! The hash of a row is XXH3 with a 128-bit result and seed 0 (xxHash's specification) over the row's canonical
 //! bytes ([`crate::canonical`]); the hash of a set of rows is the sum of theirs modulo 2^128, so it
 //! does not depend on order or on how rows are cut into batches. `docs/receipts.md` documents both and
 //! holds a program that recomputes them without this code.
@@ -10,7 +10,7 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use qanat_proto::error::Result;
 use qanat_proto::receipt::{RowHash, RowSum};
-use siphasher::sip128::SipHasher13;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::canonical::RowEncoder;
 
@@ -42,7 +42,7 @@ impl RowHasher {
 
 /// Row hash of canonical bytes.
 pub fn hash_bytes(bytes: &[u8]) -> u128 {
-    SipHasher13::new().hash(bytes).as_u128()
+    xxh3_128(bytes)
 }
 
 #[cfg(test)]
