@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::CompressionType;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::read_record_batch;
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder};
+use arrow::ipc::{CompressionType, root_as_message};
 use arrow_flight::FlightData;
-use arrow_flight::utils::flight_data_to_arrow_batch;
 use bytes::Bytes;
-use prost::Message;
+use prost::Message as _;
 use qanat_proto::ids::Epoch;
 use qanat_proto::receipt::{RowHash, RowSum};
 use qanat_proto::rpc::exchange::{Forward, Forwards, Rows, forward};
@@ -18,46 +20,40 @@ use qanat_proto::settings::ExchangeCompression;
 use qanat_proto::{Error, Result};
 
 use crate::exchange::Pair;
+use crate::exchange::message::Message;
 use crate::task::channel::Element;
+
+/// What any column of Arrow asks of the place where its values stand.
+const ALIGNMENT: usize = 16;
 
 /// Encodes the elements of one edge.
 pub(super) struct Encoder {
-    generator: IpcDataGenerator,
-    options: IpcWriteOptions,
-    dictionaries: DictionaryTracker,
-    context: IpcWriteContext,
+    stream: StreamEncoder,
     /// What goes into the next message.
     next: Forwards,
 }
 
-impl Encoder {
-    pub(super) fn new(compression: ExchangeCompression) -> Result<Self> {
-        let compression = match compression {
-            ExchangeCompression::None => None,
-            ExchangeCompression::Lz4 => Some(CompressionType::LZ4_FRAME),
-        };
-        let options = IpcWriteOptions::default().try_with_compression(compression);
-        Ok(Self {
-            generator: IpcDataGenerator::default(),
-            options: options.map_err(|e| Error::internal(format!("compress rows: {e}")))?,
-            dictionaries: DictionaryTracker::new(false),
-            context: IpcWriteContext::default(),
-            next: Forwards::default(),
-        })
-    }
+/// What Arrow's stream format writes in front of a message's header: a mark, and the header's padded length.
+const PREFIX: usize = 8;
 
-    /// The message with the schema of the edge.
-    pub(super) fn schema(&mut self, schema: &SchemaRef) -> Bytes {
-        let encoded =
-            self.generator.schema_to_bytes_with_dictionary_tracker(schema, &mut self.dictionaries, &self.options);
-        encoded.ipc_message.into()
+impl Encoder {
+    /// For an edge whose rows have `schema`.
+    ///
+    /// # Errors
+    /// For a schema that does not travel.
+    pub(super) fn new(schema: &SchemaRef, compression: ExchangeCompression) -> Result<Self> {
+        let failed = |e: ArrowError| Error::internal(format!("encode rows: {e}"));
+        let mut stream = StreamEncoder::try_new_with_options(schema, options(compression)?).map_err(failed)?;
+        // It begins with the schema, which has gone before.
+        stream.encode(&RecordBatch::new_empty(Arc::clone(schema))).map_err(failed)?;
+        Ok(Self { stream, next: Forwards::default() })
     }
 
     /// Adds an element to those that go next. A message that is complete with it is given back.
     ///
     /// # Errors
     /// If the batch cannot be encoded.
-    pub(super) fn add(&mut self, pair: Pair, element: Element) -> Result<Option<FlightData>> {
+    pub(super) fn add(&mut self, pair: Pair, element: Element) -> Result<Option<Message>> {
         let (marker, rows) = match element {
             Element::Batch { rows, sum, bytes } => {
                 let hash = sum.hash.0;
@@ -77,24 +73,79 @@ impl Encoder {
         let element = Some(marker);
         self.next.elements.push(Forward { sender: pair.sender, receiver: pair.receiver, element });
         let Some(rows) = rows else { return Ok(None) };
-        let encoded = self.generator.encode(&rows, &mut self.dictionaries, &self.options, &mut self.context);
-        let (dictionaries, batch) = encoded.map_err(|e| Error::internal(format!("encode a batch: {e}")))?;
-        if !dictionaries.is_empty() {
-            return Err(Error::internal("a batch with dictionaries cannot be sent"));
-        }
-        let mut message = self.finish().unwrap_or_default();
-        message.data_header = batch.ipc_message.into();
-        message.data_body = batch.arrow_data.into();
+        let pieces = self.stream.encode(&rows).map_err(|e| Error::internal(format!("encode a batch: {e}")))?;
+        let mut message = message_of(pieces)?;
+        align(&mut message, std::mem::take(&mut self.next));
         Ok(Some(message))
     }
 
     /// The message of what was added since the last one. None if nothing was.
-    pub(super) fn finish(&mut self) -> Option<FlightData> {
+    pub(super) fn finish(&mut self) -> Option<Message> {
         if self.next.elements.is_empty() {
             return None;
         }
         let forwards = std::mem::take(&mut self.next);
-        Some(FlightData { app_metadata: forwards.encode_to_vec().into(), ..FlightData::default() })
+        Some(FlightData { app_metadata: forwards.encode_to_vec().into(), ..FlightData::default() }.into())
+    }
+}
+
+fn options(compression: ExchangeCompression) -> Result<IpcWriteOptions> {
+    let compression = match compression {
+        ExchangeCompression::None => None,
+        ExchangeCompression::Lz4 => Some(CompressionType::LZ4_FRAME),
+    };
+    let options = IpcWriteOptions::default().try_with_compression(compression);
+    options.map_err(|e| Error::internal(format!("compress rows: {e}")))
+}
+
+/// The message that tells an edge's schema.
+///
+/// # Errors
+/// As [`Encoder::new`].
+pub(super) fn schema_message(schema: &SchemaRef, compression: ExchangeCompression) -> Result<Bytes> {
+    let mut dictionaries = DictionaryTracker::new(false);
+    let generator = IpcDataGenerator::default();
+    let encoded = generator.schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &options(compression)?);
+    Ok(encoded.ipc_message.into())
+}
+
+/// Flight's form of a batch that is in the pieces of Arrow's stream format: prefix, header, padding, body.
+fn message_of(pieces: Vec<Buffer>) -> Result<Message> {
+    let wrong = || Error::internal("a batch was encoded in an unknown form");
+    let mut pieces = pieces.into_iter();
+    let prefix = pieces.next().filter(|prefix| prefix.len() == PREFIX).ok_or_else(wrong)?;
+    let header = pieces.next().ok_or_else(wrong)?;
+    let padded = prefix.get(4..).and_then(|bytes| bytes.try_into().ok()).map(i32::from_le_bytes);
+    let padded = padded.and_then(|padded| usize::try_from(padded).ok()).ok_or_else(wrong)?;
+    if padded > header.len() {
+        pieces.next().filter(|padding| header.len() + padding.len() == padded).ok_or_else(wrong)?;
+    }
+    let is_batch = |header: &Buffer| Some(root_as_message(header).ok()?.header_as_record_batch()?.length());
+    if is_batch(&header).is_none() {
+        return Err(Error::internal("a batch with dictionaries cannot be sent"));
+    }
+    let head = FlightData { data_header: Bytes::copy_from_slice(&header), ..FlightData::default() };
+    Ok(Message { head, body: pieces.collect() })
+}
+
+/// Gives a message its elements, padded so that its body begins at a multiple of [`ALIGNMENT`] bytes. The receiver's
+/// buffer mostly begins with the message: its columns need no copy to where they may stand in memory.
+fn align(message: &mut Message, mut forwards: Forwards) {
+    // The padding's own tag and length.
+    const FIELD: usize = 2;
+    message.head.app_metadata = forwards.encode_to_vec().into();
+    // A second time if a length has become one byte longer.
+    for _ in 0..2 {
+        let beyond = message.head_bytes() % ALIGNMENT;
+        if beyond == 0 {
+            return;
+        }
+        let padding = match forwards.padding.len() {
+            0 => 2 * ALIGNMENT - FIELD - beyond,
+            padding => padding + ALIGNMENT - beyond,
+        };
+        forwards.padding = vec![0; padding];
+        message.head.app_metadata = forwards.encode_to_vec().into();
     }
 }
 
@@ -139,7 +190,14 @@ pub(super) fn decode(data: &FlightData, schema: &SchemaRef) -> Result<Vec<Arrive
 fn batch(data: &FlightData, schema: &SchemaRef) -> Result<RecordBatch> {
     let wrong =
         |what: &dyn std::fmt::Display| Error::internal(format!("an executor sent a batch that cannot be read: {what}"));
-    let read = || flight_data_to_arrow_batch(data, Arc::clone(schema), &HashMap::new());
+    let read = || {
+        let message = root_as_message(&data.data_header).map_err(|e| ArrowError::ParseError(e.to_string()))?;
+        let header = message.header_as_record_batch();
+        let header = header.ok_or_else(|| ArrowError::ParseError("not a batch".to_owned()))?;
+        // Its columns share the message's memory where it is aligned for them, and are copied where it is not.
+        let body = Buffer::from(data.data_body.clone());
+        read_record_batch(&body, header, Arc::clone(schema), &HashMap::new(), None, &message.version())
+    };
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
         Ok(read) => read.map_err(|e| wrong(&e)),
         Err(_) => Err(wrong(&"its header makes no sense")),
@@ -159,12 +217,23 @@ mod tests {
         RecordBatch::try_from_iter([("n", column)]).expect("one column")
     }
 
+    fn encoder(schema: &SchemaRef, compression: ExchangeCompression) -> Encoder {
+        Encoder::new(schema, compression).expect("supported")
+    }
+
+    /// As it arrives.
+    fn sent(message: &Message) -> FlightData {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes).expect("has room");
+        assert_eq!(bytes.len(), message.head_bytes() + message.body_bytes());
+        FlightData::decode(Bytes::from(bytes)).expect("reads")
+    }
+
     #[test]
     fn elements_come_out_as_they_went_in() {
         let rows = batch(&[1, 2, 3]);
         let schema = rows.schema();
-        let mut encoder = Encoder::new(ExchangeCompression::None).expect("supported");
-        encoder.schema(&schema);
+        let mut encoder = encoder(&schema, ExchangeCompression::None);
         assert!(encoder.finish().is_none());
         let sum = RowSum { rows: 3, hash: RowHash(u128::MAX - 5) };
         let other = Pair { sender: 0, receiver: 7 };
@@ -174,23 +243,45 @@ mod tests {
         let first = encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole");
         assert!(encoder.add(PAIR, Element::Barrier(Epoch(9))).expect("encodes").is_none());
         let second = encoder.finish().expect("a marker");
-        let arrived = decode(&first, &schema).expect("reads");
+        let arrived = decode(&sent(&first), &schema).expect("reads");
         assert_eq!(arrived.len(), 4);
         assert!(matches!(arrived[0], Arrived { pair: PAIR, element: Element::Watermark(-5) }));
         assert_eq!(arrived[1].pair, other);
         let Element::Batch { rows: found, sum: counted, bytes } = &arrived[3].element else { panic!("a batch") };
         assert_eq!((found, *counted, *bytes), (&rows, sum, 24));
-        let arrived = decode(&second, &schema).expect("reads");
+        let arrived = decode(&sent(&second), &schema).expect("reads");
         assert!(matches!(arrived[0].element, Element::Barrier(Epoch(9))));
+    }
+
+    #[test]
+    fn rows_stand_where_they_need_no_copy() {
+        let schema = batch(&[]).schema();
+        let mut encoder = encoder(&schema, ExchangeCompression::None);
+        for (markers, rows) in (0..200).flat_map(|markers| [1, 100, 3_000].map(|rows| (markers, rows))) {
+            for marker in 0..markers {
+                assert!(encoder.add(PAIR, Element::Watermark(1 << marker % 60)).expect("encodes").is_none());
+            }
+            let sum = RowSum { rows, hash: RowHash(1 << (rows % 100)) };
+            let element = Element::batch(batch(&vec![7; rows as usize]), sum);
+            let message = encoder.add(PAIR, element).expect("encodes").expect("whole");
+            assert_eq!(message.head_bytes() % ALIGNMENT, 0, "{markers} {rows}");
+            let message = sent(&message);
+            let arrived = decode(&message, &schema).expect("reads");
+            assert_eq!(arrived.len(), markers + 1);
+            let Some(Arrived { element: Element::Batch { rows, .. }, .. }) = arrived.last() else { panic!("a batch") };
+            let is_aligned = message.data_body.as_ptr().align_offset(8) == 0;
+            let is_shared = message.data_body.as_ptr_range().contains(&rows.column(0).to_data().buffers()[0].as_ptr());
+            assert_eq!(is_shared, is_aligned, "{markers} {}", rows.num_rows());
+        }
     }
 
     #[test]
     fn compressed_rows_are_smaller_and_come_out_the_same() {
         let rows = batch(&[7; 8_192]);
         let encoded = |compression| {
-            let mut encoder = Encoder::new(compression).expect("supported");
+            let mut encoder = encoder(&rows.schema(), compression);
             let element = Element::batch(rows.clone(), RowSum { rows: 8_192, hash: RowHash::default() });
-            encoder.add(PAIR, element).expect("encodes").expect("whole")
+            sent(&encoder.add(PAIR, element).expect("encodes").expect("whole"))
         };
         let [plain, compressed] = [ExchangeCompression::None, ExchangeCompression::Lz4].map(encoded);
         assert!(compressed.data_body.len() * 10 < plain.data_body.len(), "{} bytes", compressed.data_body.len());
@@ -206,9 +297,9 @@ mod tests {
     #[test]
     fn what_nobody_sends_is_refused() {
         let rows = batch(&[1, 2, 3]);
-        let mut encoder = Encoder::new(ExchangeCompression::None).expect("supported");
+        let mut encoder = encoder(&rows.schema(), ExchangeCompression::None);
         let sum = RowSum { rows: 3, hash: RowHash::default() };
-        let message = encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole");
+        let message = sent(&encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole"));
         // Each byte of what stands before the batch, changed: an error or another message, and no panic.
         let schema = rows.schema();
         for index in 0..message.data_header.len() + message.app_metadata.len() {

@@ -17,6 +17,7 @@
 mod guard_tests;
 mod incoming;
 mod link;
+mod message;
 mod outgoing;
 mod owner;
 mod server;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
-use prost::Message;
+use prost::Message as _;
 use qanat_proto::receipt::RowSum;
 use qanat_proto::rpc::exchange::{Backward, Open};
 use qanat_proto::settings::ExchangeCompression;
@@ -16,9 +15,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use crate::exchange::link::Encoder;
+use crate::exchange::link::{Encoder, schema_message};
+use crate::exchange::message::{Message, do_exchange};
 use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::metrics::LinkMetrics;
 use crate::node::Reporter;
@@ -138,6 +138,11 @@ impl Lane {
     }
 }
 
+/// Whether it need not wait for more to go with it.
+fn is_worth_a_round(element: &Element) -> bool {
+    matches!(element, Element::Batch { rows, .. } if rows.num_rows() >= limits::BATCH_ROWS / 2)
+}
+
 fn broken(detail: impl std::fmt::Display) -> Error {
     Error::new(Code::LinkBroken, format!("the link to another executor is broken: {detail}"))
         .hint("the job goes on from its last claimed epoch")
@@ -149,9 +154,6 @@ fn broken_by(status: &Status) -> Error {
 
 async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -> Result<()> {
     let dialled = exchange.dial.dial(&edge.address).map_err(|e| broken(format_args!("`{}`: {e}", edge.address)))?;
-    let mut client = FlightServiceClient::new(dialled)
-        .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
     let open = Open {
         token: reporter.token().to_string(),
         start: exchange.start.to_string(),
@@ -160,18 +162,18 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
         port: u32::try_from(edge.key.port).unwrap_or(u32::MAX),
         cluster: exchange.cluster.to_string(),
     };
-    let mut encoder = Encoder::new(edge.compression)?;
+    let mut encoder = Encoder::new(&edge.schema, edge.compression)?;
     let first = FlightData {
         flight_descriptor: Some(FlightDescriptor::new_cmd(open.encode_to_vec())),
-        data_header: encoder.schema(&edge.schema),
+        data_header: schema_message(&edge.schema, edge.compression)?,
         ..FlightData::default()
     };
     let (sender, messages) = mpsc::channel(QUEUED);
-    let _ = sender.send(first).await;
-    let call = client.do_exchange(Request::new(ReceiverStream::new(messages)));
+    let _ = sender.send(Message::from(first)).await;
+    let call = do_exchange(dialled, ReceiverStream::new(messages));
     let limit = Duration::from_millis(limits::CONNECT_TIMEOUT_MS);
     let answer = tokio::time::timeout(limit, call).await.map_err(|_| broken("it does not answer"))?;
-    let mut answers = answer.map_err(|status| broken_by(&status))?.into_inner();
+    let mut answers = answer.map_err(|status| broken_by(&status))?;
     let notify = Arc::new(Notify::new());
     let lanes = std::mem::take(&mut edge.channels).into_iter().map(|(pair, channel)| {
         let notify = notify.clone();
@@ -181,15 +183,15 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
     let mut lanes: Vec<Lane> = lanes.collect();
     let mut last = Instant::now();
     loop {
-        let mut has_sent = false;
+        let mut has_sent_small = false;
         for lane in &mut lanes {
             loop {
                 let taken = lane.take()?;
                 if taken.is_empty() {
                     break;
                 }
+                has_sent_small |= !taken.iter().any(is_worth_a_round);
                 for element in taken {
-                    has_sent = true;
                     if let Some(message) = encoder.add(lane.pair, element)? {
                         sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
                     }
@@ -200,7 +202,8 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
             sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
         }
         edge.metrics.set_in_flight(lanes.iter().map(|lane| lane.bytes as u64).sum());
-        // What comes in the next moment goes together: a round costs more than what is in a small one.
+        // What comes in the next moment goes together: a round costs more than what is in a small one. Large batches
+        // are worth one each.
         loop {
             tokio::select! {
                 biased;
@@ -209,8 +212,8 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
                         break;
                     }
                 }
-                () = notify.notified(), if !has_sent => break,
-                () = tokio::time::sleep_until(last + LINGER), if has_sent => {
+                () = notify.notified(), if !has_sent_small => break,
+                () = tokio::time::sleep_until(last + LINGER), if has_sent_small => {
                     last = Instant::now();
                     break;
                 }

@@ -11,8 +11,10 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use qanat_proto::{Error, Result, limits};
 
-/// A batch of this many rows is not worth copying where it is received.
-const LARGE_ROWS: usize = limits::BATCH_ROWS / 3;
+/// A batch of this many rows is not worth copying where it is received: about what a full one is cut into for so few
+/// receivers, and what is worth it where the pieces are smaller and have to be joined anyway.
+const LARGE_ROWS: [usize; 2] = [limits::BATCH_ROWS / 5, limits::BATCH_ROWS / 2];
+const FEW: usize = 4;
 /// A batch of this many rows is not worth copying where it is sent: a copy costs more than a message of its own.
 const SENT_ROWS: usize = limits::BATCH_ROWS / 8;
 /// Rows and bytes that are enough.
@@ -68,10 +70,10 @@ impl Joined {
 }
 
 /// What a receiver has gathered, by input port.
-#[derive(Default)]
 pub struct Gathered {
     ports: Vec<Port>,
     watermark: Option<i64>,
+    large_rows: usize,
 }
 
 #[derive(Default)]
@@ -81,13 +83,20 @@ struct Port {
 }
 
 impl Gathered {
+    /// From so many channels.
+    pub fn of(channels: usize) -> Self {
+        let [few, many] = LARGE_ROWS;
+        let large_rows = if channels <= FEW { few } else { many };
+        Self { ports: Vec::new(), watermark: None, large_rows }
+    }
+
     /// Adds rows that take so many bytes; whether it is enough now.
     pub fn add(&mut self, port: usize, rows: RecordBatch, bytes: usize) -> bool {
         while self.ports.len() <= port {
             self.ports.push(Port::default());
         }
         let Some(port) = self.ports.get_mut(port) else { return true };
-        if rows.num_rows() >= LARGE_ROWS {
+        if rows.num_rows() >= self.large_rows {
             port.large = Some(rows);
             return true;
         }
@@ -134,7 +143,7 @@ mod tests {
 
     #[test]
     fn small_batches_are_joined_and_large_ones_are_not_copied() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::of(FEW);
         assert!(gathered.is_empty());
         assert!(
             !gathered.add(1, batch(0..10), 80)
@@ -142,7 +151,7 @@ mod tests {
                 && !gathered.add(0, batch(0..5), 40)
         );
         gathered.hold(7);
-        let large = batch(20..20 + LARGE_ROWS as i64);
+        let large = batch(20..20 + LARGE_ROWS[0] as i64);
         assert!(gathered.add(1, large.clone(), 0), "a large batch goes on at once");
         let (rows, watermark) = gathered.take().expect("they fit");
         assert_eq!((rows.len(), watermark), (3, Some(7)));
@@ -155,7 +164,7 @@ mod tests {
 
     #[test]
     fn enough_is_enough() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::of(FEW + 1);
         let pieces = (1..).find(|_| gathered.add(0, batch(0..1_000), 8_000)).expect("ends");
         assert_eq!(pieces, 7);
         let (rows, _) = gathered.take().expect("they fit");

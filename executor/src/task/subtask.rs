@@ -81,6 +81,7 @@ impl SubtaskTask {
         };
         let aligner = BarrierAligner::new(inputs.len(), restored);
         let combiner = Combiner::new(inputs.len(), watermark);
+        let gathered = Gathered::of(inputs.len());
         Self {
             chain,
             inputs,
@@ -89,7 +90,7 @@ impl SubtaskTask {
             combiner,
             clock,
             next_input: 0,
-            gathered: Gathered::default(),
+            gathered,
             marker: None,
             waking: Vec::new(),
             is_new: true,
