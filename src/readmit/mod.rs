@@ -9,7 +9,8 @@
 //! ```
 //! Publishing can be repeated: a topic remembers its handles (P12), and a hidden file that is gone was
 //! published, even if somebody moved it away since. Whatever dies in between is completed by the next
-//! call. An entry that stands in any note is never chosen again. An owner that was replaced notes nothing more (P11),
+//! call. An entry that stands in any note is never chosen again by itself. If its topic was deleted in between, it goes
+//! nowhere, and is chosen again if it is named. An owner that was replaced notes nothing more (P11),
 //! and what it publishes late is what its note says.
 //!
 //! In a cluster the notes have one owner and the topic that entries go to may have another one: the first asks for step
@@ -26,6 +27,7 @@ use std::collections::BTreeSet;
 use qanat_connectors::side::{SideReader, dead_letter_entries, late_entries, topic_name};
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::SinkChannel;
+use qanat_proto::names::Name;
 use qanat_proto::owner::{Readmission, ReadmitInto, Readmitted};
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
@@ -101,7 +103,8 @@ impl Readmitter<'_> {
         }
         self.refresh(&asked.job, channel)?;
         let side_table = side_table(topics, &asked.job, channel)?;
-        let taken = taken(&notes, channel, side_table)?;
+        let notes = memory.notes()?;
+        let taken = taken(&notes, channel, side_table, wanted.is_some())?;
         let choose = |id: u64| !taken.contains(&id) && wanted.as_ref().is_none_or(|wanted| wanted.contains(&id));
         let run = asked.run.as_deref().unwrap_or_default();
         let limit = asked.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -135,7 +138,9 @@ impl Readmitter<'_> {
         outcome.into = Some(into(&target));
         failpoint("readmit.staged");
         let request = asked.request.clone();
-        let note = Note { batch, is_done: false, channel, side_table, ids, target, request };
+        let into_topic = into_topic(topics, &target)?;
+        let note =
+            Note { batch, is_done: false, channel, side_table, ids, target, into_topic, is_void: false, request };
         memory.append(&note)?;
         failpoint("readmit.noted");
         if let Some(handle) = self.for_another(&note) {
@@ -159,6 +164,17 @@ impl Readmitter<'_> {
         let (job, mut completed) = (asked.job.as_str(), 0);
         for note in open_notes(notes) {
             let is_own = !asked.request.is_empty() && note.request == asked.request;
+            if self.has_nowhere_to_go(note)? {
+                let topic = into(&note.target);
+                tracing::warn!(
+                    job,
+                    topic,
+                    ids = note.ids,
+                    "entries went nowhere: their topic was deleted before; `--ids` sends them elsewhere"
+                );
+                memory.append(&Note { is_done: true, is_void: true, ..note.clone() })?;
+                continue;
+            }
             if let Some(handle) = self.for_another(note) {
                 if !published.contains(&note.batch) {
                     return Ok(Completed::Until(Step::Publish { batch: note.batch, handle, completed }));
@@ -177,6 +193,13 @@ impl Readmitter<'_> {
             completed += u64::from(!is_own);
         }
         Ok(Completed::All(completed))
+    }
+
+    /// Whether the topic that a batch was staged in was deleted; there may be another one of its name.
+    fn has_nowhere_to_go(&self, note: &Note) -> Result<bool> {
+        let Target::Topic(handle) = &note.target else { return Ok(false) };
+        let found = self.topics.find(&Name::new(&handle.topic)?)?;
+        Ok(found.is_none_or(|topic| note.into_topic != 0 && topic.id() != note.into_topic))
     }
 
     /// Looks what another process appended to the side table before this one owned the log.
@@ -206,6 +229,14 @@ fn into(target: &Target) -> String {
     match target {
         Target::File { path, .. } => path.display().to_string(),
         Target::Topic(handle) => handle.topic.clone(),
+    }
+}
+
+/// Which topic of its name entries go to; 0 for a file.
+fn into_topic(topics: &Topics, target: &Target) -> Result<u64> {
+    match target {
+        Target::Topic(handle) => Ok(topics.topic(&Name::new(&handle.topic)?)?.id()),
+        Target::File { .. } => Ok(0),
     }
 }
 

@@ -41,6 +41,12 @@ pub(super) struct Note {
     pub(super) side_table: u64,
     pub(super) ids: String,
     pub(super) target: Target,
+    /// Id of the topic that they go to; 0 in notes of files.
+    #[serde(default)]
+    pub(super) into_topic: u64,
+    /// Of one that is done: the topic was deleted before its entries were known to be in it.
+    #[serde(default)]
+    pub(super) is_void: bool,
     /// The request that it is of, where there is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) request: String,
@@ -103,10 +109,14 @@ pub(super) fn open_notes(notes: &[Note]) -> impl Iterator<Item = &Note> {
     notes.iter().filter(move |note| !note.is_done && !done.contains(&note.batch))
 }
 
-/// Entries of a side table that stand in any note.
-pub(super) fn taken(notes: &[Note], channel: SinkChannel, side_table: u64) -> Result<BTreeSet<u64>> {
+/// Entries of a side table that stand in any note. Those of a void one are free for whoever names them: whether
+/// somebody read them before their topic was deleted, nobody knows.
+pub(super) fn taken(notes: &[Note], channel: SinkChannel, side_table: u64, are_named: bool) -> Result<BTreeSet<u64>> {
     let mut taken = BTreeSet::new();
-    let is_of = |note: &&Note| (note.channel, note.side_table) == (channel, side_table) && !note.is_done;
+    let void: BTreeSet<u64> = notes.iter().filter(|note| note.is_void && are_named).map(|note| note.batch).collect();
+    let is_of = |note: &&Note| {
+        (note.channel, note.side_table) == (channel, side_table) && !note.is_done && !void.contains(&note.batch)
+    };
     for note in notes.iter().filter(is_of) {
         taken.extend(parse_ids(&note.ids)?);
     }
@@ -127,16 +137,23 @@ mod tests {
             side_table: 5,
             ids: ids.to_owned(),
             target: target.clone(),
+            into_topic: 0,
+            is_void: false,
             request: String::new(),
         };
+        let void = Note { is_void: true, ..note(4, true, SinkChannel::Late, "7") };
         let notes = [
             note(1, false, SinkChannel::Late, "1-2"),
             note(1, true, SinkChannel::Late, "1-2"),
             note(2, false, SinkChannel::DeadLetters, "5"),
             note(3, false, SinkChannel::Late, "4"),
+            note(4, false, SinkChannel::Late, "7"),
+            void,
         ];
-        assert_eq!(taken(&notes, SinkChannel::Late, 5).expect("ids"), BTreeSet::from([1, 2, 4]));
-        assert_eq!(taken(&notes, SinkChannel::Late, 6).expect("ids"), BTreeSet::new(), "another topic");
+        let taken = |side_table, are_named| taken(&notes, SinkChannel::Late, side_table, are_named).expect("ids");
+        assert_eq!(taken(5, false), BTreeSet::from([1, 2, 4, 7]));
+        assert_eq!(taken(5, true), BTreeSet::from([1, 2, 4]));
+        assert_eq!(taken(6, false), BTreeSet::new(), "another topic");
         assert_eq!(open_notes(&notes).map(|note| note.batch).collect::<Vec<_>>(), [2, 3]);
     }
 }

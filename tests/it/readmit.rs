@@ -106,6 +106,40 @@ fn each_entry_goes_into_a_topic_once() {
     assert_eq!(sorted(topic(&folder)), expected(2));
 }
 
+/// A topic that is deleted between the note and its rows takes nothing with it: the next call goes on, and the entries
+/// go where they are sent by name.
+#[test]
+fn entries_whose_topic_was_deleted_stand_in_nobodys_way() {
+    if cfg!(not(debug_assertions)) {
+        return;
+    }
+    let folder = job_with_dead_letters("readmit-nowhere");
+    for is_made_anew in [false, true] {
+        assert_eq!(qanat(&folder, &["topics", "create", "again"], None).code, Some(0));
+        let into = |ids: &[&str], failpoint| {
+            qanat(&folder, &[&["dead-letters", "readmit", "q", "--into-topic", "again"], ids].concat(), failpoint)
+        };
+        let ids = if is_made_anew { ["--ids", "4-5"] } else { ["--ids", "0-1"] };
+        assert!(into(&ids, Some("readmit.noted")).aborted);
+        assert_eq!(qanat(&folder, &["topics", "delete", "again"], None).code, Some(0));
+        if is_made_anew {
+            assert_eq!(qanat(&folder, &["topics", "create", "again"], None).code, Some(0));
+        } else {
+            let refused = into(&["--ids", "2"], None);
+            assert!(refused.stderr.contains("E0308") && refused.stderr.contains("--ids"), "{}", refused.describe());
+            assert_eq!(qanat(&folder, &["topics", "create", "again"], None).code, Some(0));
+        }
+        for (ids, expected) in [(&ids[..], 2), (&ids[..], 0)] {
+            let outcome = into(ids, None);
+            assert_eq!(outcome.json().unwrap()["readmitted"], expected, "{}", outcome.describe());
+        }
+        assert_eq!(topic(&folder).len(), 2);
+        assert_eq!(qanat(&folder, &["topics", "delete", "again"], None).code, Some(0));
+    }
+    let rest = ["dead-letters", "readmit", "q", "--into-file", "rest.csv"];
+    assert_eq!(qanat(&folder, &rest, None).json().unwrap()["readmitted"], BAD - 4);
+}
+
 /// The owner of a cluster's log dies between every two steps. Another one completes what was noted, and the client
 /// hears of it; what was not noted is nobody's.
 #[test]

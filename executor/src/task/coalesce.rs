@@ -4,8 +4,8 @@
 //! to another executor joins those of a channel that wait behind each other ([`Joined`]). The receiver gathers those
 //! that its queues hold already ([`Gathered`]), and with them the watermarks between them, which may well come a little
 //! later than the rows behind them but never before those in front. Once its queues are empty, it waits for more no
-//! longer than twice what it has just waited for its turn: on an idle machine nothing is delayed, and on a busy one
-//! fewer and larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
+//! longer than a few times what it has just waited for its turn: on an idle machine nothing is delayed, and on a busy
+//! one fewer and larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
