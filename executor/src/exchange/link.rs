@@ -259,7 +259,7 @@ mod tests {
         let mut encoder = encoder(&schema, ExchangeCompression::None);
         for (markers, rows) in (0..200).flat_map(|markers| [1, 100, 3_000].map(|rows| (markers, rows))) {
             for marker in 0..markers {
-                assert!(encoder.add(PAIR, Element::Watermark(1 << marker % 60)).expect("encodes").is_none());
+                assert!(encoder.add(PAIR, Element::Watermark(1 << (marker % 60))).expect("encodes").is_none());
             }
             let sum = RowSum { rows, hash: RowHash(1 << (rows % 100)) };
             let element = Element::batch(batch(&vec![7; rows as usize]), sum);
