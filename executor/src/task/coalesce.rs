@@ -4,8 +4,8 @@
 //! to another executor joins those of a channel that wait behind each other ([`Joined`]). The receiver gathers those
 //! that its queues hold already ([`Gathered`]), and with them the watermarks between them, which may well come a little
 //! later than the rows behind them but never before those in front. Once its queues are empty, it waits for more no
-//! longer than a few times what it has just waited for its turn: on an idle machine nothing is delayed, and on a busy
-//! one fewer and larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
+//! longer than twice what it has just waited for its turn: on an idle machine nothing is delayed, and on a busy one
+//! fewer and larger batches make up for it. Nothing waits for more when a barrier or another marker comes.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -13,7 +13,7 @@ use qanat_proto::{Error, Result, limits};
 
 /// A batch of this many rows is not worth copying where it is received: about what a full one is cut into for so few
 /// receivers, and what is worth it where the pieces are smaller and have to be joined anyway.
-const LARGE_ROWS: [usize; 2] = [limits::BATCH_ROWS / 5, limits::BATCH_ROWS / 2];
+const LARGE_ROWS: [usize; 2] = [limits::BATCH_ROWS / 5, limits::BATCH_ROWS / 3];
 const FEW: usize = 4;
 /// A batch of this many rows is not worth copying where it is sent: a copy costs more than a message of its own.
 const SENT_ROWS: usize = limits::BATCH_ROWS / 8;

@@ -19,9 +19,7 @@ use crate::task::pool::{QUANTUM, Step, Task};
 
 /// A turn that came this late came on a busy machine.
 const BUSY: Duration = Duration::from_millis(1);
-/// What was gathered waits for more no longer than so many times what its task waited for its turn...
-const LINGER_TURNS: u32 = 4;
-/// ... and no longer than this.
+/// What was gathered waits for more no longer than twice what its task waited for its turn, and no longer than this.
 const LINGER_MAX: Duration = Duration::from_millis(20);
 
 /// One input queue.
@@ -106,7 +104,7 @@ impl SubtaskTask {
     fn work(&mut self, start: Duration, waited: Duration) -> Result<Step> {
         let end = start + QUANTUM;
         if self.gathered.is_empty() {
-            self.linger_until = if waited < BUSY { start } else { start + (LINGER_TURNS * waited).min(LINGER_MAX) };
+            self.linger_until = if waited < BUSY { start } else { start + (2 * waited).min(LINGER_MAX) };
         }
         if std::mem::take(&mut self.is_new) {
             if self.is_asking {
