@@ -8,7 +8,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder};
+use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow::ipc::{CompressionType, root_as_message};
 use arrow_flight::FlightData;
 use bytes::Bytes;
@@ -29,6 +29,8 @@ const ALIGNMENT: usize = 16;
 /// Encodes the elements of one edge.
 pub(super) struct Encoder {
     stream: StreamEncoder,
+    /// The header of the message that tells it.
+    pub(super) schema: Bytes,
     /// What goes into the next message.
     next: Forwards,
 }
@@ -44,9 +46,13 @@ impl Encoder {
     pub(super) fn new(schema: &SchemaRef, compression: ExchangeCompression) -> Result<Self> {
         let failed = |e: ArrowError| Error::internal(format!("encode rows: {e}"));
         let mut stream = StreamEncoder::try_new_with_options(schema, options(compression)?).map_err(failed)?;
-        // It begins with the schema, which has gone before.
-        stream.encode(&RecordBatch::new_empty(Arc::clone(schema))).map_err(failed)?;
-        Ok(Self { stream, next: Forwards::default() })
+        // The first batch has the schema in front of it.
+        let pieces = stream.encode(&RecordBatch::new_empty(Arc::clone(schema))).map_err(failed)?;
+        let told = match pieces.as_slice() {
+            [prefix, told, ..] if prefix.len() == PREFIX => Bytes::copy_from_slice(told),
+            _ => return Err(Error::internal("a schema was encoded in an unknown form")),
+        };
+        Ok(Self { stream, schema: told, next: Forwards::default() })
     }
 
     /// Adds an element to those that go next. A message that is complete with it is given back.
@@ -96,17 +102,6 @@ fn options(compression: ExchangeCompression) -> Result<IpcWriteOptions> {
     };
     let options = IpcWriteOptions::default().try_with_compression(compression);
     options.map_err(|e| Error::internal(format!("compress rows: {e}")))
-}
-
-/// The message that tells an edge's schema.
-///
-/// # Errors
-/// As [`Encoder::new`].
-pub(super) fn schema_message(schema: &SchemaRef, compression: ExchangeCompression) -> Result<Bytes> {
-    let mut dictionaries = DictionaryTracker::new(false);
-    let generator = IpcDataGenerator::default();
-    let encoded = generator.schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &options(compression)?);
-    Ok(encoded.ipc_message.into())
 }
 
 /// Flight's form of a batch that is in the pieces of Arrow's stream format: prefix, header, padding, body.

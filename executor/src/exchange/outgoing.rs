@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::exchange::link::{Encoder, schema_message};
+use crate::exchange::link::Encoder;
 use crate::exchange::message::{Message, do_exchange};
 use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::metrics::LinkMetrics;
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
-use crate::task::coalesce::{Joined, is_worth_a_message};
+use crate::task::coalesce::{Joined, is_worth_a_message, is_worth_a_round};
 
 /// Between two rounds over the channels, while there is something to send.
 const LINGER: Duration = Duration::from_millis(1);
@@ -138,11 +138,6 @@ impl Lane {
     }
 }
 
-/// Whether it need not wait for more to go with it.
-fn is_worth_a_round(element: &Element) -> bool {
-    matches!(element, Element::Batch { rows, .. } if rows.num_rows() >= limits::BATCH_ROWS / 2)
-}
-
 fn broken(detail: impl std::fmt::Display) -> Error {
     Error::new(Code::LinkBroken, format!("the link to another executor is broken: {detail}"))
         .hint("the job goes on from its last claimed epoch")
@@ -165,7 +160,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
     let mut encoder = Encoder::new(&edge.schema, edge.compression)?;
     let first = FlightData {
         flight_descriptor: Some(FlightDescriptor::new_cmd(open.encode_to_vec())),
-        data_header: schema_message(&edge.schema, edge.compression)?,
+        data_header: encoder.schema.clone(),
         ..FlightData::default()
     };
     let (sender, messages) = mpsc::channel(QUEUED);
@@ -190,7 +185,9 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
                 if taken.is_empty() {
                     break;
                 }
-                has_sent_small |= !taken.iter().any(is_worth_a_round);
+                has_sent_small |= !taken
+                    .iter()
+                    .any(|element| matches!(element, Element::Batch { rows, .. } if is_worth_a_round(rows)));
                 for element in taken {
                     if let Some(message) = encoder.add(lane.pair, element)? {
                         sender.send(message).await.map_err(|_| broken("the connection has ended"))?;

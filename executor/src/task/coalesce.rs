@@ -17,6 +17,8 @@ const LARGE_ROWS: [usize; 2] = [limits::BATCH_ROWS / 5, limits::BATCH_ROWS / 3];
 const FEW: usize = 4;
 /// A batch of this many rows is not worth copying where it is sent: a copy costs more than a message of its own.
 const SENT_ROWS: usize = limits::BATCH_ROWS / 8;
+/// A batch of this many rows does not wait where it is sent for others to go with it.
+const ROUND_ROWS: usize = limits::BATCH_ROWS / 2;
 /// Rows and bytes that are enough.
 const ENOUGH_ROWS: usize = limits::BATCH_ROWS / 4 * 3;
 const ENOUGH_BYTES: usize = 1 << 20;
@@ -24,6 +26,11 @@ const ENOUGH_BYTES: usize = 1 << 20;
 /// Whether a batch goes to another executor as it is.
 pub fn is_worth_a_message(rows: &RecordBatch) -> bool {
     rows.num_rows() >= SENT_ROWS
+}
+
+/// Whether a batch goes to another executor at once.
+pub fn is_worth_a_round(rows: &RecordBatch) -> bool {
+    rows.num_rows() >= ROUND_ROWS
 }
 
 /// Small batches that go on as one.
