@@ -35,7 +35,7 @@ use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::log::{OwnerToken, StagedHandle, Topics};
 
 use ids::{parse_ids, ranges};
-use notes::{Memory, Note, Target, open_notes, taken};
+use notes::{Memory, Note, Target, open_notes, taken, void};
 use publish::{publish, stage, stage_file, staged_as};
 
 /// Who readmits.
@@ -90,12 +90,13 @@ impl Readmitter<'_> {
             Some(_) | None => {}
         }
         let memory = Memory::open(topics, &asked.job, self.owner)?;
-        let notes = memory.notes()?;
-        let completed = match self.complete(asked, published, &memory, &notes)? {
+        let mut notes = memory.notes()?;
+        let completed = match self.complete(asked, published, &memory, &mut notes)? {
             Completed::All(completed) => completed,
             Completed::Until(publish) => return Ok(publish),
         };
-        if let Some(note) = notes.iter().find(|note| !asked.request.is_empty() && note.request == asked.request) {
+        let void = void(&notes);
+        if let Some(note) = notes.iter().find(|note| is_of(note, asked) && !void.contains(&note.batch)) {
             // It is published by now, or its answer was lost.
             let readmitted = parse_ids(&note.ids)?.len() as u64;
             let (into, ids) = (Some(into(&note.target)), note.ids.clone());
@@ -103,7 +104,6 @@ impl Readmitter<'_> {
         }
         self.refresh(&asked.job, channel)?;
         let side_table = side_table(topics, &asked.job, channel)?;
-        let notes = memory.notes()?;
         let taken = taken(&notes, channel, side_table, wanted.is_some())?;
         let choose = |id: u64| !taken.contains(&id) && wanted.as_ref().is_none_or(|wanted| wanted.contains(&id));
         let run = asked.run.as_deref().unwrap_or_default();
@@ -131,14 +131,15 @@ impl Readmitter<'_> {
             return Ok(Step::Done(outcome));
         }
         let batch = notes.iter().map(|note| note.batch).max().unwrap_or(0) + 1;
-        let target = match &asked.into {
+        let (target, into_topic) = match &asked.into {
             ReadmitInto::Topic(topic) => stage(self.env, topics, staged_as(self.env, &notes), topic, batch, &records)?,
-            ReadmitInto::File { path, header } => stage_file(self.env, path.as_ref(), header.as_deref(), &records)?,
+            ReadmitInto::File { path, header } => {
+                (stage_file(self.env, path.as_ref(), header.as_deref(), &records)?, 0)
+            }
         };
         outcome.into = Some(into(&target));
         failpoint("readmit.staged");
         let request = asked.request.clone();
-        let into_topic = into_topic(topics, &target)?;
         let note =
             Note { batch, is_done: false, channel, side_table, ids, target, into_topic, is_void: false, request };
         memory.append(&note)?;
@@ -160,11 +161,17 @@ impl Readmitter<'_> {
     }
 
     /// Publishes what earlier calls noted and did not finish, in their order: a topic knows the newest batch alone (P12).
-    fn complete(&self, asked: &Readmission, published: &[u64], memory: &Memory, notes: &[Note]) -> Result<Completed> {
+    fn complete(
+        &self,
+        asked: &Readmission,
+        published: &[u64],
+        memory: &Memory,
+        notes: &mut Vec<Note>,
+    ) -> Result<Completed> {
         let (job, mut completed) = (asked.job.as_str(), 0);
-        for note in open_notes(notes) {
-            let is_own = !asked.request.is_empty() && note.request == asked.request;
-            if self.has_nowhere_to_go(note)? {
+        for note in &open_notes(notes) {
+            let is_own = is_of(note, asked);
+            if !published.contains(&note.batch) && self.has_nowhere_to_go(note)? {
                 let topic = into(&note.target);
                 tracing::warn!(
                     job,
@@ -172,7 +179,9 @@ impl Readmitter<'_> {
                     ids = note.ids,
                     "entries went nowhere: their topic was deleted before; `--ids` sends them elsewhere"
                 );
-                memory.append(&Note { is_done: true, is_void: true, ..note.clone() })?;
+                let note = Note { is_done: true, is_void: true, ..note.clone() };
+                memory.append(&note)?;
+                notes.push(note);
                 continue;
             }
             if let Some(handle) = self.for_another(note) {
@@ -225,18 +234,15 @@ fn done(memory: &Memory, note: &Note) -> Result<()> {
     Ok(())
 }
 
+/// Whether a note is of this very request.
+fn is_of(note: &Note, asked: &Readmission) -> bool {
+    !asked.request.is_empty() && note.request == asked.request
+}
+
 fn into(target: &Target) -> String {
     match target {
         Target::File { path, .. } => path.display().to_string(),
         Target::Topic(handle) => handle.topic.clone(),
-    }
-}
-
-/// Which topic of its name entries go to; 0 for a file.
-fn into_topic(topics: &Topics, target: &Target) -> Result<u64> {
-    match target {
-        Target::Topic(handle) => Ok(topics.topic(&Name::new(&handle.topic)?)?.id()),
-        Target::File { .. } => Ok(0),
     }
 }
 

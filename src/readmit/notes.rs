@@ -104,18 +104,23 @@ impl Memory {
 }
 
 /// Notes that were begun and not done.
-pub(super) fn open_notes(notes: &[Note]) -> impl Iterator<Item = &Note> {
+pub(super) fn open_notes(notes: &[Note]) -> Vec<Note> {
     let done: BTreeSet<u64> = notes.iter().filter(|note| note.is_done).map(|note| note.batch).collect();
-    notes.iter().filter(move |note| !note.is_done && !done.contains(&note.batch))
+    notes.iter().filter(|note| !note.is_done && !done.contains(&note.batch)).cloned().collect()
+}
+
+/// Batches that went nowhere.
+pub(super) fn void(notes: &[Note]) -> BTreeSet<u64> {
+    notes.iter().filter(|note| note.is_void).map(|note| note.batch).collect()
 }
 
 /// Entries of a side table that stand in any note. Those of a void one are free for whoever names them: whether
 /// somebody read them before their topic was deleted, nobody knows.
 pub(super) fn taken(notes: &[Note], channel: SinkChannel, side_table: u64, are_named: bool) -> Result<BTreeSet<u64>> {
     let mut taken = BTreeSet::new();
-    let void: BTreeSet<u64> = notes.iter().filter(|note| note.is_void && are_named).map(|note| note.batch).collect();
+    let free = if are_named { void(notes) } else { BTreeSet::new() };
     let is_of = |note: &&Note| {
-        (note.channel, note.side_table) == (channel, side_table) && !note.is_done && !void.contains(&note.batch)
+        (note.channel, note.side_table) == (channel, side_table) && !note.is_done && !free.contains(&note.batch)
     };
     for note in notes.iter().filter(is_of) {
         taken.extend(parse_ids(&note.ids)?);
@@ -154,6 +159,6 @@ mod tests {
         assert_eq!(taken(5, false), BTreeSet::from([1, 2, 4, 7]));
         assert_eq!(taken(5, true), BTreeSet::from([1, 2, 4]));
         assert_eq!(taken(6, false), BTreeSet::new(), "another topic");
-        assert_eq!(open_notes(&notes).map(|note| note.batch).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(open_notes(&notes).iter().map(|note| note.batch).collect::<Vec<_>>(), [2, 3]);
     }
 }

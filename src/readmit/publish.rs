@@ -96,7 +96,7 @@ pub(super) fn staged_as(env: &Env, notes: &[Note]) -> JobId {
     known.unwrap_or_else(|| JobId(env.entropy.u128()))
 }
 
-/// Stages the records in a topic: invisible until they are committed.
+/// Stages the records in a topic: invisible until they are committed. With the topic's id.
 pub(super) fn stage(
     env: &Env,
     topics: &Topics,
@@ -104,7 +104,7 @@ pub(super) fn stage(
     topic: &str,
     batch: u64,
     records: &[Record],
-) -> Result<Target> {
+) -> Result<(Target, u64)> {
     let topic = topics.topic(&Name::new(topic)?)?;
     let rows = rows(&topic, records)?;
     let subtask = SubtaskId { operator: OperatorId(0), index: 0 };
@@ -114,5 +114,5 @@ pub(super) fn stage(
     for (partition, batch) in (0..topic.partitions()).cycle().zip(rows) {
         staging.write(partition, &batch, None)?;
     }
-    staging.prepare().map(Target::Topic)
+    Ok((Target::Topic(staging.prepare()?), topic.id()))
 }
