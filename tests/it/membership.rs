@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::folder::Folder;
 use crate::process::Invocation;
@@ -66,7 +66,7 @@ impl Coordinator {
     /// From now on its disk takes nothing more.
     fn fills_disk(&self) {
         let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
-        let limit = Rlimit { current: Some(1), maximum: None };
+        let limit = Rlimit { current: Some(1), ..getrlimit(Resource::Fsize) };
         prlimit(Some(process), Resource::Fsize, limit).unwrap();
     }
 
@@ -84,6 +84,13 @@ impl Drop for Coordinator {
     }
 }
 
+/// Runs a command that succeeds.
+fn qanat(folder: &Folder, cluster: &str, arguments: &[&str]) {
+    let arguments = [arguments, &["--cluster", cluster]].concat().into_iter().map(str::to_owned);
+    let outcome = Invocation::new(folder.path(), arguments.collect::<Vec<_>>()).run().unwrap();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
+}
+
 #[test]
 fn a_removed_coordinator_says_so_and_ends() {
     let folder = Folder::new("membership");
@@ -91,11 +98,7 @@ fn a_removed_coordinator_says_so_and_ends() {
     let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = ports.map(|port| port.local_addr().unwrap().to_string());
     let [first, second] = &addresses;
-    let qanat = |arguments: &[&str]| {
-        let arguments = [arguments, &["--cluster", first]].concat().into_iter().map(str::to_owned);
-        let outcome = Invocation::new(folder.path(), arguments.collect::<Vec<_>>()).run().unwrap();
-        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
-    };
+    let qanat = |arguments: &[&str]| qanat(&folder, first, arguments);
     let founder = Coordinator::start(&folder, 1, first, &["--found", "--members", &format!("1={first}")]);
     founder.serves();
     let joining = Coordinator::start(&folder, 2, second, &[]);
@@ -192,19 +195,13 @@ fn a_coordinator_whose_disk_fails_says_so_and_ends() {
          CREATE TABLE nowhere (n BIGINT) WITH ('connector' = 'blackhole');\n\
          INSERT INTO nowhere SELECT n FROM numbers;\n",
     );
-    let qanat = |group: &Group, arguments: &[&str]| {
-        let all = group.all();
-        let arguments = [arguments, &["--cluster", &all]].concat().into_iter().map(str::to_owned);
-        let outcome = Invocation::new(group.folder.path(), arguments.collect::<Vec<_>>()).run().unwrap();
-        assert_eq!(outcome.code, Some(0), "{}", outcome.describe());
-    };
     for name in ["of-the-leader", "of-a-follower"] {
-        qanat(&group, &["submit", "numbers.sql", "--name", name]);
+        qanat(&group.folder, &group.all(), &["submit", "numbers.sql", "--name", name]);
         let led = group.leader(&group.all());
         let id = if name == "of-the-leader" { led } else { led % 3 + 1 };
         group.processes[&id].fills_disk();
         // What is decided is written by all.
-        qanat(&group, &["job", "stop", name, "--no-savepoint"]);
+        qanat(&group.folder, &group.all(), &["job", "stop", name, "--no-savepoint"]);
         let (code, said) = group.processes.remove(&id).unwrap().ended();
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("E0305") && !said.contains("panicked"), "{said}");
