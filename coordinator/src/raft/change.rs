@@ -93,13 +93,26 @@ impl Member {
         heard.filter_map(|(id, at)| at.as_ref().filter(|at| at.elapsed() < limit).map(|_| *id)).collect()
     }
 
-    /// Adds a member: it catches up first and gets a vote then.
+    /// Adds a member: it gets a vote once it has acknowledged all that was decided before, its own coming included. So
+    /// one that nobody reaches, or that is no member of this cluster, has none. Waits for as long as that takes.
     ///
     /// # Errors
-    /// As [`Member::propose_async`].
+    /// As [`Member::propose_async`]; E0601 if this one stops leading.
     pub async fn add(&self, id: MemberId, address: String) -> Result<()> {
         let node = BasicNode { addr: address };
-        self.raft().add_learner(id, node, true).await.map_err(|e| self.write_failed(e))?;
+        let coming = self.raft().add_learner(id, node, false).await.map_err(|e| self.write_failed(e))?;
+        // Not the library's own waiting: it takes a member that lags by less than some thousand entries as one that has
+        // caught up, also if it never answered.
+        let mut metrics = self.raft().metrics();
+        loop {
+            let Some(replication) = metrics.borrow_watched().replication.clone() else {
+                return Err(not_leader(None));
+            };
+            if replication.get(&id).is_some_and(|acknowledged| *acknowledged >= Some(coming.log_id)) {
+                break;
+            }
+            metrics.changed().await.map_err(|_| not_leader(None))?;
+        }
         let change = ChangeMembers::AddVoterIds([id].into());
         self.raft().change_membership(change, true).await.map(drop).map_err(|e| self.write_failed(e))
     }
@@ -109,7 +122,9 @@ impl Member {
     /// # Errors
     /// As [`Member::propose_async`]; E0501 for the last one.
     pub async fn remove(&self, id: MemberId) -> Result<()> {
-        let change = ChangeMembers::RemoveVoters([id].into());
+        let votes = self.group().iter().any(|member| member.id == id && member.votes);
+        let removed = [id].into();
+        let change = if votes { ChangeMembers::RemoveVoters(removed) } else { ChangeMembers::RemoveNodes(removed) };
         self.raft().change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
     }
 }

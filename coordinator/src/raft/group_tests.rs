@@ -49,6 +49,10 @@ impl Group {
     }
 
     fn start(&mut self, id: u64) {
+        self.start_in(id, "test");
+    }
+
+    fn start_in(&mut self, id: u64, cluster: &str) {
         let address = self.addresses.get(&id).copied().unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
         let listener = self.runtime.block_on(async {
             let started = Instant::now();
@@ -69,11 +73,11 @@ impl Group {
             folder: PathBuf::from("/raft"),
             commit: GroupCommit::inline(),
             id,
-            cluster: "test".into(),
+            cluster: cluster.into(),
             dial: Arc::new(TcpDial),
         });
         let member = Arc::new(member.expect("starts"));
-        let service = RaftService::server(member.clone(), "test".into());
+        let service = RaftService::server(member.clone(), cluster.into());
         let serving = runtime(1);
         serving.spawn(async move {
             let incoming = TcpListenerStream::new(listener);
@@ -395,6 +399,34 @@ fn what_would_lose_the_majority_is_refused() {
     // The lost one itself may.
     group.change(async |member: &Member| member.dismiss(others[0], async { Ok(()) }).await);
     group.decide(2);
+}
+
+/// One that nobody reaches never counts for a majority, however short the log is; it can be taken out again, or be added
+/// once it is there.
+#[test]
+fn a_member_that_does_not_answer_gets_no_vote() {
+    let mut group = Group::new(1);
+    group.decide(1);
+    let member = group.nodes[&1].member.clone();
+    // A port that was free a moment ago.
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("bound");
+    let refused = group.runtime.block_on(member.admit(2, free.to_string())).expect_err("nobody is there");
+    assert_eq!(refused.code(), Code::NoQuorum);
+    assert_eq!(group.voters(), [1]);
+    group.decide(2);
+    group.runtime.block_on(member.dismiss(2, async { Ok(()) })).expect("taken out");
+    assert_eq!(member.group().iter().map(|member| member.id).collect::<Vec<_>>(), [1]);
+    // A process of another cluster is none of this one's either.
+    group.start_in(3, "another");
+    let address = group.addresses[&3].to_string();
+    let refused = group.runtime.block_on(member.admit(3, address)).expect_err("a stranger");
+    assert_eq!(refused.code(), Code::NoQuorum);
+    group.kill(3);
+    group.start(4);
+    let address = group.addresses[&4].to_string();
+    group.change(async |member: &Member| member.admit(4, address.clone()).await.map(drop));
+    assert_eq!(group.voters(), [1, 4]);
+    group.decide(3);
 }
 
 /// A member whose disk fails says so and is none; the others go on, and it comes back on the disk it has.
