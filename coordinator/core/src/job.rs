@@ -27,7 +27,7 @@ use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, Place, limits};
 
 use crate::apply::Applied;
-use crate::command::{Command, Refusal};
+use crate::command::{Command, Outcome, Refusal};
 use crate::placement::{Executor, place};
 use crate::state::{Claimed, State};
 
@@ -700,20 +700,23 @@ impl JobDriver {
         let Some(job) = state.job(self.job) else { return };
         let mut timed_out = None;
         match &mut self.phase {
-            Phase::Waiting { until_ms, proposed } => {
-                if !*proposed && now_ms >= *until_ms && !job.status.is_ended() {
-                    let placement = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
-                    if !placement.is_empty() {
-                        *proposed = true;
-                        out.push(Output::Propose(Command::OpenGeneration {
-                            job: self.job,
-                            expected: job.generation,
-                            placement,
-                            parallelism: self.parallelism,
-                            settings: self.settings.clone(),
-                        }));
-                    }
-                }
+            Phase::Waiting { until_ms, proposed: proposed @ false } if !job.status.is_ended() => {
+                let placement = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
+                let command = if !placement.is_empty() {
+                    (now_ms >= *until_ms).then(|| Command::OpenGeneration {
+                        job: self.job,
+                        expected: job.generation,
+                        placement,
+                        parallelism: self.parallelism,
+                        settings: self.settings.clone(),
+                    })
+                } else {
+                    // Nothing runs and nothing can. What a last epoch would hold is read again by a resume.
+                    let is_stop_due = job.stop_requested && job.closing.is_none();
+                    is_stop_due.then_some(Command::Close { job: self.job, outcome: Outcome::Stopped })
+                };
+                *proposed = command.is_some();
+                out.extend(command.map(Output::Propose));
             }
             Phase::Running(running) => {
                 // After the last claim of a job nothing is triggered any more (P7).
@@ -727,7 +730,8 @@ impl JobDriver {
                     out.push(Output::CommitSlow(commit_slow(committing.permit.epoch)));
                 }
             }
-            Phase::Adopting
+            Phase::Waiting { .. }
+            | Phase::Adopting
             | Phase::Restoring { .. }
             | Phase::Deploying { .. }
             | Phase::Withdrawing { .. }

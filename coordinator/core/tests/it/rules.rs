@@ -400,6 +400,22 @@ fn external_failures_do_not_fail_the_job() {
     }
 }
 
+/// A log that is damaged or gone does not come back by itself, wherever it is read next.
+#[test]
+fn a_damaged_log_fails_the_job() {
+    let mut state = running();
+    for round in 1..=3 {
+        assert!(!state.jobs[&JOB].status.is_ended());
+        let error = Error::new(Code::CorruptLog, "gone").at(Place::Named(format!("partition {round}")));
+        state.apply(&Command::RecordFailure { token: token(round), error, is_last: false }).expect("recorded");
+        if round < 3 {
+            state.apply(&open(round)).expect("restarted");
+        }
+    }
+    assert!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }));
+    state.apply(&Command::Resume { job: JOB }).expect("a failed job resumes once the log is back");
+}
+
 /// What cannot be read again is not tried again, whatever failed.
 #[test]
 fn the_last_failure_ends_the_job() {

@@ -279,6 +279,35 @@ fn p7_a_claim_in_flight_does_not_pass_a_close() {
     assert_eq!(world.state.jobs[&JOB].claims.len(), 1);
 }
 
+/// P7: a stop waits for a last epoch only where there can be one; without an executor the job ends where it is, and a
+/// resume reads on from there.
+#[test]
+fn p7_a_stop_of_a_job_that_nobody_runs_comes_about_at_once() {
+    let mut world = World::running();
+    world.prepare_epoch();
+    world.settle();
+    let claims = world.claims();
+    assert!(claims > 0);
+    world.read(5);
+    world.step(Input::Executors { executors: vec![], attached: None });
+    assert_eq!(world.state.jobs[&JOB].status, JobStatus::Restarting);
+    world.stop();
+    assert_eq!((world.claims(), &world.state.jobs[&JOB].status), (claims, &JobStatus::Stopped));
+    // Also if the executors go while the last epoch is under way.
+    let mut world = World::running();
+    world.read(5);
+    world.stop();
+    world.step(Input::Executors { executors: vec![], attached: None });
+    assert_eq!(world.state.jobs[&JOB].status, JobStatus::Stopped);
+    assert_eq!(world.failures(), 1);
+    // One that never ran, too.
+    let mut world = World::new();
+    world.lose_all_but_the_log();
+    world.step(Input::Executors { executors: vec![], attached: None });
+    world.stop();
+    assert_eq!(world.state.jobs[&JOB].status, JobStatus::Stopped);
+}
+
 /// P7: the stop is in the log before its trigger, and after the savepoint nothing is triggered, by nobody.
 #[test]
 fn p7_a_savepoint_is_the_last_epoch_whoever_leads() {
