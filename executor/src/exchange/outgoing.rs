@@ -76,11 +76,13 @@ struct Lane {
     bytes: usize,
     /// What waits in the channel may not go yet.
     is_starved: bool,
+    /// What waits in the channel is little beside what has just gone, and would better go with what comes next.
+    leaves_rest: bool,
 }
 
 impl Lane {
     fn new(pair: Pair, channel: Arc<Channel>) -> Self {
-        Self { pair, channel, elements: 0, bytes: 0, is_starved: false }
+        Self { pair, channel, elements: 0, bytes: 0, is_starved: false, leaves_rest: false }
     }
 
     fn has_credit(&self) -> bool {
@@ -99,11 +101,12 @@ impl Lane {
             return Ok(Vec::new());
         }
         let (mut small, mut joined_sum) = (Joined::default(), RowSum::default());
-        let (mut large, mut watermark) = (None, None);
+        let (mut large, mut watermark, mut popped) = (None, None, 0);
         let marker = loop {
             if small.is_enough() {
                 break None;
             }
+            popped += 1;
             match self.channel.pop() {
                 Some(Element::Batch { rows, sum, bytes }) if !is_worth_a_message(&rows) => {
                     small.add(rows, bytes);
@@ -117,6 +120,8 @@ impl Lane {
                 other => break other,
             }
         };
+        let (waiting, _) = self.channel.fill();
+        self.leaves_rest = small.is_enough() && waiting > 0 && waiting < popped;
         let bytes = small.bytes();
         let joined = small.take()?.map(|rows| Element::Batch { rows, sum: joined_sum, bytes });
         let taken: Vec<Element> =
@@ -192,6 +197,10 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
                     if let Some(message) = encoder.add(lane.pair, element)? {
                         sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
                     }
+                }
+                if lane.leaves_rest {
+                    has_sent_small = true;
+                    break;
                 }
             }
         }
@@ -313,6 +322,23 @@ mod tests {
         ];
         assert_eq!(all, expected);
         assert!(!lane.is_starved);
+    }
+
+    /// A little that is left behind a full batch goes with what comes next, unless that does not come.
+    #[test]
+    fn what_is_left_behind_a_full_batch_waits_for_the_next_round() {
+        let mut lane = lane((0..9).map(|n| batch(n * 1_000..(n + 1) * 1_000)));
+        assert_eq!(told(&lane.take().expect("they fit")), ["0..7000 #21000"]);
+        assert!(lane.leaves_rest);
+        for n in 9..12 {
+            lane.channel.push(batch(n * 1_000..(n + 1) * 1_000)).expect("has room");
+        }
+        assert_eq!(told(&lane.take().expect("they fit")), ["7000..12000 #45000"]);
+        assert!(!lane.leaves_rest, "nothing is left");
+        // As much as has gone is a batch of its own.
+        let mut lane = self::lane((0..15).map(|n| batch(n * 1_000..(n + 1) * 1_000)));
+        assert_eq!(told(&lane.take().expect("they fit")), ["0..7000 #21000"]);
+        assert!(!lane.leaves_rest);
     }
 
     #[test]
