@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
@@ -19,16 +20,36 @@ use qanat_proto::rpc::exchange::{Forward, Forwards, Rows, forward};
 use qanat_proto::settings::ExchangeCompression;
 use qanat_proto::{Error, Result};
 
-use crate::exchange::Pair;
 use crate::exchange::message::Message;
+use crate::exchange::{Pair, pieces};
 use crate::task::channel::Element;
 
 /// What any column of Arrow asks of the place where its values stand.
 const ALIGNMENT: usize = 16;
 
+/// What goes next.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// Batches that arrive as one. They count so many bytes.
+    Rows { pieces: Vec<RecordBatch>, sum: RowSum, bytes: usize },
+    /// A watermark or another marker.
+    Marker(Element),
+}
+
+impl From<Element> for Sent {
+    fn from(element: Element) -> Self {
+        match element {
+            Element::Batch { rows, sum, bytes } => Self::Rows { pieces: vec![rows], sum, bytes },
+            marker => Self::Marker(marker),
+        }
+    }
+}
+
 /// Encodes the elements of one edge.
 pub(super) struct Encoder {
     stream: StreamEncoder,
+    /// Several batches need not be joined first.
+    is_direct: bool,
     /// The header of the message that tells it.
     pub(super) schema: Bytes,
     /// What goes into the next message.
@@ -52,16 +73,18 @@ impl Encoder {
             [prefix, told, ..] if prefix.len() == PREFIX => Bytes::copy_from_slice(told),
             _ => return Err(Error::internal("a schema was encoded in an unknown form")),
         };
-        Ok(Self { stream, schema: told, next: Forwards::default() })
+        let types = schema.fields().iter().map(|field| field.data_type());
+        let is_direct = compression == ExchangeCompression::None && pieces::are_direct(types);
+        Ok(Self { stream, is_direct, schema: told, next: Forwards::default() })
     }
 
     /// Adds an element to those that go next. A message that is complete with it is given back.
     ///
     /// # Errors
     /// If the batch cannot be encoded.
-    pub(super) fn add(&mut self, pair: Pair, element: Element) -> Result<Option<Message>> {
-        let (marker, rows) = match element {
-            Element::Batch { rows, sum, bytes } => {
+    pub(super) fn add(&mut self, pair: Pair, sent: Sent) -> Result<Option<Message>> {
+        let (element, rows) = match sent {
+            Sent::Rows { pieces, sum, bytes } => {
                 let hash = sum.hash.0;
                 let counted = Rows {
                     rows: sum.rows,
@@ -69,20 +92,31 @@ impl Encoder {
                     hash_low: hash as u64,
                     bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
                 };
-                (forward::Element::Rows(counted), Some(rows))
+                (forward::Element::Rows(counted), pieces)
             }
-            Element::Watermark(watermark) => (forward::Element::Watermark(watermark), None),
-            Element::Idle => (forward::Element::Idle(true), None),
-            Element::Active => (forward::Element::Active(true), None),
-            Element::Barrier(epoch) => (forward::Element::Barrier(epoch.0), None),
+            Sent::Marker(Element::Watermark(watermark)) => (forward::Element::Watermark(watermark), Vec::new()),
+            Sent::Marker(Element::Idle) => (forward::Element::Idle(true), Vec::new()),
+            Sent::Marker(Element::Active) => (forward::Element::Active(true), Vec::new()),
+            Sent::Marker(Element::Barrier(epoch)) => (forward::Element::Barrier(epoch.0), Vec::new()),
+            Sent::Marker(Element::Batch { .. }) => return Err(Error::internal("rows are no marker")),
         };
-        let element = Some(marker);
+        let element = Some(element);
         self.next.elements.push(Forward { sender: pair.sender, receiver: pair.receiver, element });
-        let Some(rows) = rows else { return Ok(None) };
-        let pieces = self.stream.encode(&rows).map_err(|e| Error::internal(format!("encode a batch: {e}")))?;
-        let mut message = message_of(pieces)?;
+        let mut message = match rows.as_slice() {
+            [] => return Ok(None),
+            [only] => self.encode(only)?,
+            several if self.is_direct => pieces::message_of(several)?,
+            [first, ..] => {
+                let joined = concat_batches(first.schema_ref(), &rows);
+                self.encode(&joined.map_err(|e| Error::internal(format!("could not join batches: {e}")))?)?
+            }
+        };
         align(&mut message, std::mem::take(&mut self.next));
         Ok(Some(message))
+    }
+
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Message> {
+        message_of(self.stream.encode(rows).map_err(|e| Error::internal(format!("encode a batch: {e}")))?)
     }
 
     /// The message of what was added since the last one. None if nothing was.
@@ -233,10 +267,10 @@ mod tests {
         let sum = RowSum { rows: 3, hash: RowHash(u128::MAX - 5) };
         let other = Pair { sender: 0, receiver: 7 };
         for (pair, element) in [(PAIR, Element::Watermark(-5)), (other, Element::Active), (other, Element::Idle)] {
-            assert!(encoder.add(pair, element).expect("encodes").is_none());
+            assert!(encoder.add(pair, element.into()).expect("encodes").is_none());
         }
-        let first = encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole");
-        assert!(encoder.add(PAIR, Element::Barrier(Epoch(9))).expect("encodes").is_none());
+        let first = encoder.add(PAIR, Element::batch(rows.clone(), sum).into()).expect("encodes").expect("whole");
+        assert!(encoder.add(PAIR, Element::Barrier(Epoch(9)).into()).expect("encodes").is_none());
         let second = encoder.finish().expect("a marker");
         let arrived = decode(&sent(&first), &schema).expect("reads");
         assert_eq!(arrived.len(), 4);
@@ -254,11 +288,11 @@ mod tests {
         let mut encoder = encoder(&schema, ExchangeCompression::None);
         for (markers, rows) in (0..200).flat_map(|markers| [1, 100, 3_000].map(|rows| (markers, rows))) {
             for marker in 0..markers {
-                assert!(encoder.add(PAIR, Element::Watermark(1 << (marker % 60))).expect("encodes").is_none());
+                assert!(encoder.add(PAIR, Element::Watermark(1 << (marker % 60)).into()).expect("encodes").is_none());
             }
             let sum = RowSum { rows, hash: RowHash(1 << (rows % 100)) };
             let element = Element::batch(batch(&vec![7; rows as usize]), sum);
-            let message = encoder.add(PAIR, element).expect("encodes").expect("whole");
+            let message = encoder.add(PAIR, element.into()).expect("encodes").expect("whole");
             assert_eq!(message.head_bytes() % ALIGNMENT, 0, "{markers} {rows}");
             let message = sent(&message);
             let arrived = decode(&message, &schema).expect("reads");
@@ -276,7 +310,7 @@ mod tests {
         let encoded = |compression| {
             let mut encoder = encoder(&rows.schema(), compression);
             let element = Element::batch(rows.clone(), RowSum { rows: 8_192, hash: RowHash::default() });
-            sent(&encoder.add(PAIR, element).expect("encodes").expect("whole"))
+            sent(&encoder.add(PAIR, element.into()).expect("encodes").expect("whole"))
         };
         let [plain, compressed] = [ExchangeCompression::None, ExchangeCompression::Lz4].map(encoded);
         assert!(compressed.data_body.len() * 10 < plain.data_body.len(), "{} bytes", compressed.data_body.len());
@@ -294,7 +328,8 @@ mod tests {
         let rows = batch(&[1, 2, 3]);
         let mut encoder = encoder(&rows.schema(), ExchangeCompression::None);
         let sum = RowSum { rows: 3, hash: RowHash::default() };
-        let message = sent(&encoder.add(PAIR, Element::batch(rows.clone(), sum)).expect("encodes").expect("whole"));
+        let message =
+            sent(&encoder.add(PAIR, Element::batch(rows.clone(), sum).into()).expect("encodes").expect("whole"));
         // Each byte of what stands before the batch, changed: an error or another message, and no panic.
         let schema = rows.schema();
         for index in 0..message.data_header.len() + message.app_metadata.len() {

@@ -20,6 +20,7 @@ mod link;
 mod message;
 mod outgoing;
 mod owner;
+mod pieces;
 mod server;
 mod taps;
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::exchange::link::Encoder;
+use crate::exchange::link::{Encoder, Sent};
 use crate::exchange::message::{Message, do_exchange};
 use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::metrics::LinkMetrics;
@@ -92,15 +92,12 @@ impl Lane {
     /// What goes next. Small batches that wait behind each other go as one, and of the watermarks between them the last
     /// says it all, as at the other end of a shuffle ([`crate::task::coalesce`]): a message costs more than what is in
     /// a small one.
-    ///
-    /// # Errors
-    /// E0503 if rows of one channel do not fit together.
-    fn take(&mut self) -> Result<Vec<Element>> {
+    fn take(&mut self) -> Vec<Sent> {
         self.is_starved = !self.has_credit();
         if self.is_starved {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let (mut small, mut joined_sum) = (Joined::default(), RowSum::default());
+        let (mut small, mut small_sum) = (Joined::default(), RowSum::default());
         let (mut large, mut watermark, mut popped) = (None, None, 0);
         let marker = loop {
             if small.is_enough() {
@@ -110,7 +107,7 @@ impl Lane {
             match self.channel.pop() {
                 Some(Element::Batch { rows, sum, bytes }) if !is_worth_a_message(&rows) => {
                     small.add(rows, bytes);
-                    joined_sum.add(sum);
+                    small_sum.add(sum);
                 }
                 Some(rows @ Element::Batch { .. }) => {
                     large = Some(rows);
@@ -123,12 +120,18 @@ impl Lane {
         let (waiting, _) = self.channel.fill();
         self.leaves_rest = small.is_enough() && waiting > 0 && waiting < popped;
         let bytes = small.bytes();
-        let joined = small.take()?.map(|rows| Element::Batch { rows, sum: joined_sum, bytes });
-        let taken: Vec<Element> =
-            [joined, large, watermark.map(Element::Watermark), marker].into_iter().flatten().collect();
+        let pieces = small.into_pieces();
+        let small = (!pieces.is_empty()).then_some(Sent::Rows { pieces, sum: small_sum, bytes });
+        let watermark = watermark.map(|watermark| Sent::Marker(Element::Watermark(watermark)));
+        let taken: Vec<Sent> =
+            [small, large.map(Sent::from), watermark, marker.map(Sent::from)].into_iter().flatten().collect();
         self.elements += taken.len();
-        self.bytes += taken.iter().map(Element::bytes).sum::<usize>();
-        Ok(taken)
+        for sent in &taken {
+            if let Sent::Rows { bytes, .. } = sent {
+                self.bytes += bytes;
+            }
+        }
+        taken
     }
 
     /// What the far end has taken.
@@ -186,15 +189,14 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
         let mut has_sent_small = false;
         for lane in &mut lanes {
             loop {
-                let taken = lane.take()?;
+                let taken = lane.take();
                 if taken.is_empty() {
                     break;
                 }
-                has_sent_small |= !taken
-                    .iter()
-                    .any(|element| matches!(element, Element::Batch { rows, .. } if is_worth_a_round(rows)));
-                for element in taken {
-                    if let Some(message) = encoder.add(lane.pair, element)? {
+                has_sent_small |=
+                    !taken.iter().any(|sent| matches!(sent, Sent::Rows { sum, .. } if is_worth_a_round(sum.rows)));
+                for sent in taken {
+                    if let Some(message) = encoder.add(lane.pair, sent)? {
                         sender.send(message).await.map_err(|_| broken("the connection has ended"))?;
                     }
                 }
@@ -277,18 +279,18 @@ mod tests {
         Lane::new(PAIR, channel)
     }
 
-    fn told(taken: &[Element]) -> Vec<String> {
-        let tell = |element: &Element| match element {
-            Element::Batch { rows, sum, bytes } => {
-                assert_eq!((sum.rows, *bytes), (rows.num_rows() as u64, 8 * rows.num_rows()));
-                let values = rows.column(0).as_primitive::<Int64Type>().values();
+    fn told(taken: &[Sent]) -> Vec<String> {
+        let tell = |sent: &Sent| match sent {
+            Sent::Rows { pieces, sum, bytes } => {
+                let values = pieces.iter().flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values());
+                let values: Vec<i64> = values.copied().collect();
+                assert_eq!((sum.rows, *bytes), (values.len() as u64, 8 * values.len()));
                 assert!(values.windows(2).all(|pair| pair[0] + 1 == pair[1]), "in their order");
                 format!("{}..{} #{}", values[0], values[values.len() - 1] + 1, sum.hash.0)
             }
-            Element::Watermark(watermark) => format!("watermark {watermark}"),
-            Element::Barrier(epoch) => format!("barrier {}", epoch.0),
-            Element::Idle => "idle".to_owned(),
-            Element::Active => "active".to_owned(),
+            Sent::Marker(Element::Watermark(watermark)) => format!("watermark {watermark}"),
+            Sent::Marker(Element::Barrier(epoch)) => format!("barrier {}", epoch.0),
+            Sent::Marker(marker) => format!("{marker:?}"),
         };
         taken.iter().map(tell).collect()
     }
@@ -309,7 +311,7 @@ mod tests {
         ]);
         let mut all = Vec::new();
         loop {
-            let taken = lane.take().expect("they fit");
+            let taken = lane.take();
             if taken.is_empty() {
                 break;
             }
@@ -328,16 +330,16 @@ mod tests {
     #[test]
     fn what_is_left_behind_a_full_batch_waits_for_the_next_round() {
         let mut lane = lane((0..9).map(|n| batch(n * 1_000..(n + 1) * 1_000)));
-        assert_eq!(told(&lane.take().expect("they fit")), ["0..7000 #21000"]);
+        assert_eq!(told(&lane.take()), ["0..7000 #21000"]);
         assert!(lane.leaves_rest);
         for n in 9..12 {
             lane.channel.push(batch(n * 1_000..(n + 1) * 1_000)).expect("has room");
         }
-        assert_eq!(told(&lane.take().expect("they fit")), ["7000..12000 #45000"]);
+        assert_eq!(told(&lane.take()), ["7000..12000 #45000"]);
         assert!(!lane.leaves_rest, "nothing is left");
         // As much as has gone is a batch of its own.
         let mut lane = self::lane((0..15).map(|n| batch(n * 1_000..(n + 1) * 1_000)));
-        assert_eq!(told(&lane.take().expect("they fit")), ["0..7000 #21000"]);
+        assert_eq!(told(&lane.take()), ["0..7000 #21000"]);
         assert!(!lane.leaves_rest);
     }
 
@@ -345,13 +347,13 @@ mod tests {
     fn no_lane_sends_more_than_the_other_end_has_room_for() {
         let mut lane = lane((0..limits::CHANNEL_ELEMENTS as i64).map(|n| batch(n * 2_000..(n + 1) * 2_000)));
         let mut sent = 0;
-        while let taken @ [_, ..] = lane.take().expect("they fit").as_slice() {
+        while let taken @ [_, ..] = lane.take().as_slice() {
             sent += taken.len();
         }
         assert!(lane.is_starved && sent <= limits::CHANNEL_ELEMENTS, "{sent}");
         assert!(lane.credit(sent + 1, 0).is_err(), "more than was sent");
         let mut lane = Lane { is_starved: true, ..lane };
         lane.credit(1, 16_000).expect("was sent");
-        assert_eq!(lane.take().expect("they fit").len(), 1);
+        assert_eq!(lane.take().len(), 1);
     }
 }

@@ -28,9 +28,9 @@ pub fn is_worth_a_message(rows: &RecordBatch) -> bool {
     rows.num_rows() >= SENT_ROWS
 }
 
-/// Whether a batch goes to another executor at once.
-pub fn is_worth_a_round(rows: &RecordBatch) -> bool {
-    rows.num_rows() >= ROUND_ROWS
+/// Whether a batch of so many rows goes to another executor at once.
+pub fn is_worth_a_round(rows: u64) -> bool {
+    rows >= ROUND_ROWS as u64
 }
 
 /// Small batches that go on as one.
@@ -59,6 +59,11 @@ impl Joined {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// All of them, in the order in which they came.
+    pub fn into_pieces(self) -> Vec<RecordBatch> {
+        self.pieces
     }
 
     /// All of them as one batch, in the order in which they came. None if there is none.
