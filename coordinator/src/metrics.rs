@@ -45,7 +45,8 @@ qanat_proto::families! {
     JOBS: Gauge "qanat_jobs" &["state"],
         "Jobs by state, ended ones included.";
     EXECUTORS: Gauge "qanat_executors" &["state"],
-        "Executors by state, as the leader sees them: attached, away or draining.";
+        "Executors by state, as the leader sees them: `attached`, `draining`, or `away`: not connected, and not drained \
+         before it left. One is away until an executor of its name is back.";
     TERM: Gauge "qanat_raft_term" &[],
         "The term that this coordinator is in.";
     ROLE: Gauge "qanat_raft_role" &["role"],
@@ -289,7 +290,7 @@ impl CoordinatorMetrics {
         show_raft(page, member);
         if let Some(nodes) = nodes {
             let mut states = BTreeMap::from([("attached", 0_u64), ("away", 0), ("draining", 0)]);
-            for executor in nodes.executors() {
+            for executor in nodes.attached_and_away() {
                 let state = match (executor.attached, executor.draining) {
                     (false, _) => "away",
                     (true, true) => "draining",

@@ -65,6 +65,22 @@ struct Inner {
     nodes: BTreeMap<StartId, Node>,
     /// As it was decided: those that take no new work.
     draining: BTreeSet<StartId>,
+    /// By name, those that were given up without being drained and are not back.
+    gone: BTreeMap<String, Executor>,
+}
+
+/// So many that are gone are remembered at most: names cost memory, and nobody looks for more.
+const GONE_MAX: usize = 1_000;
+
+impl Inner {
+    /// Gives one up.
+    fn give_up(&mut self, start: StartId) {
+        let Some(node) = self.nodes.remove(&start) else { return };
+        // Whoever was drained has left as it should.
+        if !node.name.is_empty() && !self.draining.contains(&start) && self.gone.len() < GONE_MAX {
+            self.gone.insert(node.name.clone(), node.shown(start, false));
+        }
+    }
 }
 
 struct Node {
@@ -77,6 +93,19 @@ struct Node {
     lease_ends: Duration,
     /// What it said of its jobs.
     figures: Figures,
+}
+
+impl Node {
+    fn shown(&self, start: StartId, draining: bool) -> Executor {
+        Executor {
+            start,
+            node: self.name.clone(),
+            address: self.data_address.clone(),
+            slots: self.slots,
+            attached: self.session.is_some(),
+            draining,
+        }
+    }
 }
 
 /// One connection of an executor. Dropping it says that the connection is broken.
@@ -110,6 +139,7 @@ impl Nodes {
         let mut inner = self.inner();
         inner.leads = true;
         for (start, name) in expected {
+            inner.gone.remove(&name);
             let unknown = || Node {
                 name,
                 slots: 0,
@@ -128,6 +158,7 @@ impl Nodes {
         let mut inner = self.inner();
         inner.leads = false;
         inner.nodes.clear();
+        inner.gone.clear();
         self.leading.send_replace(false);
     }
 
@@ -152,6 +183,7 @@ impl Nodes {
         let gone: Vec<StartId> =
             inner.nodes.iter().filter(|(id, known)| known.name == node && **id != start).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| drop(inner.nodes.remove(id)));
+        inner.gone.remove(&node);
         let session = Some((number, outbox));
         inner
             .nodes
@@ -181,7 +213,7 @@ impl Nodes {
         let mut inner = self.inner();
         let lost: Vec<StartId> =
             inner.nodes.iter().filter(|(_, node)| node.lease_ends <= now).map(|(start, _)| *start).collect();
-        lost.iter().for_each(|start| drop(inner.nodes.remove(start)));
+        lost.iter().for_each(|start| inner.give_up(*start));
         drop(inner);
         lost.into_iter().for_each(|start| self.tell(NodeEvent::Lost(start)));
     }
@@ -210,15 +242,16 @@ impl Nodes {
     /// All that are not given up.
     pub fn executors(&self) -> Vec<Executor> {
         let inner = self.inner();
-        let executor = |(start, node): (&StartId, &Node)| Executor {
-            start: *start,
-            node: node.name.clone(),
-            address: node.data_address.clone(),
-            slots: node.slots,
-            attached: node.session.is_some(),
-            draining: inner.draining.contains(start),
-        };
-        inner.nodes.iter().map(executor).collect()
+        inner.nodes.iter().map(|(start, node)| node.shown(*start, inner.draining.contains(start))).collect()
+    }
+
+    /// For people: all that have a name and are not given up, and those that were, without being drained, and are not
+    /// back.
+    pub fn attached_and_away(&self) -> Vec<Executor> {
+        let mut executors = self.executors();
+        executors.retain(|executor| !executor.node.is_empty());
+        executors.extend(self.inner().gone.values().cloned());
+        executors
     }
 
     /// How a job fares in all of its executors together.
@@ -353,6 +386,34 @@ mod tests {
         nodes.expire();
         assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(1))));
         assert!(nodes.executors().is_empty());
+        // For people both are missing, until they are back.
+        let missing = || {
+            let all = nodes.attached_and_away().into_iter();
+            all.map(|executor| (executor.node, executor.slots, executor.attached)).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(), [("a".to_owned(), 2, false), ("b".to_owned(), 0, false)]);
+        let _again = nodes.attach(registration(2, "a"), outbox).expect("it leads");
+        assert_eq!(missing(), [("a".to_owned(), 2, true), ("b".to_owned(), 0, false)]);
+        nodes.follow();
+        assert!(missing().is_empty(), "who leads next knows");
+    }
+
+    #[test]
+    fn one_that_was_drained_has_left_and_is_not_away() {
+        let sim = Env::sim(1);
+        let (events, _heard) = unbounded();
+        let (inbox, _reports) = unbounded();
+        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let (outbox, _sent) = unbounded_channel();
+        nodes.lead([]);
+        let sessions =
+            [(1, "a"), (2, "b")].map(|(start, node)| nodes.attach(registration(start, node), outbox.clone()));
+        nodes.set_draining([StartId(1)].into());
+        drop(sessions);
+        sim.clock.advance(Duration::from_millis(limits::EXECUTOR_RECONNECT_MS));
+        nodes.expire();
+        let away: Vec<_> = nodes.attached_and_away().into_iter().map(|executor| executor.node).collect();
+        assert_eq!(away, ["b"]);
     }
 
     #[test]

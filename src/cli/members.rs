@@ -11,12 +11,14 @@ pub(super) struct CoordinatorLine {
     pub(super) address: String,
     pub(super) leads: bool,
     pub(super) votes: bool,
+    /// Whether it acknowledged something lately.
+    pub(super) up: bool,
 }
 
 impl From<Coordinator> for CoordinatorLine {
     fn from(coordinator: Coordinator) -> Self {
-        let Coordinator { id, address, leads, votes } = coordinator;
-        Self { id, address, leads, votes }
+        let Coordinator { id, address, leads, votes, down } = coordinator;
+        Self { id, address, leads, votes, up: !down }
     }
 }
 
@@ -27,8 +29,11 @@ impl CoordinatorLine {
             (false, true) => "follows",
             (false, false) => "learns",
         };
-        let row = |line: &Self| vec![line.id.to_string(), printable(&line.address), role(line).to_owned()];
-        output::table(&["coordinator", "address", "role"], &lines.iter().map(row).collect::<Vec<_>>())
+        let row = |line: &Self| {
+            let state = if line.up { "up" } else { "down" };
+            vec![line.id.to_string(), printable(&line.address), role(line).to_owned(), state.to_owned()]
+        };
+        output::table(&["coordinator", "address", "role", "state"], &lines.iter().map(row).collect::<Vec<_>>())
     }
 }
 
@@ -62,4 +67,9 @@ impl ExecutorLine {
         };
         output::table(&["executor", "slots", "state", "jobs"], &lines.iter().map(row).collect::<Vec<_>>())
     }
+}
+
+/// A number of things: `1 executor`, `2 executors`.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

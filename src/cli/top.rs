@@ -9,7 +9,7 @@ use qanat_proto::{Code, Error, Result};
 use serde::Serialize;
 
 use crate::cli::cluster::ClusterArguments;
-use crate::cli::members::{CoordinatorLine, ExecutorLine};
+use crate::cli::members::{CoordinatorLine, ExecutorLine, counted};
 use crate::cli::submit::state_name;
 use crate::output::{self, Format, duration, printable};
 
@@ -136,17 +136,19 @@ impl Shown {
     }
 
     fn text(&self) -> String {
+        let up = self.coordinators.iter().filter(|c| c.up).count();
         let attached = self.executors.iter().filter(|e| e.attached).count();
         let head = format!(
-            "cluster {}: {} coordinators, leader {}; {attached} of {} executors attached\n",
+            "cluster {}: {up} of {} up, leader {}; {attached} of {} attached\n",
             printable(&self.cluster),
-            self.coordinators.len(),
+            counted(self.coordinators.len(), "coordinator"),
             self.leader.as_deref().map_or_else(|| "unknown".to_owned(), printable),
-            self.executors.len(),
+            counted(self.executors.len(), "executor"),
         );
         let jobs = self.jobs.iter().map(ShownJob::cells);
         format!(
-            "{head}\n{}\n{}",
+            "{head}\n{}\n{}\n{}",
+            CoordinatorLine::table(&self.coordinators),
             ExecutorLine::table(&self.executors),
             output::table(
                 &[
@@ -219,7 +221,11 @@ mod tests {
     fn a_table_holds_what_is_known_and_a_dash_for_the_rest() {
         let status = ClusterStatus {
             cluster: "c".to_owned(),
-            coordinators: vec![Coordinator { id: 1, address: "h:1".to_owned(), leads: true, votes: true }],
+            coordinators: vec![
+                Coordinator { id: 1, address: "h:1".to_owned(), leads: true, votes: true, down: false },
+                Coordinator { id: 2, address: "h:2".to_owned(), leads: false, votes: true, down: true },
+                Coordinator { id: 3, address: "h:3".to_owned(), leads: false, votes: false, down: false },
+            ],
             executors: vec![Executor {
                 node: "e\u{1b}[2J".to_owned(),
                 slots: 2,
@@ -237,7 +243,9 @@ mod tests {
             ..JobOverview::default()
         };
         let text = Shown::of(Overview { status: Some(status), jobs: vec![overview] }).text();
-        assert!(text.starts_with("cluster c: 1 coordinators, leader h:1; 1 of 1 executors attached\n"), "{text}");
+        assert!(text.starts_with("cluster c: 2 of 3 coordinators up, leader h:1; 1 of 1 executor attached\n"), "{text}");
+        let has = |row: &str| text.lines().any(|line| line.split_whitespace().eq(row.split(' ')));
+        assert!(has("1 h:1 leads up") && has("2 h:2 follows down") && has("3 h:3 learns up"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
         let line: Vec<&str> = text.lines().last().expect("a job").split_whitespace().collect();
         let expected = "sales RUNNING 3 0 9 12346 0 B 0 1 min 1 s 250 ms - - 50 % 0 % 0 B";

@@ -71,6 +71,8 @@ pub struct MemberStatus {
     pub leads: bool,
     /// Index of the last entry it is known to hold; None if it was not heard of. Known to the leader only.
     pub matched: Option<u64>,
+    /// Whether it acknowledged something lately; of others known to the leader only.
+    pub answers: bool,
 }
 
 /// How far a member is.
@@ -345,12 +347,14 @@ impl Member {
             Some(replication) => replication.get(&id).and_then(|matched| matched.as_ref()).map(|log| log.index),
             None => None,
         };
+        let answering = self.answering();
         let status = |(id, node): (&MemberId, &BasicNode)| MemberStatus {
             id: *id,
             address: node.addr.clone(),
             votes: voters.contains(id),
             leads: metrics.current_leader == Some(*id),
             matched: matched(*id),
+            answers: *id == self.id || answering.contains(id),
         };
         membership.nodes().map(status).collect()
     }

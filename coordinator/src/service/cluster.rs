@@ -24,7 +24,8 @@ use crate::nodes::Nodes;
 use crate::raft::{Member, RunSummary};
 use crate::service::guard::Guard;
 use crate::service::jobs::told;
-use crate::service::{lead, refused, tokens};
+use crate::service::nodes::READY;
+use crate::service::{lead, node_names, refused, tokens};
 
 type Answer = Result<Response<StatusResponse>, Status>;
 
@@ -92,15 +93,22 @@ impl ClusterService {
         settled.unwrap_or_else(|_| self.nodes.executors())
     }
 
+    /// One that was just elected knows its executors in a moment.
+    async fn until_ready(&self) {
+        let _ = tokio::time::timeout(READY, self.nodes.until_it_leads()).await;
+    }
+
     fn group(&self) -> StatusResponse {
         let coordinators = self.member.group().into_iter().map(|member| Coordinator {
             id: member.id,
             address: member.address,
             leads: member.leads,
             votes: member.votes,
+            down: !member.answers,
         });
-        let executors = self.nodes.executors().into_iter().filter(|executor| !executor.address.is_empty());
-        let executors = executors.map(|executor| Executor {
+        let mut executors = self.nodes.attached_and_away();
+        executors.sort_by(|one, other| one.node.cmp(&other.node));
+        let executors = executors.into_iter().map(|executor| Executor {
             jobs: self.member.state(|state| {
                 let here = state.jobs.values().filter(|job| !job.status.is_ended());
                 here.filter(|job| job.placement.contains(&executor.start)).map(|job| job.name.clone()).collect()
@@ -119,7 +127,7 @@ impl ClusterService {
     }
 
     fn jobs(&self) -> Vec<JobOverview> {
-        let names = self.nodes.names();
+        let names = node_names(&self.member, &self.nodes);
         let jobs = self.member.state_and_runs(|state, runs| {
             let runs: BTreeMap<JobId, &RunSummary> = runs.iter().map(|run| (run.job, run)).collect();
             let running = state.jobs.iter().filter(|(_, job)| !job.status.is_ended());
@@ -157,11 +165,13 @@ impl ClusterService {
 impl Cluster for ClusterService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         lead(&self.member).await?;
+        self.until_ready().await;
         Ok(Response::new(self.group()))
     }
 
     async fn overview(&self, _: Request<OverviewRequest>) -> Result<Response<OverviewResponse>, Status> {
         lead(&self.member).await?;
+        self.until_ready().await;
         Ok(Response::new(OverviewResponse { status: Some(self.group()), jobs: self.jobs() }))
     }
 

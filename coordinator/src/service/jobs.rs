@@ -33,7 +33,7 @@ use crate::nodes::Nodes;
 use crate::raft::{Decision, Leadership, Member, RunSummary, not_leader};
 use crate::rollback::WithdrawableSink;
 use crate::service::trace::is_about;
-use crate::service::{gone, lead, refused};
+use crate::service::{gone, lead, node_names, refused};
 
 /// How often a watched job is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -149,7 +149,7 @@ impl JobsService {
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<Job> {
-        let names = self.nodes.names();
+        let names = node_names(&self.member, &self.nodes);
         let look = |state: &State, runs: &[RunSummary]| Some(told(id, state.job(id)?, &names, run_of(runs, id)));
         self.member.state_and_runs(look)
     }
@@ -369,7 +369,7 @@ impl Jobs for JobsService {
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
         lead(&self.member).await?;
         let all = request.into_inner().all;
-        let names = self.nodes.names();
+        let names = node_names(&self.member, &self.nodes);
         let jobs = self.member.state_and_runs(|state, runs| {
             let runs: BTreeMap<JobId, &RunSummary> = runs.iter().map(|run| (run.job, run)).collect();
             let shown = state.jobs.iter().filter(|(_, job)| !job.dropped && (all || !job.status.is_ended()));
@@ -398,7 +398,7 @@ impl Jobs for JobsService {
                     let _ = sender.send(Err(status_of(&not_leader(leader)))).await;
                     return;
                 }
-                let names = nodes.names();
+                let names = node_names(&member, &nodes);
                 let look = |state: &State, runs: &[RunSummary]| {
                     let job = state.job(id)?;
                     Some((told(id, job, &names, run_of(runs, id)), job.status.is_ended()))

@@ -25,7 +25,7 @@ use crate::raft::{Member, not_leader};
 use crate::service::refused;
 
 /// How long an executor is kept waiting that came before a new leader was ready. It gives up a silent one later.
-const READY: Duration = Duration::from_millis(limits::LEADER_SILENCE_MS / 2);
+pub(super) const READY: Duration = Duration::from_millis(limits::LEADER_SILENCE_MS / 2);
 
 /// Serves the leader's [`Nodes`].
 pub struct NodesService {
