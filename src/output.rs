@@ -137,6 +137,11 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} {name}") } else { format!("{value:.1} {name}") }
 }
 
+/// A number of things: `1 executor`, `2 executors`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A length of time for people: three digits or so.
 pub(crate) fn duration(ms: u64) -> String {
     match ms {

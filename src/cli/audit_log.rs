@@ -40,8 +40,11 @@ struct Entry {
 
 impl AuditLog {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
-        let log = self.cluster.ask(|client| async move { client.audit_log(self.last).await })?;
-        let entries = log.entries.into_iter().map(|entry| Entry {
+        // The cluster takes none for all.
+        let asked = self.last.map(|last| last.max(1));
+        let log = self.cluster.ask(|client| async move { client.audit_log(asked).await })?;
+        let shown = log.entries.into_iter().take(self.last.map_or(usize::MAX, |last| last as usize));
+        let entries = shown.map(|entry| Entry {
             number: entry.number,
             at: output::time(entry.at_ms),
             who: entry.who,

@@ -16,11 +16,11 @@ use crate::cli::init::{Certify, Init};
 use crate::cli::members::{CoordinatorLine, ExecutorLine};
 use crate::cli::token::Token;
 use crate::cluster::{
-    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_file, read_token, run_coordinator,
+    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_authority, read_token, run_coordinator,
     run_dev, run_executor,
 };
 use crate::observe::MetricsArguments;
-use crate::output::{self, Format};
+use crate::output::{self, Format, counted};
 
 /// Which cluster a command is for.
 #[derive(Args, Clone, Debug)]
@@ -45,7 +45,7 @@ impl ClusterArguments {
         let env = Env::real();
         let token = self.token_file.as_ref().map(|path| read_token(&env, path)).transpose()?;
         match &self.ca {
-            Some(ca) => Client::secure(addresses, &read_file(&env, ca)?, token.as_ref()),
+            Some(ca) => Client::secure(addresses, &read_authority(&env, ca)?, token.as_ref()),
             None if token.is_some() => Err(Error::new(Code::Usage, "a token is never sent without TLS")
                 .hint("name the authority of the cluster: --ca, or QANAT_CA")),
             None => Client::new(addresses),
@@ -119,7 +119,7 @@ fn member(text: &str) -> std::result::Result<(u64, String), String> {
 }
 
 impl CoordinatorCommand {
-    pub(crate) fn execute(self) -> Result<()> {
+    pub(crate) fn execute(self, format: Format) -> Result<()> {
         self.parent.map_or(Ok(()), end_with)?;
         let env = Env::real();
         let security = self.security.as_deref();
@@ -151,6 +151,7 @@ impl CoordinatorCommand {
             storage: self.storage,
             files_roots: self.files_root,
             metrics: self.metrics,
+            format,
         })
     }
 }
@@ -194,7 +195,7 @@ pub(crate) struct ExecutorCommand {
 }
 
 impl ExecutorCommand {
-    pub(crate) fn execute(self) -> Result<()> {
+    pub(crate) fn execute(self, format: Format) -> Result<()> {
         self.parent.map_or(Ok(()), end_with)?;
         let env = Env::real();
         let security = self.security.as_deref();
@@ -219,6 +220,7 @@ impl ExecutorCommand {
             storage: self.storage,
             data: self.data,
             metrics: self.metrics,
+            format,
         })
     }
 }
@@ -247,7 +249,7 @@ pub(crate) struct Dev {
 impl Dev {
     pub(crate) fn execute(self, format: Format) -> Result<()> {
         if self.coordinators == 0 || self.coordinators.is_multiple_of(2) || self.coordinators > 5 {
-            let message = format!("a group of {} coordinators makes no sense", self.coordinators);
+            let message = format!("a group of {} makes no sense", counted(self.coordinators.into(), "coordinator", "coordinators"));
             return Err(Error::new(Code::Usage, message).hint("use 1, 3 or 5"));
         }
         let mut files_roots = self.files_root;

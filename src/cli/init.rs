@@ -9,7 +9,7 @@ use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 
 use crate::cluster::{InitOptions, NewNode, certify, host_of, init};
-use crate::output::{self, Format};
+use crate::output::{self, Format, counted};
 
 /// How long certificates of processes are good.
 const DAYS: u32 = 825;
@@ -59,7 +59,7 @@ impl Init {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let coordinators = once(self.coordinator.clone(), "coordinator")?;
         if !matches!(coordinators.len(), 1 | 3 | 5) {
-            let message = format!("a group of {} coordinators makes no sense", coordinators.len());
+            let message = format!("a group of {} makes no sense", counted(coordinators.len() as u64, "coordinator", "coordinators"));
             return Err(Error::new(Code::Usage, message).hint("name 1, 3 or 5"));
         }
         let executors = once(self.executor.clone(), "executor")?;

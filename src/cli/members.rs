@@ -68,8 +68,3 @@ impl ExecutorLine {
         output::table(&["executor", "slots", "state", "jobs"], &lines.iter().map(row).collect::<Vec<_>>())
     }
 }
-
-/// A number of things: `1 executor`, `2 executors`.
-pub(crate) fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}

@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::Dev(command) => command.execute(arguments.output),
         Command::Cluster(command) => command.execute(arguments.output),
         Command::Top(command) => command.execute(arguments.output),
-        Command::Coordinator(command) => command.execute(),
-        Command::Executor(command) => command.execute(),
+        Command::Coordinator(command) => command.execute(arguments.output),
+        Command::Executor(command) => command.execute(arguments.output),
     }
 }

@@ -14,7 +14,7 @@ use crate::cli::DataArguments;
 use crate::cli::cluster::ClusterArguments;
 use crate::data_folder::{DataFolder, DataView};
 use crate::inspect::side::readmission;
-use crate::output::{self, Format};
+use crate::output::{self, Format, counted};
 use crate::readmit::Readmitter;
 
 #[derive(Args, Debug)]
@@ -113,10 +113,13 @@ impl Outcome {
     fn text(&self) -> String {
         let mut text = match &self.into {
             None => "nothing left to readmit".to_owned(),
-            Some(into) => format!("readmitted {} entries into {into} (ids {})", self.readmitted, self.ids),
+            Some(into) => format!("readmitted {} into {into} (ids {})", counted(self.readmitted, "entry", "entries"), self.ids),
         };
         if self.completed > 0 {
-            text.push_str(&format!("\ncompleted {} batches that were interrupted", self.completed));
+            text.push_str(&format!(
+                "\ncompleted {} of calls that were interrupted",
+                counted(self.completed, "batch", "batches")
+            ));
         }
         text
     }

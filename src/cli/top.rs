@@ -9,7 +9,7 @@ use qanat_proto::{Code, Error, Result};
 use serde::Serialize;
 
 use crate::cli::cluster::ClusterArguments;
-use crate::cli::members::{CoordinatorLine, ExecutorLine, counted};
+use crate::cli::members::{CoordinatorLine, ExecutorLine};
 use crate::cli::submit::state_name;
 use crate::output::{self, Format, duration, printable};
 
@@ -141,9 +141,9 @@ impl Shown {
         let head = format!(
             "cluster {}: {up} of {} up, leader {}; {attached} of {} attached\n",
             printable(&self.cluster),
-            counted(self.coordinators.len(), "coordinator"),
+            output::counted(self.coordinators.len() as u64, "coordinator", "coordinators"),
             self.leader.as_deref().map_or_else(|| "unknown".to_owned(), printable),
-            counted(self.executors.len(), "executor"),
+            output::counted(self.executors.len() as u64, "executor", "executors"),
         );
         let jobs = self.jobs.iter().map(ShownJob::cells);
         format!(

@@ -25,6 +25,7 @@ use qanat_storage::env::Env;
 use qanat_storage::log::GroupCommit;
 use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::cluster::ending::end_in_error;
 use crate::cluster::planner::ScriptPlanner;
 use crate::cluster::reader::ClusterReader;
 use crate::cluster::roots::Roots;
@@ -33,7 +34,7 @@ use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::data_folder::{DataView, lock};
 use crate::file_limit;
 use crate::observe::MetricsArguments;
-use crate::output;
+use crate::output::{self, Format};
 
 /// How long a leader that is asked to end waits for another one to lead in its place: as long as it would take the
 /// others to miss it and elect one, which they do if the one that was chosen does not come.
@@ -53,17 +54,24 @@ pub(crate) struct CoordinatorOptions {
     /// None: on loopback, without certificates and tokens.
     pub(crate) security: Option<NodeSecurity>,
     pub(crate) metrics: MetricsArguments,
+    /// How an error is printed that ends it.
+    pub(crate) format: Format,
 }
 
 /// Serves until it is asked to end.
 ///
 /// # Errors
-/// What keeps it from starting; E0305 if its disk fails later; E0610 if its group removes it.
+/// What keeps it from starting. Later ones end the process here: E0305 if its disk fails, E0610 if its group removes it.
 pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
     let runtime = runtime()?;
     let security = options.security.as_ref();
+    if let Some(security) = security
+        && let Some(address) = security.coordinators().get(&options.id)
+    {
+        security.check_address(address)?;
+    }
     let listener = listen(&runtime, &options.listen, security)?;
     let metrics = options.metrics.bind()?;
     let _lock = lock(&env, &options.data)?;
@@ -151,7 +159,10 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
             broken = member.until_broken() => Err(broken),
         }
     });
-    ended.map(|()| std::process::exit(0))
+    match ended {
+        Ok(()) => std::process::exit(0),
+        Err(error) => end_in_error(&error, options.format),
+    }
 }
 
 /// Returns once this process may end as it was asked to. One that leads hands over first, so that jobs go on under

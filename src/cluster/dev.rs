@@ -1,20 +1,17 @@
 //! A whole cluster of real processes on loopback, for trying things out and for tests.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, bounded};
 use qanat_client::Client;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 use serde::Serialize;
 
-use crate::cluster::runtime;
+use crate::cluster::family::{Family, PATIENCE, ToldProcess};
+use crate::cluster::{listen, runtime};
 use crate::data_folder::{lock, make_dir};
-use crate::observe::ANNOUNCEMENT;
 use crate::output::{self, Format};
 use crate::small_file;
 
@@ -29,9 +26,6 @@ pub(crate) struct DevOptions {
     pub(crate) files_roots: Vec<PathBuf>,
 }
 
-/// How long all processes may take to serve.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What is told once it serves.
 #[derive(Serialize)]
 struct Told {
@@ -39,31 +33,6 @@ struct Told {
     /// All coordinators: any of them may be asked.
     coordinators: Vec<String>,
     processes: Vec<ToldProcess>,
-}
-
-#[derive(Clone, Serialize)]
-struct ToldProcess {
-    role: &'static str,
-    id: String,
-    pid: u32,
-    /// Where its metrics are, until it is started again.
-    metrics: String,
-    /// Starts it again on its folders.
-    command: Vec<String>,
-}
-
-/// Processes that end with this one.
-struct Family(Vec<(ToldProcess, Child)>);
-
-impl Drop for Family {
-    fn drop(&mut self) {
-        for (_, child) in &mut self.0 {
-            let _ = child.kill();
-        }
-        for (_, child) in &mut self.0 {
-            let _ = child.wait();
-        }
-    }
 }
 
 /// Starts the cluster, says where it is, and tears it down when it is asked to end.
@@ -75,35 +44,13 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let root = absolute(&options.data)?;
     make_dir(&env, &root)?;
     let _lock = lock(&env, &root)?;
-    let (cluster, is_new) = cluster_id(&env, &root)?;
+    let cluster = cluster_id(&env, &root)?;
+    let has_served = Served::is_noted(&env, &root)?;
     let ports = Ports::new(&env, &root, options)?;
     let members: Vec<String> =
         ports.coordinators.iter().enumerate().map(|(index, address)| format!("{}={address}", index + 1)).collect();
-    let program = std::env::current_exe().map_err(|e| Error::io("find this program", &e))?;
-    let program = program.display().to_string();
     let storage = root.join("storage").display().to_string();
-    let mut family = Family(Vec::new());
-    let mut announced = Vec::new();
-    let mut spawn = |role: &'static str, id: String, mut arguments: Vec<String>, once: &[&str]| -> Result<()> {
-        arguments.extend(["--metrics", "127.0.0.1:0"].map(str::to_owned));
-        let mut command = Command::new(&program);
-        // Not even a parent that is killed leaves them behind.
-        let parent = std::process::id().to_string();
-        command
-            .args(&arguments)
-            .args(once)
-            .args(["--parent", &parent])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = command.spawn().map_err(|e| Error::io("start a process", &e))?;
-        announced.push(drain(&mut child));
-        let metrics = String::new();
-        let told =
-            ToldProcess { role, id, pid: child.id(), metrics, command: [vec![program.clone()], arguments].concat() };
-        family.0.push((told, child));
-        Ok(())
-    };
+    let mut family = Family::new()?;
     let text = |argument: &str| argument.to_owned();
     for (index, address) in ports.coordinators.iter().enumerate() {
         let id = (index + 1).to_string();
@@ -126,8 +73,8 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
         for files_root in &options.files_roots {
             arguments.extend([text("--files-root"), absolute(files_root)?.display().to_string()]);
         }
-        let once: &[&str] = if is_new && index == 0 { &["--found"] } else { &[] };
-        spawn("coordinator", id, arguments, once)?;
+        let once: &[&str] = if has_served || index > 0 { &[] } else { &["--found"] };
+        family.spawn("coordinator", id, arguments, once)?;
     }
     for index in 1..=options.executors {
         let id = format!("executor-{index}");
@@ -146,25 +93,37 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
             text("--storage"),
             storage.clone(),
         ];
-        spawn("executor", id, arguments, &[])?;
+        family.spawn("executor", id, arguments, &[])?;
     }
     let runtime = runtime()?;
-    runtime.block_on(serves(&ports.coordinators, options))?;
-    for ((told, _), announced) in family.0.iter_mut().zip(announced) {
-        // It serves, so it has said where.
-        told.metrics = announced.recv_timeout(PATIENCE).unwrap_or_default();
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            error = family.fails() => Err(error),
+            served = serves(&ports.coordinators, options) => served,
+        }
+    })?;
+    family.have_announced(&runtime)?;
+    if !has_served {
+        Served::note(&env, &root)?;
     }
     let api = ports.coordinators.first().cloned().unwrap_or_default();
     let told = Told {
         api: api.clone(),
         coordinators: ports.coordinators.clone(),
-        processes: family.0.iter().map(|(told, _)| told.clone()).collect(),
+        processes: family.told(),
     };
     output::print_object(&told, format, || {
-        format!("serving at {api}: {} coordinators, {} executors", options.coordinators, options.executors)
+        let coordinators = output::counted(options.coordinators.into(), "coordinator", "coordinators");
+        format!("serving at {api}: {coordinators}, {}", output::counted(options.executors.into(), "executor", "executors"))
     });
-    runtime.block_on(crate::cluster::asked_to_end());
-    drop(family);
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = crate::cluster::asked_to_end() => {}
+            never = family.tell_of_ends() => match never {},
+        }
+    });
     Ok(())
 }
 
@@ -185,35 +144,38 @@ async fn serves(coordinators: &[String], options: &DevOptions) -> Result<()> {
     }
 }
 
-/// Keeps a pipe empty, so that nobody ever waits for its reader. Gives where the process says that its metrics are.
-fn drain(child: &mut Child) -> Receiver<String> {
-    let (found, announced) = bounded(1);
-    if let Some(stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines() {
-                let address = line.as_ref().ok().and_then(|line| line.strip_prefix(ANNOUNCEMENT));
-                if let Some(address) = address {
-                    let _ = found.try_send(format!("http://{address}"));
-                }
-            }
-        });
-    }
-    announced
-}
-
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| Error::io(format!("find `{}`", path.display()), &e))
 }
 
-/// The cluster's random id, kept in its folder; whether it is new.
-fn cluster_id(env: &Env, root: &Path) -> Result<(String, bool)> {
+/// The cluster's random id, kept in its folder.
+fn cluster_id(env: &Env, root: &Path) -> Result<String> {
     let path = root.join(".id");
     if let Some(id) = read_lines(env, &path)? {
-        return Ok((id.trim_end().to_owned(), false));
+        return Ok(id.trim_end().to_owned());
     }
     let id = format!("{:032x}", env.entropy.u128());
     qanat_storage::crash_safe::write_new(env, &path, &small_file::sealed(&format!("{id}\n"))).map_err(Error::from)?;
-    Ok((id, true))
+    Ok(id)
+}
+
+/// A note that the cluster has served: its group is founded. Until then each start founds it, which does nothing to one
+/// that is; after it none does, whatever became of the first coordinator's folder.
+struct Served;
+
+impl Served {
+    fn path(root: &Path) -> PathBuf {
+        root.join(".served")
+    }
+
+    fn is_noted(env: &Env, root: &Path) -> Result<bool> {
+        read_lines(env, &Self::path(root)).map(|note| note.is_some())
+    }
+
+    fn note(env: &Env, root: &Path) -> Result<()> {
+        let note = small_file::sealed("served\n");
+        qanat_storage::crash_safe::write_new(env, &Self::path(root), &note).map_err(Error::from)
+    }
 }
 
 fn read_lines(env: &Env, path: &Path) -> Result<Option<String>> {
@@ -231,13 +193,31 @@ impl Ports {
         let path = root.join(".addresses");
         if let Some(lines) = read_lines(env, &path)? {
             let coordinators: Vec<String> = lines.lines().map(str::to_owned).collect();
-            if coordinators.len() == options.coordinators as usize {
-                return Ok(Self { coordinators });
+            let foreign = |message: String| {
+                Error::new(Code::ForeignState, message).at(Place::Named(root.display().to_string()))
+            };
+            if coordinators.len() != options.coordinators as usize {
+                let has = output::counted(coordinators.len() as u64, "coordinator", "coordinators");
+                let error = foreign(format!("this cluster has {has}"));
+                return Err(error.hint("start it with as many, or another one with another --data"));
             }
-            let message = format!("this cluster has {} coordinators", coordinators.len());
-            return Err(Error::new(Code::ForeignState, message).at(Place::Named(root.display().to_string())));
+            let first = coordinators.first().map(String::as_str).unwrap_or_default();
+            // Port 0 asks for any.
+            if let Some(api) = options.api.as_deref().filter(|api| *api != first && port_of(api) != Some(0)) {
+                let message = format!("this cluster's first coordinator is at {first}, not at {api}");
+                let hint = "its group knows it by that address: leave out --api, or start another one with another \
+                    --data";
+                return Err(foreign(message).hint(hint));
+            }
+            return Ok(Self { coordinators });
         }
-        let mut coordinators: Vec<String> = options.api.iter().cloned().collect();
+        let mut coordinators = Vec::new();
+        if let Some(api) = options.api.as_deref().filter(|api| port_of(api) != Some(0)) {
+            // Before it is written down for good.
+            let listener = runtime()?;
+            drop(listen(&listener, api, None)?);
+            coordinators.push(api.to_owned());
+        }
         while coordinators.len() < options.coordinators as usize {
             let address = format!("127.0.0.1:{}", free_port(env)?);
             if !coordinators.contains(&address) {
@@ -248,6 +228,10 @@ impl Ports {
         qanat_storage::crash_safe::write_new(env, &path, &small_file::sealed(&lines)).map_err(Error::from)?;
         Ok(Self { coordinators })
     }
+}
+
+fn port_of(address: &str) -> Option<u16> {
+    address.parse::<SocketAddr>().ok().map(|address| address.port())
 }
 
 /// A port that nobody listens at. Below those that the system gives to connections, so that none of these takes it

@@ -11,18 +11,19 @@ use qanat_executor::attach::{AttachConfig, keep_attached};
 use qanat_executor::exchange::{Exchange, PerformTask, serve};
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_proto::ids::StartId;
-use qanat_proto::{Code, Error, Result};
+use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 use qanat_storage::log::Topics;
 
+use crate::cluster::ending::end_in_error;
 use crate::cluster::node_folder::NodeFolder;
 use crate::cluster::owner::TopicOwner;
 use crate::cluster::storage::Storage;
-use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
+use crate::cluster::{NodeSecurity, asked_to_end, dial, host_of, listen, runtime};
 use crate::embedded::side_tables;
 use crate::file_limit;
 use crate::observe::MetricsArguments;
-use crate::output;
+use crate::output::{self, Format};
 use crate::retention::{RETENTION_INTERVAL, Sweeps};
 
 /// What an executor is started with.
@@ -41,12 +42,14 @@ pub(crate) struct ExecutorOptions {
     /// None: on loopback, without certificates.
     pub(crate) security: Option<NodeSecurity>,
     pub(crate) metrics: MetricsArguments,
+    /// How an error is printed that ends it.
+    pub(crate) format: Format,
 }
 
 /// Runs jobs until it is asked to end.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// What keeps it from starting. Later ones end the process here.
 pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
@@ -70,6 +73,11 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
             .hint("say where they do: --advertise HOST:PORT"));
     }
     let address = address.to_string();
+    let data_address = options.advertise.unwrap_or_else(|| address.clone());
+    host_of(&data_address).map_err(|error| error.at(Place::Named("--advertise".to_owned())))?;
+    if let Some(security) = security {
+        security.check_address(&data_address)?;
+    }
     output::print_line(&format!("executor {} listens at {address}", options.node));
     let exchange = Exchange {
         runtime: data_runtime.handle().clone(),
@@ -106,7 +114,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
         folder: folder.number,
         incarnation: folder.starts,
         slots: options.slots,
-        data_address: options.advertise.unwrap_or(address),
+        data_address,
         coordinators: options.coordinators,
         dial: dial(security),
         on_attached: Box::new(move || {
@@ -126,7 +134,10 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     if let Some(control) = Arc::into_inner(control) {
         control.shutdown_background();
     }
-    ended.map(|()| std::process::exit(0))
+    match ended {
+        Ok(()) => std::process::exit(0),
+        Err(error) => end_in_error(&error, options.format),
+    }
 }
 
 /// Applies what of the topics' retention goes by size and age, where this executor appends to them.

@@ -3,7 +3,9 @@
 mod authority;
 mod coordinator;
 mod dev;
+mod ending;
 mod executor;
+mod family;
 mod node_folder;
 mod owner;
 mod planner;
@@ -16,7 +18,7 @@ pub(crate) use authority::{InitOptions, NewNode, certify, host_of, init};
 pub(crate) use coordinator::{CoordinatorOptions, run_coordinator};
 pub(crate) use dev::{DevOptions, run_dev};
 pub(crate) use executor::{ExecutorOptions, run_executor};
-pub(crate) use security::{NodeSecurity, read_file, read_token};
+pub(crate) use security::{NodeSecurity, read_authority, read_token};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

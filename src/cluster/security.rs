@@ -15,11 +15,12 @@ use qanat_proto::access::{AccessToken, TokenDigest};
 use qanat_proto::ids::TokenId;
 use qanat_proto::names::Name;
 use qanat_proto::rpc::identity::{NodeIdentity, NodeRole};
-use qanat_proto::rpc::tls::Credentials;
+use qanat_proto::rpc::tls::{Credentials, check_authority};
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::authority::host_of;
 use crate::small_file;
 
 pub(super) const AUTHORITY: &str = "ca.pem";
@@ -63,7 +64,7 @@ impl NodeSecurity {
     pub(crate) fn read(env: &Env, folder: &Path, role: NodeRole) -> Result<Self> {
         let file = read_cluster(env, folder)?;
         let read = |name: &str| read_file(env, &folder.join(name));
-        let credentials = Credentials::new(read(AUTHORITY)?, read(CERTIFICATE)?, read(KEY)?)
+        let credentials = Credentials::new(read_authority(env, &folder.join(AUTHORITY))?, read(CERTIFICATE)?, read(KEY)?)
             .map_err(|error| error.or_at(|| Place::Named(folder.display().to_string())))?;
         let identity = credentials.identity();
         if identity.cluster != file.cluster || identity.role != role {
@@ -81,6 +82,18 @@ impl NodeSecurity {
 
     pub(crate) fn identity(&self) -> &NodeIdentity {
         self.credentials.identity()
+    }
+
+    /// Checks that the certificate names the host at which others are told to reach this process.
+    ///
+    /// # Errors
+    /// E0501 if `address` is not `HOST:PORT`; E0608 for another host.
+    pub(crate) fn check_address(&self, address: &str) -> Result<()> {
+        self.credentials.check_host(&host_of(address)?).map_err(|error| {
+            error
+                .at(Place::Named(address.to_owned()))
+                .hint("use a host that it names, or make another certificate with `qanat cluster certify`")
+        })
     }
 
     /// The group as it is founded.
@@ -108,6 +121,16 @@ pub(crate) fn read_file(env: &Env, path: &Path) -> Result<Vec<u8>> {
     let at = || Place::Named(path.display().to_string());
     small_file::read(env, path, FILE_BYTES_MAX)?
         .ok_or_else(|| Error::new(Code::PathNotFound, "there is no such file").at(at()))
+}
+
+/// The certificate of an authority, as PEM.
+///
+/// # Errors
+/// E0206 if there is no such file; E0501 if it holds something else.
+pub(crate) fn read_authority(env: &Env, path: &Path) -> Result<Vec<u8>> {
+    let pem = read_file(env, path)?;
+    check_authority(&pem).map_err(|error| error.at(Place::Named(path.display().to_string())))?;
+    Ok(pem)
 }
 
 /// The access token in a file.

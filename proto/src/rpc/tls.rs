@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::pki_types::pem::PemObject;
 use tonic::Status;
 use tonic::codegen::http::Extensions;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 use crate::limits;
 use crate::rpc::identity::{NodeIdentity, NodeRole};
@@ -48,6 +49,26 @@ impl Credentials {
         &self.identity
     }
 
+    /// Checks that others take this process for itself when they dial it at `host`, a name or an IP address.
+    ///
+    /// # Errors
+    /// E0608, with the hosts that the certificate names.
+    pub fn check_host(&self, host: &str) -> Result<()> {
+        let refused = |why: String| Error::new(Code::CertificateRefused, why);
+        let unread = |e: String| refused(format!("this process's certificate cannot be read: {e}"));
+        let certificate = CertificateDer::from_pem_slice(&self.certificate).map_err(|e| unread(e.to_string()))?;
+        let parsed = EndEntityCert::try_from(&certificate).map_err(|e| unread(e.to_string()))?;
+        let name = ServerName::try_from(host).map_err(|e| Error::new(Code::Usage, format!("`{host}` is no host: {e}")));
+        let names = match parsed.verify_is_valid_for_subject_name(&name?) {
+            Ok(()) => return Ok(()),
+            Err(webpki::Error::CertNotValidForName(context)) => context.presented,
+            Err(e) => return Err(unread(e.to_string())),
+        };
+        let hosts: Vec<&str> = names.iter().filter_map(|name| host_in(name)).collect();
+        let has = if hosts.is_empty() { "no host".to_owned() } else { hosts.join(", ") };
+        Err(refused(format!("the certificate of `{}` does not name the host `{host}`: it names {has}", self.identity)))
+    }
+
     pub(super) fn server(&self, peers: Peers) -> ServerTlsConfig {
         ServerTlsConfig::new()
             .identity(Identity::from_pem(&self.certificate, &self.key))
@@ -61,6 +82,26 @@ impl Credentials {
             .ca_certificate(Certificate::from_pem(&self.authority))
             .identity(Identity::from_pem(&self.certificate, &self.key))
     }
+}
+
+/// The host in a name of a certificate, as webpki writes it.
+fn host_in(name: &str) -> Option<&str> {
+    let inner = |before: &str, behind: &str| name.strip_prefix(before)?.strip_suffix(behind);
+    inner("DnsName(\"", "\")").or_else(|| inner("IpAddress(", ")"))
+}
+
+/// Checks that `pem` holds the certificate of an authority. Whoever believes a file without one believes nobody, and
+/// hears of it with the first connection only.
+///
+/// # Errors
+/// E0501 if it does not.
+pub fn check_authority(pem: &[u8]) -> Result<()> {
+    let refused = |why: String| {
+        Error::new(Code::Usage, format!("this file holds no certificate of an authority: {why}"))
+            .hint("it is `ca.pem` of the folder that `qanat cluster init` made")
+    };
+    let certificate = CertificateDer::from_pem_slice(pem).map_err(|e| refused(format!("no PEM: {e}")))?;
+    anchor_from_trusted_cert(&certificate).map(drop).map_err(|e| refused(e.to_string()))
 }
 
 /// Where a call comes from.
