@@ -246,11 +246,12 @@ impl Nodes {
     }
 
     /// For people: all that have a name and are not given up, and those that were, without being drained, and are not
-    /// back.
+    /// back. By name.
     pub fn attached_and_away(&self) -> Vec<Executor> {
         let mut executors = self.executors();
         executors.retain(|executor| !executor.node.is_empty());
         executors.extend(self.inner().gone.values().cloned());
+        executors.sort_by(|one, other| one.node.cmp(&other.node));
         executors
     }
 
@@ -407,13 +408,14 @@ mod tests {
         let (outbox, _sent) = unbounded_channel();
         nodes.lead([]);
         let sessions =
-            [(1, "a"), (2, "b")].map(|(start, node)| nodes.attach(registration(start, node), outbox.clone()));
+            [(1, "b"), (2, "c"), (3, "a")].map(|(start, node)| nodes.attach(registration(start, node), outbox.clone()));
+        let shown = || nodes.attached_and_away().into_iter().map(|executor| executor.node).collect::<Vec<_>>();
+        assert_eq!(shown(), ["a", "b", "c"]);
         nodes.set_draining([StartId(1)].into());
         drop(sessions);
         sim.clock.advance(Duration::from_millis(limits::EXECUTOR_RECONNECT_MS));
         nodes.expire();
-        let away: Vec<_> = nodes.attached_and_away().into_iter().map(|executor| executor.node).collect();
-        assert_eq!(away, ["b"]);
+        assert_eq!(shown(), ["a", "c"]);
     }
 
     #[test]

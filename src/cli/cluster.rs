@@ -16,8 +16,8 @@ use crate::cli::init::{Certify, Init};
 use crate::cli::members::{CoordinatorLine, ExecutorLine};
 use crate::cli::token::Token;
 use crate::cluster::{
-    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_authority, read_token, run_coordinator,
-    run_dev, run_executor,
+    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_authority, read_token,
+    run_coordinator, run_dev, run_executor,
 };
 use crate::observe::MetricsArguments;
 use crate::output::{self, Format, counted};
@@ -249,7 +249,10 @@ pub(crate) struct Dev {
 impl Dev {
     pub(crate) fn execute(self, format: Format) -> Result<()> {
         if self.coordinators == 0 || self.coordinators.is_multiple_of(2) || self.coordinators > 5 {
-            let message = format!("a group of {} makes no sense", counted(self.coordinators.into(), "coordinator", "coordinators"));
+            let message = format!(
+                "a group of {} makes no sense",
+                counted(self.coordinators.into(), "coordinator", "coordinators")
+            );
             return Err(Error::new(Code::Usage, message).hint("use 1, 3 or 5"));
         }
         let mut files_roots = self.files_root;

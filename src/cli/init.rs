@@ -59,7 +59,10 @@ impl Init {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let coordinators = once(self.coordinator.clone(), "coordinator")?;
         if !matches!(coordinators.len(), 1 | 3 | 5) {
-            let message = format!("a group of {} makes no sense", counted(coordinators.len() as u64, "coordinator", "coordinators"));
+            let message = format!(
+                "a group of {} makes no sense",
+                counted(coordinators.len() as u64, "coordinator", "coordinators")
+            );
             return Err(Error::new(Code::Usage, message).hint("name 1, 3 or 5"));
         }
         let executors = once(self.executor.clone(), "executor")?;

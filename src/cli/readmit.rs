@@ -113,7 +113,9 @@ impl Outcome {
     fn text(&self) -> String {
         let mut text = match &self.into {
             None => "nothing left to readmit".to_owned(),
-            Some(into) => format!("readmitted {} into {into} (ids {})", counted(self.readmitted, "entry", "entries"), self.ids),
+            Some(into) => {
+                format!("readmitted {} into {into} (ids {})", counted(self.readmitted, "entry", "entries"), self.ids)
+            }
         };
         if self.completed > 0 {
             text.push_str(&format!(

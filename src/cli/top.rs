@@ -243,7 +243,10 @@ mod tests {
             ..JobOverview::default()
         };
         let text = Shown::of(Overview { status: Some(status), jobs: vec![overview] }).text();
-        assert!(text.starts_with("cluster c: 2 of 3 coordinators up, leader h:1; 1 of 1 executor attached\n"), "{text}");
+        assert!(
+            text.starts_with("cluster c: 2 of 3 coordinators up, leader h:1; 1 of 1 executor attached\n"),
+            "{text}"
+        );
         let has = |row: &str| text.lines().any(|line| line.split_whitespace().eq(row.split(' ')));
         assert!(has("1 h:1 leads up") && has("2 h:2 follows down") && has("3 h:3 learns up"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");

@@ -108,14 +108,13 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
         Served::note(&env, &root)?;
     }
     let api = ports.coordinators.first().cloned().unwrap_or_default();
-    let told = Told {
-        api: api.clone(),
-        coordinators: ports.coordinators.clone(),
-        processes: family.told(),
-    };
+    let told = Told { api: api.clone(), coordinators: ports.coordinators.clone(), processes: family.told() };
     output::print_object(&told, format, || {
         let coordinators = output::counted(options.coordinators.into(), "coordinator", "coordinators");
-        format!("serving at {api}: {coordinators}, {}", output::counted(options.executors.into(), "executor", "executors"))
+        format!(
+            "serving at {api}: {coordinators}, {}",
+            output::counted(options.executors.into(), "executor", "executors")
+        )
     });
     runtime.block_on(async {
         tokio::select! {
@@ -193,9 +192,8 @@ impl Ports {
         let path = root.join(".addresses");
         if let Some(lines) = read_lines(env, &path)? {
             let coordinators: Vec<String> = lines.lines().map(str::to_owned).collect();
-            let foreign = |message: String| {
-                Error::new(Code::ForeignState, message).at(Place::Named(root.display().to_string()))
-            };
+            let foreign =
+                |message: String| Error::new(Code::ForeignState, message).at(Place::Named(root.display().to_string()));
             if coordinators.len() != options.coordinators as usize {
                 let has = output::counted(coordinators.len() as u64, "coordinator", "coordinators");
                 let error = foreign(format!("this cluster has {has}"));

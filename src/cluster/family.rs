@@ -117,9 +117,8 @@ impl Family {
         let end = self.next_end().await;
         let ended = self.ended(&end);
         output::note(&ended);
-        end.error.unwrap_or_else(|| {
-            Error::internal(format!("{ended}, before it served")).hint("what it said stands above")
-        })
+        end.error
+            .unwrap_or_else(|| Error::internal(format!("{ended}, before it served")).hint("what it said stands above"))
     }
 
     /// Waits until all have said where their metrics are, which they do before they serve.
@@ -227,10 +226,13 @@ mod tests {
 
     #[test]
     fn an_error_comes_whole_out_of_the_line_that_a_process_prints() {
-        let error = Error::new(Code::PathNotFound, "open a files root").at(Place::Named("/none".into())).hint("make it");
+        let error =
+            Error::new(Code::PathNotFound, "open a files root").at(Place::Named("/none".into())).hint("make it");
         let line = format!("{}\n", serde_json::json!({ "error": error }));
         assert_eq!(error_in(line.as_bytes()), Some(error));
-        for log in [&br#"{"timestamp":"t","error":{"code":"E0206","message":"m"}}"#[..], br#"{"error":"text"}"#, b"\xff"] {
+        for log in
+            [&br#"{"timestamp":"t","error":{"code":"E0206","message":"m"}}"#[..], br#"{"error":"text"}"#, b"\xff"]
+        {
             assert_eq!(error_in(log), None);
         }
     }

@@ -64,8 +64,9 @@ impl NodeSecurity {
     pub(crate) fn read(env: &Env, folder: &Path, role: NodeRole) -> Result<Self> {
         let file = read_cluster(env, folder)?;
         let read = |name: &str| read_file(env, &folder.join(name));
-        let credentials = Credentials::new(read_authority(env, &folder.join(AUTHORITY))?, read(CERTIFICATE)?, read(KEY)?)
-            .map_err(|error| error.or_at(|| Place::Named(folder.display().to_string())))?;
+        let credentials =
+            Credentials::new(read_authority(env, &folder.join(AUTHORITY))?, read(CERTIFICATE)?, read(KEY)?)
+                .map_err(|error| error.or_at(|| Place::Named(folder.display().to_string())))?;
         let identity = credentials.identity();
         if identity.cluster != file.cluster || identity.role != role {
             let message = format!("the certificate is of `{identity}`, not of {role}s of cluster {}", file.cluster);

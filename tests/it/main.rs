@@ -4,6 +4,7 @@
 //!
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
 //! - `audit`: planted faults, found and named.
+//! - `dev`: a cluster on one machine, and what keeps it from starting.
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
 //! - `neighbours`: processes of another cluster, and requests that come twice or ask for too much.
@@ -25,6 +26,7 @@ mod audit;
 mod case;
 mod compare;
 mod csv;
+mod dev;
 mod folder;
 mod follow;
 mod hostile;

@@ -162,6 +162,21 @@ impl Group {
         }
     }
 
+    /// Waits until those that are left show a coordinator as up, or as down.
+    fn shows(&self, id: u64, is_up: bool) {
+        let begun = Instant::now();
+        loop {
+            let arguments = ["-o", "json", "cluster", "status", "--cluster", &self.all()].map(str::to_owned);
+            let outcome = Invocation::new(self.folder.path(), arguments).run().unwrap();
+            let status = outcome.json().unwrap_or_default();
+            let found = status["coordinators"].as_array().into_iter().flatten().find(|found| found["id"] == id);
+            if found.is_some_and(|found| found["up"] == is_up && found["votes"] == true) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{}", outcome.describe());
+        }
+    }
+
     fn all(&self) -> String {
         self.addresses.join(",")
     }
@@ -180,9 +195,12 @@ fn a_leader_that_is_asked_to_end_hands_over() {
         assert!(said.contains("another coordinator leads"), "{said}");
         let next = group.leader(&group.all());
         assert_ne!(next, led);
+        group.shows(led, false);
+        group.shows(next, true);
         group.start(led, &[]);
         // It takes part when it knows who leads.
         assert_eq!(group.leader(group.address(led)), next);
+        group.shows(led, true);
     }
 }
 

@@ -237,4 +237,24 @@ fn a_cluster_shows_its_jobs_and_top_sums_them_up() {
             .chain(&metrics("coordinator"))
             .all(|address| scrape(address).keys().all(|series| !series.contains("job=\"q\"")))
     });
+    // One that dies is missed until it is back, and `dev` says so.
+    let dies = told["processes"].as_array().unwrap().iter().find(|process| process["id"] == "executor-1").unwrap();
+    assert!(Command::new("kill").args(["-KILL", &dies["pid"].to_string()]).status().unwrap().success());
+    let page = || scrape(&metrics("coordinator")[0]);
+    let away = "qanat_executors{state=\"away\"}";
+    until("it counts as away, and the lease is over", || {
+        page()[away] == 1.0 && page()["qanat_executors{state=\"attached\"}"] == 1.0
+    });
+    let shown = ask(&["top", "--once"]);
+    let executors = shown["executors"].as_array().unwrap().iter();
+    let states: Vec<_> = executors.map(|executor| (executor["node"].as_str(), executor["attached"] == true)).collect();
+    assert_eq!(states, [(Some("executor-1"), false), (Some("executor-2"), true)], "{shown}");
+    assert_eq!(shown["coordinators"][0]["up"], true, "{shown}");
+    until("dev tells of its end", || {
+        let said = "executor executor-1 has ended (signal: 9 (SIGKILL))";
+        logs.lock().unwrap().iter().any(|line| line.starts_with(said))
+    });
+    let command = dies["command"].as_array().unwrap().iter().skip(1).map(|word| word.as_str().unwrap());
+    let _again = Alive(start(&folder, &command.collect::<Vec<_>>()));
+    until("it is back", || page()[away] == 0.0 && page()["qanat_executors{state=\"attached\"}"] == 2.0);
 }

@@ -167,6 +167,26 @@ fn secrets_are_private_and_nothing_is_overwritten() {
         "storage",
     ]);
     refused(&wrong, "E0608");
+    // Nor does one start that others would not believe where they are told to find it.
+    let unnamed = |arguments: &[&str], host: &str, named: &str| {
+        let outcome = cluster.qanat(&[&["-o", "json"], arguments, &["--storage", "storage"]].concat());
+        refused(&outcome, "E0608");
+        let message = outcome.error().unwrap()["message"].to_string();
+        assert!(message.contains(&format!("`{host}`")) && message.contains(named), "{}", outcome.describe());
+    };
+    let executor = ["executor", "--security", "secure/executor-a", "--advertise"];
+    unnamed(&[&executor[..], &["elsewhere.example:7072"]].concat(), "elsewhere.example", "127.0.0.1, localhost");
+    unnamed(&[&executor[..], &["[::1]:7072"]].concat(), "::1", "127.0.0.1, localhost");
+    let moved = ["--out", "moved", "--coordinator", "1=elsewhere.example:7071"];
+    let certified = cluster.qanat(&[&["cluster", "certify", "--authority", "secure"], &moved[..]].concat());
+    assert_eq!(certified.code, Some(0), "{}", certified.describe());
+    let coordinator = ["coordinator", "--security", "moved", "--listen", "127.0.0.1:0", "--data", "c1"];
+    unnamed(&coordinator, "127.0.0.1", "elsewhere.example");
+    // A file that is none is told of by its name.
+    cluster.folder.write("not.pem", "ca\n");
+    let nothing = cluster.client(&["jobs", "list"], "not.pem", None);
+    refused(&nothing, "E0501");
+    assert_eq!(nothing.error().unwrap()["place"]["named"], "not.pem", "{}", nothing.describe());
     let open = cluster.qanat(&[
         "-o",
         "json",
@@ -267,6 +287,10 @@ fn clients_need_the_right_authority_token_and_role() {
     cluster.start_coordinator();
     let log = done(&cluster.admin(&["cluster", "audit-log"]));
     let entries = log["entries"].as_array().unwrap();
+    for last in [0, 2] {
+        let log = done(&cluster.admin(&["cluster", "audit-log", "--last", &last.to_string()]));
+        assert_eq!(log["entries"].as_array().unwrap()[..], entries[entries.len() - last..], "{last}");
+    }
     let told: Vec<_> = entries.iter().map(|e| (e["who"].as_str().unwrap(), e["object"].as_str().unwrap())).collect();
     let expected = [
         ("admin", "token viewer (viewer)"),

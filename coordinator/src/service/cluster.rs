@@ -106,9 +106,7 @@ impl ClusterService {
             votes: member.votes,
             down: !member.answers,
         });
-        let mut executors = self.nodes.attached_and_away();
-        executors.sort_by(|one, other| one.node.cmp(&other.node));
-        let executors = executors.into_iter().map(|executor| Executor {
+        let executors = self.nodes.attached_and_away().into_iter().map(|executor| Executor {
             jobs: self.member.state(|state| {
                 let here = state.jobs.values().filter(|job| !job.status.is_ended());
                 here.filter(|job| job.placement.contains(&executor.start)).map(|job| job.name.clone()).collect()

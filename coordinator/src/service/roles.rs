@@ -102,6 +102,29 @@ pub(super) mod tests {
         calls
     }
 
+    /// Who may make which calls, as the guide writes them.
+    #[test]
+    fn the_guide_lists_every_call() {
+        let page = include_str!("../../../docs/guide/security.md");
+        let mut written: BTreeSet<(String, String)> = BTreeSet::new();
+        for line in page.lines().filter(|line| line.starts_with("| ")) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [who, _, calls] = cells.as_slice() else { continue };
+            let calls = calls.split(", ").filter_map(|call| call.strip_prefix('`')?.strip_suffix('`'));
+            written.extend(calls.map(|call| (who.trim_matches('`').to_owned(), call.to_owned())));
+        }
+        let expected = TABLE.iter().map(|(row, needs)| {
+            let who = match needs {
+                Nothing => "anybody".to_owned(),
+                Node(role) => format!("{role}s"),
+                Look(role) | Change(role) => role.to_string(),
+            };
+            let call = row.rsplit('.').next().unwrap_or_default();
+            (who, call.replace('/', "."))
+        });
+        assert_eq!(written, expected.collect());
+    }
+
     #[test]
     fn every_call_has_a_row_and_every_row_a_call() {
         let calls = all_calls();
