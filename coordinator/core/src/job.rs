@@ -213,7 +213,7 @@ impl JobDriver {
             | Phase::Aborting { .. }
             | Phase::Running(_) => {
                 if let Some(lost) = job.placement.iter().find(|start| known(start).is_none()) {
-                    let error = Error::new(Code::ExecutorLost, format!("executor {lost} is lost"))
+                    let error = Error::new(Code::ExecutorLost, format!("executor {} is lost", state.node_of(*lost)))
                         .hint("the job goes on elsewhere from its last claimed epoch");
                     // What is left needs no pause to recover.
                     self.backoff_ms = 0;

@@ -46,6 +46,12 @@ impl State {
         working.map(|start| (start, String::new())).chain(named).collect()
     }
 
+    /// How people know an executor: the name of its node, or its start if another one has the name since.
+    pub fn node_of(&self, start: StartId) -> String {
+        let name = self.nodes.iter().find(|(_, holder)| holder.start == start).map(|(name, _)| name.clone());
+        name.unwrap_or_else(|| start.to_string())
+    }
+
     /// Whether a start may be the node of this name.
     ///
     /// # Errors
@@ -140,8 +146,10 @@ mod tests {
         let mut state = State::default();
         assert!(register(&mut state, "a", 1, (7, 1), &[]));
         assert!(register(&mut state, "a", 1, (7, 1), &[1]), "a repeat");
+        assert_eq!(state.node_of(StartId(1)), "a");
         assert!(register(&mut state, "a", 2, (7, 2), &[1]), "its lease has not ended");
         assert_eq!(holder(&state, "a"), Some(2));
+        assert_eq!([1, 2].map(|start| state.node_of(StartId(start))), [StartId(1).to_string(), "a".to_owned()]);
         assert!(!register(&mut state, "a", 1, (7, 1), &[1, 2]), "it was replaced, whatever it believes");
         assert_eq!(holder(&state, "a"), Some(2));
     }
