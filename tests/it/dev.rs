@@ -2,12 +2,18 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 
 use crate::folder::Folder;
 use crate::metrics::{Alive, start};
 use crate::process::{Invocation, Outcome};
+
+/// Until a process that is about to end has ended.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Fails to start, for this reason at this place.
 #[track_caller]
@@ -28,6 +34,23 @@ fn taken() -> (TcpListener, String) {
     (listener, address)
 }
 
+/// From now on its disk takes nothing more.
+fn fills_disk(process: &Value) {
+    let pid = process["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).unwrap();
+    let limit = Rlimit { current: Some(1), ..getrlimit(Resource::Fsize) };
+    prlimit(Some(pid), Resource::Fsize, limit).unwrap();
+}
+
+/// The line that begins so.
+fn until_said(said: &Receiver<String>, beginning: &str) -> String {
+    loop {
+        let line = said.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("`{beginning}` is not said: {e}"));
+        if line.starts_with(beginning) {
+            return line;
+        }
+    }
+}
+
 #[test]
 fn what_keeps_it_from_starting_is_said_and_the_next_start_succeeds() {
     let folder = Folder::new("dev");
@@ -44,9 +67,20 @@ fn what_keeps_it_from_starting_is_said_and_the_next_start_succeeds() {
     let mut child = start(&folder, &fixed);
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let alive = Alive(child);
+    let (saying, said) = channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| saying.send(line)));
+    let mut alive = Alive(child);
     let told: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(told["api"], api.as_str(), "{told}");
+    // One that dies later is told of with its error, and the others go on.
+    fills_disk(&told["processes"][0]);
+    let change = ["cluster", "drain", "executor-1", "--cluster", &api];
+    let change = Alive(start(&folder, &change));
+    let end = until_said(&said, "coordinator 1 has ended");
+    assert!(end.starts_with("coordinator 1 has ended (exit status: 1): [E0305]"), "{end}");
+    drop(change);
+    assert!(alive.0.try_wait().unwrap().is_none(), "dev goes on");
     drop(alive);
     // The group knows it by that address, whether or not it is free.
     fails(&folder, &["--data", "dev", "--api", &taken().1], "E0302", "dev");
