@@ -174,7 +174,7 @@ pub(crate) struct ExecutorCommand {
     /// Where other executors reach it; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
-    /// The address that others are told, where it is not the one it listens at.
+    /// The address that others are told, where it is not the one it listens at. Its certificate names the host.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
     /// Addresses of coordinators, separated by commas; those of the security folder if not given.
@@ -231,7 +231,7 @@ pub(crate) struct Dev {
     /// Folder of everything that it keeps.
     #[arg(long, value_name = "DIR", default_value = "./qanat-dev")]
     data: PathBuf,
-    /// Where the first coordinator listens; a free port of loopback if not given.
+    /// Where the first coordinator of a new cluster listens, and from then on; a free port of loopback if not given.
     #[arg(long, value_name = "HOST:PORT")]
     api: Option<String>,
     #[arg(long, value_name = "N", default_value_t = 3)]
