@@ -45,8 +45,8 @@ qanat_proto::families! {
     JOBS: Gauge "qanat_jobs" &["state"],
         "Jobs by state, ended ones included.";
     EXECUTORS: Gauge "qanat_executors" &["state"],
-        "Executors by state, as the leader sees them: `attached`, `draining`, or `away`: not connected, and not drained \
-         before it left. One is away until an executor of its name is back.";
+        "Executors by state, as the leader sees them: `attached`, `draining`, or `away`: not connected, and not \
+         drained before it left. One is away until an executor of its name is back.";
     TERM: Gauge "qanat_raft_term" &[],
         "The term that this coordinator is in.";
     ROLE: Gauge "qanat_raft_role" &["role"],

@@ -61,7 +61,8 @@ pub(crate) struct CoordinatorOptions {
 /// Serves until it is asked to end.
 ///
 /// # Errors
-/// What keeps it from starting. Later ones end the process here: E0305 if its disk fails, E0610 if its group removes it.
+/// What keeps it from starting. Later ones end the process here: E0305 if its disk fails, E0610 if its group removes
+/// it.
 pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
