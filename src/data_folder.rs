@@ -10,14 +10,13 @@
 //!                         .data (with --state: the id of the data folder it belongs to)
 //! ```
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qanat_coordinator::raft::{Member, Reach, look as look_at_log};
 use qanat_coordinator_core::{Command, JobStatus};
-use qanat_proto::error::nearest;
 use qanat_proto::ids::{Epoch, Generation};
+use qanat_proto::job_choice::{Candidate, choose};
 use qanat_proto::names::Name;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::checkpoint::CheckpointStore;
@@ -250,45 +249,22 @@ impl DataView {
         Ok(jobs)
     }
 
-    /// The newest run of a job, or the run whose id begins with `run`.
+    /// A job by its name, its id or the first digits of it: the newest run of a name, or the one whose id begins with
+    /// `run`.
     ///
     /// # Errors
-    /// E0309 if there is none, with the nearest name.
-    pub(crate) fn job(&self, name: &str, run: Option<&str>, reach: Reach) -> Result<FoundJob> {
+    /// E0309 if there is none, with the nearest name; E0501 if digits fit several.
+    pub(crate) fn job(&self, wanted: &str, run: Option<&str>, reach: Reach) -> Result<FoundJob> {
         let jobs = self.jobs(reach)?;
-        let names: BTreeSet<String> = jobs.iter().map(|job| job.history.name.clone()).collect();
-        let of_name = jobs.into_iter().filter(|job| job.history.name == name);
-        let wanted = of_name
-            .filter(|job| run.is_none_or(|run| job.history.id.to_string().starts_with(run)))
-            .max_by_key(|job| job.history.created_ms);
-        wanted.ok_or_else(|| {
-            let place = Place::Named(self.state.as_ref().unwrap_or(&self.root).display().to_string());
-            let error = match run {
-                Some(run) if names.contains(name) => {
-                    Error::new(Code::UnknownJob, format!("job `{name}` has no run `{run}`"))
-                        .hint("`qanat jobs list --all` lists the runs")
-                }
-                _ => {
-                    let error = Error::new(Code::UnknownJob, format!("there is no job `{name}`"));
-                    // The jobs of a script with several.
-                    let numbered = |known: &&String| {
-                        known
-                            .strip_prefix(name)
-                            .and_then(|rest| rest.strip_prefix('-'))
-                            .is_some_and(|n| n.parse::<u32>().is_ok())
-                    };
-                    let several: Vec<&str> = names.iter().filter(numbered).map(String::as_str).collect();
-                    if !several.is_empty() {
-                        return error.at(place).hint(format!("its script has several jobs: {}", several.join(", ")));
-                    }
-                    match nearest(name, names.iter().map(String::as_str)) {
-                        Some(near) => error.hint(format!("did you mean `{near}`?")),
-                        None => error.hint("`qanat jobs list` lists the jobs"),
-                    }
-                }
-            };
-            error.at(place)
-        })
+        let candidates = jobs.iter().map(|FoundJob { history, .. }| Candidate {
+            id: history.id,
+            name: &history.name,
+            rank: history.created_ms,
+        });
+        let place = || Place::Named(self.state.as_ref().unwrap_or(&self.root).display().to_string());
+        let id = choose(wanted, run, candidates).map_err(|error| error.or_at(place))?;
+        let found = jobs.into_iter().find(|job| job.history.id == id);
+        found.ok_or_else(|| Error::internal("a job that was chosen is gone"))
     }
 
     /// A run as it stands now. Reads its own folder alone.

@@ -300,6 +300,11 @@ mod tests {
     }
 
     #[test]
+    fn one_thing_is_not_several() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "entry", "entries")), ["0 entries", "1 entry", "2 entries"]);
+    }
+
+    #[test]
     fn bytes_are_readable() {
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
     }

@@ -1,6 +1,6 @@
 //! One call: to the leader, with a deadline, again where that is of use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 /// One try: a coordinator that is stuck does not take the whole deadline.
 const TRY: Duration = Duration::from_secs(10);
 
+/// What a try says that took too long.
+const NO_ANSWER: &str = "no answer in time";
+
 /// The coordinators that are known, and who of them led last.
 pub(crate) struct Coordinators {
     dial: Arc<dyn Dial>,
@@ -27,11 +30,18 @@ pub(crate) struct Coordinators {
     authorization: Option<AsciiMetadataValue>,
 }
 
+#[derive(Default)]
 struct Known {
     addresses: Vec<String>,
     /// The one to ask next.
     next: usize,
     channels: HashMap<String, Channel>,
+    /// Somebody has answered at one of them, whatever it was.
+    is_heard: bool,
+    /// How long a call goes on while nobody was ever heard; None: as any other.
+    connect_timeout: Option<Duration>,
+    /// Why no connection came about the last time, by address.
+    unreached: BTreeMap<String, String>,
 }
 
 impl Coordinators {
@@ -39,7 +49,7 @@ impl Coordinators {
         if addresses.is_empty() {
             return Err(Error::new(Code::Usage, "no coordinator is named").hint("give the address of at least one"));
         }
-        let known = Known { addresses, next: 0, channels: HashMap::new() };
+        let known = Known { addresses, next: 0, ..Known::default() };
         let authorization = token.map(|token| {
             let mut value = AsciiMetadataValue::try_from(format!("Bearer {}", token.reveal()))
                 .map_err(|e| Error::internal(format!("a token: {e}")))?;
@@ -47,6 +57,10 @@ impl Coordinators {
             Ok::<_, Error>(value)
         });
         Ok(Self { dial, known: Mutex::new(known), authorization: authorization.transpose()? })
+    }
+
+    pub(crate) fn set_connect_timeout(&self, timeout: Duration) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).connect_timeout = Some(timeout);
     }
 
     /// A message with what every call carries.
@@ -92,10 +106,30 @@ impl Coordinators {
         }
     }
 
+    /// Notes who answered and who could not be reached. If nobody was ever heard: when a call is given up for that, and
+    /// what is wrong with all addresses.
+    fn note(&self, address: &str, status: Option<&Status>) -> Option<(Duration, Error)> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match status.map(unreached) {
+            Some(Some(why)) => drop(known.unreached.insert(address.to_owned(), why)),
+            // It was silent, which may be a network that swallows what is sent, or a process that is stuck.
+            Some(None) if status.is_some_and(is_timeout) => {}
+            Some(None) | None => known.is_heard = true,
+        }
+        let timeout = known.connect_timeout?;
+        if known.is_heard || !known.addresses.iter().all(|address| known.unreached.contains_key(address)) {
+            return None;
+        }
+        let each: Vec<String> = known.unreached.iter().map(|(address, why)| format!("{address} ({why})")).collect();
+        let error = Error::new(Code::NoQuorum, format!("nobody answers at {}", each.join(", ")));
+        let hint = "look whether coordinators run there: the addresses are those of --cluster, or QANAT_CLUSTER";
+        Some((timeout, error.hint(hint)))
+    }
+
     /// Calls until there is an answer that another try would not change.
     ///
     /// # Errors
-    /// What the leader answers; E0602 at the deadline.
+    /// What the leader answers; E0602 at the deadline, and earlier if nobody was ever heard at any address.
     pub(crate) async fn call<T, F>(&self, deadline: Duration, call: impl Fn(Channel) -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, Status>>,
@@ -107,10 +141,14 @@ impl Coordinators {
             let (address, channel) = self.channel()?;
             let left = deadline.saturating_sub(started.elapsed());
             let status = match tokio::time::timeout(left.min(TRY), call(channel)).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    self.note(&address, None);
+                    return Ok(answer);
+                }
                 Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded("no answer in time"),
+                Err(_) => Status::deadline_exceeded(NO_ANSWER),
             };
+            let unheard = self.note(&address, Some(&status));
             let leader = leader_of(&status).filter(|leader| *leader != address);
             let is_worth_it = matches!(
                 status.code(),
@@ -124,6 +162,11 @@ impl Coordinators {
             if !is_worth_it || is_refused {
                 return Err(error_of(&status));
             }
+            if let Some((timeout, error)) = unheard
+                && started.elapsed() + pause > timeout.min(deadline)
+            {
+                return Err(error);
+            }
             if started.elapsed() + pause > deadline {
                 return Err(given_up(&status, is_leaderless));
             }
@@ -135,6 +178,20 @@ impl Coordinators {
             }
         }
     }
+}
+
+/// Why the other end could not be reached, if that is what a status says: it was made at this end and has a cause.
+fn unreached(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status).filter(|_| status.code() == Grpc::Unavailable)?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
+}
+
+/// Made by [`Coordinators::call`].
+fn is_timeout(status: &Status) -> bool {
+    status.code() == Grpc::DeadlineExceeded && status.message() == NO_ANSWER
 }
 
 /// What it means that nobody gave a better answer than this until the deadline: a group in which nobody leads for so
@@ -162,6 +219,39 @@ mod tests {
     use qanat_proto::rpc::status::status_of;
 
     use super::*;
+
+    /// Ports of loopback at which nobody listens.
+    fn free() -> Vec<String> {
+        let bound: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("bound")).collect();
+        bound.iter().map(|listener| listener.local_addr().expect("an address").to_string()).collect()
+    }
+
+    async fn ask(coordinators: &Coordinators, deadline: Duration) -> (Error, Duration) {
+        let call = |channel: Channel| async move {
+            let mut client = qanat_proto::rpc::control::cluster_client::ClusterClient::new(channel);
+            client.status(qanat_proto::rpc::control::StatusRequest {}).await.map(tonic::Response::into_inner)
+        };
+        let begun = Instant::now();
+        let refused = coordinators.call(deadline, call).await.expect_err("nobody is there");
+        (refused, begun.elapsed())
+    }
+
+    #[tokio::test]
+    async fn an_address_where_nobody_listens_is_told_soon() {
+        let addresses = free();
+        let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
+        let coordinators = Coordinators::new(addresses.clone(), dial, None).expect("addresses");
+        coordinators.set_connect_timeout(Duration::from_millis(200));
+        let (error, took) = ask(&coordinators, Duration::from_secs(60)).await;
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        assert_eq!(error.code(), Code::NoQuorum);
+        assert!(addresses.iter().all(|address| error.message().contains(address.as_str())), "{error}");
+        assert!(error.message().contains("refused") && error.hint_text().is_some(), "{error}");
+        // What was a cluster once is waited for.
+        coordinators.note(&addresses[0], None);
+        let (error, took) = ask(&coordinators, Duration::from_secs(2)).await;
+        assert!(took > Duration::from_secs(1) && error.code() == Code::NoQuorum, "{took:?}: {error}");
+    }
 
     #[test]
     fn a_lost_majority_has_one_code() {

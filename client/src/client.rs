@@ -18,6 +18,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::address;
 use crate::call::Coordinators;
 use crate::submit::random;
 use crate::watch::JobWatch;
@@ -38,7 +39,7 @@ impl Client {
     /// Knows these coordinators (`HOST:PORT`); one is enough, more survive its loss. Connects with the first call.
     ///
     /// # Errors
-    /// E0501 without an address.
+    /// E0501 without an address, or for one that is not `HOST:PORT`.
     pub fn new<A: Into<String>>(coordinators: impl IntoIterator<Item = A>) -> Result<Self> {
         Self::with_dial(coordinators, Arc::new(TcpDial))
     }
@@ -46,7 +47,7 @@ impl Client {
     /// As [`Client::new`], with connections of another kind.
     ///
     /// # Errors
-    /// E0501 without an address.
+    /// E0501 without an address, or for one that is not `HOST:PORT`.
     pub fn with_dial<A: Into<String>>(coordinators: impl IntoIterator<Item = A>, dial: Arc<dyn Dial>) -> Result<Self> {
         Self::make(coordinators, dial, None)
     }
@@ -55,7 +56,7 @@ impl Client {
     /// every call. A token is never sent otherwise.
     ///
     /// # Errors
-    /// E0501 without an address.
+    /// E0501 without an address, or for one that is not `HOST:PORT`.
     pub fn secure<A: Into<String>>(
         coordinators: impl IntoIterator<Item = A>,
         authority: &[u8],
@@ -69,7 +70,8 @@ impl Client {
         dial: Arc<dyn Dial>,
         token: Option<&AccessToken>,
     ) -> Result<Self> {
-        let addresses = coordinators.into_iter().map(Into::into).collect();
+        let addresses: Vec<String> = coordinators.into_iter().map(Into::into).collect();
+        addresses.iter().try_for_each(|address| address::check(address))?;
         let coordinators = Arc::new(Coordinators::new(addresses, dial, token)?);
         Ok(Self { coordinators, deadline: DEADLINE, trace: None })
     }
@@ -77,6 +79,13 @@ impl Client {
     /// Calls end after so long at the latest.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Calls end after so long if no coordinator was ever heard at any of the addresses: they may be mistyped. A cluster
+    /// that was heard is waited for until the deadline. Without it one that is yet to start is, too.
+    pub fn with_connect_timeout(self, timeout: Duration) -> Self {
+        self.coordinators.set_connect_timeout(timeout);
         self
     }
 
@@ -161,7 +170,8 @@ impl Client {
         Ok(self.call(JobsClient::new, request, call).await?.plans)
     }
 
-    /// Jobs in the order they were made; with `all`, ended ones too.
+    /// Jobs in the order they were made: those that have not ended, and of each name the newest run if it can be
+    /// resumed. With `all`, finished ones and earlier runs too.
     ///
     /// # Errors
     /// E0602 if nobody answers in time.
@@ -170,12 +180,21 @@ impl Client {
         Ok(self.call(JobsClient::new, ListRequest { all }, call).await?.jobs)
     }
 
-    /// A job by its id or name.
+    /// A job by its name, its id or the first digits of that, four at least: the newest run of a name. Wherever a job
+    /// is named it may be so.
     ///
     /// # Errors
-    /// E0309 if there is none.
+    /// E0309 if there is none; E0501 if the digits fit several.
     pub async fn describe(&self, job: &str) -> Result<Job> {
-        let request = JobRequest { job: job.to_owned() };
+        self.describe_run(job, None).await
+    }
+
+    /// As [`Client::describe`], or another run of the name: the one whose id begins with `run`.
+    ///
+    /// # Errors
+    /// E0309 if there is none; E0501 if the digits fit several.
+    pub async fn describe_run(&self, job: &str, run: Option<&str>) -> Result<Job> {
+        let request = JobRequest { job: job.to_owned(), run: run.unwrap_or_default().to_owned() };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.describe(request).await };
         self.call(JobsClient::new, request, call).await
     }
@@ -208,15 +227,16 @@ impl Client {
     /// # Errors
     /// E0309 if there is none; E0501 if it cannot be resumed.
     pub async fn resume(&self, job: &str) -> Result<Job> {
-        let request = JobRequest { job: job.to_owned() };
+        let request = JobRequest { job: job.to_owned(), ..JobRequest::default() };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.resume(request).await };
         self.call(JobsClient::new, request, call).await
     }
 
-    /// Lets a job go on with another number of subtasks per operator, from its next epoch.
+    /// Lets a job go on with another number of subtasks per operator, from its next epoch; one that has stopped or
+    /// failed, when it is resumed. With the number that it has nothing happens.
     ///
     /// # Errors
-    /// E0309 if there is none; E0501 for a number that is not possible.
+    /// E0309 if there is none; E0501 for a number that is not possible, and for a job that has finished.
     pub async fn rescale(&self, job: &str, parallelism: u32) -> Result<Job> {
         let request = RescaleRequest { job: job.to_owned(), parallelism };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.rescale(request).await };

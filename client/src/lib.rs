@@ -30,9 +30,11 @@
 //! ```
 //!
 //! The client finds the leader of the coordinators by itself and tries again where an answer is lost. Every call
-//! ends: after [`Client::with_deadline`], with E0602. A call that is tried again never does its work twice: a submit
+//! ends: after [`Client::with_deadline`], with E0602; after [`Client::with_connect_timeout`] if nobody was ever heard.
+//! A call that is tried again never does its work twice: a submit
 //! carries a request id, and all others say what is to be and not what is to happen.
 
+mod address;
 mod call;
 mod client;
 mod data;
@@ -42,6 +44,7 @@ mod submit;
 mod tail;
 mod watch;
 
+pub use address::check as check_address;
 pub use client::Client;
 pub use data::{NewTopic, SideQuery};
 pub use qanat_proto::access::{AccessToken, Role};
@@ -58,6 +61,7 @@ pub use qanat_proto::rpc::control::{
     StatusResponse as ClusterStatus, SubmitResponse as Submitted, ValidateResponse as Validated,
 };
 pub use qanat_proto::rpc::control::{Checkpoint, DeadLetter, LateRow, Topic};
+pub use qanat_proto::rpc::failure::error_of as error_of_failure;
 pub use readmit::Readmit;
 pub use rollback::Rollback;
 pub use submit::Submit;

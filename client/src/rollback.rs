@@ -64,7 +64,7 @@ impl Client {
     /// # Errors
     /// E0309 if there is no such job.
     pub async fn savepoints(&self, job: &str) -> Result<SavepointsResponse> {
-        let request = JobRequest { job: job.to_owned() };
+        let request = JobRequest { job: job.to_owned(), ..JobRequest::default() };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.savepoints(request).await };
         self.call(JobsClient::new, request, call).await
     }

@@ -36,7 +36,7 @@ impl JobWatch {
             let stream = match &mut self.stream {
                 Some(stream) => stream,
                 none => {
-                    let request = JobRequest { job: self.id.clone() };
+                    let request = JobRequest { job: self.id.clone(), ..JobRequest::default() };
                     let call = |channel| {
                         let request = self.coordinators.request(request.clone());
                         async move { JobsClient::new(channel).watch(request).await.map(tonic::Response::into_inner) }

@@ -4,7 +4,7 @@
 //! cannot fail. Connectors call it from `check` (no IO) and again when a table is opened.
 
 use qanat_proto::connector::{OptionKind, OptionSpec, TableDescriptor};
-use qanat_proto::error::{Code, Error, Place, Result, nearest};
+use qanat_proto::error::{Code, Error, Place, Result, by_distance};
 use qanat_proto::settings::{parse_duration_ms, parse_size};
 
 /// The options that every table takes. Those of watermarks are read by the planner.
@@ -145,15 +145,25 @@ impl<'a> Options<'a> {
         let connector = &self.table.connector;
         let error = Error::new(Code::UnknownOption, format!("unknown option `{key}` for connector `{connector}`"))
             .at(Place::Named(self.table.name.clone()));
-        match nearest(key, self.specs.iter().map(|spec| spec.key)) {
-            Some(name) => error.hint(format!("did you mean `{name}`?")),
-            None => {
-                let names: Vec<&str> = self.specs.iter().map(|spec| spec.key).collect();
-                error.hint(format!("options are: {}", names.join(", ")))
-            }
+        let (names, meant) = by_distance(key, self.specs.iter().map(|spec| spec.key));
+        let quoted = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let (meant, others) = names.split_at(meant.min(PROPOSED_MAX).min(names.len()));
+        let (listed, more) = others.split_at(others.len().min(LISTED_MAX));
+        let mut listed = quoted(listed).join(", ");
+        if !more.is_empty() {
+            listed.push_str(&format!(" and {} more", more.len()));
         }
+        error.hint(match (meant.is_empty(), others.is_empty()) {
+            (true, _) => format!("options are {listed}"),
+            (false, true) => format!("did you mean {}?", quoted(meant).join(" or ")),
+            (false, false) => format!("did you mean {}? Others are {listed}", quoted(meant).join(" or ")),
+        })
     }
 }
+
+/// Options that a hint proposes, and others that it lists.
+const PROPOSED_MAX: usize = 3;
+const LISTED_MAX: usize = 8;
 
 /// Whether `key` is named by `pattern`, in which one `*` stands for any text that is not empty.
 fn matches_key(pattern: &str, key: &str) -> bool {
@@ -268,10 +278,27 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_is_short_however_many_options_there_are() {
+        let many: Vec<OptionSpec> = (0..40).map(|n| OptionSpec { key: KEYS[n % KEYS.len()], ..SPECS[0] }).collect();
+        const KEYS: [&str; 4] = ["csv.null-literal", "json.null-literal", "compression", "sink.rolling-interval"];
+        let table = table(&[("connector", "f"), ("zzzzzzzzzzzz", "x")]);
+        let hint = |table: &TableDescriptor| {
+            let error = Options::check(table, &[&many[..]]).err().expect("refused");
+            error.hint_text().unwrap_or_default().to_owned()
+        };
+        let unlike = hint(&table);
+        assert!(unlike.starts_with("options are `") && unlike.ends_with(" and 36 more"), "{unlike}");
+        assert_eq!(unlike.matches('`').count(), 2 * LISTED_MAX, "{unlike}");
+        let part = hint(&self::table(&[("connector", "f"), ("null-literal", "x")]));
+        assert!(part.starts_with("did you mean `csv.null-literal` or `"), "{part}");
+    }
+
+    #[test]
     fn refusals_name_the_option_and_the_nearest() {
         let error = refused(&[("connector", "f"), ("path", "x"), ("csv.field-delimeter", ";")]);
         assert_eq!(error.code(), Code::UnknownOption);
-        assert_eq!(error.hint_text(), Some("did you mean `csv.field-delimiter`?"));
+        let hint = error.hint_text().unwrap_or_default();
+        assert!(hint.starts_with("did you mean `csv.field-delimiter`? Others are `"), "{hint}");
         assert_eq!(refused(&[("connector", "f")]).code(), Code::MissingOption);
         assert_eq!(refused(&[("connector", "f"), ("path", "x"), ("fields.a.kind", "z")]).code(), Code::BadOption);
     }

@@ -115,7 +115,10 @@ pub fn check_all_withdraw(sinks: &[WithdrawableSink]) -> Result<()> {
     match sinks.iter().find_map(|sink| sink.keeps.as_ref().map(|why| (&sink.table, why))) {
         Some((table, why)) => Err(Error::new(Code::CannotWithdraw, format!("`{table}` cannot be rolled back: {why}"))
             .at(Place::Named(table.clone()))
-            .hint("--dry-run says what would be taken back; --allow-duplicates goes on all the same")),
+            .hint(
+                "`qanat job rollback` says with --dry-run what would be taken back, and goes on all the same with \
+                 --allow-duplicates",
+            )),
         None => Ok(()),
     }
 }

@@ -314,10 +314,11 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// Nobody misspells a longer name, and the work grows with it.
+const CHARACTERS_MAX: usize = 256;
+
 /// The name in `names` nearest to `wrong`, if it is near enough to be what was meant.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Nobody misspells a longer one, and the work grows with it.
-    const CHARACTERS_MAX: usize = 256;
     if wrong.chars().nth(CHARACTERS_MAX).is_some() {
         return None;
     }
@@ -329,6 +330,25 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
+}
+
+/// All of `names`, the nearest to `wrong` first: those that hold it or are part of it, then by the letters that differ.
+/// Says of how many one may have been meant.
+pub fn by_distance<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> (Vec<&'a str>, usize) {
+    // A part of a name of fewer letters is chance.
+    const PART_MIN: usize = 3;
+    let wrong: String = wrong.to_lowercase().chars().take(CHARACTERS_MAX).collect();
+    let limit = (wrong.chars().count() / 3).max(1) + 1;
+    let rank = |name: &'a str| {
+        let lower = name.to_lowercase();
+        let is_part =
+            wrong.len() >= PART_MIN && lower.contains(&wrong) || lower.len() >= PART_MIN && wrong.contains(&lower);
+        (if is_part { 0 } else { edit_distance(&wrong, &lower) }, name)
+    };
+    let mut ranked: Vec<(usize, &str)> = names.into_iter().map(rank).collect();
+    ranked.sort_by_key(|(distance, _)| *distance);
+    let meant = ranked.iter().filter(|(distance, _)| *distance <= limit).count();
+    (ranked.into_iter().map(|(_, name)| name).collect(), meant)
 }
 
 /// Levenshtein distance in characters.
@@ -378,6 +398,16 @@ mod tests {
         assert_eq!(nearest("conector", ["connector", "format"]), Some("connector"));
         assert_eq!(nearest("zzz", ["connector", "format"]), None);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn names_by_distance_begin_with_what_may_have_been_meant() {
+        let names = ["path", "format", "csv.null-literal", "json.null-literal", "csv.quote-character"];
+        let (ranked, meant) = by_distance("null-literal", names);
+        assert_eq!((&ranked[..2], meant, ranked.len()), (&["csv.null-literal", "json.null-literal"][..], 2, 5));
+        assert_eq!(by_distance("fromat", names).0.first(), Some(&"format"));
+        assert_eq!(by_distance("zzzzzzzzzz", names).1, 0);
+        assert_eq!(by_distance(&"x".repeat(10_000), names).1, 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod exposition;
 pub mod graph;
 pub mod ids;
 pub mod invariant;
+pub mod job_choice;
 pub mod limits;
 pub mod manifest;
 pub mod names;

@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub mod edge;
+pub mod failure;
 pub mod identity;
 pub mod status;
 pub mod tls;

@@ -20,7 +20,7 @@ use crate::output::{self, Format};
 /// only if all of it holds (E0406 otherwise).
 #[derive(Args, Debug)]
 pub(crate) struct Audit {
-    /// Name of the job; of a cluster, or its id.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     /// Folder against which relative paths of file sinks are resolved; the working directory if not given. A cluster's
     /// jobs have no such paths.
@@ -35,9 +35,10 @@ pub(crate) struct Audit {
 impl Audit {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let run = self.job.run.as_deref();
-        let report = match &self.cluster.cluster {
-            Some(_) => self.cluster.ask(|client| async move { client.audit(&self.name, run).await })?,
-            None => self.in_folder()?,
+        let is_cluster = self.cluster.is_used(self.job.folder_option())?;
+        let report = match is_cluster {
+            true => self.cluster.ask(|client| async move { client.audit(&self.name, run).await })?,
+            false => self.in_folder()?,
         };
         output::print_object(&report, format, || text(&report));
         match (report.verdict, report.differences.first()) {
@@ -48,7 +49,7 @@ impl Audit {
                     .at(Place::Named(first.place.clone()));
                 let relative =
                     report.sinks.iter().any(|sink| sink.found.is_some_and(|f| f.rows == 0) && sink.claimed.rows > 0);
-                Err(if relative && self.base.is_none() && self.cluster.cluster.is_none() {
+                Err(if relative && self.base.is_none() && !is_cluster {
                     error.hint("relative paths are looked up in the working directory: run it where the job ran, or give --base")
                 } else {
                     error
@@ -78,10 +79,10 @@ fn text(report: &Report) -> String {
         Verdict::Fail => "FAIL",
     };
     let mut text = format!(
-        "{} {verdict} ({}, {} epochs, job {})\n\n",
+        "{} {verdict} ({}, {}, job {})\n\n",
         report.name,
         report.status,
-        report.totals.epochs,
+        output::counted(report.totals.epochs, "epoch", "epochs"),
         report.job.short()
     );
     let skipped = report.epochs.len().saturating_sub(LINES_MAX);

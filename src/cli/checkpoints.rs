@@ -22,7 +22,7 @@ pub(crate) enum Checkpoints {
 
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// Name of the job; of a cluster, or its id.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     /// Show only the newest N.
     #[arg(long, value_name = "N")]
@@ -35,7 +35,7 @@ pub(crate) struct List {
 
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
-    /// Name of the job; of a cluster, or its id.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     /// Number of the epoch.
     epoch: u64,
@@ -77,15 +77,12 @@ impl Checkpoints {
 impl List {
     fn execute(&self, format: Format) -> Result<()> {
         let run = self.job.run.as_deref();
-        let listed = match &self.cluster.cluster {
-            Some(_) => {
-                self.cluster.ask(|client| async move { client.checkpoints(&self.name, run, self.limit).await })?
-            }
-            None => {
-                let view = self.job.view()?;
-                let found = view.job(&self.name, run, Reach::History)?;
-                checkpoints::list(&view, &found, self.limit.unwrap_or(usize::MAX))
-            }
+        let listed = if self.cluster.is_used(self.job.folder_option())? {
+            self.cluster.ask(|client| async move { client.checkpoints(&self.name, run, self.limit).await })?
+        } else {
+            let view = self.job.view()?;
+            let found = view.job(&self.name, run, Reach::History)?;
+            checkpoints::list(&view, &found, self.limit.unwrap_or(usize::MAX))
         };
         let lines: Vec<Line> = listed.into_iter().map(line).collect();
         output::print_object(&lines, format, || output::table(&HEADER, &lines.iter().map(row).collect::<Vec<_>>()));
@@ -128,15 +125,12 @@ fn row(line: &Line) -> Vec<String> {
 impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
         let run = self.job.run.as_deref();
-        let report = match &self.cluster.cluster {
-            Some(_) => {
-                self.cluster.ask(|client| async move { client.checkpoint(&self.name, run, self.epoch).await })?
-            }
-            None => {
-                let view = self.job.view()?;
-                let found = view.job(&self.name, run, Reach::History)?;
-                checkpoints::describe(&view, &found, Epoch(self.epoch))?
-            }
+        let report = if self.cluster.is_used(self.job.folder_option())? {
+            self.cluster.ask(|client| async move { client.checkpoint(&self.name, run, self.epoch).await })?
+        } else {
+            let view = self.job.view()?;
+            let found = view.job(&self.name, run, Reach::History)?;
+            checkpoints::describe(&view, &found, Epoch(self.epoch))?
         };
         let line = line(report.checkpoint.clone());
         let object = Described { epoch: &line, details: &report.details };

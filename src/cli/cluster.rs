@@ -25,9 +25,9 @@ use crate::output::{self, Format, counted};
 /// Which cluster a command is for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClusterArguments {
-    /// Addresses of coordinators, separated by commas; one is enough.
-    #[arg(long, value_name = "HOST:PORT", env = "QANAT_CLUSTER")]
-    pub(crate) cluster: Option<String>,
+    /// Addresses of coordinators, separated by commas; one is enough. QANAT_CLUSTER if not given.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) cluster: Option<String>,
     /// Certificate of the cluster's authority (`ca.pem`): speak TLS, and with nobody else.
     #[arg(long, value_name = "FILE", env = "QANAT_CA")]
     ca: Option<PathBuf>,
@@ -38,6 +38,9 @@ pub(crate) struct ClusterArguments {
     #[arg(long, value_name = "00-TRACE-PARENT-01")]
     traceparent: Option<String>,
 }
+
+/// Somebody is heard by then at one of the addresses, or they are wrong.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
 impl ClusterArguments {
     fn client(&self, addresses: &str) -> Result<Client> {
@@ -54,12 +57,7 @@ impl ClusterArguments {
 
     /// Runs one request against the cluster that is named.
     pub(crate) fn ask<T, F: Future<Output = Result<T>>>(&self, ask: impl FnOnce(Client) -> F) -> Result<T> {
-        let Some(addresses) = &self.cluster else {
-            return Err(
-                Error::new(Code::Usage, "no cluster is named").hint("use --cluster HOST:PORT, or QANAT_CLUSTER")
-            );
-        };
-        let mut client = self.client(addresses)?;
+        let mut client = self.client(&self.addresses()?)?.with_connect_timeout(CONNECT_TIMEOUT);
         if let Some(traceparent) = &self.traceparent {
             client = client.with_traceparent(traceparent)?;
         }

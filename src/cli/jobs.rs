@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use qanat_client::Client;
 use qanat_coordinator::raft::Reach;
 use qanat_coordinator_core::JobStatus;
 use qanat_proto::receipt::Totals;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::attach::{self, LiveJob, Request};
 use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
-use crate::cli::submit::{self, JobReport};
+use crate::cli::job_report::{Facts, JobReport, is_active, table};
 use crate::cli::{rollback, savepoint};
 use crate::data_folder::{DataView, FoundJob};
 use crate::history::{EpochStatus, JobHistory};
@@ -22,7 +23,7 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
-    /// List the jobs of the data folder, the newest run of each name.
+    /// List jobs, the newest run of each name; of a cluster, those that have not finished.
     List(List),
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct List {
     /// Folder of a job's own state, in place of `<data>/jobs`.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// List earlier runs too; of a cluster, jobs that have ended.
+    /// List earlier runs too, and of a cluster the jobs that have finished.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -42,13 +43,14 @@ pub(crate) struct List {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
-    /// Show one job: status, generation, last epoch, what it read and wrote, and live figures while it runs.
+    /// Show one job: state, generation, last epoch, what it read and wrote, its last error, and live figures while it
+    /// runs.
     Describe(Describe),
     /// Take a last checkpoint and end a running job; `qanat run` or `job resume` goes on from there.
     Stop(Stop),
     /// Run a stopped or failed job of a cluster again, from its last epoch.
     Resume(Resume),
-    /// Let a job of a cluster go on with another parallelism, from its next epoch.
+    /// Let a job of a cluster go on with another parallelism, from its next epoch or when it is resumed.
     Rescale(Rescale),
     /// Give the next epoch a name, with which it is kept; or drop a name.
     Savepoint(savepoint::Savepoint),
@@ -64,7 +66,7 @@ pub(crate) enum Job {
 
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
-    /// Name of the job.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     #[command(flatten)]
     job: JobArguments,
@@ -74,9 +76,10 @@ pub(crate) struct Describe {
 
 #[derive(Args, Debug)]
 pub(crate) struct Resume {
-    /// Name or id of the job.
+    /// Name of the job, its id or the first digits of it.
     name: String,
-    /// Go on from this savepoint or epoch: what came after it is taken back, as by `job rollback`.
+    /// Go on from this savepoint or epoch: what came after it is taken back, as by `job rollback`, which has options
+    /// for sinks that cannot.
     #[arg(long, value_name = "NAME|EPOCH")]
     from: Option<String>,
     #[command(flatten)]
@@ -85,7 +88,7 @@ pub(crate) struct Resume {
 
 #[derive(Args, Debug)]
 pub(crate) struct Rescale {
-    /// Name or id of the job.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     /// Subtasks per operator.
     #[arg(long)]
@@ -96,7 +99,7 @@ pub(crate) struct Rescale {
 
 #[derive(Args, Debug)]
 pub(crate) struct Stop {
-    /// Name of the job.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     #[command(flatten)]
     job: JobArguments,
@@ -177,13 +180,14 @@ fn totals(history: &JobHistory) -> Totals {
 impl Jobs {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let Self::List(list) = self;
-        if list.cluster.cluster.is_some() {
+        let folder = list.data.folder_option().or(list.state.as_ref().map(|_| "--state"));
+        if list.cluster.is_used(folder)? {
             let jobs = list.cluster.ask(|client| async move { client.list(list.all).await })?;
             let jobs: Vec<JobReport> = jobs.into_iter().map(JobReport::new).collect();
-            output::print_object(&jobs, format, || submit::table(&jobs));
+            output::print_object(&jobs, format, || table(&jobs));
             return Ok(());
         }
-        let view = DataView::open(&Env::real(), &list.data.data, list.state.as_deref())?;
+        let view = DataView::open(&Env::real(), &list.data.folder(), list.state.as_deref())?;
         let live = attach::live_jobs(view.root());
         let mut jobs = view.jobs(Reach::State)?;
         jobs.sort_by(|a, b| (&a.history.name, b.history.created_ms).cmp(&(&b.history.name, a.history.created_ms)));
@@ -217,13 +221,7 @@ impl Job {
         match self {
             Self::Describe(command) => command.execute(format),
             Self::Stop(command) => command.execute(format),
-            Self::Rescale(command) => {
-                let rescale = |client: qanat_client::Client| async move {
-                    client.rescale(&command.name, command.parallelism).await
-                };
-                print_of_cluster(command.cluster.ask(rescale)?, format);
-                Ok(())
-            }
+            Self::Rescale(command) => command.execute(format),
             Self::Savepoint(command) => command.execute(format),
             Self::Savepoints(command) => command.execute(format),
             Self::Rollback(command) => command.execute(format),
@@ -244,10 +242,32 @@ impl Job {
     }
 }
 
+impl Rescale {
+    fn execute(&self, format: Format) -> Result<()> {
+        let rescale = |client: Client| async move {
+            let before = client.describe(&self.name).await?;
+            // By id: what is told of is what was changed.
+            Ok((client.rescale(&before.id, self.parallelism).await?, before))
+        };
+        let (job, before) = self.cluster.ask(rescale)?;
+        let (is_active, has, wanted) = (is_active(&job), before.parallelism_wanted, self.parallelism);
+        let report = JobReport::new(job);
+        output::print_object(&report, format, || {
+            let name = &report.name;
+            match is_active {
+                _ if has == wanted => format!("job {name} has parallelism {wanted} already: nothing changes\n"),
+                true => format!("job {name} goes on with parallelism {wanted}, {has} before, from its next epoch\n"),
+                false => format!("job {name} goes on with parallelism {wanted}, {has} before, when it is resumed\n"),
+            }
+        });
+        Ok(())
+    }
+}
+
 /// Follows a job.
 #[derive(Args, Debug)]
 pub(crate) struct Watching {
-    /// Name or id of the job.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -255,16 +275,22 @@ pub(crate) struct Watching {
 
 impl Watching {
     fn execute(&self, format: Format) -> Result<()> {
-        let watch = |client: qanat_client::Client| async move {
+        let watch = |client: Client| async move {
             let mut watch = client.watch(&self.name).await?;
+            let mut shown = String::new();
             while let Some(job) = watch.next().await? {
                 let report = JobReport::new(job);
+                let told = std::mem::replace(&mut shown, report.line());
+                if format == Format::Table && told == shown {
+                    // A claim, which nobody sees before its commit.
+                    continue;
+                }
                 let line = match format {
                     Format::Json => {
                         serde_json::to_string(&report).map_err(|e| Error::internal(format!("print a job: {e}")))?
                     }
                     Format::Yaml => output::yaml_item(&serde_json::to_string(&report).unwrap_or_default()),
-                    Format::Table => report.line(),
+                    Format::Table => format!("{} {shown}", report.changed()),
                 };
                 if !output::print_line(line.trim_end()) {
                     // Whoever read it has seen enough.
@@ -280,14 +306,21 @@ impl Watching {
 /// A job of a cluster.
 fn print_of_cluster(job: qanat_client::Job, format: Format) {
     let report = JobReport::new(job);
-    output::print_object(&report, format, || submit::table(std::slice::from_ref(&report)));
+    output::print_object(&report, format, || table(std::slice::from_ref(&report)));
 }
 
 impl Describe {
     fn execute(&self, format: Format) -> Result<()> {
-        if self.cluster.cluster.is_some() {
-            let job = self.cluster.ask(|client| async move { client.describe(&self.name).await })?;
-            print_of_cluster(job, format);
+        if self.cluster.is_used(self.job.folder_option())? {
+            let run = self.job.run.as_deref();
+            let describe = |client: Client| async move {
+                let job = client.describe_run(&self.name, run).await?;
+                let jobs = if is_active(&job) { client.overview().await?.jobs } else { Vec::new() };
+                let live = jobs.into_iter().find(|live| live.job.as_ref().is_some_and(|of| of.id == job.id));
+                Ok(JobReport::new(job).with(live))
+            };
+            let report = self.cluster.ask(describe)?;
+            output::print_object(&report, format, || report.text());
             return Ok(());
         }
         let view = self.job.view()?;
@@ -303,57 +336,35 @@ fn print(view: &DataView, found: &FoundJob, format: Format) {
 }
 
 fn text(line: &JobLine) -> String {
-    let mut rows = vec![
-        vec!["job".to_owned(), line.name.clone()],
-        vec!["run".to_owned(), line.job.clone()],
-        vec!["status".to_owned(), line.status_text()],
-        vec!["generation".to_owned(), line.generation.to_string()],
-        vec!["parallelism".to_owned(), line.parallelism.to_string()],
-        vec!["last epoch".to_owned(), line.epoch.to_string()],
-        vec!["created".to_owned(), line.created.clone()],
-        vec!["changed".to_owned(), line.changed.clone()],
-    ];
-    if let Some(error) = &line.error {
-        rows.push(vec!["last error".to_owned(), error.to_string()]);
-    }
-    for (table, count) in &line.totals.sources {
-        rows.push(vec!["read".to_owned(), format!("{count} records of {table}")]);
-    }
-    for (table, sum) in &line.totals.sinks {
-        rows.push(vec!["written".to_owned(), format!("{} rows into {table}", sum.rows)]);
-    }
-    rows.push(vec!["late".to_owned(), line.totals.late.to_string()]);
-    rows.push(vec!["dead letters".to_owned(), line.totals.dead_lettered.to_string()]);
+    let mut facts = Facts::default();
+    facts.add("job", &line.name);
+    facts.add("run", &line.job);
+    facts.add("status", line.status_text());
+    facts.add("generation", line.generation);
+    facts.add("parallelism", line.parallelism);
+    facts.add("last epoch", line.epoch);
+    facts.add("created", &line.created);
+    facts.add("changed", &line.changed);
+    facts.totals(&line.totals);
     if let Some(live) = &line.live {
-        rows.push(vec!["memory".to_owned(), output::bytes(live.memory_bytes)]);
+        facts.add("memory", output::bytes(live.memory_bytes));
         for source in &live.sources {
             let watermark = source.watermark.map_or_else(|| "none".to_owned(), output::time);
             let bytes = output::bytes(source.bytes);
-            let figures = format!("{}: {} records, {bytes}, watermark {watermark}", source.table, source.records);
-            rows.push(vec!["since start".to_owned(), figures]);
+            let records = output::counted(source.records, "record", "records");
+            facts.add("since start", format!("{}: {records}, {bytes}, watermark {watermark}", source.table));
         }
     }
-    rows.iter()
-        .map(|row| format!("{:<13}{}\n", row.first().map_or("", String::as_str), row.get(1).map_or("", String::as_str)))
-        .collect()
+    if let Some(error) = &line.error {
+        facts.error(if line.status == "FAILED" { "error" } else { "last error" }, error);
+    }
+    facts.text()
 }
 
 impl Stop {
     fn execute(&self, format: Format) -> Result<()> {
-        if self.cluster.cluster.is_some() {
-            let stop = |client: qanat_client::Client| async move {
-                let stopped =
-                    if self.no_savepoint { client.stop_now(&self.name).await } else { client.stop(&self.name).await };
-                let mut job = stopped?;
-                if !self.no_wait {
-                    let mut watch = client.watch(&job.id).await?;
-                    while let Some(changed) = watch.next().await? {
-                        job = changed;
-                    }
-                }
-                Ok(job)
-            };
-            print_of_cluster(self.cluster.ask(stop)?, format);
+        if self.cluster.is_used(self.job.folder_option())? {
+            print_of_cluster(self.cluster.ask(|client| self.in_cluster(client))?, format);
             return Ok(());
         }
         if self.no_savepoint {
@@ -381,5 +392,111 @@ impl Stop {
         }
         print(&view, &found, format);
         Ok(())
+    }
+
+    async fn in_cluster(&self, client: Client) -> Result<qanat_client::Job> {
+        let name = savepoint::run_of(&client, &self.name, self.job.run.as_deref()).await?;
+        let job = if self.no_savepoint { client.stop_now(&name).await } else { client.stop(&name).await }?;
+        if self.no_wait {
+            return Ok(job);
+        }
+        let mut watch = client.watch(&job.id).await?;
+        let tells = !self.no_savepoint;
+        until_ended(
+            job,
+            async || watch.next().await,
+            |text| {
+                if tells {
+                    output::note(text)
+                }
+            },
+        )
+        .await
+    }
+}
+
+/// A stop that takes longer says what it waits for.
+const STOP_TOLD_AFTER: Duration = Duration::from_secs(2);
+
+fn waits(job: &JobReport) -> String {
+    format!(
+        "job {} is {}: the stop waits for {}; `qanat job stop {} --no-savepoint` ends it at once, and a resume reads \
+         again from epoch {}",
+        job.name,
+        job.status,
+        job.awaits(),
+        job.name,
+        job.epoch(),
+    )
+}
+
+/// The job as it ended. `next` is its next change, and may be dropped while it is waited for.
+async fn until_ended(
+    mut job: qanat_client::Job,
+    mut next: impl AsyncFnMut() -> Result<Option<qanat_client::Job>>,
+    mut tell: impl FnMut(&str),
+) -> Result<qanat_client::Job> {
+    let clock = Env::real().clock;
+    let told_at = clock.monotonic() + STOP_TOLD_AFTER;
+    let mut is_told = false;
+    loop {
+        let changed = match is_told {
+            true => next().await?,
+            false => match tokio::time::timeout(told_at.saturating_sub(clock.monotonic()), next()).await {
+                Ok(changed) => changed?,
+                Err(_) => {
+                    is_told = true;
+                    tell(&waits(&JobReport::new(job.clone())));
+                    continue;
+                }
+            },
+        };
+        match changed {
+            Some(changed) => job = changed,
+            None => return Ok(job),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qanat_client::{Failure, Job as Told, JobState};
+
+    use super::*;
+
+    #[test]
+    fn a_stop_that_takes_long_says_what_it_waits_for() {
+        let failure =
+            Failure { code: "E0603".to_owned(), message: "an executor is lost".to_owned(), ..Failure::default() };
+        let restarting = Told {
+            name: "sales".to_owned(),
+            state: JobState::Restarting.into(),
+            claimed_epoch: 7,
+            failure: Some(failure),
+            ..Told::default()
+        };
+        let (changes, mut changed) = tokio::sync::mpsc::unbounded_channel();
+        let mut changes = Some(changes);
+        let mut told = String::new();
+        // It ends when it has been told, and not before.
+        let tell = |text: &str| {
+            told = text.to_owned();
+            let stopped = Told { state: JobState::Stopped.into(), ..Told::default() };
+            changes.take().map(|changes| changes.send(stopped)).expect("told once").expect("heard");
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let ended = runtime.block_on(async {
+            let ended = until_ended(restarting, async || Ok(changed.recv().await), tell);
+            tokio::time::timeout(Duration::from_secs(60), ended).await
+        });
+        assert_eq!(ended.expect("in time").expect("ended").state(), JobState::Stopped);
+        for part in [
+            "job sales is RESTARTING",
+            "[E0603] an executor is lost",
+            "`qanat job stop sales --no-savepoint`",
+            "epoch 7",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 }

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use qanat_proto::Result;
-use qanat_storage::env::Env;
 
-use crate::data_folder::DataView;
 use crate::observe::logs::LogFormat;
 use crate::output::Format;
 
@@ -16,6 +14,7 @@ mod checkpoints;
 mod cluster;
 mod explain;
 mod init;
+mod job_report;
 mod jobs;
 mod members;
 mod readmit;
@@ -25,10 +24,13 @@ mod savepoint;
 mod side;
 mod submit;
 mod tail;
+mod target;
 mod token;
 mod top;
 mod topics;
 mod validate;
+
+pub(crate) use target::{DataArguments, JobArguments};
 
 /// A distributed stream processor for data integration: SQL in, exactly once out.
 #[derive(Debug, Parser)]
@@ -52,13 +54,13 @@ enum Command {
     Validate(validate::Validate),
     /// Show how a script would run.
     Explain(explain::Explain),
-    /// Jobs of the data folder.
+    /// Jobs of a data folder or of a cluster.
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// One job: describe it, stop it.
+    /// One job: describe, stop, resume, rescale, name epochs, roll back, watch, drop.
     #[command(subcommand)]
     Job(jobs::Job),
-    /// Topics of the data folder.
+    /// Topics of a data folder or of a cluster.
     #[command(subcommand)]
     Topics(topics::Topics),
     Tail(tail::Tail),
@@ -75,7 +77,7 @@ enum Command {
     /// Run a script as jobs of a cluster.
     Submit(submit::Submit),
     Dev(cluster::Dev),
-    /// The cluster: who is in it.
+    /// A cluster: who is in it, who may call, what was changed; coordinators and executors that come and go.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     Top(top::Top),
@@ -83,33 +85,6 @@ enum Command {
     Coordinator(cluster::CoordinatorCommand),
     /// Run one executor of a cluster in this process.
     Executor(cluster::ExecutorCommand),
-}
-
-/// Where jobs, topics and checkpoints are kept.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct DataArguments {
-    /// Data folder: topics and jobs.
-    #[arg(long, value_name = "DIR", env = "QANAT_DATA", default_value = "./qanat-data")]
-    pub(crate) data: PathBuf,
-}
-
-/// Which run of a job, where its name alone does not say it.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct JobArguments {
-    /// One run alone: its id, or the first digits of it. Otherwise the newest, or all where entries are listed.
-    #[arg(long, value_name = "JOBID")]
-    pub(crate) run: Option<String>,
-    #[command(flatten)]
-    pub(crate) data: DataArguments,
-    /// Folder of the job's own state, in place of `<data>/jobs/<name>`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state: Option<PathBuf>,
-}
-
-impl JobArguments {
-    pub(crate) fn view(&self) -> Result<DataView> {
-        DataView::open(&Env::real(), &self.data.data, self.state.as_deref())
-    }
 }
 
 /// A script and what is filled into it.

@@ -20,11 +20,11 @@ use crate::readmit::Readmitter;
 #[derive(Args, Debug)]
 #[group(skip)]
 pub(crate) struct Readmit {
-    /// Name of the job.
+    /// Name of the job; of a cluster, or its id or the first digits of it.
     name: String,
     /// New file: one record (or JSON object) per line. It appears whole, or not at all. Of a cluster, an absolute path
     /// where its jobs may write.
-    #[arg(long, value_name = "PATH", required_unless_present = "into_topic", conflicts_with = "into_topic")]
+    #[arg(long, value_name = "PATH", conflicts_with = "into_topic")]
     into_file: Option<PathBuf>,
     /// Existing topic. Its columns are filled from JSON objects by name; a topic with one STRING or BYTES
     /// column, or none yet, takes the records as they are.
@@ -60,12 +60,11 @@ struct Outcome {
 
 impl Readmit {
     pub(super) fn execute(&self, channel: SinkChannel, format: Format) -> Result<()> {
-        let done = match &self.cluster.cluster {
-            Some(_) => {
-                let asked = self.asked(channel)?;
-                self.cluster.ask(|client| async move { client.readmit(asked).await })?
-            }
-            None => self.in_folder(channel)?,
+        let done = if self.cluster.is_used(self.data.folder_option())? {
+            let asked = self.asked(channel)?;
+            self.cluster.ask(|client| async move { client.readmit(asked).await })?
+        } else {
+            self.in_folder(channel)?
         };
         let Readmitted { readmitted, into, ids, completed } = done;
         let outcome = Outcome { readmitted, into, ids, completed };
@@ -75,14 +74,14 @@ impl Readmit {
 
     fn in_folder(&self, channel: SinkChannel) -> Result<Readmitted> {
         let env = Env::real();
-        let view = DataView::open(&env, &self.data.data, None)?;
+        let view = DataView::open(&env, &self.data.folder(), None)?;
         let mut asked = readmission(&view, &self.name, channel, self.run.as_deref(), self.into()?)?;
         (asked.ids, asked.limit) = (self.ids.clone(), self.limit);
         // Nothing is created only to be told that there is no such job.
         if let Some(error) = &asked.unknown_job {
             return Err(error.clone());
         }
-        let data = DataFolder::open(&env, &self.data.data)?;
+        let data = DataFolder::open(&env, &self.data.folder())?;
         Readmitter { env: &env, topics: &data.topics, owner: None }.readmit(&asked)
     }
 
@@ -92,7 +91,9 @@ impl Readmit {
             (None, Some(path)) => {
                 Ok(ReadmitInto::File { path: path.display().to_string(), header: self.header.clone() })
             }
-            (None, None) => Err(Error::new(Code::Usage, "say where to: --into-file or --into-topic")),
+            (None, None) => Err(Error::new(Code::Usage, "it is not said where the entries are to be written").hint(
+                "--into-file PATH makes a new file of them, --into-topic TOPIC appends them to a topic that a job reads",
+            )),
         }
     }
 

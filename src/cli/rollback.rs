@@ -12,14 +12,14 @@ use serde::Serialize;
 
 use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
+use crate::cli::job_report::JobReport;
 use crate::cli::savepoint::decide;
-use crate::cli::submit::JobReport;
 use crate::output::{self, Format};
 use crate::withdrawable;
 
 #[derive(Args, Debug)]
 pub(crate) struct Rollback {
-    /// Name of the job; of a cluster, or its id.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     /// The savepoint or epoch to go back to.
     #[arg(long, value_name = "NAME|EPOCH")]
@@ -41,7 +41,7 @@ pub(crate) struct Rollback {
 
 #[derive(Args, Debug)]
 pub(crate) struct DropJob {
-    /// Name or id of the job.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     /// Only say what would go.
     #[arg(long)]
@@ -98,7 +98,7 @@ impl Report {
         }
         for sink in &self.sinks {
             let keeps = sink.keeps.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
-            text.push_str(&format!("{}: {} files{keeps}\n", sink.table, sink.files));
+            text.push_str(&format!("{}: {}{keeps}\n", sink.table, output::counted(sink.files, "file", "files")));
         }
         self.next.iter().for_each(|next| text.push_str(&format!("{next}\n")));
         text
@@ -107,12 +107,10 @@ impl Report {
 
 impl Rollback {
     pub(super) fn execute(&self, format: Format) -> Result<()> {
-        let report = match &self.cluster.cluster {
-            Some(_) => {
-                let response = self.cluster.ask(|client| self.in_cluster(client))?;
-                Report::of_cluster(response, self.dry_run)
-            }
-            None => self.in_folder(&Env::real())?,
+        let report = if self.cluster.is_used(self.job.folder_option())? {
+            Report::of_cluster(self.cluster.ask(|client| self.in_cluster(client))?, self.dry_run)
+        } else {
+            self.in_folder(&Env::real())?
         };
         output::print_object(&report, format, || report.text());
         Ok(())
@@ -121,7 +119,8 @@ impl Rollback {
     async fn in_cluster(&self, client: Client) -> Result<RollbackResponse> {
         let change =
             |rollback: qanat_client::Rollback| rollback.allow_duplicates(self.allow_duplicates).dry_run(self.dry_run);
-        go_back(&client, &self.name, &self.to, change, !self.dry_run && !self.no_wait).await
+        let run = self.job.run.as_deref();
+        go_back(&client, &self.name, run, &self.to, change, !self.dry_run && !self.no_wait).await
     }
 
     /// Of a job that no process runs: the next run begins with what is to be taken back.
@@ -168,11 +167,12 @@ impl Rollback {
 async fn go_back(
     client: &Client,
     name: &str,
+    run: Option<&str>,
     to: &str,
     change: impl FnOnce(qanat_client::Rollback) -> qanat_client::Rollback,
     waits: bool,
 ) -> Result<RollbackResponse> {
-    let job = client.describe(name).await?.id;
+    let job = client.describe_run(name, run).await?.id;
     let rollback = match to.parse::<u64>() {
         Ok(epoch) => qanat_client::Rollback::to_epoch(&job, epoch),
         Err(_) => qanat_client::Rollback::to_savepoint(&job, to),
@@ -187,7 +187,7 @@ async fn go_back(
 
 /// `job resume --from`: only a cluster has jobs that are resumed from elsewhere.
 pub(super) fn resume_from(name: &str, to: &str, cluster: &ClusterArguments, format: Format) -> Result<()> {
-    let response = cluster.ask(|client| async move { go_back(&client, name, to, |same| same, true).await })?;
+    let response = cluster.ask(|client| async move { go_back(&client, name, None, to, |same| same, true).await })?;
     let report = Report::of_cluster(response, false);
     output::print_object(&report, format, || report.text());
     Ok(())
@@ -201,7 +201,8 @@ impl DropJob {
         let shown = serde_json::json!({ "job": job, "checkpoints": checkpoints, "dry_run": self.dry_run });
         output::print_object(&shown, format, || {
             let goes = if self.dry_run { "would go" } else { "goes" };
-            format!("job {name} {goes}, with {checkpoints} checkpoints; what its sinks hold stays\n")
+            let checkpoints = output::counted(checkpoints, "checkpoint", "checkpoints");
+            format!("job {name} {goes}, with {checkpoints}; what its sinks hold stays\n")
         });
         Ok(())
     }

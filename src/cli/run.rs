@@ -105,7 +105,7 @@ impl Run {
         let parallelism = beginning::parallelism(self.parallelism, &planned.settings)?;
         file_limit::outlive()?;
         let metrics = self.metrics.bind()?;
-        let data = DataFolder::open(&env, &self.data.data)?;
+        let data = DataFolder::open(&env, &self.data.folder())?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
         data.bind(&folder)?;
         let state_folder = folder.path.clone();
@@ -153,7 +153,7 @@ impl Run {
         let progress = Progress::new(env.clone(), format == Format::Table);
         planned.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
         let running = jobs.iter().map(|job| (job.id, job.name.to_string())).collect();
-        let attached = Attached::serve(&env, &self.data.data, handler(Arc::downgrade(&embedded), running));
+        let attached = Attached::serve(&env, &self.data.folder(), handler(Arc::downgrade(&embedded), running));
         if let Err(error) = &attached {
             // Without the socket the job runs all the same; only `job stop` and live figures are missing.
             tracing::warn!("no socket in the data folder: {error}");
@@ -463,10 +463,10 @@ fn receipt_text(receipt: &RunReceipt) -> String {
     let shown = where_they_are(dead, "dead-letters");
     rows.push(vec!["dead letters".to_owned(), String::new(), dead.to_string(), shown]);
     format!(
-        "{} {} ({} epochs, {:.1} s, job {})\n{}",
+        "{} {} ({}, {:.1} s, job {})\n{}",
         receipt.name,
         receipt.status,
-        receipt.epoch,
+        output::counted(receipt.epoch.0, "epoch", "epochs"),
         receipt.elapsed_ms as f64 / 1000.0,
         receipt.job.short(),
         output::table(&["receipt", "table", "rows", ""], &rows)

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 pub(crate) struct Savepoint {
-    /// Name of the job; of a cluster, or its id.
+    /// Name of the job, its id or the first digits of it.
     job_name: String,
     /// Name of the savepoint; made from the time if not given.
     #[arg(long, value_name = "NAME")]
@@ -42,7 +42,7 @@ pub(crate) struct Savepoint {
 
 #[derive(Args, Debug)]
 pub(crate) struct Savepoints {
-    /// Name of the job; of a cluster, or its id.
+    /// Name of the job, its id or the first digits of it.
     name: String,
     #[command(flatten)]
     job: JobArguments,
@@ -110,11 +110,13 @@ impl Listed {
 
 impl Savepoints {
     pub(super) fn execute(&self, format: Format) -> Result<()> {
-        let listed = if self.cluster.cluster.is_some() {
-            Listed::of_cluster(self.cluster.ask(|client| async move { client.savepoints(&self.name).await })?)
+        let run = self.job.run.as_deref();
+        let listed = if self.cluster.is_used(self.job.folder_option())? {
+            let ask = |client: Client| async move { client.savepoints(&run_of(&client, &self.name, run).await?).await };
+            Listed::of_cluster(self.cluster.ask(ask)?)
         } else {
             let view = self.job.view()?;
-            Listed::of_folder(&view.job(&self.name, self.job.run.as_deref(), Reach::State)?)
+            Listed::of_folder(&view.job(&self.name, run, Reach::State)?)
         };
         listed.print(format);
         Ok(())
@@ -132,9 +134,10 @@ impl Savepoint {
             let error = Error::new(Code::Usage, format!("`{name}` is a number, as an epoch is"));
             return Err(error.hint("choose a name with a letter in it"));
         }
-        let epoch = match self.cluster.cluster {
-            Some(_) => self.cluster.ask(|client| self.in_cluster(client, &name))?,
-            None => self.in_folder(&env, &name)?,
+        let epoch = if self.cluster.is_used(self.job.folder_option())? {
+            self.cluster.ask(|client| self.in_cluster(client, &name))?
+        } else {
+            self.in_folder(&env, &name)?
         };
         let shown =
             serde_json::json!({ "job": self.job_name, "savepoint": name, "epoch": epoch, "dropped": self.drop });
@@ -147,10 +150,10 @@ impl Savepoint {
     }
 
     async fn in_cluster(&self, client: Client, name: &str) -> Result<Option<u64>> {
+        let job = client.describe_run(&self.job_name, self.job.run.as_deref()).await?.id;
         if self.drop.is_some() {
-            return client.drop_savepoint(&self.job_name, name).await.map(|_| None);
+            return client.drop_savepoint(&job, name).await.map(|_| None);
         }
-        let job = client.describe(&self.job_name).await?.id;
         let made = client.savepoint(&job, name).await?;
         if !made.pending || self.no_wait {
             return Ok((!made.pending).then_some(made.epoch));
@@ -201,6 +204,14 @@ impl Savepoint {
             // Asked before the next look, which so sees the last thing that a process did.
             is_running = watch.wait(LOOK_EVERY) || runs();
         }
+    }
+}
+
+/// By what a job of a cluster is named: its id where a run is, and what was said otherwise.
+pub(super) async fn run_of(client: &Client, name: &str, run: Option<&str>) -> Result<String> {
+    match run {
+        Some(_) => Ok(client.describe_run(name, run).await?.id),
+        None => Ok(name.to_owned()),
     }
 }
 

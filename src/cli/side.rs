@@ -31,7 +31,7 @@ pub(crate) enum DeadLetters {
 
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// Name of the job.
+    /// Name of the job; of a cluster, or its id or the first digits of it.
     name: String,
     /// Show at most N.
     #[arg(long, value_name = "N")]
@@ -109,7 +109,7 @@ impl List {
         ask: impl FnOnce(Client) -> F,
         look: impl FnOnce(&DataView, &SideQuery, &mut dyn FnMut(Vec<L>) -> bool) -> Result<()>,
     ) -> Result<Vec<L>> {
-        if self.cluster.cluster.is_some() {
+        if self.cluster.is_used(self.job.folder_option())? {
             return self.cluster.ask(ask);
         }
         let mut rows = Vec::new();

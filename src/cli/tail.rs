@@ -63,10 +63,10 @@ impl Tail {
             return Ok(());
         }
         let mut printer = Printer::new(format);
-        if self.cluster.cluster.is_some() {
+        if self.cluster.is_used(self.data.folder_option())? {
             return self.cluster.ask(|client| in_cluster(client, request, &mut printer));
         }
-        let view = DataView::open(&Env::real(), &self.data.data, None)?;
+        let view = DataView::open(&Env::real(), &self.data.folder(), None)?;
         match operator {
             Some((job, operator)) => Err(in_folder(&view, job, operator)),
             None => tail::topic(&view, &self.topic, request.request(), &mut printer),

@@ -102,9 +102,9 @@ impl Topics {
         let env = Env::real();
         match self {
             Self::List(list) => {
-                let topics = match &list.cluster.cluster {
-                    Some(_) => list.cluster.ask(|client| async move { client.topics().await })?,
-                    None => topics::list(&DataView::open(&env, &list.data.data, None)?)?,
+                let topics = match list.cluster.is_used(list.data.folder_option())? {
+                    true => list.cluster.ask(|client| async move { client.topics().await })?,
+                    false => topics::list(&DataView::open(&env, &list.data.folder(), None)?)?,
                 };
                 let lines: Vec<Line> = topics.into_iter().map(line).collect();
                 output::print_object(&lines, format, || {
@@ -113,9 +113,9 @@ impl Topics {
                 });
             }
             Self::Describe(named) => {
-                let topic = match &named.cluster.cluster {
-                    Some(_) => named.cluster.ask(|client| async move { client.topic(&named.name).await })?,
-                    None => topics::describe(&DataView::open(&env, &named.data.data, None)?, &named.name)?,
+                let topic = match named.cluster.is_used(named.data.folder_option())? {
+                    true => named.cluster.ask(|client| async move { client.topic(&named.name).await })?,
+                    false => topics::describe(&DataView::open(&env, &named.data.folder(), None)?, &named.name)?,
                 };
                 let line = line(topic);
                 output::print_object(&line, format, || text(&line));
@@ -123,12 +123,12 @@ impl Topics {
             Self::Create(create) => {
                 let name = Name::new(&create.name)?;
                 let spec = TopicSpec { partitions: create.partitions, retention: create.retention()? };
-                let topic = match &create.cluster.cluster {
-                    Some(_) => {
+                let topic = match create.cluster.is_used(create.data.folder_option())? {
+                    true => {
                         create.cluster.ask(|client| async move { client.create_topic(new(&name, &spec)?).await })?
                     }
-                    None => topics::shown(
-                        &DataFolder::open(&env, &create.data.data)?.topics.create(&name, spec)?.describe()?,
+                    false => topics::shown(
+                        &DataFolder::open(&env, &create.data.folder())?.topics.create(&name, spec)?.describe()?,
                     ),
                 };
                 let (line, name) = (line(topic), &create.name);
@@ -136,12 +136,12 @@ impl Topics {
             }
             Self::Delete(named) => {
                 let name = Name::new(&named.name)?;
-                if named.cluster.cluster.is_some() {
+                if named.cluster.is_used(named.data.folder_option())? {
                     named.cluster.ask(|client| async move { client.delete_topic(&named.name).await })?;
                 } else {
                     // Nothing is created only to be told that it does not hold the topic.
-                    DataView::open(&env, &named.data.data, None)?;
-                    DataFolder::open(&env, &named.data.data)?.topics.delete(&name)?;
+                    DataView::open(&env, &named.data.folder(), None)?;
+                    DataFolder::open(&env, &named.data.folder())?.topics.delete(&name)?;
                 }
                 let deleted = serde_json::json!({ "deleted": name });
                 output::print_object(&deleted, format, || format!("deleted topic {name}"));

@@ -41,6 +41,12 @@ impl Roots {
     }
 
     fn check_table(&self, table: &TableDescriptor) -> Result<()> {
+        // The planner's own table for a SELECT that is a statement by itself.
+        if table.connector == "print" && table.name == "print" && table.options.len() == 1 {
+            let error =
+                Error::new(Code::BadRole, "a SELECT alone shows its rows on a terminal, which a cluster has not");
+            return Err(error.hint("write INSERT INTO a table in front of it, or show its rows with `qanat run`"));
+        }
         if matches!(table.connector.as_str(), "stdin" | "print") {
             let message = format!("`{}` uses `{}`, which a cluster has not", table.name, table.connector);
             return Err(Error::new(Code::BadRole, message).hint("`qanat run` has a standard input and output"));
@@ -104,6 +110,21 @@ mod tests {
             primary_key: Vec::new(),
             partitioned_by: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_select_alone_has_no_place_in_a_cluster() {
+        let print = |name: &str| TableDescriptor {
+            name: name.to_owned(),
+            connector: "print".to_owned(),
+            options: [("connector".to_owned(), "print".to_owned())].into(),
+            ..table("")
+        };
+        let refused = |name: &str| Roots(Vec::new()).check_table(&print(name)).expect_err("refused");
+        let alone = refused("print");
+        assert!(alone.message().contains("SELECT") && !alone.message().contains("`print`"), "{alone}");
+        assert!(alone.hint_text().is_some_and(|hint| hint.contains("INSERT INTO")), "{alone}");
+        assert!(refused("shown").message().contains("`shown`"));
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub(crate) fn topic(view: &DataView, name: &str, request: &TailRequest, reader: 
         }
         None => (0..topic.partitions()).collect(),
     };
+    if let (Start::Offset(offset), true) = (start, request.resume.is_empty()) {
+        check_reached(&topic, &partitions, offset)?;
+    }
     // Before the first look: nothing that arrives after it is missed.
     let watch = if request.to_latest { None } else { Some(watch(&topic, &partitions)?) };
     let mut offsets = BTreeMap::new();
@@ -80,6 +83,19 @@ pub(crate) fn topic(view: &DataView, name: &str, request: &TailRequest, reader: 
         Some(watch) => follow(&topic, &offsets, &watch, &mut output),
         None => read_to_latest(&topic, &offsets, isolation, &mut output),
     }
+}
+
+/// A first offset beyond the end of every partition is a mistake: nobody waits for rows only to leave out some of them.
+fn check_reached(topic: &Topic, partitions: &[u32], offset: u64) -> Result<()> {
+    let ends = partitions.iter().map(|partition| Ok((*partition, topic.partition(*partition)?.end_offset())));
+    let ends = ends.collect::<Result<Vec<_>>>()?;
+    let Some((last, end)) = ends.into_iter().max_by_key(|(_, end)| *end).filter(|(_, end)| offset > *end) else {
+        return Ok(());
+    };
+    let message = format!("offset {offset} lies beyond the end of topic `{}`, whose next row gets {end}", topic.name());
+    Err(Error::new(Code::Usage, message)
+        .at(Place::Named(format!("partition {last}")))
+        .hint("`--from latest` waits for the next row"))
 }
 
 fn watch(topic: &Topic, partitions: &[u32]) -> Result<Watch> {

@@ -40,6 +40,10 @@ impl Dev {
         Self { folder, api: told["api"].as_str().unwrap().to_owned(), coordinators, processes, _alive: alive }
     }
 
+    pub(crate) fn api(&self) -> &str {
+        &self.api
+    }
+
     pub(crate) fn run(&self, arguments: &[&str], place: &[&str]) -> Outcome {
         Invocation::new(self.folder.path(), [&["-o", "json"], arguments, place].concat()).run().unwrap()
     }

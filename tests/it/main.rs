@@ -18,6 +18,7 @@
 //! - `starts`: where a job begins, decided once.
 //! - `stdin`: what cannot be read again.
 //! - `topics`: topics that clients of a cluster make and delete.
+//! - `verbs`: what the commands about jobs take for a name, ask, tell and refuse.
 //! - `property`: random tables and random window queries against a row-by-row oracle.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -48,4 +49,5 @@ mod starts;
 mod stdin;
 mod timestamp;
 mod topics;
+mod verbs;
 mod ways;

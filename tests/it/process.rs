@@ -27,11 +27,13 @@ pub(crate) struct Invocation<'a> {
     arguments: Vec<String>,
     failpoint: Option<String>,
     input: Option<&'a str>,
+    variables: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Invocation<'a> {
     pub(crate) fn new<S: Into<String>>(folder: &'a Path, arguments: impl IntoIterator<Item = S>) -> Self {
-        Self { folder, arguments: arguments.into_iter().map(Into::into).collect(), failpoint: None, input: None }
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self { folder, arguments, failpoint: None, input: None, variables: Vec::new() }
     }
 
     /// `qanat run` of a script in the folder, with its data in the folder too.
@@ -50,6 +52,12 @@ impl<'a> Invocation<'a> {
         self
     }
 
+    /// With this in its environment.
+    pub(crate) fn variable(mut self, name: &'a str, value: &'a str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
     /// A file of the folder that is its standard input.
     pub(crate) fn input(mut self, name: &'a str) -> Self {
         self.input = Some(name);
@@ -60,6 +68,7 @@ impl<'a> Invocation<'a> {
     pub(crate) fn run(&self) -> Result<Outcome, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qanat"));
         command.args(&self.arguments).current_dir(self.folder).env_remove("QANAT_DATA").env_remove("QANAT_LOG");
+        command.env_remove("QANAT_CLUSTER").envs(self.variables.iter().copied());
         match &self.failpoint {
             Some(failpoint) => command.env("QANAT_FAILPOINT", failpoint),
             None => command.env_remove("QANAT_FAILPOINT"),

@@ -12,6 +12,7 @@ use qanat_coordinator_core::retention::TopicStart;
 use qanat_proto::audit::Report;
 use qanat_proto::checkpoint::CheckpointReport;
 use qanat_proto::ids::{Epoch, JobId, OperatorId};
+use qanat_proto::job_choice::{Candidate, choose, is_id};
 use qanat_proto::owner::Readmission;
 use qanat_proto::rows::TailRows;
 use qanat_proto::rpc::control::data_server::{Data, DataServer};
@@ -235,24 +236,35 @@ impl DataService {
         self.histories.clone().acquire_owned().await.map_err(|_| status_of(&Error::internal("no more histories")))
     }
 
-    fn find(&self, job: &str) -> std::result::Result<(JobId, String), Status> {
+    /// The job that is named, and its name; of several runs the newest, or the one whose id begins with `run`.
+    fn find(&self, job: &str, run: &str) -> std::result::Result<(JobId, String), Status> {
         let found = self.member.state(|state| {
-            let id = find(state, job)?;
+            let id = find(state, job, run)?;
             Ok((id, state.job(id).map(|job| job.name.clone()).unwrap_or_default()))
         });
         found.map_err(|error: Error| status_of(&error))
     }
 
-    /// The name of the job with this id: by id it is one run; by name, side tables may be all that is left of a job.
-    pub(super) fn of_id(&self, job: &str) -> Option<(String, JobId)> {
-        let id = job.parse::<JobId>().ok()?;
-        self.member.state(|state| state.job(id).map(|job| (job.name.clone(), id)))
+    /// The name and id of a job that is named by its id, or the first digits of it: so it is one run. None if it is
+    /// named by its name: side tables may be all that is left of a job.
+    pub(super) fn of_id(&self, job: &str) -> std::result::Result<Option<(String, JobId)>, Status> {
+        let found = self.member.state(|state| {
+            if !is_id(job) || state.jobs.values().any(|known| known.name == job) {
+                return Ok(None);
+            }
+            let candidates = state.jobs.iter().map(|(id, job)| Candidate { id: *id, name: &job.name, rank: () });
+            match choose(job, None, candidates) {
+                Ok(id) => Ok(state.job(id).map(|job| (job.name.clone(), id))),
+                Err(error) if error.code() == Code::UnknownJob => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        found.map_err(|error| status_of(&error))
     }
 
-    /// The name of a job, and the run that is meant: that of the id, or of the first digits of one.
-    fn run(&self, job: &str, run: String) -> std::result::Result<(String, String), Status> {
-        let (id, name) = self.find(job)?;
-        Ok((name, if run.is_empty() { id.to_string() } else { run }))
+    /// The name of a job, and the id of the run that is meant.
+    fn run(&self, job: &str, run: &str) -> std::result::Result<(String, String), Status> {
+        self.find(job, run).map(|(id, name)| (name, id.to_string()))
     }
 
     async fn follow_operator(
@@ -263,7 +275,7 @@ impl DataService {
         permit: OwnedSemaphorePermit,
     ) -> std::result::Result<Answers<TailEvent>, Status> {
         lead(&self.member).await?;
-        let (id, _) = self.find(job)?;
+        let (id, _) = self.find(job, "")?;
         let claim = self.member.state(|state| state.job(id).and_then(|job| Some(job.last_claim()?.1.clone())));
         let claim = claim.ok_or_else(gone)?;
         let operator = self.look(move |reader| reader.operator(&claim, &operator)).await?;
@@ -343,7 +355,7 @@ impl Data for DataService {
     async fn side_rows(&self, request: Request<SideRowsRequest>) -> Answer<Self::SideRowsStream> {
         lead(&self.member).await?;
         let mut request = request.into_inner();
-        if let Some((name, id)) = self.of_id(&request.job) {
+        if let Some((name, id)) = self.of_id(&request.job)? {
             (request.job, request.run) = (name, id.to_string());
         }
         let permit = self.history().await?;
@@ -358,7 +370,7 @@ impl Data for DataService {
     async fn checkpoints(&self, request: Request<CheckpointsRequest>) -> Answer<CheckpointsResponse> {
         lead(&self.member).await?;
         let CheckpointsRequest { job, run, limit } = request.into_inner();
-        let (job, run) = self.run(&job, run)?;
+        let (job, run) = self.run(&job, &run)?;
         let limit = match limit as usize {
             0 => limits::CHECKPOINTS_SHOWN_MAX,
             limit => limit.min(limits::CHECKPOINTS_SHOWN_MAX),
@@ -371,7 +383,7 @@ impl Data for DataService {
     async fn describe_checkpoint(&self, request: Request<CheckpointRequest>) -> Answer<CheckpointDescription> {
         lead(&self.member).await?;
         let CheckpointRequest { job, run, epoch } = request.into_inner();
-        let (job, run) = self.run(&job, run)?;
+        let (job, run) = self.run(&job, &run)?;
         let _permit = self.history().await?;
         let look = move |reader: &dyn DataReader| reader.checkpoint(&job, told(&run), Epoch(epoch))?.into_wire();
         self.look(look).await.map(Response::new)
@@ -380,7 +392,7 @@ impl Data for DataService {
     async fn audit(&self, request: Request<AuditRequest>) -> Answer<Self::AuditStream> {
         lead(&self.member).await?;
         let AuditRequest { job, run } = request.into_inner();
-        let (job, run) = self.run(&job, run)?;
+        let (job, run) = self.run(&job, &run)?;
         let permit = self.history().await?;
         let parts = self.parts(permit, true, move |reader, parts: &Parts<AuditPart>| {
             let report = reader.audit(&job, told(&run))?;

@@ -10,14 +10,16 @@ use qanat_coordinator_core::command::{Command, JobTopics, Outcome, Refusal, RunW
 use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, StartId};
+use qanat_proto::job_choice::{Candidate, choose};
 use qanat_proto::manifest::{Manifest, OperatorState, PreparedHandle, SourceState};
 use qanat_proto::names::Name;
 use qanat_proto::rpc::control::jobs_server::{Jobs, JobsServer};
 use qanat_proto::rpc::control::{
-    DropRequest, DropResponse, DropSavepointRequest, ExplainResponse, Failure, Job, JobRequest, JobState, ListRequest,
+    DropRequest, DropResponse, DropSavepointRequest, ExplainResponse, Job, JobRequest, JobState, ListRequest,
     ListResponse, RescaleRequest, RollbackRequest, RollbackResponse, Savepoint, SavepointRequest, SavepointsResponse,
     ScriptRequest, StopRequest, SubmitRequest, SubmitResponse, ValidateResponse, validate_response,
 };
+use qanat_proto::rpc::failure::failure_of;
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::trace::TraceParent;
@@ -158,9 +160,15 @@ impl JobsService {
         self.job(id).ok_or_else(gone)
     }
 
-    pub(super) fn find(&self, request: &JobRequest) -> std::result::Result<JobId, Status> {
-        is_about(&request.job);
-        self.member.state(|state| find(state, &request.job)).map_err(|error| status_of(&error))
+    /// The job that is named, the newest run of that name.
+    pub(super) fn find(&self, job: &str) -> std::result::Result<JobId, Status> {
+        self.find_run(job, "")
+    }
+
+    /// The same, or the run whose id begins so.
+    pub(super) fn find_run(&self, job: &str, run: &str) -> std::result::Result<JobId, Status> {
+        is_about(job);
+        self.member.state(|state| find(state, job, run)).map_err(|error| status_of(&error))
     }
 
     fn not_resumed(&self, id: JobId, refusal: &Refusal) -> Status {
@@ -275,24 +283,18 @@ fn check_new(state: &State, id: JobId, name: &Name, job: &PlannedJob) -> Result<
     }
 }
 
-/// A job by id or name: of several with one name the active one, or the one made last.
-pub(super) fn find(state: &State, wanted: &str) -> Result<JobId> {
+/// A job by its name, its id or the first digits of it; of several with one name the active one, or the one made last.
+/// `run`: the one whose id begins so, if it is not empty.
+pub(super) fn find(state: &State, wanted: &str, run: &str) -> Result<JobId> {
     let known = |id: &JobId| state.job(*id).is_some_and(|job| !job.dropped);
-    if let Some(id) = wanted.parse::<JobId>().ok().filter(known) {
+    let by_id = wanted.parse::<JobId>().ok().filter(known);
+    if let Some(id) = by_id.filter(|id| id.to_string().starts_with(run)) {
         return Ok(id);
     }
-    if let Some((id, _)) = state.find(wanted) {
-        return Ok(id);
-    }
-    let newest =
-        state.jobs.iter().filter(|(_, job)| job.name == wanted && !job.dropped).max_by_key(|(_, job)| job.order());
-    newest.map(|(id, _)| *id).ok_or_else(|| {
-        let error = Error::new(Code::UnknownJob, format!("there is no job `{wanted}`"));
-        match qanat_proto::error::nearest(wanted, state.jobs.values().map(|job| job.name.as_str())) {
-            Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None => error.hint("`qanat jobs list` lists the jobs"),
-        }
-    })
+    let jobs = state.jobs.iter().filter(|(_, job)| !job.dropped);
+    let candidates =
+        jobs.map(|(id, job)| Candidate { id: *id, name: &job.name, rank: (!job.status.is_ended(), job.order()) });
+    choose(wanted, Some(run).filter(|run| !run.is_empty()), candidates)
 }
 
 /// A job as clients see it.
@@ -312,6 +314,11 @@ pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<StartId, String>,
     let claimed = job.last_claim().map_or(Epoch(0), |(epoch, _)| epoch);
     let committed = job.claims.iter().rev().find(|(_, claim)| claim.committed).map_or(Epoch(0), |(epoch, _)| *epoch);
     let node = |start| nodes.get(start).filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| start.to_string());
+    let mut executors: Vec<String> = match job.status.is_ended() {
+        true => Vec::new(),
+        false => job.placement.iter().map(node).collect(),
+    };
+    executors.sort_unstable();
     Job {
         id: id.to_string(),
         name: job.name.clone(),
@@ -320,17 +327,30 @@ pub(super) fn told(id: JobId, job: &JobFacts, nodes: &BTreeMap<StartId, String>,
         claimed_epoch: claimed.0,
         committed_epoch: committed.0,
         parallelism: job.parallelism,
-        executors: if job.status.is_ended() { Vec::new() } else { job.placement.iter().map(node).collect() },
-        failure: failure.map(|error| Failure {
-            code: error.code().as_str().to_owned(),
-            message: error.message().to_owned(),
-            hint: error.hint_text().unwrap_or_default().to_owned(),
-        }),
+        executors,
+        failure: failure.map(failure_of),
         stopping: job.stop_requested && !job.status.is_ended(),
         created_ms: run.map_or(0, |run| run.created_ms),
         changed_ms: run.map_or(0, |run| run.changed_ms),
         withdrawing: !job.withdrawing.is_empty(),
         group: job.group.as_ref().map(|group| group.name.clone()).unwrap_or_default(),
+        parallelism_wanted: wanted_parallelism(job),
+        totals: String::new(),
+    }
+}
+
+/// Subtasks per operator of its next generation.
+fn wanted_parallelism(job: &JobFacts) -> u32 {
+    job.run_with.as_ref().map_or(job.parallelism, |run_with| run_with.parallelism)
+}
+
+/// Jobs that a list shows which is not of all of them: one that has not ended, and one that can be resumed unless its
+/// name has run again since.
+fn is_of_interest(id: JobId, job: &JobFacts, newest: &BTreeMap<&str, JobId>) -> bool {
+    match job.status {
+        JobStatus::Created | JobStatus::Running | JobStatus::Restarting => true,
+        JobStatus::Stopped | JobStatus::Failed { .. } => newest.get(job.name.as_str()) == Some(&id),
+        JobStatus::Finished => false,
     }
 }
 
@@ -372,9 +392,10 @@ impl Jobs for JobsService {
         let names = node_names(&self.member, &self.nodes);
         let jobs = self.member.state_and_runs(|state, runs| {
             let runs: BTreeMap<JobId, &RunSummary> = runs.iter().map(|run| (run.job, run)).collect();
-            let shown = state.jobs.iter().filter(|(_, job)| !job.dropped && (all || !job.status.is_ended()));
-            let mut jobs: Vec<_> = shown.collect();
+            let mut jobs: Vec<_> = state.jobs.iter().filter(|(_, job)| !job.dropped).collect();
             jobs.sort_by_key(|(_, job)| job.order());
+            let newest: BTreeMap<&str, JobId> = jobs.iter().map(|(id, job)| (job.name.as_str(), **id)).collect();
+            jobs.retain(|(id, job)| all || is_of_interest(**id, job, &newest));
             jobs.into_iter().map(|(id, job)| told(*id, job, &names, runs.get(id).copied())).collect()
         });
         Ok(Response::new(ListResponse { jobs }))
@@ -382,13 +403,18 @@ impl Jobs for JobsService {
 
     async fn describe(&self, request: Request<JobRequest>) -> Answer<Job> {
         lead(&self.member).await?;
-        let id = self.find(request.get_ref())?;
-        self.shown(id).map(Response::new)
+        let JobRequest { job, run } = request.into_inner();
+        let id = self.find_run(&job, &run)?;
+        let totals = self.member.state_and_runs(|_, runs| run_of(runs, id).map(|run| run.totals.clone()));
+        let totals = serde_json::to_string(&totals.unwrap_or_default());
+        let totals = totals.map_err(|e| status_of(&Error::internal(format!("tell the totals of a job: {e}"))))?;
+        Ok(Response::new(Job { totals, ..self.shown(id)? }))
     }
 
     async fn watch(&self, request: Request<JobRequest>) -> Answer<Self::WatchStream> {
         lead(&self.member).await?;
-        let id = self.find(request.get_ref())?;
+        let JobRequest { job, run } = request.into_inner();
+        let id = self.find_run(&job, &run)?;
         let (sender, seen) = mpsc::channel(4);
         let (member, nodes) = (self.member.clone(), self.nodes.clone());
         tokio::spawn(async move {
@@ -425,7 +451,7 @@ impl Jobs for JobsService {
     async fn stop(&self, request: Request<StopRequest>) -> Answer<Job> {
         lead(&self.member).await?;
         let StopRequest { job, no_savepoint } = request.into_inner();
-        let id = self.find(&JobRequest { job })?;
+        let id = self.find(&job)?;
         let is_ended = self.member.state(|state| state.job(id).is_none_or(|job| job.status.is_ended()));
         if !is_ended {
             // Refused if it closes already.
@@ -440,7 +466,8 @@ impl Jobs for JobsService {
 
     async fn resume(&self, request: Request<JobRequest>) -> Answer<Job> {
         lead(&self.member).await?;
-        let id = self.find(request.get_ref())?;
+        let JobRequest { job, run } = request.into_inner();
+        let id = self.find_run(&job, &run)?;
         self.decide(Command::Resume { job: id }).await?.map_err(|refusal| self.not_resumed(id, &refusal))?;
         self.shown(id).map(Response::new)
     }
@@ -473,17 +500,25 @@ impl Jobs for JobsService {
     async fn rescale(&self, request: Request<RescaleRequest>) -> Answer<Job> {
         lead(&self.member).await?;
         let RescaleRequest { job, parallelism } = request.into_inner();
-        let id = self.find(&JobRequest { job })?;
-        let most = self.member.state(|state| {
-            let run_with = state.job(id).and_then(|job| job.run_with.as_ref());
-            run_with.map_or(0, |run_with| u32::from(run_with.settings.key_groups).min(limits::PARALLELISM_MAX))
+        let id = self.find(&job)?;
+        let (most, has, is_finished) = self.member.state(|state| {
+            let Some(job) = state.job(id) else { return (0, 0, false) };
+            let groups = job.run_with.as_ref().map_or(0, |run_with| u32::from(run_with.settings.key_groups));
+            (groups.min(limits::PARALLELISM_MAX), wanted_parallelism(job), job.status == JobStatus::Finished)
         });
+        if is_finished {
+            let error = Error::new(Code::Usage, format!("job `{}` is FINISHED", self.shown(id)?.name));
+            return Err(status_of(&error.hint("nothing of it runs again; submit its script anew with --parallelism")));
+        }
         if parallelism == 0 || parallelism > most {
             let error = Error::new(Code::Usage, format!("parallelism {parallelism} is not possible"));
             return Err(status_of(&error.hint(format!("use 1 to {most}: a subtask needs a key group"))));
         }
-        let decided = self.decide(Command::Rescale { job: id, parallelism }).await?;
-        decided.map_err(|refusal| refused(&refusal))?;
+        // A repeat too: a generation would end for nothing.
+        if parallelism != has {
+            let decided = self.decide(Command::Rescale { job: id, parallelism }).await?;
+            decided.map_err(|refusal| refused(&refusal))?;
+        }
         self.shown(id).map(Response::new)
     }
 }

@@ -18,7 +18,7 @@ use crate::owner::Owners;
 impl DataService {
     pub(super) async fn write_again(&self, mut request: ReadmitRequest) -> Result<Answers<ReadmitPart>, Status> {
         check_request_id(&request.request_id, "a readmission").map_err(|error| status_of(&error))?;
-        if let Some((name, id)) = self.of_id(&request.job) {
+        if let Some((name, id)) = self.of_id(&request.job)? {
             (request.job, request.run) = (name, id.to_string());
         }
         let what = match request.table() {

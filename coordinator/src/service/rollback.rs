@@ -3,7 +3,7 @@
 use qanat_coordinator_core::Refusal;
 use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::rpc::control::rollback_request::To;
-use qanat_proto::rpc::control::{JobRequest, RollbackRequest, RollbackResponse, rollback_response};
+use qanat_proto::rpc::control::{RollbackRequest, RollbackResponse, rollback_response};
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::{Code, Error};
 use tonic::Status;
@@ -19,7 +19,7 @@ const TRIES_MAX: usize = 100;
 
 impl JobsService {
     pub(super) async fn roll_back(&self, request: RollbackRequest) -> Result<RollbackResponse, Status> {
-        let id = self.find(&JobRequest { job: request.job.clone() })?;
+        let id = self.find(&request.job)?;
         if request.request_id.is_empty() && !request.dry_run {
             let error = Error::new(Code::Usage, "a rollback needs a request id");
             return Err(status_of(&error.hint("draw it at random, once for each rollback, and keep it for repeats")));

@@ -15,7 +15,7 @@ use super::refused;
 impl JobsService {
     pub(super) async fn make_savepoint(&self, request: SavepointRequest) -> Result<Savepoint, Status> {
         let SavepointRequest { job, name, request_id } = request;
-        let id = self.find(&JobRequest { job })?;
+        let id = self.find(&job)?;
         let name = Name::new(&name).map_err(|error| status_of(&error))?.to_string();
         if name.bytes().all(|b| b.is_ascii_digit()) {
             let error = Error::new(Code::Usage, format!("`{name}` is a number, as an epoch is"));
@@ -35,7 +35,7 @@ impl JobsService {
     }
 
     pub(super) fn list_savepoints(&self, request: &JobRequest) -> Result<SavepointsResponse, Status> {
-        let id = self.find(request)?;
+        let id = self.find_run(&request.job, &request.run)?;
         let listed = self.member.state(|state| {
             let job = state.job(id)?;
             let named = job.savepoints.iter();
@@ -56,7 +56,7 @@ impl JobsService {
 
     pub(super) async fn forget_savepoint(&self, request: DropSavepointRequest) -> Result<Job, Status> {
         let DropSavepointRequest { job, name } = request;
-        let id = self.find(&JobRequest { job })?;
+        let id = self.find(&job)?;
         // A repeat finds nothing any more, which is what was asked for: only a name that never was is a mistake that
         // nobody can tell from it.
         self.decide(Command::DropSavepoint { job: id, name }).await?.map_err(|refusal| refused(&refusal))?;
@@ -65,7 +65,7 @@ impl JobsService {
 
     pub(super) async fn drop_job(&self, request: DropRequest) -> Result<DropResponse, Status> {
         let DropRequest { job, dry_run } = request;
-        let id = self.find(&JobRequest { job })?;
+        let id = self.find(&job)?;
         let shown = self.shown(id)?;
         let (is_ended, checkpoints) = self.member.state(|state| {
             let job = state.job(id);
