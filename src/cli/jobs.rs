@@ -180,7 +180,7 @@ fn totals(history: &JobHistory) -> Totals {
 impl Jobs {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let Self::List(list) = self;
-        let folder = list.data.folder_option().or(list.state.as_ref().map(|_| "--state"));
+        let folder = list.data.folder_option().or_else(|| list.state.as_ref().map(|_| "--state"));
         if list.cluster.is_used(folder)? {
             let jobs = list.cluster.ask(|client| async move { client.list(list.all).await })?;
             let jobs: Vec<JobReport> = jobs.into_iter().map(JobReport::new).collect();
@@ -482,7 +482,7 @@ mod tests {
         let tell = |text: &str| {
             told = text.to_owned();
             let stopped = Told { state: JobState::Stopped.into(), ..Told::default() };
-            changes.take().map(|changes| changes.send(stopped)).expect("told once").expect("heard");
+            assert!(changes.take().expect("told once").send(stopped).is_ok(), "nobody hears it");
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let ended = runtime.block_on(async {

@@ -58,7 +58,7 @@ impl JobArguments {
 
     /// The option of the command line that names a folder, if one does.
     pub(crate) fn folder_option(&self) -> Option<&'static str> {
-        self.data.folder_option().or(self.state.as_ref().map(|_| "--state"))
+        self.data.folder_option().or_else(|| self.state.as_ref().map(|_| "--state"))
     }
 }
 
