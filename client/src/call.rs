@@ -137,6 +137,7 @@ impl Coordinators {
         let started = Instant::now();
         let mut pause = PAUSE.0;
         let mut is_leaderless = false;
+        let mut broken = None;
         loop {
             let (address, channel) = self.channel()?;
             let left = deadline.saturating_sub(started.elapsed());
@@ -150,12 +151,22 @@ impl Coordinators {
             };
             let unheard = self.note(&address, Some(&status));
             let leader = leader_of(&status).filter(|leader| *leader != address);
-            let is_worth_it = matches!(
-                status.code(),
-                Grpc::FailedPrecondition | Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Cancelled | Grpc::Unknown
-            );
             // Another try would find the same certificate.
             let code = error_of(&status).code();
+            // One whose disk failed ends; what it did not decide another one may.
+            let is_broken = code == Code::FsyncFailed;
+            let is_worth_it = is_broken
+                || matches!(
+                    status.code(),
+                    Grpc::FailedPrecondition
+                        | Grpc::Unavailable
+                        | Grpc::DeadlineExceeded
+                        | Grpc::Cancelled
+                        | Grpc::Unknown
+                );
+            if is_broken {
+                broken = Some(error_of(&status));
+            }
             let is_refused = code == Code::CertificateRefused;
             // Of a group without a majority some answer and some do not; who is asked last is chance.
             is_leaderless |= code == Code::NotLeader;
@@ -168,7 +179,7 @@ impl Coordinators {
                 return Err(error);
             }
             if started.elapsed() + pause > deadline {
-                return Err(given_up(&status, is_leaderless));
+                return Err(broken.unwrap_or_else(|| given_up(&status, is_leaderless)));
             }
             let is_known = leader.is_some();
             self.turn(&address, leader);

@@ -361,7 +361,8 @@ fn record_failure(job: &mut Job, error: &Error, is_last: bool) -> Result<Applied
     job.generation_open = false;
     job.status = JobStatus::Restarting;
     // The world outside may mend itself or be mended: such a job goes on trying, however often it fails. Not so if a
-    // log is damaged or gone: nobody but the user can bring it back, and has to be told.
+    // log is damaged or gone: nobody but the user can bring it back, and has to be told. If rows are still owed to it
+    // trying goes on in any case, and another run is all that it takes.
     // A full disk is one failure, wherever it shows next. And so are records that cannot be taken: of several,
     // in splits that are read side by side, now this one fails first and now that one.
     let is_external = error.code().domain() == Domain::External;
@@ -378,7 +379,8 @@ fn record_failure(job: &mut Job, error: &Error, is_last: bool) -> Result<Applied
         // The commit of the last claim is still owed; its replay never gives up.
         return Ok(Applied::Done);
     }
-    let may_mend = is_external && error.code() != Code::CorruptLog;
+    let owes = job.last_claim().is_some_and(|(_, claim)| !claim.committed);
+    let may_mend = is_external && (error.code() != Code::CorruptLog || owes);
     if is_last || repeated >= qanat_proto::limits::SAME_FAILURE_MAX && !may_mend {
         return close(job, &Outcome::Failed(error.clone()));
     }

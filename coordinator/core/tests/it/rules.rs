@@ -414,6 +414,15 @@ fn a_damaged_log_fails_the_job() {
     }
     assert!(matches!(state.jobs[&JOB].status, JobStatus::Failed { .. }));
     state.apply(&Command::Resume { job: JOB }).expect("a failed job resumes once the log is back");
+    // Rows that are owed to it are tried for as long as it takes.
+    let mut state = running();
+    state.apply(&claim(1, 1)).expect("an epoch");
+    for round in 1..=5 {
+        let error = Error::new(Code::CorruptLog, "gone");
+        state.apply(&Command::RecordFailure { token: token(round), error, is_last: false }).expect("recorded");
+        state.apply(&open(round)).expect("restarted");
+    }
+    assert_eq!((&state.jobs[&JOB].status, &state.jobs[&JOB].closing), (&JobStatus::Running, &None));
 }
 
 /// What cannot be read again is not tried again, whatever failed.
