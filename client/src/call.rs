@@ -151,27 +151,20 @@ impl Coordinators {
             };
             let unheard = self.note(&address, Some(&status));
             let leader = leader_of(&status).filter(|leader| *leader != address);
-            // Another try would find the same certificate.
-            let code = error_of(&status).code();
-            // One whose disk failed ends; what it did not decide another one may.
-            let is_broken = code == Code::FsyncFailed;
-            let is_worth_it = is_broken
-                || matches!(
-                    status.code(),
-                    Grpc::FailedPrecondition
-                        | Grpc::Unavailable
-                        | Grpc::DeadlineExceeded
-                        | Grpc::Cancelled
-                        | Grpc::Unknown
-                );
-            if is_broken {
-                broken = Some(error_of(&status));
-            }
-            let is_refused = code == Code::CertificateRefused;
-            // Of a group without a majority some answer and some do not; who is asked last is chance.
-            is_leaderless |= code == Code::NotLeader;
-            if !is_worth_it || is_refused {
-                return Err(error_of(&status));
+            let is_passing = matches!(
+                status.code(),
+                Grpc::FailedPrecondition | Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Cancelled | Grpc::Unknown
+            );
+            let error = error_of(&status);
+            match error.code() {
+                // One whose disk failed ends; what it did not decide another one may.
+                Code::FsyncFailed => broken = Some(error),
+                // Of a group without a majority some answer and some do not; who is asked last is chance.
+                Code::NotLeader if is_passing => is_leaderless = true,
+                // Another try would find the same certificate.
+                Code::CertificateRefused => return Err(error),
+                _ if is_passing => {}
+                _ => return Err(error),
             }
             if let Some((timeout, error)) = unheard
                 && started.elapsed() + pause > timeout.min(deadline)

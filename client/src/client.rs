@@ -13,12 +13,11 @@ use qanat_proto::rpc::control::{
 };
 use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use qanat_proto::trace::TraceParent;
-use qanat_proto::{Code, Error, Result};
+use qanat_proto::{Code, Error, Result, address};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::address;
 use crate::call::Coordinators;
 use crate::submit::random;
 use crate::watch::JobWatch;
@@ -71,7 +70,7 @@ impl Client {
         token: Option<&AccessToken>,
     ) -> Result<Self> {
         let addresses: Vec<String> = coordinators.into_iter().map(Into::into).collect();
-        addresses.iter().try_for_each(|address| address::check(address))?;
+        addresses.iter().try_for_each(|each| address::check(each))?;
         let coordinators = Arc::new(Coordinators::new(addresses, dial, token)?);
         Ok(Self { coordinators, deadline: DEADLINE, trace: None })
     }

@@ -34,7 +34,6 @@
 //! A call that is tried again never does its work twice: a submit
 //! carries a request id, and all others say what is to be and not what is to happen.
 
-mod address;
 mod call;
 mod client;
 mod data;
@@ -44,7 +43,6 @@ mod submit;
 mod tail;
 mod watch;
 
-pub use address::check as check_address;
 pub use client::Client;
 pub use data::{NewTopic, SideQuery};
 pub use qanat_proto::access::{AccessToken, Role};

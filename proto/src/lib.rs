@@ -5,6 +5,7 @@
 //! Every other crate depends on this one.
 
 pub mod access;
+pub mod address;
 pub mod audit;
 pub mod checkpoint;
 pub mod connector;

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use qanat_client::check_address;
-use qanat_proto::{Code, Error, Place, Result};
+use qanat_proto::{Code, Error, Place, Result, address};
 use qanat_storage::env::Env;
 
 use crate::cli::cluster::ClusterArguments;
@@ -88,7 +87,7 @@ impl ClusterArguments {
         let none = || Error::new(Code::Usage, "no cluster is named");
         let told = told.ok_or_else(|| none().hint(format!("use --cluster HOST:PORT, or {CLUSTER}")))?;
         let from = if self.cluster.is_some() { "--cluster" } else { CLUSTER };
-        let checked = told.split(',').try_for_each(|address| check_address(address.trim()));
+        let checked = told.split(',').try_for_each(|each| address::check(each.trim()));
         checked.map(|()| told).map_err(|error| error.at(Place::Named(from.to_owned())))
     }
 }

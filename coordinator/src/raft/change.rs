@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Instant};
-use qanat_proto::{Code, Error, Result, limits};
+use qanat_proto::{Code, Error, Result, address, limits};
 
 use super::member::{Leadership, Member, not_leader};
 use super::types::MemberId;
@@ -29,7 +29,7 @@ impl Member {
             Some(known) if known.votes => return Ok(false),
             Some(_) | None => {}
         }
-        if id == 0 || !is_address(&address) {
+        if id == 0 || address::check(&address).is_err() {
             let message = format!("{id}={address} is no coordinator");
             return refused(message, "write ID=HOST:PORT with a number from 1 on");
         }
@@ -127,9 +127,4 @@ impl Member {
         let change = if votes { ChangeMembers::RemoveVoters(removed) } else { ChangeMembers::RemoveNodes(removed) };
         self.raft().change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
     }
-}
-
-/// `HOST:PORT`.
-fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }

@@ -1,6 +1,6 @@
 //! Where a coordinator is reached: `HOST:PORT`.
 
-use qanat_proto::{Code, Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Looks at the form of an address, so that a mistyped one is told at once. Whether somebody is there shows a call.
 ///
