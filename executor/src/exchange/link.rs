@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::read_record_batch;
@@ -23,6 +22,7 @@ use qanat_proto::{Error, Result};
 use crate::exchange::message::Message;
 use crate::exchange::{Pair, pieces};
 use crate::task::channel::Element;
+use crate::task::coalesce::join;
 
 /// What any column of Arrow asks of the place where its values stand.
 const ALIGNMENT: usize = 16;
@@ -109,10 +109,7 @@ impl Encoder {
             [] => return Ok(None),
             [only] => self.encode(only)?,
             several if self.is_direct => pieces::message_of(several)?,
-            [first, ..] => {
-                let joined = concat_batches(first.schema_ref(), &rows);
-                self.encode(&joined.map_err(|e| Error::internal(format!("could not join batches: {e}")))?)?
-            }
+            [first, ..] => self.encode(&join(first.schema_ref(), &rows)?)?,
         };
         align(&mut message, std::mem::take(&mut self.next));
         Ok(Some(message))

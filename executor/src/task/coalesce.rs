@@ -9,6 +9,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use qanat_proto::{Error, Result, limits};
 
 /// A batch of this many rows is not worth copying where it is received: about what a full one is cut into for so few
@@ -72,13 +73,20 @@ impl Joined {
     /// E0503 if they do not fit together.
     pub fn take(&mut self) -> Result<Option<RecordBatch>> {
         let Self { pieces, .. } = std::mem::take(self);
-        let joined = match pieces.as_slice() {
-            [] => return Ok(None),
-            [only] => return Ok(Some(only.clone())),
-            [first, ..] => concat_batches(first.schema_ref(), &pieces),
-        };
-        joined.map(Some).map_err(|e| Error::internal(format!("could not join batches: {e}")))
+        match pieces.as_slice() {
+            [] => Ok(None),
+            [only] => Ok(Some(only.clone())),
+            [first, ..] => join(first.schema_ref(), &pieces).map(Some),
+        }
     }
+}
+
+/// Copies batches into one.
+///
+/// # Errors
+/// E0503 if they do not fit together.
+pub fn join(schema: &SchemaRef, pieces: &[RecordBatch]) -> Result<RecordBatch> {
+    concat_batches(schema, pieces).map_err(|e| Error::internal(format!("could not join batches: {e}")))
 }
 
 /// What a receiver has gathered, by input port.
