@@ -334,15 +334,34 @@ impl Drop for Session {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam::channel::unbounded;
+    use crossbeam::channel::{Receiver, unbounded};
     use qanat_proto::control::ExecutorMessage;
     use qanat_proto::ids::{Generation, JobId};
     use qanat_storage::env::Env;
+    use qanat_storage::env::sim::SimEnv;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
 
     const TOKEN: Token = Token { job: JobId(1), generation: Generation(1) };
+
+    /// Nodes on a clock of their own, and what is heard of them.
+    struct World {
+        sim: SimEnv,
+        nodes: Arc<Nodes>,
+        heard: Receiver<NodeEvent>,
+        reports: Receiver<FromExecutor>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let sim = Env::sim(1);
+            let (events, heard) = unbounded();
+            let (inbox, reports) = unbounded();
+            let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+            Self { sim, nodes, heard, reports }
+        }
+    }
 
     fn registration(start: u64, node: &str) -> Registration {
         let (start, node) = (StartId(start), node.to_owned());
@@ -352,10 +371,7 @@ mod tests {
 
     #[test]
     fn leases_end_and_broken_connections_end_sooner() {
-        let sim = Env::sim(1);
-        let (events, heard) = unbounded();
-        let (inbox, _reports) = unbounded();
-        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let World { sim, nodes, heard, reports: _reports } = World::new();
         let (outbox, mut sent) = unbounded_channel();
         assert!(nodes.attach(registration(1, "a"), outbox.clone()).is_none(), "it does not lead");
         assert_eq!(nodes.known(), None);
@@ -401,10 +417,7 @@ mod tests {
 
     #[test]
     fn one_that_was_drained_has_left_and_is_not_away() {
-        let sim = Env::sim(1);
-        let (events, _heard) = unbounded();
-        let (inbox, _reports) = unbounded();
-        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let World { sim, nodes, heard: _heard, reports: _reports } = World::new();
         let (outbox, _sent) = unbounded_channel();
         nodes.lead([]);
         let sessions =
@@ -421,10 +434,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_ends_no_lease_and_keeps_none() {
         const HOUR_MS: i64 = 3_600_000;
-        let sim = Env::sim(1);
-        let (events, heard) = unbounded();
-        let (inbox, _reports) = unbounded();
-        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let World { sim, nodes, heard, reports: _reports } = World::new();
         let (outbox, _sent) = unbounded_channel();
         nodes.lead([]);
         let _session = nodes.attach(registration(1, "a"), outbox).expect("it leads");
@@ -443,10 +453,7 @@ mod tests {
 
     #[test]
     fn who_drains_does_so_under_every_leader() {
-        let sim = Env::sim(1);
-        let (events, heard) = unbounded();
-        let (inbox, _reports) = unbounded();
-        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let World { sim: _sim, nodes, heard, reports: _reports } = World::new();
         let (outbox, _sent) = unbounded_channel();
         // Decided under another leader, before it has met anybody.
         nodes.set_draining([StartId(1)].into());
@@ -469,10 +476,7 @@ mod tests {
 
     #[test]
     fn another_start_of_a_node_takes_its_place() {
-        let sim = Env::sim(1);
-        let (events, heard) = unbounded();
-        let (inbox, reports) = unbounded();
-        let nodes = Nodes::new(sim.env.clock.clone(), events, inbox);
+        let World { sim: _sim, nodes, heard, reports } = World::new();
         let (outbox, _sent) = unbounded_channel();
         nodes.lead([]);
         let old = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");

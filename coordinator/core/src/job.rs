@@ -700,7 +700,9 @@ impl JobDriver {
         let Some(job) = state.job(self.job) else { return };
         let mut timed_out = None;
         match &mut self.phase {
-            Phase::Waiting { until_ms, proposed: proposed @ false } if !job.status.is_ended() => {
+            Phase::Waiting { until_ms, proposed: proposed @ false }
+                if !job.status.is_ended() && (now_ms >= *until_ms || job.stop_requested) =>
+            {
                 let placement = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
                 let command = if !placement.is_empty() {
                     (now_ms >= *until_ms).then(|| Command::OpenGeneration {
