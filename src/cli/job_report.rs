@@ -44,16 +44,16 @@ pub(crate) struct JobReport {
 
 /// Figures of the last few seconds.
 #[derive(Debug, Serialize)]
-struct Live {
-    rows_per_second: f64,
-    bytes_per_second: f64,
-    sink_rows_per_second: f64,
+pub(super) struct Live {
+    pub(super) rows_per_second: f64,
+    pub(super) bytes_per_second: f64,
+    pub(super) sink_rows_per_second: f64,
     watermark: Option<String>,
-    watermark_lag_ms: Option<u64>,
+    pub(super) watermark_lag_ms: Option<u64>,
     /// From trigger to recorded commit: of the last epoch, and the 99th percentile.
-    checkpoint_ms: Option<u64>,
-    checkpoint_p99_ms: Option<u64>,
-    memory_bytes: u64,
+    pub(super) checkpoint_ms: Option<u64>,
+    pub(super) checkpoint_p99_ms: Option<u64>,
+    pub(super) memory_bytes: u64,
     /// Generations that failed since this coordinator leads.
     failures: u64,
 }
@@ -93,17 +93,7 @@ impl JobReport {
 
     /// With how it fares now.
     pub(crate) fn with(mut self, overview: Option<JobOverview>) -> Self {
-        self.live = overview.map(|overview| Live {
-            rows_per_second: overview.rows_per_second,
-            bytes_per_second: overview.bytes_per_second,
-            sink_rows_per_second: overview.sink_rows_per_second,
-            watermark: overview.watermark_ms.map(output::time),
-            watermark_lag_ms: overview.watermark_lag_ms,
-            checkpoint_ms: overview.checkpoint_ms,
-            checkpoint_p99_ms: overview.checkpoint_p99_ms,
-            memory_bytes: overview.memory_bytes,
-            failures: overview.failures,
-        });
+        self.live = overview.as_ref().map(Live::of);
         self
     }
 
@@ -202,6 +192,20 @@ impl JobReport {
 }
 
 impl Live {
+    pub(super) fn of(overview: &JobOverview) -> Self {
+        Self {
+            rows_per_second: overview.rows_per_second,
+            bytes_per_second: overview.bytes_per_second,
+            sink_rows_per_second: overview.sink_rows_per_second,
+            watermark: overview.watermark_ms.map(output::time),
+            watermark_lag_ms: overview.watermark_lag_ms,
+            checkpoint_ms: overview.checkpoint_ms,
+            checkpoint_p99_ms: overview.checkpoint_p99_ms,
+            memory_bytes: overview.memory_bytes,
+            failures: overview.failures,
+        }
+    }
+
     fn tell(&self, facts: &mut Facts) {
         let bytes = output::bytes(self.bytes_per_second as u64);
         facts.add("now", format!("{:.0} records/s read, {bytes}/s", self.rows_per_second));

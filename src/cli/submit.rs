@@ -8,7 +8,6 @@ use qanat_storage::env::Env;
 
 use crate::cli::ScriptArguments;
 use crate::cli::cluster::ClusterArguments;
-pub(super) use crate::cli::job_report::state_name;
 use crate::cli::job_report::{JobReport, table};
 use crate::output::{self, Format};
 use crate::script;

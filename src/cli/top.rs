@@ -9,8 +9,8 @@ use qanat_proto::{Code, Error, Result};
 use serde::Serialize;
 
 use crate::cli::cluster::ClusterArguments;
+use crate::cli::job_report::{Live, state_name};
 use crate::cli::members::{CoordinatorLine, ExecutorLine};
-use crate::cli::submit::state_name;
 use crate::output::{self, Format, duration, printable};
 
 /// Show nodes, jobs, rates, lag, checkpoint times and backpressure of a cluster, again every second until Ctrl-C.
@@ -49,19 +49,12 @@ struct ShownJob {
     generation: u64,
     parallelism: u32,
     committed_epoch: u64,
-    rows_per_second: f64,
-    bytes_per_second: f64,
-    sink_rows_per_second: f64,
-    watermark: Option<String>,
-    watermark_lag_ms: Option<u64>,
-    checkpoint_ms: Option<u64>,
-    checkpoint_p99_ms: Option<u64>,
+    #[serde(flatten)]
+    live: Live,
     latency_p99_ms: Option<u64>,
     busy_ratio: f64,
     backpressured_ratio: f64,
     busiest: String,
-    memory_bytes: u64,
-    failures: u64,
 }
 
 impl Top {
@@ -163,6 +156,7 @@ impl Shown {
 
 impl ShownJob {
     fn of(overview: JobOverview) -> Self {
+        let live = Live::of(&overview);
         let job = overview.job.unwrap_or_default();
         Self {
             state: state_name(&job),
@@ -171,19 +165,11 @@ impl ShownJob {
             generation: job.generation,
             parallelism: job.parallelism,
             committed_epoch: job.committed_epoch,
-            rows_per_second: overview.rows_per_second,
-            bytes_per_second: overview.bytes_per_second,
-            sink_rows_per_second: overview.sink_rows_per_second,
-            watermark: overview.watermark_ms.map(output::time),
-            watermark_lag_ms: overview.watermark_lag_ms,
-            checkpoint_ms: overview.checkpoint_ms,
-            checkpoint_p99_ms: overview.checkpoint_p99_ms,
+            live,
             latency_p99_ms: overview.latency_p99_ms,
             busy_ratio: overview.busy_ratio,
             backpressured_ratio: overview.backpressured_ratio,
             busiest: overview.busiest,
-            memory_bytes: overview.memory_bytes,
-            failures: overview.failures,
         }
     }
 
@@ -196,16 +182,16 @@ impl ShownJob {
             self.generation.to_string(),
             self.parallelism.to_string(),
             self.committed_epoch.to_string(),
-            format!("{:.0}", self.rows_per_second),
-            output::bytes(self.bytes_per_second as u64),
-            format!("{:.0}", self.sink_rows_per_second),
-            time(self.watermark_lag_ms),
-            time(self.checkpoint_ms),
-            time(self.checkpoint_p99_ms),
+            format!("{:.0}", self.live.rows_per_second),
+            output::bytes(self.live.bytes_per_second as u64),
+            format!("{:.0}", self.live.sink_rows_per_second),
+            time(self.live.watermark_lag_ms),
+            time(self.live.checkpoint_ms),
+            time(self.live.checkpoint_p99_ms),
             time(self.latency_p99_ms),
             percent(self.busy_ratio),
             percent(self.backpressured_ratio),
-            output::bytes(self.memory_bytes),
+            output::bytes(self.live.memory_bytes),
             printable(&self.busiest),
         ]
     }

@@ -8,6 +8,7 @@ use qanat_client::Client;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use crate::cluster::family::{Family, PATIENCE, ToldProcess};
 use crate::cluster::{listen, runtime};
@@ -46,7 +47,8 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let _lock = lock(&env, &root)?;
     let cluster = cluster_id(&env, &root)?;
     let has_served = Served::is_noted(&env, &root)?;
-    let ports = Ports::new(&env, &root, options)?;
+    let runtime = runtime()?;
+    let ports = Ports::new(&env, &root, &runtime, options)?;
     let members: Vec<String> =
         ports.coordinators.iter().enumerate().map(|(index, address)| format!("{}={address}", index + 1)).collect();
     let storage = root.join("storage").display().to_string();
@@ -95,7 +97,6 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
         ];
         family.spawn("executor", id, arguments, &[])?;
     }
-    let runtime = runtime()?;
     runtime.block_on(async {
         tokio::select! {
             biased;
@@ -188,7 +189,7 @@ struct Ports {
 }
 
 impl Ports {
-    fn new(env: &Env, root: &Path, options: &DevOptions) -> Result<Self> {
+    fn new(env: &Env, root: &Path, runtime: &Runtime, options: &DevOptions) -> Result<Self> {
         let path = root.join(".addresses");
         if let Some(lines) = read_lines(env, &path)? {
             let coordinators: Vec<String> = lines.lines().map(str::to_owned).collect();
@@ -212,8 +213,7 @@ impl Ports {
         let mut coordinators = Vec::new();
         if let Some(api) = options.api.as_deref().filter(|api| port_of(api) != Some(0)) {
             // Before it is written down for good.
-            let listener = runtime()?;
-            drop(listen(&listener, api, None)?);
+            drop(listen(runtime, api, None)?);
             coordinators.push(api.to_owned());
         }
         while coordinators.len() < options.coordinators as usize {
