@@ -8,7 +8,7 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_connectors::log::commit_owned;
 use qanat_executor::attach::{AttachConfig, keep_attached};
-use qanat_executor::exchange::{Exchange, PerformTask, serve};
+use qanat_executor::exchange::{Exchange, PerformTask, Runtimes, serve};
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_proto::ids::StartId;
 use qanat_proto::{Code, Error, Place, Result};
@@ -19,7 +19,7 @@ use crate::cluster::ending::end_in_error;
 use crate::cluster::node_folder::NodeFolder;
 use crate::cluster::owner::TopicOwner;
 use crate::cluster::storage::Storage;
-use crate::cluster::{NodeSecurity, asked_to_end, dial, host_of, listen, runtime};
+use crate::cluster::{CONTROL_THREADS, NodeSecurity, asked_to_end, dial, host_of, listen, runtime};
 use crate::embedded::side_tables;
 use crate::file_limit;
 use crate::observe::MetricsArguments;
@@ -53,7 +53,7 @@ pub(crate) struct ExecutorOptions {
 pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
-    let control = runtime()?;
+    let control = runtime(CONTROL_THREADS)?;
     let metrics = options.metrics.bind()?;
     let folder = match &options.data {
         Some(path) => NodeFolder::open(&env, path, &options.cluster)?,
@@ -63,10 +63,12 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
     let log = storage.topics.clone();
     let start = StartId(env.entropy.u64());
-    // Rows have a runtime of their own: encoding them never delays a heartbeat.
-    let data_runtime = runtime()?;
+    // Rows have runtimes of their own: encoding them never delays a heartbeat.
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let rows = (0..Runtimes::count(processors)).map(|_| runtime(1)).collect::<Result<Vec<_>>>()?;
+    let runtimes = Runtimes::new(rows.iter().map(|runtime| runtime.handle().clone()).collect::<Vec<_>>());
     let security = options.security.as_ref();
-    let listener = listen(&data_runtime, &options.listen, security)?;
+    let listener = listen(&control, &options.listen, security)?;
     let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?;
     if address.ip().is_unspecified() && options.advertise.is_none() {
         return Err(Error::new(Code::Usage, format!("others cannot reach an executor at {address}"))
@@ -80,7 +82,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     }
     output::print_line(&format!("executor {} listens at {address}", options.node));
     let exchange = Exchange {
-        runtime: data_runtime.handle().clone(),
+        runtimes,
         start,
         cluster: options.cluster.as_str().into(),
         dial: dial(security),
@@ -89,13 +91,13 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let credentials = security.map(|security| security.credentials().clone());
     let owner = TopicOwner::new(env.clone(), storage.topics.clone());
     let perform: Arc<PerformTask> = Arc::new(move |task, token| owner.perform(task, token));
-    data_runtime.spawn(serve(exchange.clone(), listener, credentials, Some(perform)));
+    control.spawn(serve(exchange.clone(), listener, credentials, Some(perform)));
     let config = NodeConfig {
         env: env.clone(),
         opener: Arc::new(Registry::new(context)),
         checkpoints: storage.checkpoints.clone(),
         side_tables: side_tables(storage.topics.clone()),
-        workers: std::thread::available_parallelism().map_or(2, usize::from),
+        workers: processors,
         exchange: Some(exchange),
         commit_log: Some(Arc::new(move |permit, owner| commit_owned(&log, permit, owner))),
     };

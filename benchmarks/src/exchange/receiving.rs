@@ -29,7 +29,7 @@ use qanat_storage::env::Env;
 use qanat_storage::env::sim::SimEnv;
 use qanat_storage::object::Objects;
 
-use super::{KEY_GROUPS, SENDER, bare, edge, exchange, reporter, runtime, schema};
+use super::{KEY_GROUPS, SENDER, bare, edge, exchange, reporter, runtime, runtimes, schema};
 
 /// What has come in one run.
 struct Counted {
@@ -89,8 +89,10 @@ impl Sink for Nowhere {
 /// What keeps it from serving.
 pub fn receive() -> Result<()> {
     let io = |e: std::io::Error| Error::io("talk to the sending process", &e);
-    let runtime = runtime()?;
-    let exchange = exchange(&runtime, StartId(2));
+    // Bare Flight has threads of its own, as many as there are processors.
+    let runtime = runtime(2)?;
+    let runtimes = runtimes()?;
+    let exchange = exchange(&runtimes, StartId(2));
     let listen = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let (ours, bare_listener) = (listen().map_err(io)?, listen().map_err(io)?);
     let (ours_at, bare_at) = (ours.local_addr().map_err(io)?, bare_listener.local_addr().map_err(io)?);

@@ -23,7 +23,7 @@ use qanat_storage::env::{Clock, Env};
 use tokio::runtime::Runtime;
 
 use super::bare::BareClient;
-use super::{KEY_GROUPS, RECEIVER, SENDER, edge, exchange, reporter, runtime, schema};
+use super::{KEY_GROUPS, RECEIVER, SENDER, edge, exchange, reporter, runtime, runtimes, schema};
 use crate::measure::processor_time;
 
 /// What a run of the engine sends.
@@ -51,7 +51,8 @@ pub struct Peer {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    runtime: Arc<Runtime>,
+    /// For the links to outlive none of them.
+    _runtimes: Vec<Runtime>,
     exchange: Exchange,
     pool: Pool,
     address: String,
@@ -84,7 +85,7 @@ impl Peer {
         let mut stdout = BufReader::new(stdout);
         let told = line(&mut stdout)?;
         let (ours, bare) = told.split_once(' ').ok_or_else(|| Error::internal(format!("it says `{told}`")))?;
-        let runtime = Arc::new(runtime()?);
+        let runtimes = runtimes()?;
         let mut hasher = RowHasher::default();
         let sums = batches.iter().map(|batch| hasher.sum(batch)).collect::<Result<Vec<_>>>()?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -93,11 +94,11 @@ impl Peer {
             child,
             stdin,
             stdout,
-            exchange: exchange(&runtime, SENDER),
+            exchange: exchange(&runtimes, SENDER),
             pool: Pool::new(workers, env.clock.clone())?,
             address: ours.to_owned(),
-            bare: BareClient::new(runtime.clone(), bare)?,
-            runtime,
+            bare: BareClient::new(Arc::new(runtime(2)?), bare)?,
+            _runtimes: runtimes,
             batches: Arc::new(batches),
             sums: Arc::new(sums),
             runs: 0,
@@ -193,11 +194,6 @@ impl Peer {
         let sent: usize =
             (0..count).filter_map(|i| self.batches.get(i % self.batches.len())).map(RecordBatch::num_rows).sum();
         if rows == sent as u64 { Ok(()) } else { Err(Error::internal(format!("{sent} rows were sent, {rows} came"))) }
-    }
-
-    /// For the engine's runtime to outlive its links.
-    pub fn runtime(&self) -> &Runtime {
-        &self.runtime
     }
 }
 

@@ -15,7 +15,7 @@ use qanat_proto::rpc::tls::Credentials;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use tonic::Status;
 
-use super::{Exchange, serve};
+use super::{Exchange, Runtimes, serve};
 
 const CLUSTER: &str = "orchard";
 /// Long for a busy machine.
@@ -55,7 +55,7 @@ fn rows_come_from_executors_of_the_cluster_alone() {
     let authority = Authority::new();
     let credentials = authority.credentials("qanat://orchard/executor/a");
     let exchange = Exchange {
-        runtime: runtime.handle().clone(),
+        runtimes: Runtimes::new([runtime.handle().clone()]),
         start: StartId(1),
         cluster: CLUSTER.into(),
         dial: Arc::new(TlsDial::of_node(&credentials)),

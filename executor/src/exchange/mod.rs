@@ -21,6 +21,7 @@ mod message;
 mod outgoing;
 mod owner;
 mod pieces;
+mod runtimes;
 mod server;
 mod taps;
 
@@ -28,18 +29,17 @@ use std::sync::Arc;
 
 use qanat_proto::ids::{OperatorId, StartId};
 use qanat_proto::rpc::dial::Dial;
-use tokio::runtime::Handle;
 
 pub use incoming::{Incoming, IncomingEdge, Opening};
 pub use outgoing::{LinkHandles, OutgoingEdge};
 pub use owner::PerformTask;
+pub use runtimes::Runtimes;
 pub use server::serve;
 
 /// What moves rows to and from other executors.
 #[derive(Clone)]
 pub struct Exchange {
-    /// A runtime of its own: encoding batches never delays a heartbeat.
-    pub runtime: Handle,
+    pub runtimes: Runtimes,
     pub start: StartId,
     pub cluster: Arc<str>,
     pub dial: Arc<dyn Dial>,

@@ -55,7 +55,8 @@ impl LinkHandles {
     /// Opens the link of an edge and keeps it. What ends it ends the generation.
     pub fn start(&mut self, exchange: &Exchange, edge: OutgoingEdge, reporter: Reporter) {
         let exchange = exchange.clone();
-        self.0.push(exchange.runtime.clone().spawn(async move {
+        let runtime = exchange.runtimes.next().clone();
+        self.0.push(runtime.spawn(async move {
             let address = edge.address.clone();
             if let Err(error) = run(&exchange, edge, &reporter).await {
                 reporter.fail(None, error.or_at(|| Place::Named(address)));

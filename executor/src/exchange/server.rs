@@ -13,7 +13,7 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
 };
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use prost::Message;
 use qanat_proto::ids::{Generation, JobId, OperatorId, StartId, Token};
 use qanat_proto::rpc::edge;
@@ -22,9 +22,10 @@ use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::rpc::tls::{Credentials, Peers, admit};
 use qanat_proto::{Error, Result, limits};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::incoming::{Far, Opened, Owed};
@@ -37,8 +38,8 @@ use crate::task::channel::Channel;
 /// Answers that wait for the connection.
 const QUEUED: usize = 4;
 
-/// Serves an exchange until the future is dropped. With credentials, to executors of the cluster and to nobody else.
-/// `perform` does what the owner of topics is asked.
+/// Serves an exchange until the future is dropped, connections in turn on each of its runtimes. With credentials, to
+/// executors of the cluster and to nobody else. `perform` does what the owner of topics is asked.
 ///
 /// # Errors
 /// E0608 for credentials that do not fit each other; E0503 if the server ends by itself.
@@ -49,19 +50,42 @@ pub async fn serve(
     perform: Option<Arc<PerformTask>>,
 ) -> Result<()> {
     let is_guarded = credentials.is_some();
+    let runtimes = exchange.runtimes.clone();
     let owner = OwnerService::server(exchange.clone(), is_guarded, perform);
     let taps = TapService { exchange: exchange.clone(), is_guarded }.server();
     let service = FlightServiceServer::new(Server { is_guarded, exchange })
         .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
         .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
-    edge::server(credentials.as_ref(), Peers::Nodes)?
+    let router = edge::server(credentials.as_ref(), Peers::Nodes)?
         .max_frame_size(limits::DATA_FRAME_BYTES)
         .add_service(service)
         .add_service(taps)
-        .add_service(owner)
-        .serve_with_incoming(TcpListenerStream::new(listener))
-        .await
-        .map_err(|e| Error::internal(format!("serve the exchange: {e}")))
+        .add_service(owner);
+    let (mut serving, mut queues) = (JoinSet::new(), Vec::new());
+    for runtime in runtimes.all() {
+        let (queue, accepted) = mpsc::channel(QUEUED);
+        queues.push(queue);
+        // A socket belongs to the runtime that it is made on.
+        let own = ReceiverStream::new(accepted).map(|socket: std::io::Result<_>| socket.and_then(TcpStream::from_std));
+        serving.spawn_on(router.clone().serve_with_incoming(own), runtime);
+    }
+    let accepting = async {
+        for queue in queues.iter().cycle() {
+            let socket = listener.accept().await.and_then(|(socket, _)| socket.into_std());
+            if queue.send(socket).await.is_err() {
+                break;
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = serving.join_next() => ended,
+        () = accepting => serving.join_next().await,
+    };
+    match ended {
+        Some(Ok(Ok(()))) | None => Ok(()),
+        Some(Ok(Err(error))) => Err(Error::internal(format!("serve the exchange: {error}"))),
+        Some(Err(error)) => Err(Error::internal(format!("serve the exchange: {error}"))),
+    }
 }
 
 struct Server {
