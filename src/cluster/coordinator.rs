@@ -30,7 +30,7 @@ use crate::cluster::planner::ScriptPlanner;
 use crate::cluster::reader::ClusterReader;
 use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
-use crate::cluster::{CONTROL_THREADS, NodeSecurity, asked_to_end, dial, listen, runtime};
+use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime};
 use crate::data_folder::{DataView, lock};
 use crate::file_limit;
 use crate::observe::MetricsArguments;
@@ -66,7 +66,7 @@ pub(crate) struct CoordinatorOptions {
 pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
-    let runtime = runtime(CONTROL_THREADS)?;
+    let runtime = runtime()?;
     let security = options.security.as_ref();
     if let Some(security) = security
         && let Some(address) = security.coordinators().get(&options.id)

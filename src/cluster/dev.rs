@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::cluster::family::{Family, PATIENCE, ToldProcess};
-use crate::cluster::{CONTROL_THREADS, listen, runtime};
+use crate::cluster::{listen, runtime};
 use crate::data_folder::{lock, make_dir};
 use crate::output::{self, Format};
 use crate::small_file;
@@ -47,7 +47,7 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let _lock = lock(&env, &root)?;
     let cluster = cluster_id(&env, &root)?;
     let has_served = Served::is_noted(&env, &root)?;
-    let runtime = runtime(CONTROL_THREADS)?;
+    let runtime = runtime()?;
     let ports = Ports::new(&env, &root, &runtime, options)?;
     let members: Vec<String> =
         ports.coordinators.iter().enumerate().map(|(index, address)| format!("{}={address}", index + 1)).collect();

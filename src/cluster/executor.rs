@@ -8,7 +8,7 @@ use qanat_connectors::Registry;
 use qanat_connectors::contract::Context;
 use qanat_connectors::log::commit_owned;
 use qanat_executor::attach::{AttachConfig, keep_attached};
-use qanat_executor::exchange::{Exchange, PerformTask, Runtimes, serve};
+use qanat_executor::exchange::{Exchange, PerformTask, RowThreads, serve};
 use qanat_executor::node::{Node, NodeConfig};
 use qanat_proto::ids::StartId;
 use qanat_proto::{Code, Error, Place, Result};
@@ -19,7 +19,7 @@ use crate::cluster::ending::end_in_error;
 use crate::cluster::node_folder::NodeFolder;
 use crate::cluster::owner::TopicOwner;
 use crate::cluster::storage::Storage;
-use crate::cluster::{CONTROL_THREADS, NodeSecurity, asked_to_end, dial, host_of, listen, runtime};
+use crate::cluster::{NodeSecurity, asked_to_end, dial, host_of, listen, runtime};
 use crate::embedded::side_tables;
 use crate::file_limit;
 use crate::observe::MetricsArguments;
@@ -53,7 +53,7 @@ pub(crate) struct ExecutorOptions {
 pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
-    let control = runtime(CONTROL_THREADS)?;
+    let control = runtime()?;
     let metrics = options.metrics.bind()?;
     let folder = match &options.data {
         Some(path) => NodeFolder::open(&env, path, &options.cluster)?,
@@ -63,10 +63,8 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
     let log = storage.topics.clone();
     let start = StartId(env.entropy.u64());
-    // Rows have runtimes of their own: encoding them never delays a heartbeat.
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let rows = (0..Runtimes::count(processors)).map(|_| runtime(1)).collect::<Result<Vec<_>>>()?;
-    let runtimes = Runtimes::new(rows.iter().map(|runtime| runtime.handle().clone()).collect::<Vec<_>>());
+    let rows = RowThreads::start(processors)?;
     let security = options.security.as_ref();
     let listener = listen(&control, &options.listen, security)?;
     let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?;
@@ -82,7 +80,7 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     }
     output::print_line(&format!("executor {} listens at {address}", options.node));
     let exchange = Exchange {
-        runtimes,
+        runtimes: rows.runtimes(),
         start,
         cluster: options.cluster.as_str().into(),
         dial: dial(security),

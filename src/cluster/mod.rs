@@ -27,15 +27,11 @@ use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use qanat_proto::{Code, Error, Place, Result};
 use tokio::runtime::Runtime;
 
-/// A runtime of a process: IO only, jobs compute elsewhere.
-fn runtime(threads: usize) -> Result<Arc<Runtime>> {
-    let built =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("io").enable_all().build();
+/// The runtime of a process: IO only, jobs compute elsewhere.
+fn runtime() -> Result<Arc<Runtime>> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build();
     built.map(Arc::new).map_err(|e| Error::io("start the runtime", &e))
 }
-
-/// Threads of a runtime that only waits for others most of the time.
-const CONTROL_THREADS: usize = 2;
 
 /// How a process reaches the others.
 fn dial(security: Option<&NodeSecurity>) -> Arc<dyn Dial> {

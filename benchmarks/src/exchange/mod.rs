@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use qanat_executor::exchange::{EdgeKey, Exchange, Runtimes};
+use qanat_executor::exchange::{EdgeKey, Exchange, RowThreads};
 use qanat_executor::node::Reporter;
 use qanat_proto::ids::{Generation, JobId, OperatorId, StartId, Token};
 use qanat_proto::rpc::dial::TcpDial;
@@ -73,21 +73,20 @@ fn edge() -> EdgeKey {
     EdgeKey { from: OperatorId(1), to: OperatorId(2), port: 0 }
 }
 
-fn runtime(threads: usize) -> Result<Runtime> {
-    let built =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("io").enable_all().build();
+/// A runtime for bare Flight.
+fn runtime() -> Result<Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build();
     built.map_err(|e| Error::io("start a runtime", &e))
 }
 
-/// Runtimes for rows, as an executor has them.
-fn runtimes() -> Result<Vec<Runtime>> {
-    let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    (0..Runtimes::count(processors)).map(|_| runtime(1)).collect()
+/// Threads for rows, as an executor has them.
+fn row_threads() -> Result<RowThreads> {
+    RowThreads::start(std::thread::available_parallelism().map_or(2, usize::from))
 }
 
-fn exchange(runtimes: &[Runtime], start: StartId) -> Exchange {
+fn exchange(rows: &RowThreads, start: StartId) -> Exchange {
     Exchange {
-        runtimes: Runtimes::new(runtimes.iter().map(|runtime| runtime.handle().clone()).collect::<Vec<_>>()),
+        runtimes: rows.runtimes(),
         start,
         cluster: "benchmark".into(),
         dial: Arc::new(TcpDial),

@@ -29,7 +29,7 @@ use qanat_storage::env::Env;
 use qanat_storage::env::sim::SimEnv;
 use qanat_storage::object::Objects;
 
-use super::{KEY_GROUPS, SENDER, bare, edge, exchange, reporter, runtime, runtimes, schema};
+use super::{KEY_GROUPS, SENDER, bare, edge, exchange, reporter, row_threads, runtime, schema};
 
 /// What has come in one run.
 struct Counted {
@@ -89,10 +89,9 @@ impl Sink for Nowhere {
 /// What keeps it from serving.
 pub fn receive() -> Result<()> {
     let io = |e: std::io::Error| Error::io("talk to the sending process", &e);
-    // Bare Flight has threads of its own, as many as there are processors.
-    let runtime = runtime(2)?;
-    let runtimes = runtimes()?;
-    let exchange = exchange(&runtimes, StartId(2));
+    let runtime = runtime()?;
+    let rows = row_threads()?;
+    let exchange = exchange(&rows, StartId(2));
     let listen = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let (ours, bare_listener) = (listen().map_err(io)?, listen().map_err(io)?);
     let (ours_at, bare_at) = (ours.local_addr().map_err(io)?, bare_listener.local_addr().map_err(io)?);

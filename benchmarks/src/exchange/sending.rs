@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use qanat_executor::exchange::{Exchange, LinkHandles, OutgoingEdge, Pair};
+use qanat_executor::exchange::{Exchange, LinkHandles, OutgoingEdge, Pair, RowThreads};
 use qanat_executor::memory::JobMemory;
 use qanat_executor::metrics::LinkMetrics;
 use qanat_executor::task::channel::{Channel, Element};
@@ -20,10 +20,9 @@ use qanat_proto::receipt::RowSum;
 use qanat_proto::settings::ExchangeCompression;
 use qanat_proto::{Error, Result};
 use qanat_storage::env::{Clock, Env};
-use tokio::runtime::Runtime;
 
 use super::bare::BareClient;
-use super::{KEY_GROUPS, RECEIVER, SENDER, edge, exchange, reporter, runtime, runtimes, schema};
+use super::{KEY_GROUPS, RECEIVER, SENDER, edge, exchange, reporter, row_threads, runtime, schema};
 use crate::measure::processor_time;
 
 /// What a run of the engine sends.
@@ -51,8 +50,8 @@ pub struct Peer {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    /// For the links to outlive none of them.
-    _runtimes: Vec<Runtime>,
+    /// Outlives the links.
+    _rows: RowThreads,
     exchange: Exchange,
     pool: Pool,
     address: String,
@@ -85,7 +84,7 @@ impl Peer {
         let mut stdout = BufReader::new(stdout);
         let told = line(&mut stdout)?;
         let (ours, bare) = told.split_once(' ').ok_or_else(|| Error::internal(format!("it says `{told}`")))?;
-        let runtimes = runtimes()?;
+        let rows = row_threads()?;
         let mut hasher = RowHasher::default();
         let sums = batches.iter().map(|batch| hasher.sum(batch)).collect::<Result<Vec<_>>>()?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -94,11 +93,11 @@ impl Peer {
             child,
             stdin,
             stdout,
-            exchange: exchange(&runtimes, SENDER),
+            exchange: exchange(&rows, SENDER),
             pool: Pool::new(workers, env.clock.clone())?,
             address: ours.to_owned(),
-            bare: BareClient::new(Arc::new(runtime(2)?), bare)?,
-            _runtimes: runtimes,
+            bare: BareClient::new(Arc::new(runtime()?), bare)?,
+            _rows: rows,
             batches: Arc::new(batches),
             sums: Arc::new(sums),
             runs: 0,

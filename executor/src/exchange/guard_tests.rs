@@ -55,7 +55,7 @@ fn rows_come_from_executors_of_the_cluster_alone() {
     let authority = Authority::new();
     let credentials = authority.credentials("qanat://orchard/executor/a");
     let exchange = Exchange {
-        runtimes: Runtimes::new([runtime.handle().clone()]),
+        runtimes: Runtimes::new(vec![runtime.handle().clone()]),
         start: StartId(1),
         cluster: CLUSTER.into(),
         dial: Arc::new(TlsDial::of_node(&credentials)),

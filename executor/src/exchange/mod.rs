@@ -33,7 +33,7 @@ use qanat_proto::rpc::dial::Dial;
 pub use incoming::{Incoming, IncomingEdge, Opening};
 pub use outgoing::{LinkHandles, OutgoingEdge};
 pub use owner::PerformTask;
-pub use runtimes::Runtimes;
+pub use runtimes::{RowThreads, Runtimes};
 pub use server::serve;
 
 /// What moves rows to and from other executors.

@@ -3,7 +3,28 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::runtime::Handle;
+use qanat_proto::{Error, Result};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Threads that do nothing else, so that moving rows never delays a heartbeat. Outlives what runs on them.
+pub struct RowThreads(Vec<Runtime>);
+
+impl RowThreads {
+    /// Half as many as there are processors: they move rows while the others make them.
+    ///
+    /// # Errors
+    /// E0214 if the system gives no more threads.
+    pub fn start(processors: usize) -> Result<Self> {
+        let one = |_| Builder::new_multi_thread().worker_threads(1).thread_name("io").enable_all().build();
+        let started = (0..(processors / 2).max(1)).map(one).collect::<std::io::Result<_>>();
+        started.map(Self).map_err(|e| Error::io("start the threads of the exchange", &e))
+    }
+
+    /// To be handed on.
+    pub fn runtimes(&self) -> Runtimes {
+        Runtimes::new(self.0.iter().map(|runtime| runtime.handle().clone()).collect())
+    }
+}
 
 /// Runtimes for rows, of one thread each. A link stays on one of them, with its connection: a message passes through
 /// several tasks, and to wake another processor for each of them takes longer than what they do.
@@ -14,19 +35,9 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// Those that do nothing else: moving rows never delays a heartbeat.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub fn new(handles: impl Into<Arc<[Handle]>>) -> Self {
-        let handles = handles.into();
-        assert!(!handles.is_empty(), "rows are moved by somebody");
-        Self { handles, taken: Arc::default() }
-    }
-
-    /// Of so many processors: half of them could move rows while the others make them.
-    pub fn count(processors: usize) -> usize {
-        (processors / 2).max(1)
+    /// At least one.
+    pub(super) fn new(handles: Vec<Handle>) -> Self {
+        Self { handles: handles.into(), taken: Arc::default() }
     }
 
     /// One after the other.

@@ -77,14 +77,15 @@ pub async fn serve(
             }
         }
     };
+    let failed = |error: &dyn std::fmt::Display| Error::internal(format!("serve the exchange: {error}"));
     let ended = tokio::select! {
         ended = serving.join_next() => ended,
         () = accepting => serving.join_next().await,
     };
     match ended {
         Some(Ok(Ok(()))) | None => Ok(()),
-        Some(Ok(Err(error))) => Err(Error::internal(format!("serve the exchange: {error}"))),
-        Some(Err(error)) => Err(Error::internal(format!("serve the exchange: {error}"))),
+        Some(Ok(Err(error))) => Err(failed(&error)),
+        Some(Err(error)) => Err(failed(&error)),
     }
 }
 
