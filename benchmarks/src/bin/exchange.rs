@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use qanat_benchmarks::exchange::{Load, Peer, RECEIVER, Run, batches, receive};
+use qanat_benchmarks::exchange::{Contestant, Load, RECEIVER, Run, SENDER, Side, batches, receive, send};
 use qanat_benchmarks::measure::{Pair, print};
 use qanat_executor::memory::batch_bytes;
 use qanat_proto::{Result, limits};
@@ -22,10 +22,11 @@ const CASES: [(&str, Load); 3] =
     [("forward", Load::Forward), ("shuffle to 4", Load::Shuffle(4)), ("shuffle to 16", Load::Shuffle(16))];
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|argument| argument == RECEIVER) {
-        return print_nothing(receive());
+    match std::env::args().nth(1).as_deref() {
+        Some(RECEIVER) => print_nothing(receive()),
+        Some(SENDER) => print_nothing(send(&Env::real(), DIFFERENT, SENT)),
+        _ => print(measure()),
     }
-    print(measure())
 }
 
 fn print_nothing(result: Result<()>) -> ExitCode {
@@ -39,20 +40,19 @@ fn measure() -> Result<Value> {
     let mut arguments = std::env::args().skip(1);
     let rounds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let wanted = arguments.next().unwrap_or_default();
-    let env = Env::real();
     let batches = batches(DIFFERENT)?;
     let bytes: usize = (0..SENT).filter_map(|index| batches.get(index % DIFFERENT)).map(batch_bytes).sum();
-    let mut peer = Peer::start(&env, batches)?;
     let mut report = Map::new();
     for (name, load) in CASES.into_iter().filter(|(name, _)| name.contains(&wanted)) {
+        let (mut engine, mut bare) = (Side::start()?, Side::start()?);
         let mut runs = Vec::new();
         for round in 0..=rounds {
             let pair = if round % 2 == 0 {
-                let ours = peer.ours(load, SENT)?;
-                (ours, peer.bare(SENT)?)
+                let ours = engine.run(Contestant::Engine(load))?;
+                (ours, bare.run(Contestant::Bare)?)
             } else {
-                let bare = peer.bare(SENT)?;
-                (peer.ours(load, SENT)?, bare)
+                let bare = bare.run(Contestant::Bare)?;
+                (engine.run(Contestant::Engine(load))?, bare)
             };
             if round > 0 {
                 runs.push(pair);

@@ -1,11 +1,13 @@
 //! Rows from one process to another, through the engine's exchange and through bare Arrow Flight.
 //!
-//! The receiving process is this program again, with the word [`RECEIVER`] as its argument. It says where it listens,
-//! takes one line for each run of the engine, and answers when all rows of it have come.
+//! Each contestant has a sending and a receiving process of its own: this program again, with the word [`SENDER`] or
+//! [`RECEIVER`] as its argument. The receiving one says where it listens, takes one line for each run of the engine, and
+//! answers when all rows of it have come.
 
 mod bare;
 mod receiving;
 mod sending;
+mod side;
 
 use std::sync::Arc;
 
@@ -20,12 +22,13 @@ use tokio::runtime::Runtime;
 
 pub use bare::BareClient;
 pub use receiving::receive;
-pub use sending::{Load, Peer, Run};
+pub use sending::{Load, Run};
+pub use side::{Contestant, SENDER, Side, send};
 
 /// The argument that makes this program the receiving process.
 pub const RECEIVER: &str = "receiver";
 /// The process that sends.
-const SENDER: StartId = StartId(1);
+const SENDING: StartId = StartId(1);
 /// The key groups of every edge.
 const KEY_GROUPS: u16 = limits::KEY_GROUPS_DEFAULT;
 

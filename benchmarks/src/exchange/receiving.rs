@@ -29,7 +29,7 @@ use qanat_storage::env::Env;
 use qanat_storage::env::sim::SimEnv;
 use qanat_storage::object::Objects;
 
-use super::{KEY_GROUPS, SENDER, bare, edge, exchange, reporter, row_threads, runtime, schema};
+use super::{KEY_GROUPS, SENDING, bare, edge, exchange, reporter, row_threads, runtime, schema};
 
 /// What has come in one run.
 struct Counted {
@@ -82,7 +82,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// Serves until its input ends: says where, then takes lines `RUN SENDERS RECEIVERS` and answers `ready`, and
+/// Serves until its input ends: says where, then takes lines `RUN SENDINGS RECEIVERS` and answers `ready`, and
 /// `ROWS BATCHES` when all has come.
 ///
 /// # Errors
@@ -151,7 +151,7 @@ impl Open {
         for receiver in 0..receivers {
             let inputs: Vec<Arc<Channel>> = (0..senders).map(|_| Channel::new(memory.clone())).collect();
             for (sender, channel) in (0..).zip(&inputs) {
-                channels.insert(Pair { sender, receiver }, (SENDER, channel.clone()));
+                channels.insert(Pair { sender, receiver }, (SENDING, channel.clone()));
             }
             let task = pool.add(|waker| {
                 inputs.iter().for_each(|channel| channel.set_receiver(waker.clone()));

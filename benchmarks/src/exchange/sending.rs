@@ -22,7 +22,7 @@ use qanat_proto::{Error, Result};
 use qanat_storage::env::{Clock, Env};
 
 use super::bare::BareClient;
-use super::{KEY_GROUPS, RECEIVER, SENDER, edge, exchange, reporter, row_threads, runtime, schema};
+use super::{KEY_GROUPS, RECEIVER, SENDING, edge, exchange, reporter, row_threads, runtime, schema};
 use crate::measure::processor_time;
 
 /// What a run of the engine sends.
@@ -45,7 +45,7 @@ pub struct Run {
 }
 
 /// The receiving process, and all that leads there.
-pub struct Peer {
+pub(super) struct Peer {
     env: Env,
     child: Child,
     stdin: ChildStdin,
@@ -73,7 +73,7 @@ impl Peer {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(env: &Env, batches: Vec<RecordBatch>) -> Result<Self> {
+    pub(super) fn start(env: &Env, batches: Vec<RecordBatch>) -> Result<Self> {
         let failed = |e: std::io::Error| Error::io("start the receiving process", &e);
         let program = std::env::current_exe().map_err(failed)?;
         let mut child =
@@ -93,7 +93,7 @@ impl Peer {
             child,
             stdin,
             stdout,
-            exchange: exchange(&rows, SENDER),
+            exchange: exchange(&rows, SENDING),
             pool: Pool::new(workers, env.clock.clone())?,
             address: ours.to_owned(),
             bare: BareClient::new(Arc::new(runtime()?), bare)?,
@@ -112,7 +112,7 @@ impl Peer {
     ///
     /// # Errors
     /// What goes wrong, and E0503 if not all rows came.
-    pub fn bare(&self, count: usize) -> Result<Run> {
+    pub(super) fn bare(&self, count: usize) -> Result<Run> {
         let (processor, begun) = (self.processor()?, self.env.clock.monotonic());
         let rows = self.bare.run(&self.batches, count)?;
         let took = self.env.clock.monotonic().saturating_sub(begun);
@@ -124,7 +124,7 @@ impl Peer {
     ///
     /// # Errors
     /// What goes wrong, and E0503 if not all rows came.
-    pub fn ours(&mut self, load: Load, count: usize) -> Result<Run> {
+    pub(super) fn ours(&mut self, load: Load, count: usize) -> Result<Run> {
         let parallelism = match load {
             Load::Forward => 1,
             Load::Shuffle(parallelism) => parallelism,
@@ -137,7 +137,7 @@ impl Peer {
             return Err(Error::internal("the receiving process is not ready"));
         }
         let memory = Arc::new(JobMemory::new(8 << 30));
-        let reporter = reporter(SENDER, self.runs);
+        let reporter = reporter(SENDING, self.runs);
         let (mut channels, mut tasks) = (BTreeMap::new(), Vec::new());
         for sender in 0..parallelism {
             let own: Vec<Arc<Channel>> = (0..parallelism).map(|_| Channel::new(memory.clone())).collect();
@@ -196,7 +196,7 @@ impl Peer {
     }
 }
 
-fn line(stdout: &mut BufReader<ChildStdout>) -> Result<String> {
+pub(super) fn line(stdout: &mut BufReader<ChildStdout>) -> Result<String> {
     let mut text = String::new();
     stdout.read_line(&mut text).map_err(|e| Error::io("talk to the receiving process", &e))?;
     if text.is_empty() {

@@ -47,6 +47,9 @@ mod tag {
 /// Bytes before the content of a text, binary, list, struct or map: tag and u32 length or count.
 const HEADER: usize = 5;
 
+/// Bytes of an integer: tag and value.
+pub(crate) const INTEGER: usize = 9;
+
 /// Rows that are encoded at a time: few enough for their bytes to stay in cache until they are hashed.
 const CHUNK_ROWS: usize = 1_024;
 
@@ -553,7 +556,7 @@ fn write_bytes<'a>(
 }
 
 /// Tag and length. Values never reach 4 GiB: a record is at most `RECORD_BYTES_MAX`.
-pub(crate) fn header(tag: u8, length: usize) -> [u8; HEADER] {
+fn header(tag: u8, length: usize) -> [u8; HEADER] {
     let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     [tag, a, b, c, d]
 }
@@ -565,13 +568,8 @@ fn tagged(tag: u8, value: i64) -> [u8; 9] {
 }
 
 /// Canonical bytes of an integer.
-pub(crate) fn integer(value: i64) -> [u8; 9] {
+pub(crate) fn integer(value: i64) -> [u8; INTEGER] {
     tagged(tag::INTEGER, value)
-}
-
-/// Canonical header of a text of this many bytes.
-pub(crate) fn text_header(length: usize) -> [u8; HEADER] {
-    header(tag::TEXT, length)
 }
 
 fn float(value: f64) -> [u8; 9] {

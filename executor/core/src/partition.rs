@@ -18,9 +18,11 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 use qanat_proto::error::{Error, Result};
 use qanat_proto::ids::owner_of;
+use qanat_proto::receipt::RowSum;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::canonical::{RowEncoder, integer, text_header};
+use crate::canonical::{INTEGER, RowEncoder, integer};
+use crate::receipt::RowHasher;
 
 /// The key group of a key hash: the hash scaled to `0..key_groups`.
 pub fn key_group(hash: u64, key_groups: u16) -> u16 {
@@ -32,7 +34,6 @@ pub fn key_group(hash: u64, key_groups: u16) -> u16 {
 #[derive(Debug, Default)]
 pub struct KeyHasher {
     encoder: RowEncoder,
-    buffer: Vec<u8>,
     hashes: Vec<u64>,
 }
 
@@ -47,17 +48,11 @@ impl KeyHasher {
         hashes.reserve(rows);
         match columns {
             [column] if column.data_type() == &DataType::Int64 && column.null_count() == 0 => {
-                let values = column.as_primitive::<Int64Type>().values();
-                hashes.extend(values.iter().map(|value| xxh3_64(&integer(*value))));
-            }
-            [column] if column.data_type() == &DataType::Utf8 && column.null_count() == 0 => {
-                let values = column.as_string::<i32>();
-                for row in 0..rows {
-                    let value = values.value(row);
-                    self.buffer.clear();
-                    self.buffer.extend_from_slice(&text_header(value.len()));
-                    self.buffer.extend_from_slice(value.as_bytes());
-                    hashes.push(xxh3_64(&self.buffer));
+                // A block at a time: to read bytes right after they were written in other steps stalls the processor.
+                let mut block = [[0; INTEGER]; 64];
+                for values in column.as_primitive::<Int64Type>().values().chunks(block.len()) {
+                    block.iter_mut().zip(values).for_each(|(bytes, value)| *bytes = integer(*value));
+                    hashes.extend(block.iter().take(values.len()).map(|bytes| xxh3_64(bytes)));
                 }
             }
             [] => hashes.resize(rows, xxh3_64(&[])),
@@ -112,18 +107,38 @@ impl Partitioner {
         })
     }
 
-    /// The rows of each subtask that gets any, by subtask, each in the order of the input. The parts
-    /// share memory; a batch whose rows all go to one subtask is handed on as it is.
+    /// The rows of each subtask that gets any, by subtask, each in the order of the input. The parts share memory; a
+    /// batch whose rows all go to one subtask is handed on as it is.
     ///
     /// # Errors
     /// E0102 for a key of a type without an encoding; E0503 for a column that is not there.
     pub fn partition(&mut self, batch: &RecordBatch) -> Result<Vec<(u32, RecordBatch)>> {
-        let rows = batch.num_rows();
-        if rows == 0 {
-            return Ok(Vec::new());
-        }
+        self.aim(batch)?;
+        self.cut(batch)
+    }
+
+    /// Like [`Partitioner::partition`], with the sum of each part's rows.
+    ///
+    /// # Errors
+    /// As [`Partitioner::partition`]; E0102 for a column of a type without an encoding.
+    pub fn partition_and_sum(
+        &mut self,
+        batch: &RecordBatch,
+        hasher: &mut RowHasher,
+    ) -> Result<Vec<(u32, RecordBatch, RowSum)>> {
+        self.aim(batch)?;
+        // Row hashes read the batch from front to back. What is then gathered here and there is near.
+        let sums = hasher.sum_by_group(batch, &self.targets, self.parallelism as usize)?;
+        let sum = |target: u32| sums.get(target as usize).copied().unwrap_or_default();
+        Ok(self.cut(batch)?.into_iter().map(|(target, part)| (target, part, sum(target))).collect())
+    }
+
+    /// Finds the subtask of each row.
+    fn aim(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.targets.clear();
         if self.parallelism == 1 {
-            return Ok(vec![(0, batch.clone())]);
+            self.targets.resize(batch.num_rows(), 0);
+            return Ok(());
         }
         let keys = self
             .columns
@@ -131,17 +146,22 @@ impl Partitioner {
             .map(|index| batch.columns().get(*index).cloned())
             .collect::<Option<Vec<ArrayRef>>>()
             .ok_or_else(|| Error::internal("a key column is missing from a batch"))?;
-        let hashes = self.hasher.hash(&keys, rows)?;
+        let hashes = self.hasher.hash(&keys, batch.num_rows())?;
+        let (owners, key_groups) = (self.owners.as_slice(), self.key_groups);
+        self.targets.extend(hashes.iter().map(|hash| owners[usize::from(key_group(*hash, key_groups))]));
+        Ok(())
+    }
 
+    /// The rows of each subtask, as they were aimed.
+    fn cut(&mut self, batch: &RecordBatch) -> Result<Vec<(u32, RecordBatch)>> {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
         // Counting sort by target: count, turn counts into first positions, place.
         self.next.clear();
         self.next.resize(self.parallelism as usize, 0);
-        self.targets.clear();
-        for hash in hashes {
-            let target = self.owners[usize::from(key_group(*hash, self.key_groups))];
-            self.targets.push(target);
-            self.next[target as usize] += 1;
-        }
+        self.targets.iter().for_each(|target| self.next[*target as usize] += 1);
         let counts = self.next.clone();
         if let Some(only) = counts.iter().position(|count| *count as usize == rows) {
             return Ok(vec![(only as u32, batch.clone())]);
@@ -151,18 +171,18 @@ impl Partitioner {
             first += std::mem::replace(position, first);
         }
         let mut order = vec![0_u32; rows];
-        for (row, target) in self.targets.iter().enumerate() {
+        for (row, target) in (0..).zip(&self.targets) {
             let position = &mut self.next[*target as usize];
-            order[*position as usize] = row as u32;
+            order[*position as usize] = row;
             *position += 1;
         }
         let sorted = take_record_batch(batch, &UInt32Array::from(order))
             .map_err(|e| Error::internal(format!("could not partition a batch: {e}")))?;
         let mut parts = Vec::new();
         let mut start = 0;
-        for (target, count) in counts.into_iter().enumerate() {
+        for (target, count) in (0..).zip(counts) {
             if count > 0 {
-                parts.push((target as u32, sorted.slice(start, count as usize)));
+                parts.push((target, sorted.slice(start, count as usize)));
                 start += count as usize;
             }
         }

@@ -142,4 +142,21 @@ proptest! {
             prop_assert_eq!(subtask, Some(owner_of(groups.value(row), key_groups, parallelism)));
         }
     }
+
+    /// The same parts, each with the sum of its own rows.
+    #[test]
+    fn parts_have_their_sums(
+        keys in prop::collection::vec(prop::option::of(-20_i64..20), 0..300),
+        parallelism in 1_u32..9,
+    ) {
+        let batch = batch(&keys);
+        let mut partitioner = Partitioner::new(vec![0], 64, parallelism).expect("valid");
+        let mut hasher = RowHasher::default();
+        let mut parts = Vec::new();
+        for (subtask, part, sum) in partitioner.partition_and_sum(&batch, &mut hasher).expect("valid") {
+            prop_assert_eq!(sum, hasher.sum(&part).expect("hashable"));
+            parts.push((subtask, part));
+        }
+        prop_assert_eq!(parts, partitioner.partition(&batch).expect("valid"));
+    }
 }

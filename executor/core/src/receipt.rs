@@ -8,7 +8,7 @@
 //! Called at both ends of every edge and where sinks stage rows.
 
 use arrow::array::{ArrayRef, RecordBatch};
-use qanat_proto::error::Result;
+use qanat_proto::error::{Error, Result};
 use qanat_proto::receipt::{RowHash, RowSum};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -27,6 +27,26 @@ impl RowHasher {
     /// E0102 for a column of a type without an encoding.
     pub fn sum(&mut self, batch: &RecordBatch) -> Result<RowSum> {
         self.sum_columns(batch.columns(), batch.num_rows())
+    }
+
+    /// Like [`RowHasher::sum`], by group: `groups` has one of `0..count` for each row. One sum per group.
+    ///
+    /// # Errors
+    /// E0102 for a column of a type without an encoding; E0503 for a row of no group.
+    pub fn sum_by_group(&mut self, batch: &RecordBatch, groups: &[u32], count: usize) -> Result<Vec<RowSum>> {
+        let mut sums = vec![RowSum::default(); count];
+        let mut unmet = groups.len().abs_diff(batch.num_rows());
+        let mut groups = groups.iter();
+        self.encoder.for_each_row(batch.columns(), batch.num_rows(), |bytes| {
+            match groups.next().and_then(|group| sums.get_mut(*group as usize)) {
+                Some(sum) => sum.add(RowSum { rows: 1, hash: RowHash(hash_bytes(bytes)) }),
+                None => unmet += 1,
+            }
+        })?;
+        if unmet > 0 {
+            return Err(Error::internal(format!("{unmet} rows are of no group")));
+        }
+        Ok(sums)
     }
 
     /// Like [`RowHasher::sum`], over some columns.

@@ -168,3 +168,17 @@ proptest! {
         prop_assert_ne!(sum(&other), whole);
     }
 }
+
+#[test]
+fn every_row_is_of_a_group() {
+    let rows = RecordBatch::try_from_iter([("n", array(Int64Array::from(vec![1, 2, 3])))]).expect("one column");
+    let mut hasher = RowHasher::default();
+    let sums = hasher.sum_by_group(&rows, &[1, 0, 1], 3).expect("hashable");
+    assert_eq!(sums.iter().map(|sum| sum.rows).collect::<Vec<_>>(), [1, 2, 0]);
+    let mut all = RowSum::default();
+    sums.into_iter().for_each(|sum| all.add(sum));
+    assert_eq!(all, hasher.sum(&rows).expect("hashable"));
+    for (groups, why) in [(&[1, 0][..], "a row more"), (&[1, 0, 1, 1], "a row less"), (&[1, 3, 1], "no such group")] {
+        assert!(hasher.sum_by_group(&rows, groups, 3).is_err(), "{why}");
+    }
+}

@@ -305,8 +305,8 @@ mod tests {
             Element::Watermark(7),
             Element::Barrier(Epoch(1)),
             batch(20..30),
-            batch(30..4_000),
-            batch(4_000..4_010),
+            batch(30..5_000),
+            batch(5_000..5_010),
             Element::Watermark(9),
             Element::Watermark(i64::MAX),
         ]);
@@ -320,8 +320,8 @@ mod tests {
         }
         let expected: [&[&str]; 3] = [
             &["0..20 #10", "watermark 7", "barrier 1"],
-            &["20..30 #20", "30..4000 #30"],
-            &["4000..4010 #4000", "watermark 9", "watermark 9223372036854775807"],
+            &["20..30 #20", "30..5000 #30"],
+            &["5000..5010 #5000", "watermark 9", "watermark 9223372036854775807"],
         ];
         assert_eq!(all, expected);
         assert!(!lane.is_starved);
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn no_lane_sends_more_than_the_other_end_has_room_for() {
-        let mut lane = lane((0..limits::CHANNEL_ELEMENTS as i64).map(|n| batch(n * 2_000..(n + 1) * 2_000)));
+        let mut lane = lane((0..limits::CHANNEL_ELEMENTS as i64).map(|n| batch(n * 5_000..(n + 1) * 5_000)));
         let mut sent = 0;
         while let taken @ [_, ..] = lane.take().as_slice() {
             sent += taken.len();
@@ -354,7 +354,7 @@ mod tests {
         assert!(lane.is_starved && sent <= limits::CHANNEL_ELEMENTS, "{sent}");
         assert!(lane.credit(sent + 1, 0).is_err(), "more than was sent");
         let mut lane = Lane { is_starved: true, ..lane };
-        lane.credit(1, 16_000).expect("was sent");
+        lane.credit(1, 40_000).expect("was sent");
         assert_eq!(lane.take().len(), 1);
     }
 }

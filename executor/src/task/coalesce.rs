@@ -16,10 +16,9 @@ use qanat_proto::{Error, Result, limits};
 /// receivers, and what is worth it where the pieces are smaller and have to be joined anyway.
 const LARGE_ROWS: [usize; 2] = [limits::BATCH_ROWS / 5, limits::BATCH_ROWS / 3];
 const FEW: usize = 4;
-/// A batch of this many rows is not worth copying where it is sent: a copy costs more than a message of its own.
-const SENT_ROWS: usize = limits::BATCH_ROWS / 8;
-/// A batch of this many rows does not wait where it is sent for others to go with it.
-const ROUND_ROWS: usize = limits::BATCH_ROWS / 2;
+/// A batch of this many rows goes to another executor as it is, and at once. Smaller ones that wait behind each other go
+/// as one, for which most columns need no copy, and may wait a moment for others to go with them.
+const SENT_ROWS: usize = limits::BATCH_ROWS / 2;
 /// Rows and bytes that are enough.
 const ENOUGH_ROWS: usize = limits::BATCH_ROWS / 4 * 3;
 const ENOUGH_BYTES: usize = 1 << 20;
@@ -31,7 +30,7 @@ pub fn is_worth_a_message(rows: &RecordBatch) -> bool {
 
 /// Whether a batch of so many rows goes to another executor at once.
 pub fn is_worth_a_round(rows: u64) -> bool {
-    rows >= ROUND_ROWS as u64
+    rows >= SENT_ROWS as u64
 }
 
 /// Small batches that go on as one.

@@ -79,28 +79,25 @@ impl Router {
     pub fn send_rows(&mut self, rows: RecordBatch) -> Result<()> {
         match &mut self.route {
             Route::Hash(partitioner) => {
-                for (subtask, part) in partitioner.partition(&rows)? {
-                    self.send_to(subtask as usize, part)?;
+                for (subtask, part, sum) in partitioner.partition_and_sum(&rows, &mut self.hasher)? {
+                    self.send_to(subtask as usize, part, sum);
                 }
                 Ok(())
             }
             Route::One(outlet) => {
                 let outlet = *outlet;
-                self.send_to(outlet, rows)
+                let sum = self.hasher.sum(&rows)?;
+                self.send_to(outlet, rows, sum);
+                Ok(())
             }
         }
     }
 
-    fn send_to(&mut self, index: usize, rows: RecordBatch) -> Result<()> {
-        if rows.num_rows() == 0 {
-            return Ok(());
-        }
-        let sum = self.hasher.sum(&rows)?;
+    fn send_to(&mut self, index: usize, rows: RecordBatch, sum: RowSum) {
         self.sent.sum.add(sum);
-        if let Some(outlet) = self.outlets.get_mut(index) {
+        if let Some(outlet) = self.outlets.get_mut(index).filter(|_| rows.num_rows() > 0) {
             outlet.send(Element::batch(rows, sum));
         }
-        Ok(())
     }
 
     pub fn send_marker(&mut self, marker: &Element) {
