@@ -17,7 +17,7 @@ use qanat_proto::ids::Epoch;
 use qanat_proto::receipt::{RowHash, RowSum};
 use qanat_proto::rpc::exchange::{Forward, Forwards, Rows, forward};
 use qanat_proto::settings::ExchangeCompression;
-use qanat_proto::{Error, Result};
+use qanat_proto::{Error, Result, limits};
 
 use crate::exchange::message::Message;
 use crate::exchange::{Pair, pieces};
@@ -112,6 +112,11 @@ impl Encoder {
             [first, ..] => self.encode(&join(first.schema_ref(), &rows)?)?,
         };
         align(&mut message, std::mem::take(&mut self.next));
+        let bytes = message.head_bytes() + message.body_bytes();
+        if bytes > limits::DATA_MESSAGE_BYTES {
+            let most = limits::DATA_MESSAGE_BYTES;
+            return Err(Error::internal(format!("a batch of {bytes} bytes cannot be sent: {most} can")));
+        }
         Ok(Some(message))
     }
 
@@ -255,11 +260,13 @@ mod tests {
     }
 
     /// As it arrives.
-    fn sent(message: &Message) -> FlightData {
-        let mut bytes = Vec::new();
-        message.encode(&mut bytes).expect("has room");
-        assert_eq!(bytes.len(), message.head_bytes() + message.body_bytes());
-        FlightData::decode(Bytes::from(bytes)).expect("reads")
+    fn sent(message: Message) -> FlightData {
+        let bytes = message.head_bytes() + message.body_bytes();
+        let chunks: Vec<u8> = message.into_chunks().into_iter().flatten().collect();
+        let (prefix, message) = chunks.split_at(5);
+        assert_eq!((prefix[0], &prefix[1..]), (0, &u32::try_from(bytes).expect("fits").to_be_bytes()[..]));
+        assert_eq!(message.len(), bytes);
+        FlightData::decode(Bytes::copy_from_slice(message)).expect("reads")
     }
 
     #[test]
@@ -276,13 +283,13 @@ mod tests {
         let first = encoder.add(PAIR, Element::batch(rows.clone(), sum).into()).expect("encodes").expect("whole");
         assert!(encoder.add(PAIR, Element::Barrier(Epoch(9)).into()).expect("encodes").is_none());
         let second = encoder.finish().expect("a marker");
-        let arrived = decode(&sent(&first), &schema).expect("reads");
+        let arrived = decode(&sent(first), &schema).expect("reads");
         assert_eq!(arrived.len(), 4);
         assert!(matches!(arrived[0], Arrived { pair: PAIR, element: Element::Watermark(-5) }));
         assert_eq!(arrived[1].pair, other);
         let Element::Batch { rows: found, sum: counted, bytes } = &arrived[3].element else { panic!("a batch") };
         assert_eq!((found, *counted, *bytes), (&rows, sum, 24));
-        let arrived = decode(&sent(&second), &schema).expect("reads");
+        let arrived = decode(&sent(second), &schema).expect("reads");
         assert!(matches!(arrived[0].element, Element::Barrier(Epoch(9))));
     }
 
@@ -298,7 +305,7 @@ mod tests {
             let element = Element::batch(batch(&vec![7; rows as usize]), sum);
             let message = encoder.add(PAIR, element.into()).expect("encodes").expect("whole");
             assert_eq!(message.head_bytes() % ALIGNMENT, 0, "{markers} {rows}");
-            let message = sent(&message);
+            let message = sent(message);
             let arrived = decode(&message, &schema).expect("reads");
             assert_eq!(arrived.len(), markers + 1);
             let Some(Arrived { element: Element::Batch { rows, .. }, .. }) = arrived.last() else { panic!("a batch") };
@@ -315,7 +322,7 @@ mod tests {
         let encoded = |compression| {
             let mut encoder = encoder(&rows.schema(), compression);
             let element = Element::batch(rows.clone(), RowSum { rows: 8_192, hash: RowHash::default() });
-            sent(&encoder.add(PAIR, element.into()).expect("encodes").expect("whole"))
+            sent(encoder.add(PAIR, element.into()).expect("encodes").expect("whole"))
         };
         let [plain, compressed] = [ExchangeCompression::None, ExchangeCompression::Lz4].map(encoded);
         assert!(compressed.data_body.len() * 10 < plain.data_body.len(), "{} bytes", compressed.data_body.len());
@@ -334,7 +341,7 @@ mod tests {
         let mut encoder = encoder(&rows.schema(), ExchangeCompression::None);
         let sum = RowSum { rows: 3, hash: RowHash::default() };
         let message =
-            sent(&encoder.add(PAIR, Element::batch(rows.clone(), sum).into()).expect("encodes").expect("whole"));
+            sent(encoder.add(PAIR, Element::batch(rows.clone(), sum).into()).expect("encodes").expect("whole"));
         // Each byte of what stands before the batch, changed: an error or another message, and no panic.
         let schema = rows.schema();
         for index in 0..message.data_header.len() + message.app_metadata.len() {

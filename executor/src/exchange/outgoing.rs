@@ -14,7 +14,6 @@ use qanat_proto::{Code, Error, Place, Result, limits};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::exchange::link::{Encoder, Sent};
@@ -174,7 +173,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
     };
     let (sender, messages) = mpsc::channel(QUEUED);
     let _ = sender.send(Message::from(first)).await;
-    let call = do_exchange(dialled, ReceiverStream::new(messages));
+    let call = do_exchange(dialled, messages);
     let limit = Duration::from_millis(limits::CONNECT_TIMEOUT_MS);
     let answer = tokio::time::timeout(limit, call).await.map_err(|_| broken("it does not answer"))?;
     let mut answers = answer.map_err(|status| broken_by(&status))?;
