@@ -5,6 +5,7 @@
 //! answers when all rows of it have come.
 
 mod bare;
+mod helper;
 mod receiving;
 mod sending;
 mod side;

@@ -82,7 +82,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// Serves until its input ends: says where, then takes lines `RUN SENDINGS RECEIVERS` and answers `ready`, and
+/// Serves until its input ends: says where, then takes lines `RUN SENDERS RECEIVERS` and answers `ready`, and
 /// `ROWS BATCHES` when all has come.
 ///
 /// # Errors

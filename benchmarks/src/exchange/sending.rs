@@ -1,8 +1,7 @@
 //! The sending process.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use qanat_proto::{Error, Result};
 use qanat_storage::env::{Clock, Env};
 
 use super::bare::BareClient;
+use super::helper::Helper;
 use super::{KEY_GROUPS, RECEIVER, SENDING, edge, exchange, reporter, row_threads, runtime, schema};
 use crate::measure::processor_time;
 
@@ -47,9 +47,7 @@ pub struct Run {
 /// The receiving process, and all that leads there.
 pub(super) struct Peer {
     env: Env,
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
+    receiver: Helper,
     /// Outlives the links.
     _rows: RowThreads,
     exchange: Exchange,
@@ -61,28 +59,14 @@ pub(super) struct Peer {
     runs: u64,
 }
 
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Peer {
     /// Starts it. `batches` are sent over and over.
     ///
     /// # Errors
     /// What keeps it from starting.
     pub(super) fn start(env: &Env, batches: Vec<RecordBatch>) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::io("start the receiving process", &e);
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut child =
-            Command::new(program).arg(RECEIVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(Error::internal("the receiving process has no pipes"));
-        };
-        let mut stdout = BufReader::new(stdout);
-        let told = line(&mut stdout)?;
+        let mut receiver = Helper::start(RECEIVER)?;
+        let told = receiver.hear()?;
         let (ours, bare) = told.split_once(' ').ok_or_else(|| Error::internal(format!("it says `{told}`")))?;
         let rows = row_threads()?;
         let mut hasher = RowHasher::default();
@@ -90,9 +74,7 @@ impl Peer {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Self {
             env: env.clone(),
-            child,
-            stdin,
-            stdout,
+            receiver,
             exchange: exchange(&rows, SENDING),
             pool: Pool::new(workers, env.clock.clone())?,
             address: ours.to_owned(),
@@ -105,7 +87,7 @@ impl Peer {
     }
 
     fn processor(&self) -> Result<Duration> {
-        Ok(processor_time(std::process::id())? + processor_time(self.child.id())?)
+        Ok(processor_time(std::process::id())? + processor_time(self.receiver.id())?)
     }
 
     /// Sends `count` batches through bare Flight.
@@ -130,10 +112,8 @@ impl Peer {
             Load::Shuffle(parallelism) => parallelism,
         };
         self.runs += 1;
-        writeln!(self.stdin, "{} {parallelism} {parallelism}", self.runs)
-            .and_then(|()| self.stdin.flush())
-            .map_err(|e| Error::io("talk to the receiving process", &e))?;
-        if line(&mut self.stdout)? != "ready" {
+        self.receiver.tell(&format!("{} {parallelism} {parallelism}", self.runs))?;
+        if self.receiver.hear()? != "ready" {
             return Err(Error::internal("the receiving process is not ready"));
         }
         let memory = Arc::new(JobMemory::new(8 << 30));
@@ -160,7 +140,7 @@ impl Peer {
         };
         links.start(&self.exchange, edge, reporter);
         tasks.iter().for_each(|task| task.waker().wake());
-        let told = line(&mut self.stdout)?;
+        let told = self.receiver.hear()?;
         let took = self.env.clock.monotonic().saturating_sub(begun);
         let processor = self.processor()?.saturating_sub(processor);
         let numbers: Vec<u64> = told.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -194,15 +174,6 @@ impl Peer {
             (0..count).filter_map(|i| self.batches.get(i % self.batches.len())).map(RecordBatch::num_rows).sum();
         if rows == sent as u64 { Ok(()) } else { Err(Error::internal(format!("{sent} rows were sent, {rows} came"))) }
     }
-}
-
-pub(super) fn line(stdout: &mut BufReader<ChildStdout>) -> Result<String> {
-    let mut text = String::new();
-    stdout.read_line(&mut text).map_err(|e| Error::io("talk to the receiving process", &e))?;
-    if text.is_empty() {
-        return Err(Error::internal("the receiving process has ended"));
-    }
-    Ok(text.trim_end().to_owned())
 }
 
 /// A subtask that has its rows ready.

@@ -22,7 +22,7 @@ use qanat_proto::{Error, Result, limits};
 use crate::exchange::message::Message;
 use crate::exchange::{Pair, pieces};
 use crate::task::channel::Element;
-use crate::task::coalesce::join;
+use crate::task::coalesce::{is_worth_a_message, join};
 
 /// What any column of Arrow asks of the place where its values stand.
 const ALIGNMENT: usize = 16;
@@ -34,6 +34,14 @@ pub(super) enum Sent {
     Rows { pieces: Vec<RecordBatch>, sum: RowSum, bytes: usize },
     /// A watermark or another marker.
     Marker(Element),
+}
+
+impl Sent {
+    /// Whether it does not wait for others to go with it.
+    pub(super) fn is_worth_a_message(&self) -> bool {
+        matches!(self, Self::Rows { pieces, .. }
+            if is_worth_a_message(pieces.iter().map(RecordBatch::num_rows).sum()))
+    }
 }
 
 impl From<Element> for Sent {

@@ -59,7 +59,7 @@ impl Message {
     /// As it goes: what gRPC puts in front of a message, the message, and large pieces of its body where they stand.
     pub(super) fn into_chunks(self) -> VecDeque<Bytes> {
         let (head, body) = (self.head_bytes(), self.body_bytes());
-        let small: usize = self.body.iter().map(Buffer::len).filter(|bytes| *bytes < SHARED_BYTES).sum();
+        let small: usize = self.body.iter().map(Buffer::len).filter(|bytes| *bytes < LARGE_BYTES).sum();
         // Small pieces stand between large ones: all of them share one allocation, which is handed out bit by bit.
         let mut open = BytesMut::with_capacity(PREFIX + head + small);
         open.put_u8(UNCOMPRESSED);
@@ -72,7 +72,7 @@ impl Message {
         }
         let mut chunks = VecDeque::new();
         for piece in self.body {
-            if piece.len() < SHARED_BYTES {
+            if piece.len() < LARGE_BYTES {
                 open.put_slice(&piece);
             } else {
                 chunks.push_back(open.split().freeze());
@@ -89,7 +89,7 @@ impl Message {
 const PREFIX: usize = 5;
 const UNCOMPRESSED: u8 = 0;
 /// A piece of so many bytes goes from where it stands. Smaller ones are cheaper to copy next to each other.
-const SHARED_BYTES: usize = 16 << 10;
+const LARGE_BYTES: usize = 16 << 10;
 
 struct Piece(Buffer);
 

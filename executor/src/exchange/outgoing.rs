@@ -22,7 +22,7 @@ use crate::exchange::{EdgeKey, Exchange, Pair};
 use crate::metrics::LinkMetrics;
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
-use crate::task::coalesce::{Joined, is_worth_a_message, is_worth_a_round};
+use crate::task::coalesce::{Joined, is_worth_a_message};
 
 /// Between two rounds over the channels, while there is something to send.
 const LINGER: Duration = Duration::from_millis(1);
@@ -105,7 +105,7 @@ impl Lane {
             }
             popped += 1;
             match self.channel.pop() {
-                Some(Element::Batch { rows, sum, bytes }) if !is_worth_a_message(&rows) => {
+                Some(Element::Batch { rows, sum, bytes }) if !is_worth_a_message(rows.num_rows()) => {
                     small.add(rows, bytes);
                     small_sum.add(sum);
                 }
@@ -193,8 +193,7 @@ async fn run(exchange: &Exchange, mut edge: OutgoingEdge, reporter: &Reporter) -
                 if taken.is_empty() {
                     break;
                 }
-                has_sent_small |=
-                    !taken.iter().any(|sent| matches!(sent, Sent::Rows { sum, .. } if is_worth_a_round(sum.rows)));
+                has_sent_small |= !taken.iter().any(Sent::is_worth_a_message);
                 for sent in taken {
                     if let Some(message) = encoder.add(lane.pair, sent)? {
                         sender.send(message).await.map_err(|_| broken("the connection has ended"))?;

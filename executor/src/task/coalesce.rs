@@ -23,14 +23,9 @@ const SENT_ROWS: usize = limits::BATCH_ROWS / 2;
 const ENOUGH_ROWS: usize = limits::BATCH_ROWS / 4 * 3;
 const ENOUGH_BYTES: usize = 1 << 20;
 
-/// Whether a batch goes to another executor as it is.
-pub fn is_worth_a_message(rows: &RecordBatch) -> bool {
-    rows.num_rows() >= SENT_ROWS
-}
-
-/// Whether a batch of so many rows goes to another executor at once.
-pub fn is_worth_a_round(rows: u64) -> bool {
-    rows >= SENT_ROWS as u64
+/// Whether so many rows go to another executor as they are, and at once.
+pub fn is_worth_a_message(rows: usize) -> bool {
+    rows >= SENT_ROWS
 }
 
 /// Small batches that go on as one.

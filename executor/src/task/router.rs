@@ -77,6 +77,9 @@ impl Router {
     /// # Errors
     /// If the key columns cannot be hashed.
     pub fn send_rows(&mut self, rows: RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
         match &mut self.route {
             Route::Hash(partitioner) => {
                 for (subtask, part, sum) in partitioner.partition_and_sum(&rows, &mut self.hasher)? {
@@ -95,7 +98,7 @@ impl Router {
 
     fn send_to(&mut self, index: usize, rows: RecordBatch, sum: RowSum) {
         self.sent.sum.add(sum);
-        if let Some(outlet) = self.outlets.get_mut(index).filter(|_| rows.num_rows() > 0) {
+        if let Some(outlet) = self.outlets.get_mut(index) {
             outlet.send(Element::batch(rows, sum));
         }
     }
