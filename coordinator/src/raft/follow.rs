@@ -5,6 +5,7 @@
 //! hear the leader still.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -40,6 +41,35 @@ impl Followed {
     }
 }
 
+/// A leader that is gone, until another one leads.
+struct Missed {
+    leader: MemberId,
+    turn: u64,
+    /// How often this member has asked for votes since.
+    asked: u32,
+    /// When it asks again.
+    wait: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Missed {
+    fn new(followed: &Followed) -> Self {
+        let Followed { leader, turn, .. } = *followed;
+        Self { leader, turn, asked: 0, wait: Self::pause(turn, 0) }
+    }
+
+    /// Longer than an election takes, which syncs two votes; each time longer, so that a slow disk is no reason for
+    /// one election to end another for ever.
+    fn pause(turn: u64, asked: u32) -> Pin<Box<tokio::time::Sleep>> {
+        let turns = (2 << asked.min(4)) + turn;
+        Box::pin(tokio::time::sleep(Duration::from_millis(turns * limits::RAFT_TURN_MS)))
+    }
+
+    fn asks_again(&mut self) {
+        self.asked += 1;
+        self.wait = Self::pause(self.turn, self.asked);
+    }
+}
+
 /// The members of the group that this one knows of, if it is none of them.
 fn others_than(metrics: &RaftServerMetrics<Types>, me: MemberId) -> Vec<(MemberId, BasicNode)> {
     let membership = metrics.membership_config.membership();
@@ -53,12 +83,26 @@ fn others_than(metrics: &RaftServerMetrics<Types>, me: MemberId) -> Vec<(MemberI
 pub(super) async fn follow_leaders(raft: Raft, mut network: Network, me: MemberId) {
     let mut metrics = raft.server_metrics();
     let removal = network.removal.clone();
+    let mut missed: Option<Missed> = None;
     // One that was removed has nobody to follow.
     while !removal.is_set() {
-        let followed = Followed::of(&metrics.borrow_watched(), me);
+        let (leader, followed) = {
+            let metrics = metrics.borrow_watched();
+            (metrics.current_leader, Followed::of(&metrics, me))
+        };
+        missed = missed.filter(|missed| leader.is_none_or(|leader| leader == missed.leader));
         let Some(followed) = followed else {
             let others = others_than(&metrics.borrow_watched(), me);
-            let is_alive = if others.is_empty() {
+            let is_alive = if let Some(missed) = missed.as_mut().filter(|_| others.is_empty()) {
+                // An election is under way. If it comes to nothing, the timers of all members would take as long again.
+                tokio::select! {
+                    changed = metrics.changed() => changed.is_ok(),
+                    () = &mut missed.wait => {
+                        missed.asks_again();
+                        raft.trigger().elect(true).await.is_ok()
+                    }
+                }
+            } else if others.is_empty() {
                 metrics.changed().await.is_ok()
             } else {
                 // Whoever leads says whether this one was removed, and nothing if it is only new.
@@ -76,10 +120,16 @@ pub(super) async fn follow_leaders(raft: Raft, mut network: Network, me: MemberI
         let gone = async {
             // Another try tells a process that is gone from a connection that broke.
             while network.new_client(followed.leader, &followed.node).await.follow().await && !removal.is_set() {
+                missed = None;
                 tokio::time::sleep(AGAIN).await;
             }
-            let (_, lease_ms) = limits::RAFT_ELECTION_MS;
-            tokio::time::sleep(Duration::from_millis(lease_ms + followed.turn * limits::RAFT_TURN_MS)).await;
+            match &mut missed {
+                Some(missed) => (&mut missed.wait).await,
+                None => {
+                    let (_, lease_ms) = limits::RAFT_ELECTION_MS;
+                    tokio::time::sleep(Duration::from_millis(lease_ms + followed.turn * limits::RAFT_TURN_MS)).await;
+                }
+            }
         };
         let is_gone = tokio::select! {
             () = gone => true,
@@ -90,8 +140,14 @@ pub(super) async fn follow_leaders(raft: Raft, mut network: Network, me: MemberI
                 false
             }
         };
-        if is_gone && !removal.is_set() && raft.trigger().elect(true).await.is_err() {
-            return;
+        if is_gone && !removal.is_set() {
+            match &mut missed {
+                Some(missed) => missed.asks_again(),
+                None => missed = Some(Missed::new(&followed)),
+            }
+            if raft.trigger().elect(true).await.is_err() {
+                return;
+            }
         }
     }
 }
