@@ -166,13 +166,20 @@ impl Partition {
         if access == Access::Write {
             crash_safe::sweep(disk, &self.folder)?;
         }
-        let mut found = Vec::new();
+        let (mut found, mut markers) = (Vec::new(), Vec::new());
         for entry in disk.list(&self.folder).map_err(|e| reading(&e))? {
             if let Some(sequence) = parse_sequence(&entry.path, "log") {
                 found.push((sequence, entry));
+            } else if let Some(sequence) = parse_sequence(&entry.path, "seal") {
+                markers.push((sequence, entry.path));
             }
         }
         found.sort_by_key(|(sequence, _)| *sequence);
+        let oldest = found.first().map(|(sequence, _)| *sequence);
+        for (_, marker) in markers.iter().filter(|(of, _)| access == Access::Write && oldest.is_some_and(|o| *of < o)) {
+            // Whoever removed the segment died before this.
+            crash_safe::remove(disk, marker)?;
+        }
         // Readers hold on to segments: one that is known already stays the same object.
         let known = lock(&self.shared).segments.clone();
         let mut segments: VecDeque<Arc<Segment>> = VecDeque::with_capacity(found.len());

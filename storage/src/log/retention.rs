@@ -94,13 +94,15 @@ impl Partition {
         loop {
             let Some(segment) = next(&lock(&self.shared)) else { return Ok(removed) };
             let disk = self.env.disk.as_ref();
+            // Readers see it go before the file does: one that holds it open may finish it.
+            lock(&self.shared).segments.pop_front();
+            crash_safe::remove(disk, &segment.path)?;
+            // After the segment: a former owner that finds no marker looks for the segment, and one of the two tells
+            // it that it was replaced.
             let marker = seal_path(&self.folder, segment.header.sequence);
             if disk.exists(&marker).unwrap_or(false) {
                 crash_safe::remove(disk, &marker)?;
             }
-            // Readers see it go before the file does: one that holds it open may finish it.
-            lock(&self.shared).segments.pop_front();
-            crash_safe::remove(disk, &segment.path)?;
             removed += 1;
         }
     }

@@ -181,6 +181,19 @@ impl Segment {
         Ok(file)
     }
 
+    /// Whether the file of its name is it still.
+    pub(super) fn stands(&self, disk: &dyn Disk) -> std::io::Result<bool> {
+        let file = match disk.open(&self.path, OpenMode::Read) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        let mut id = [0; 8];
+        match file.read_exact_at(&mut id, long(AT_ID)) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+            read => read.map(|()| u64::from_le_bytes(id) == self.header.id),
+        }
+    }
+
     /// Makes readers share the writer's handle.
     pub(super) fn share_file(&self, file: &Arc<dyn File>) {
         *super::lock(&self.file) = Arc::downgrade(file);

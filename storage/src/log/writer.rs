@@ -21,7 +21,7 @@ use super::frame::{
     place_frame, rows, time_max,
 };
 use super::group::Request;
-use super::partition::Partition;
+use super::partition::{Access, Partition};
 use super::payload::{EncodedRun, TopicSchema};
 use super::replay::{ReplayKey, ReplayTable};
 use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, damaged, seal_path, segment_path};
@@ -501,14 +501,17 @@ fn create_segment(partition: &Partition, header: SegmentHeader) -> Result<(Segme
     Ok((segment, file))
 }
 
-/// E0306 if somebody linked a seal marker for this segment (P11).
+/// E0306 if somebody linked a seal marker for this segment (P11), or has removed the segment since, and the marker
+/// with it.
 pub(super) fn refuse_if_sealed(partition: &Partition, segment: &Segment, owner: OwnerToken) -> Result<()> {
-    let marker = seal_path(&partition.folder, segment.header.sequence);
-    match partition.env.disk.exists(&marker) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(Error::new(Code::Fenced, format!("{partition} was taken over from owner {}", owner.0))),
-        Err(e) => Err(lost(partition, "look for the seal of", &e)),
+    let disk = partition.env.disk.as_ref();
+    let failing = |e: std::io::Error| lost(partition, "look for the seal of", &e);
+    let is_sealed = disk.exists(&seal_path(&partition.folder, segment.header.sequence)).map_err(failing)?;
+    // Removal takes the segment first. A topic of the same name that was made anew has another one in its place.
+    if is_sealed || (partition.access == Access::Shared && !segment.stands(disk).map_err(failing)?) {
+        return Err(Error::new(Code::Fenced, format!("{partition} was taken over from owner {}", owner.0)));
     }
+    Ok(())
 }
 
 fn read_staged(file: &dyn File, path: &std::path::Path, staged: StagedFrame) -> Result<Vec<u8>> {

@@ -53,6 +53,49 @@ fn the_next_owner_takes_over_and_the_one_before_appends_nothing_more() {
     assert_eq!(all(&second), (0..40).collect::<Vec<_>>());
 }
 
+/// The marker that tells it of its end goes with the segment.
+#[test]
+fn p11_an_owner_whose_segment_was_removed_acknowledges_nothing() {
+    let sim = Env::sim(6);
+    let (first, second) = (process(&sim.env), process(&sim.env));
+    let handles = [staged(&first, 1, 0..10), staged(&first, 2, 10..20), staged(&first, 3, 20..30)];
+    first.commit_owned(&handles[..1], OwnerToken(5)).expect("it owns the log");
+    second.commit_owned(&handles[1..2], OwnerToken(9)).expect("it takes over");
+    let retention = Retention { bytes: Some(1), ..Retention::default() };
+    assert!(second.partition(0).expect("there").retain(&retention).expect("removes") > 0);
+    assert_eq!(all(&process(&sim.env)), (10..20).collect::<Vec<_>>());
+    let late = first.commit_owned(&handles[2..], OwnerToken(5)).expect_err("it was replaced long ago");
+    assert_eq!(late.code(), Code::Fenced);
+    assert_eq!(all(&second), (10..20).collect::<Vec<_>>());
+    second.commit_owned(&handles[2..], OwnerToken(9)).expect("new");
+    assert_eq!(all(&process(&sim.env)), (10..30).collect::<Vec<_>>());
+}
+
+/// A machine that dies while it removes a segment may keep the marker: nobody needs it, and it goes with the next
+/// takeover.
+#[test]
+fn a_marker_without_a_segment_is_swept() {
+    let sim = Env::sim(7);
+    let (first, second) = (process(&sim.env), process(&sim.env));
+    for (epoch, owner) in [(1, 5), (2, 9)] {
+        let handle = staged(&first, epoch, 0..10);
+        second.commit_owned(&[handle], OwnerToken(owner)).expect("it owns the log");
+    }
+    let of_kind = |kind: &str| -> Vec<std::path::PathBuf> {
+        let entries = sim.env.disk.list(&second.folder_of(0)).expect("there");
+        entries.into_iter().map(|entry| entry.path).filter(|path| path.extension().is_some_and(|k| k == kind)).collect()
+    };
+    let markers = of_kind("seal");
+    assert_eq!(markers.len(), 1, "the second has sealed what the first wrote");
+    let segments = of_kind("log");
+    for segment in &segments[..segments.len() - 1] {
+        sim.env.disk.remove_file(segment).expect("there");
+    }
+    let handle = staged(&first, 3, 10..20);
+    process(&sim.env).commit_owned(&[handle], OwnerToken(12)).expect("it takes over");
+    assert!(!of_kind("seal").contains(&markers[0]));
+}
+
 #[test]
 fn the_owner_alone_applies_the_retention() {
     let sim = Env::sim(5);
