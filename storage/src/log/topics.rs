@@ -64,9 +64,17 @@ impl Topics {
     /// Opens the folder in one of several processes that share it: topics are made and rows are staged here, and
     /// appended once this process owns a partition ([`Topic::commit_owned`]).
     pub fn open_shared(env: Env, folder: impl Into<PathBuf>, commit: GroupCommit) -> Result<Self> {
+        Self::open_shared_with(env, folder, commit, LogOptions::default())
+    }
+
+    pub fn open_shared_with(
+        env: Env,
+        folder: impl Into<PathBuf>,
+        commit: GroupCommit,
+        options: LogOptions,
+    ) -> Result<Self> {
         let folder = folder.into();
         crash_safe::create_folder(env.disk.as_ref(), &folder)?;
-        let options = LogOptions::default();
         let setup = Setup { env, options, commit, access: Access::Shared, indexes: IndexCache::none() };
         Ok(Self { folder, setup, open: Mutex::default() })
     }

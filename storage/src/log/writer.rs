@@ -279,6 +279,11 @@ impl Writer {
             if let Some(error) = &self.failed {
                 return Err(error.clone());
             }
+            if let Some(active) = &self.active {
+                // The name of the next segment may be free again: the next owner's first ones may be gone by now.
+                refuse_if_sealed(partition, &active.segment, self.owner)
+                    .inspect_err(|e| self.failed = Some(e.clone()))?;
+            }
             self.roll(partition, self.owner, schema.map(|schema| Arc::clone(&schema.message)))?;
         }
         let Some(active) = &mut self.active else { return Err(Error::internal("a log without a segment")) };

@@ -71,6 +71,35 @@ fn p11_an_owner_whose_segment_was_removed_acknowledges_nothing() {
     assert_eq!(all(&process(&sim.env)), (10..30).collect::<Vec<_>>());
 }
 
+/// The number of the segment that it would begin next may be free again.
+#[test]
+fn p11_an_owner_whose_successors_segments_were_removed_begins_none() {
+    let sim = Env::sim(8);
+    let small = || {
+        let folder = Path::new(FOLDER);
+        let topics = Topics::open_shared_with(sim.env.clone(), folder, GroupCommit::inline(), SMALL).expect("opens");
+        topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
+    };
+    let (first, second) = (small(), small());
+    // From the third on, none fits behind another one.
+    let ids_of = |epoch: i64| epoch * 1_000..epoch * 1_000 + if epoch > 2 { 150 } else { 20 };
+    let handles: Vec<StagedHandle> = (1..9).map(|epoch| staged(&first, epoch as u64, ids_of(epoch))).collect();
+    let (of_first, others) = handles.split_at(2);
+    let (of_second, late) = others.split_at(5);
+    of_first.iter().for_each(|h| drop(first.commit_owned(std::slice::from_ref(h), OwnerToken(5)).expect("it owns it")));
+    of_second
+        .iter()
+        .for_each(|h| drop(second.commit_owned(std::slice::from_ref(h), OwnerToken(9)).expect("it owns it")));
+    let retention = Retention { bytes: Some(1), ..Retention::default() };
+    assert!(second.partition(0).expect("there").retain(&retention).expect("removes") > 3);
+    let kept = all(&small());
+    let error = first.commit_owned(late, OwnerToken(5)).expect_err("it was replaced long ago");
+    assert_eq!(error.code(), Code::Fenced);
+    assert_eq!(all(&small()), kept);
+    second.commit_owned(late, OwnerToken(9)).expect("new");
+    assert_eq!(all(&small()), [kept, ids_of(8).collect()].concat());
+}
+
 /// A machine that dies while it removes a segment may keep the marker: nobody needs it, and it goes with the next
 /// takeover.
 #[test]
