@@ -279,12 +279,12 @@ impl Writer {
             if let Some(error) = &self.failed {
                 return Err(error.clone());
             }
-            if let Some(active) = &self.active {
-                // The name of the next segment may be free again: the next owner's first ones may be gone by now.
-                refuse_if_sealed(partition, &active.segment, self.owner)
-                    .inspect_err(|e| self.failed = Some(e.clone()))?;
-            }
+            // The name of the next segment may be free again: the next owner's first ones may be gone by now. After it
+            // was taken, too: a takeover from then on finds the new segment.
+            let before = self.active.as_ref().map(|active| Arc::clone(&active.segment));
+            self.refuse_if_replaced(partition, before.as_deref())?;
             self.roll(partition, self.owner, schema.map(|schema| Arc::clone(&schema.message)))?;
+            self.refuse_if_replaced(partition, before.as_deref())?;
         }
         let Some(active) = &mut self.active else { return Err(Error::internal("a log without a segment")) };
         let needed = self.next.position.saturating_add(bytes).saturating_add(long(END_MARK_BYTES));
@@ -302,6 +302,12 @@ impl Writer {
             active.allocated = target;
         }
         Ok(())
+    }
+
+    /// E0306 for good if the segment that this owner wrote last was sealed by another one.
+    fn refuse_if_replaced(&mut self, partition: &Partition, last: Option<&Segment>) -> Result<()> {
+        let Some(last) = last else { return Ok(()) };
+        refuse_if_sealed(partition, last, self.owner).inspect_err(|error| self.poison(error.clone()))
     }
 
     /// Puts one frame behind what was accepted.
