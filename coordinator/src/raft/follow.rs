@@ -45,7 +45,7 @@ impl Followed {
 struct Missed {
     leader: MemberId,
     turn: u64,
-    /// How often this member has asked for votes since.
+    /// How often this member has asked for votes again.
     asked: u32,
     /// When it asks again.
     wait: Pin<Box<tokio::time::Sleep>>,

@@ -170,13 +170,15 @@ impl Partition {
         for entry in disk.list(&self.folder).map_err(|e| reading(&e))? {
             if let Some(sequence) = parse_sequence(&entry.path, "log") {
                 found.push((sequence, entry));
-            } else if let Some(sequence) = parse_sequence(&entry.path, "seal") {
+            } else if access == Access::Write
+                && let Some(sequence) = parse_sequence(&entry.path, "seal")
+            {
                 markers.push((sequence, entry.path));
             }
         }
         found.sort_by_key(|(sequence, _)| *sequence);
         let oldest = found.first().map(|(sequence, _)| *sequence);
-        for (_, marker) in markers.iter().filter(|(of, _)| access == Access::Write && oldest.is_some_and(|o| *of < o)) {
+        for (_, marker) in markers.iter().filter(|(of, _)| oldest.is_some_and(|oldest| *of < oldest)) {
             // Whoever removed the segment died before this.
             crash_safe::remove(disk, marker)?;
         }

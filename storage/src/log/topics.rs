@@ -67,6 +67,7 @@ impl Topics {
         Self::open_shared_with(env, folder, commit, LogOptions::default())
     }
 
+    /// [`Topics::open_shared`] with other sizes of segments.
     pub fn open_shared_with(
         env: Env,
         folder: impl Into<PathBuf>,

@@ -9,7 +9,12 @@ use crate::log::{OwnerToken, Retention, StagedHandle, TopicSpec};
 
 /// One process: what it knows of the topic is its own.
 fn process(env: &Env) -> Arc<Topic> {
-    let topics = Topics::open_shared(env.clone(), Path::new(FOLDER), GroupCommit::inline()).expect("opens");
+    process_with(env, LogOptions::default())
+}
+
+fn process_with(env: &Env, options: LogOptions) -> Arc<Topic> {
+    let folder = Path::new(FOLDER);
+    let topics = Topics::open_shared_with(env.clone(), folder, GroupCommit::inline(), options).expect("opens");
     topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
 }
 
@@ -75,11 +80,7 @@ fn p11_an_owner_whose_segment_was_removed_acknowledges_nothing() {
 #[test]
 fn p11_an_owner_whose_successors_segments_were_removed_begins_none() {
     let sim = Env::sim(8);
-    let small = || {
-        let folder = Path::new(FOLDER);
-        let topics = Topics::open_shared_with(sim.env.clone(), folder, GroupCommit::inline(), SMALL).expect("opens");
-        topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
-    };
+    let small = || process_with(&sim.env, SMALL);
     let (first, second) = (small(), small());
     // From the third on, none fits behind another one.
     let ids_of = |epoch: i64| epoch * 1_000..epoch * 1_000 + if epoch > 2 { 150 } else { 20 };
