@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,7 @@ struct Partition {
     handles: BTreeSet<String>,
     /// Highest epoch by job and operator.
     epochs: BTreeMap<(u128, u64), u64>,
+    is_begun: bool,
     damaged: bool,
 }
 
@@ -92,9 +93,18 @@ impl TopicReader {
     /// If files cannot be read; what is wrong with them is a violation.
     pub fn observe(&mut self, check: &mut BatchCheck<'_>) -> Result<Vec<Violation>> {
         let mut violations = Vec::new();
+        let Some(topic_id) = topic_id(&self.topic)? else { return Ok(violations) };
         for name in names(&self.topic)?.into_iter().filter(|name| is_partition(name)) {
             let folder = self.topic.join(&name);
-            let mut partition = self.partitions.remove(&name).unwrap_or_default();
+            let begins = first_segment(&folder, topic_id)?;
+            let mut partition = match self.partitions.remove(&name) {
+                Some(partition) => partition,
+                None => Partition { segment: begins, ..Partition::default() },
+            };
+            if begins > partition.segment {
+                partition.damaged = true;
+                violations.push(format!("{} segment {} was removed unread", folder.display(), partition.segment));
+            }
             while !partition.damaged {
                 match self.advance(&folder, &mut partition, check, &mut violations) {
                     Ok(true) => {}
@@ -126,6 +136,11 @@ impl TopicReader {
         let file = File::open(&current)?;
         let segment = read_segment(&file, partition.segment)?;
         if partition.position == 0 {
+            if !partition.is_begun {
+                // What retention removed before the first look is not looked for.
+                partition.offset = segment.base;
+                partition.is_begun = true;
+            }
             ensure!(segment.base == partition.offset, "begins at {}, not {}", segment.base, partition.offset);
             partition.position = segment.header;
         }
@@ -187,6 +202,24 @@ impl TopicReader {
             }
         }
     }
+}
+
+/// The id of the topic in this folder. `None` if there is none (yet).
+fn topic_id(topic: &Path) -> Result<Option<u64>> {
+    let described = match std::fs::read(topic.join("topic")) {
+        Ok(described) => described,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).context("read the topic's description"),
+    };
+    let described: serde_json::Value = serde_json::from_slice(described.get(20..).unwrap_or_default())?;
+    described["id"].as_u64().map(Some).context("the topic has no id")
+}
+
+/// Number of the segment that a partition begins with.
+fn first_segment(partition: &Path, topic_id: u64) -> Result<u64> {
+    let kind = format!(".{topic_id:016x}.first");
+    let numbers = names(partition)?.into_iter().filter_map(|name| name.strip_suffix(&kind)?.parse().ok());
+    Ok(numbers.max().unwrap_or(0))
 }
 
 fn is_partition(name: &str) -> bool {

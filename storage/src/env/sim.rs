@@ -15,12 +15,14 @@
 
 mod contents;
 mod disk;
+mod interrupt;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod volume;
 
 pub use disk::SimDisk;
+pub use interrupt::Interrupt;
 pub use trace::{ALONE_MAX, CrashState, CrashStates, Operation, TORN_MAX, Trace};
 pub use volume::CrashPlan;
 

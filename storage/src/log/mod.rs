@@ -27,6 +27,7 @@ mod frame;
 mod group;
 mod index;
 mod index_cache;
+mod listing;
 mod partition;
 mod payload;
 mod reader;

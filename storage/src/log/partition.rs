@@ -22,7 +22,7 @@ use super::index_cache::IndexCache;
 use super::replay::ReplayTable;
 use super::retention::Retention;
 use super::scan::{index_sealed, scan_on, scan_segment, walk_headers};
-use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged, parse_sequence};
+use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged};
 
 use super::writer::{Active, OwnerToken, Writer};
 use super::{Setup, lock, takeover};
@@ -70,6 +70,7 @@ impl Default for LogOptions {
 /// A partition. Appends go through its topic; reading, retention and takeover through it.
 pub struct Partition {
     pub(super) topic: Name,
+    pub(super) topic_id: u64,
     pub(super) index: u32,
     pub(super) folder: PathBuf,
     pub(super) env: Env,
@@ -118,10 +119,17 @@ impl Partition {
     ///
     /// # Errors
     /// E0304 if it is damaged, or ends below `least_end`.
-    pub(super) fn open(topic: Name, index: u32, folder: PathBuf, setup: Setup, least_end: u64) -> Result<Arc<Self>> {
+    pub(super) fn open(
+        (topic, topic_id): (Name, u64),
+        index: u32,
+        folder: PathBuf,
+        setup: Setup,
+        least_end: u64,
+    ) -> Result<Arc<Self>> {
         let Setup { env, options, commit, access, indexes } = setup;
         let partition = Self {
             topic,
+            topic_id,
             index,
             folder,
             env,
@@ -166,38 +174,26 @@ impl Partition {
         if access == Access::Write {
             crash_safe::sweep(disk, &self.folder)?;
         }
-        let (mut found, mut markers) = (Vec::new(), Vec::new());
-        for entry in disk.list(&self.folder).map_err(|e| reading(&e))? {
-            if let Some(sequence) = parse_sequence(&entry.path, "log") {
-                found.push((sequence, entry));
-            } else if access == Access::Write
-                && let Some(sequence) = parse_sequence(&entry.path, "seal")
-            {
-                markers.push((sequence, entry.path));
-            }
-        }
-        found.sort_by_key(|(sequence, _)| *sequence);
-        let oldest = found.first().map(|(sequence, _)| *sequence);
-        for (_, marker) in markers.iter().filter(|(of, _)| oldest.is_some_and(|oldest| *of < oldest)) {
-            // Whoever removed the segment died before this.
-            crash_safe::remove(disk, marker)?;
+        let listing = self.list_whole()?;
+        if access == Access::Write {
+            self.sweep_below(&listing)?;
         }
         // Readers hold on to segments: one that is known already stays the same object.
         let known = lock(&self.shared).segments.clone();
-        let mut segments: VecDeque<Arc<Segment>> = VecDeque::with_capacity(found.len());
+        let mut segments: VecDeque<Arc<Segment>> = VecDeque::with_capacity(listing.segments.len());
         let mut length = 0;
-        for (sequence, entry) in found {
-            let file = match disk.open(&entry.path, OpenMode::Read) {
+        for (sequence, path) in listing.segments {
+            let file = match disk.open(&path, OpenMode::Read) {
                 Ok(file) => file,
                 // Its owner, another process, removed it since it was listed.
                 Err(e) if access == Access::Read && e.kind() == std::io::ErrorKind::NotFound => {
                     return self.load(access);
                 }
-                Err(e) => return Err(Error::io(format!("open log segment {}", entry.path.display()), &e)),
+                Err(e) => return Err(Error::io(format!("open log segment {}", path.display()), &e)),
             };
-            let (header, header_length) = SegmentHeader::read(file.as_ref(), &entry.path, SEGMENT_MAGIC)?;
+            let (header, header_length) = SegmentHeader::read(file.as_ref(), &path, SEGMENT_MAGIC)?;
             if header.sequence != sequence || header.partition != self.index || header.topic != self.topic.as_str() {
-                return Err(damaged(&entry.path, 0, "it belongs to another place"));
+                return Err(damaged(&path, 0, "it belongs to another place"));
             }
             if let Some(previous) = segments.back() {
                 seal_previous(previous, &header, length)?;
@@ -205,8 +201,7 @@ impl Partition {
             length = file.len().map_err(|e| reading(&e))?;
             let same = |segment: &&Arc<Segment>| segment.header.sequence == sequence && segment.header.id == header.id;
             let segment = known.iter().find(same).cloned();
-            segments
-                .push_back(segment.unwrap_or_else(|| Arc::new(Segment::new(header, header_length, entry.path, &file))));
+            segments.push_back(segment.unwrap_or_else(|| Arc::new(Segment::new(header, header_length, path, &file))));
         }
         let Some(last) = segments.back().cloned() else {
             self.refuse_lost_end(0)?;
@@ -330,7 +325,7 @@ impl Partition {
             let shared = lock(&self.shared);
             (shared.segments.back().cloned(), shared.end)
         };
-        let (oldest, newest) = self.segment_range()?.unzip();
+        let (oldest, newest) = self.list()?.range().unzip();
         if let Some(oldest) = oldest {
             // What its owner removed.
             let mut shared = lock(&self.shared);
@@ -369,16 +364,8 @@ impl Partition {
     fn is_overtaken(&self, owner: OwnerToken) -> Result<bool> {
         let known = lock(&self.shared).segments.back().map(|last| last.header.sequence);
         Ok(self.access == Access::Shared
-            && self.segment_range()?.map(|(_, newest)| newest) > known
+            && self.list()?.range().map(|(_, newest)| newest) > known
             && self.refuse_if_outranked(owner).is_err_and(|error| error.code() == Code::Fenced))
-    }
-
-    /// Numbers of the first and the last segment that are on the disk.
-    fn segment_range(&self) -> Result<Option<(u64, u64)>> {
-        let entries =
-            self.env.disk.list(&self.folder).map_err(|e| Error::io(format!("list {}", self.folder.display()), &e))?;
-        let sequences = || entries.iter().filter_map(|entry| parse_sequence(&entry.path, "log"));
-        Ok(sequences().min().zip(sequences().max()))
     }
 
     /// Seals the last segment at `sealed` and adds the next.
@@ -543,9 +530,7 @@ pub(super) fn offset_gone(message: &str) -> Error {
 
 /// The chain: each header tells how its predecessor ended.
 fn seal_previous(previous: &Segment, next: &SegmentHeader, length: u64) -> Result<()> {
-    let why = if next.sequence != previous.header.sequence + 1 {
-        "the segment after it is missing"
-    } else if next.base_offset < previous.header.base_offset || next.previous_length < previous.header_length {
+    let why = if next.base_offset < previous.header.base_offset || next.previous_length < previous.header_length {
         "the segment after it contradicts it"
     } else if length < next.previous_length {
         "it is shorter than when it was sealed"

@@ -1,17 +1,17 @@
 //! What of a partition may go, and letting it go, oldest first.
 //!
-//! Whole sealed segments are removed, never a part of one and never the last. Each removal is durable
-//! before the next begins: after a crash the chain of segments has no hole. Rows that a reader still
+//! Whole sealed segments are removed, never a part of one and never the last. First a record of what stays is
+//! made durable ([`super::listing`]): what a removal that stopped leaves below it is nobody's. Rows that a reader still
 //! needs (P15) stay, unless size or age force them out; the reader then fails with E0213 and skips
 //! nothing.
 
 use std::sync::Arc;
 
-use qanat_proto::error::Result;
+use qanat_proto::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::lock;
-use super::partition::{Partition, Shared};
+use super::partition::{Access, Partition, Shared};
 use super::segment::{Segment, seal_path};
 use crate::crash_safe;
 
@@ -46,7 +46,7 @@ impl Partition {
     /// Removes what `retention` no longer keeps. Returns how many segments went.
     ///
     /// # Errors
-    /// E0214 or E0305 if the disk fails; what went until then is gone, in order.
+    /// E0214 or E0305 if the disk fails; nothing goes then, or what is left of it at the next opening or takeover.
     pub fn retain(&self, retention: &Retention) -> Result<usize> {
         let now_ms = self.env.clock.now_ms();
         self.remove_while(|shared| doomed(shared, retention, now_ms))
@@ -90,20 +90,42 @@ impl Partition {
         if writer.is_none() {
             return Err(self.read_only());
         }
-        let mut removed = 0;
-        loop {
-            let Some(segment) = next(&lock(&self.shared)) else { return Ok(removed) };
-            let disk = self.env.disk.as_ref();
-            // Readers see it go before the file does: one that holds it open may finish it.
-            lock(&self.shared).segments.pop_front();
-            crash_safe::remove(disk, &segment.path)?;
-            // After the segment: a former owner that finds no marker looks for the segment, and one of the two tells
-            // it that it was replaced.
-            let marker = seal_path(&self.folder, segment.header.sequence);
-            if disk.exists(&marker).unwrap_or(false) {
-                crash_safe::remove(disk, &marker)?;
+        // Readers see them go before the files do: one that holds a file open may finish it.
+        let mut gone: Vec<Arc<Segment>> = Vec::new();
+        {
+            let mut shared = lock(&self.shared);
+            while let Some(segment) = next(&shared) {
+                shared.segments.pop_front();
+                gone.push(segment);
             }
-            removed += 1;
+        }
+        let Some(last) = gone.last() else { return Ok(0) };
+        if let Err(error) = self.record_first(last.header.sequence + 1) {
+            let mut shared = lock(&self.shared);
+            gone.into_iter().rev().for_each(|segment| shared.segments.push_front(segment));
+            return Err(error);
+        }
+        for segment in &gone {
+            self.remove(segment)?;
+        }
+        Ok(gone.len())
+    }
+
+    fn remove(&self, segment: &Segment) -> Result<()> {
+        let disk = self.env.disk.as_ref();
+        let looking = |e: std::io::Error| Error::io(format!("look for {}", segment.path.display()), &e);
+        if self.access == Access::Shared && !segment.stands(disk).map_err(looking)? {
+            // Whoever took the partition over, or deleted the topic, was here before.
+            return Ok(());
+        }
+        crash_safe::remove(disk, &segment.path)?;
+        // After the segment: a former owner that finds no marker looks for the segment, and one of the two tells
+        // it that it was replaced.
+        let marker = seal_path(&self.folder, segment.header.sequence);
+        match disk.exists(&marker).unwrap_or(false) {
+            true => Ok(crash_safe::remove(disk, &marker)?),
+            // Should one stand there, it goes with the next sweep.
+            false => Ok(()),
         }
     }
 }

@@ -10,7 +10,8 @@
 //!   length, and its name can be taken once
 //! ```
 //!
-//! The first segment of a number wins. What the old owner still writes into the sealed one lies past
+//! The first segment of a number wins, and a number that retention has made free again counts for nothing
+//! ([`super::listing`]). What the old owner still writes into the sealed one lies past
 //! the recorded length, where nobody reads.
 
 use std::path::Path;

@@ -197,7 +197,7 @@ impl Topic {
         }
         let folder = self.partition_folder(index);
         let least_end = ends::least(self.setup.env.disk.as_ref(), &self.folder, index)?;
-        let opened = Partition::open(self.name.clone(), index, folder, self.setup.clone(), least_end)?;
+        let opened = Partition::open((self.name.clone(), self.id), index, folder, self.setup.clone(), least_end)?;
         if self.setup.access == Access::Write {
             opened.sweep_staged()?;
         }

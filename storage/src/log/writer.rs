@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qanat_proto::check;
-use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::error::{Code, Error, Result, is_out_of_files};
 use qanat_proto::ids::JobId;
 use serde::{Deserialize, Serialize};
 
@@ -279,12 +279,7 @@ impl Writer {
             if let Some(error) = &self.failed {
                 return Err(error.clone());
             }
-            // The name of the next segment may be free again: the next owner's first ones may be gone by now. After it
-            // was taken, too: a takeover from then on finds the new segment.
-            let before = self.active.as_ref().map(|active| Arc::clone(&active.segment));
-            self.refuse_if_replaced(partition, before.as_deref())?;
             self.roll(partition, self.owner, schema.map(|schema| Arc::clone(&schema.message)))?;
-            self.refuse_if_replaced(partition, before.as_deref())?;
         }
         let Some(active) = &mut self.active else { return Err(Error::internal("a log without a segment")) };
         let needed = self.next.position.saturating_add(bytes).saturating_add(long(END_MARK_BYTES));
@@ -302,12 +297,6 @@ impl Writer {
             active.allocated = target;
         }
         Ok(())
-    }
-
-    /// E0306 for good if the segment that this owner wrote last was sealed by another one.
-    fn refuse_if_replaced(&mut self, partition: &Partition, last: Option<&Segment>) -> Result<()> {
-        let Some(last) = last else { return Ok(()) };
-        refuse_if_sealed(partition, last, self.owner).inspect_err(|error| self.poison(error.clone()))
     }
 
     /// Puts one frame behind what was accepted.
@@ -412,7 +401,7 @@ impl Writer {
     /// Seals the growing segment and begins the next. Everything accepted was flushed.
     ///
     /// # Errors
-    /// E0306 if another owner began a segment of the same number; E0305 after which the partition is
+    /// E0306 if another owner began a segment of the same number, now or long ago; E0305 after which the partition is
     /// poisoned; others (a full disk) leave it as it was.
     pub(super) fn roll(&mut self, partition: &Partition, owner: OwnerToken, schema: Option<Arc<[u8]>>) -> Result<()> {
         let mut previous_length = 0;
@@ -451,6 +440,9 @@ impl Writer {
                 self.poison(error.clone());
             }
         })?;
+        if partition.access == Access::Shared {
+            partition.refuse_if_passed(sequence).inspect_err(|error| self.poison(error.clone()))?;
+        }
         let end = Extent { position: segment.header_length, offset: self.end.offset };
         let allocated = segment.header_length;
         let segment = Arc::new(segment);
@@ -516,7 +508,11 @@ fn create_segment(partition: &Partition, header: SegmentHeader) -> Result<(Segme
 /// with it.
 pub(super) fn refuse_if_sealed(partition: &Partition, segment: &Segment, owner: OwnerToken) -> Result<()> {
     let disk = partition.env.disk.as_ref();
-    let failing = |e: std::io::Error| lost(partition, "look for the seal of", &e);
+    let failing = |e: std::io::Error| match is_out_of_files(&e) {
+        // Nothing is wrong with the disk: whoever takes it over next finds what was written.
+        true => Error::io(format!("look for the seal of {partition}"), &e),
+        false => lost(partition, "look for the seal of", &e),
+    };
     let is_sealed = disk.exists(&seal_path(&partition.folder, segment.header.sequence)).map_err(failing)?;
     // Removal takes the segment first. A topic of the same name that was made anew has another one in its place.
     if is_sealed || (partition.access == Access::Shared && !segment.stands(disk).map_err(failing)?) {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::env::sim::CrashPlan;
-use crate::log::{AppendOptions, TopicSpec};
+use crate::log::segment::segment_path;
+use crate::log::{AppendOptions, Retention, TopicSpec};
 use qanat_proto::Code;
 
 const PLAIN: fn() -> AppendOptions = AppendOptions::default;
@@ -94,9 +95,39 @@ fn a_missing_or_cut_segment_is_refused() {
     file.set_len(length - 1).expect("cut");
     let error = open(&sim.env, FOLDER).topic(&name("t")).and_then(|topic| ids(&topic, 0)).expect_err("cut");
     assert_eq!(error.code(), Code::CorruptLog);
-    sim.env.disk.remove_file(path).expect("there");
-    let error = open(&sim.env, FOLDER).topic(&name("t")).and_then(|topic| ids(&topic, 0)).expect_err("missing");
-    assert_eq!(error.code(), Code::CorruptLog);
+    file.set_len(length).expect("long again");
+    let refuse_without = |number: u64| {
+        let path = segment_path(Path::new("/topics/t/p00000"), number);
+        let kept = path.with_extension("kept");
+        sim.env.disk.rename(&path, &kept).expect("there");
+        let error = open(&sim.env, FOLDER).topic(&name("t")).and_then(|topic| ids(&topic, 0)).expect_err("missing");
+        assert_eq!(error.code(), Code::CorruptLog);
+        sim.env.disk.rename(&kept, &path).expect("there");
+    };
+    // The first one too: it was not removed by retention. Once some were, the first that stays.
+    [0, 1].into_iter().for_each(refuse_without);
+    let topic = open(&sim.env, FOLDER).topic(&name("t")).expect("there");
+    let partition = topic.partition(0).expect("open");
+    let removed = partition.remove_before(partition.segment_offsets()[2]).expect("removes");
+    assert!(removed > 0 && partition.segments() > 1);
+    drop((topic, partition));
+    refuse_without(removed as u64);
+    assert_eq!(ids(&open(&sim.env, FOLDER).topic(&name("t")).expect("there"), 0).expect("sound").last(), Some(&39));
+}
+
+/// It is what makes room.
+#[test]
+fn retention_goes_on_while_the_disk_is_full() {
+    let sim = Env::sim(8);
+    let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
+    for id in 0..40 {
+        topic.append(0, &rows([id]), &PLAIN()).expect("room");
+    }
+    sim.disk.set_capacity(Some(sim.disk.used()));
+    while topic.append(0, &rows([1]), &PLAIN()).is_ok() {}
+    let retention = Retention { bytes: Some(1), ..Retention::default() };
+    assert!(topic.partition(0).expect("open").retain(&retention).expect("removes") > 1);
+    topic.append(0, &rows([2]), &PLAIN()).expect("there is room again");
 }
 
 /// The newest segment has none behind it that would tell of it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use qanat_proto::Code;
 
 use super::*;
+use crate::log::segment::{parse_sequence, segment_path};
 use crate::log::{OwnerToken, Retention, StagedHandle, TopicSpec};
 
 /// One process: what it knows of the topic is its own.
@@ -101,29 +102,68 @@ fn p11_an_owner_whose_successors_segments_were_removed_begins_none() {
     assert_eq!(all(&small()), [kept, ids_of(8).collect()].concat());
 }
 
-/// A machine that dies while it removes a segment may keep the marker: nobody needs it, and it goes with the next
-/// takeover.
+/// A machine that dies while it removes segments leaves some of them: they go with the next takeover.
 #[test]
-fn a_marker_without_a_segment_is_swept() {
+fn what_a_removal_left_is_no_part_of_the_log_and_is_swept() {
     let sim = Env::sim(7);
     let (first, second) = (process(&sim.env), process(&sim.env));
-    for (epoch, owner) in [(1, 5), (2, 9)] {
-        let handle = staged(&first, epoch, 0..10);
-        second.commit_owned(&[handle], OwnerToken(owner)).expect("it owns the log");
-    }
-    let of_kind = |kind: &str| -> Vec<std::path::PathBuf> {
-        let entries = sim.env.disk.list(&second.folder_of(0)).expect("there");
-        entries.into_iter().map(|entry| entry.path).filter(|path| path.extension().is_some_and(|k| k == kind)).collect()
+    let commit = |epoch: u64, owner| {
+        let handle = staged(&first, epoch, epoch as i64 * 10..epoch as i64 * 10 + 10);
+        process(&sim.env).commit_owned(&[handle], OwnerToken(owner)).expect("it owns the log");
     };
-    let markers = of_kind("seal");
-    assert_eq!(markers.len(), 1, "the second has sealed what the first wrote");
-    let segments = of_kind("log");
-    for segment in &segments[..segments.len() - 1] {
-        sim.env.disk.remove_file(segment).expect("there");
-    }
-    let handle = staged(&first, 3, 10..20);
-    process(&sim.env).commit_owned(&[handle], OwnerToken(12)).expect("it takes over");
-    assert!(!of_kind("seal").contains(&markers[0]));
+    (1..5).for_each(|epoch| commit(epoch, epoch + 4));
+    let numbers = |kind: &str| -> Vec<u64> {
+        let entries = sim.env.disk.list(&second.folder_of(0)).expect("there");
+        entries.iter().filter_map(|entry| parse_sequence(&entry.path, kind)).collect()
+    };
+    let (segments, markers) = (numbers("log"), numbers("seal"));
+    assert!(markers.len() >= 3, "each has sealed what the one before wrote: {markers:?}");
+    assert_eq!(all(&second), (10..50).collect::<Vec<_>>());
+    // The first two and their markers go, and the machine dies when the second of the four is gone.
+    let (begin, record) =
+        (segments[0], second.folder_of(0).join(format!("{:016}.{:016x}.first", segments[3], second.id())));
+    crate::crash_safe::write_new(&sim.env, &record, &[]).expect("new");
+    crate::crash_safe::remove(&sim.disk, &segment_path(&second.folder_of(0), begin + 1)).expect("there");
+    let kept = all(&process(&sim.env));
+    assert!(kept.len() < 40 && (kept[0]..50).eq(kept.iter().copied()), "{kept:?}");
+    assert_eq!(all(&second), kept, "whoever has seen them does not read them again");
+    commit(5, 12);
+    assert!([numbers("log"), numbers("seal")].concat().iter().all(|number| *number >= segments[3]));
+    assert_eq!(all(&process(&sim.env)), [kept, (50..60).collect()].concat());
+}
+
+/// It may have been asleep for as long as the topic was deleted and made anew.
+#[test]
+fn a_former_owner_removes_nothing_of_another_topic() {
+    let sim = Env::sim(9);
+    let open =
+        || Topics::open_shared_with(sim.env.clone(), Path::new(FOLDER), GroupCommit::inline(), SMALL).expect("opens");
+    let fill = |topics: &Topics, owner: u64, ids: std::ops::Range<i64>| {
+        let topic = topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there");
+        for (epoch, id) in (1..).zip(ids) {
+            let handle = staged(&topic, epoch, id * 1_000..id * 1_000 + 150);
+            topic.commit_owned(&[handle], OwnerToken(owner)).expect("it owns the log");
+        }
+        topic
+    };
+    let (asleep, awake) = (open(), open());
+    let before = fill(&asleep, 5, 0..6);
+    awake.delete(&name("t")).expect("there");
+    let after = fill(&awake, 9, 10..14);
+    let whole = all(&after);
+    let retention = Retention { bytes: Some(1), ..Retention::default() };
+    let _ = before.partition(0).expect("open").retain(&retention);
+    assert_eq!(all(&after), whole);
+    assert_eq!(all(&process(&sim.env)), whole);
+    // Nor does an old view take back what its successor has removed.
+    let partition = after.partition(0).expect("open");
+    let (late, offset) = (process_with(&sim.env, SMALL), partition.segment_offsets()[2]);
+    let handle = staged(&after, 9, 90_000..90_150);
+    late.commit_owned(std::slice::from_ref(&handle), OwnerToken(12)).expect("it takes over");
+    late.partition(0).expect("open").remove_before(partition.segment_offsets()[4]).expect("removes");
+    let kept = all(&late);
+    let _ = partition.remove_before(offset);
+    assert_eq!(all(&process(&sim.env)), kept);
 }
 
 #[test]

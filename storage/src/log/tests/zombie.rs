@@ -1,136 +1,13 @@
 //! Takeover against an owner that lives (P11): each of the two is interrupted by all of the other, before each of its
 //! operations.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use qanat_proto::{Code, Result};
 
 use super::*;
-use crate::env::{Entry, File};
-use crate::log::{OwnerToken, StagedHandle, TopicSpec};
-
-type Act = Box<dyn FnOnce() + Send>;
-
-/// Runs something else just before the n-th operation on a disk or a file.
-#[derive(Default)]
-struct Interrupt {
-    left: AtomicU64,
-    act: Mutex<Option<Act>>,
-}
-
-impl Interrupt {
-    fn arm(&self, at: u64, act: Act) {
-        *self.act.lock().expect("no panic") = Some(act);
-        self.left.store(at, Ordering::SeqCst);
-    }
-
-    /// Whether the act has come to pass.
-    fn has_come(&self) -> bool {
-        self.act.lock().expect("no panic").take().is_none()
-    }
-
-    fn operation(&self) {
-        let is_due = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) == Ok(1);
-        let act = is_due.then(|| self.act.lock().expect("no panic").take()).flatten();
-        if let Some(act) = act {
-            act();
-        }
-    }
-}
-
-struct Interrupted {
-    inner: Arc<dyn Disk>,
-    interrupt: Arc<Interrupt>,
-}
-
-impl Interrupted {
-    fn disk(&self) -> &dyn Disk {
-        self.interrupt.operation();
-        self.inner.as_ref()
-    }
-}
-
-struct Handle {
-    inner: Arc<dyn File>,
-    interrupt: Arc<Interrupt>,
-}
-
-impl Handle {
-    fn file(&self) -> &dyn File {
-        self.interrupt.operation();
-        self.inner.as_ref()
-    }
-}
-
-impl Disk for Interrupted {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let inner = self.disk().open(path, mode)?;
-        Ok(Arc::new(Handle { inner, interrupt: self.interrupt.clone() }))
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk().create_dir_all(path)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk().link(from, to)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk().rename(from, to)
-    }
-    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk().rename_no_replace(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk().remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk().remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk().sync_dir(path)
-    }
-    fn metadata(&self, path: &Path) -> io::Result<Entry> {
-        self.disk().metadata(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.disk().list(path)
-    }
-    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
-        self.disk().real_path(path)
-    }
-}
-
-impl File for Handle {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file().read_at(buffer, offset)
-    }
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file().write_all_at(bytes, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.file().sync_data()
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        self.file().sync_all()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file().len()
-    }
-    fn modified_ms(&self) -> io::Result<i64> {
-        self.file().modified_ms()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file().set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.file().allocate(len)
-    }
-    fn try_lock(&self) -> io::Result<()> {
-        self.file().try_lock()
-    }
-}
+use crate::env::sim::Interrupt;
+use crate::log::{OwnerToken, Retention, StagedHandle, TopicSpec};
 
 /// One process: what it knows of the topic is its own.
 fn process(env: &Env) -> Arc<Topic> {
@@ -169,9 +46,7 @@ fn play(takes_over_first: bool, is_same: bool) {
         let context = format!("takeover first: {takes_over_first}, the same: {is_same}, before operation {at}");
         let sim = Env::sim(41);
         let interrupt = Arc::<Interrupt>::default();
-        let inner: Arc<dyn Disk> = Arc::new(sim.disk.clone());
-        let disk: Arc<dyn Disk> = Arc::new(Interrupted { inner, interrupt: interrupt.clone() });
-        let slow = Env { disk, ..sim.env.clone() };
+        let slow = interrupt.env(&sim.env);
         let (old_env, new_env) = if takes_over_first { (&sim.env, &slow) } else { (&slow, &sim.env) };
         let (old, new) = (process(old_env), process(new_env));
         let begun = staged(&old, 1, 0..10);
@@ -182,15 +57,15 @@ fn play(takes_over_first: bool, is_same: bool) {
         if takes_over_first {
             let (old, handle, result) = (old.clone(), of_old.clone(), old_result.clone());
             let act = move || *result.lock().expect("no panic") = Some(commit(&old, &handle, 5));
-            interrupt.arm(at, Box::new(act));
+            interrupt.arm(at, act);
             commit(&new, &of_new, 9).unwrap_or_else(|e| panic!("{context}: {e}"));
         } else {
             let (new, handle, told) = (new.clone(), of_new.clone(), context.clone());
             let act = move || commit(&new, &handle, 9).unwrap_or_else(|e| panic!("{told}: {e}"));
-            interrupt.arm(at, Box::new(act));
+            interrupt.arm(at, act);
             *old_result.lock().expect("no panic") = Some(commit(&old, &of_old, 5));
         }
-        if !interrupt.has_come() {
+        if !interrupt.disarm() {
             assert!(at > 20, "{at} operations");
             return;
         }
@@ -231,4 +106,65 @@ fn p11_an_owner_is_replaced_at_every_moment_of_its_commit() {
 fn p11_an_owner_that_lives_commits_at_every_moment_of_its_replacement() {
     play(true, true);
     play(true, false);
+}
+
+/// Segments so small that each commit begins one, so that the numbers of a former owner's next ones are used and, once
+/// retention has removed them, free again.
+fn small(env: &Env) -> Arc<Topic> {
+    let topics = Topics::open_shared_with(env.clone(), Path::new(FOLDER), GroupCommit::inline(), SMALL).expect("opens");
+    topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
+}
+
+/// At every moment of what `slow` does with `of_slow` as `owner`, another owner comes, fills segments and removes all
+/// but the last.
+fn sleep_past_a_successor(is_takeover: bool) {
+    let mut at = 1;
+    loop {
+        let context = format!("takeover: {is_takeover}, before operation {at}");
+        let sim = Env::sim(43);
+        let interrupt = Arc::<Interrupt>::default();
+        let (slow, next) = (small(&interrupt.env(&sim.env)), small(&sim.env));
+        let handles: Vec<StagedHandle> =
+            (1..9).map(|job| staged(&slow, job, job as i64 * 1_000..job as i64 * 1_000 + 150)).collect();
+        commit(if is_takeover { &next } else { &slow }, &handles[0], 5).expect("it owns the log");
+        let successor = if is_takeover { small(&sim.env) } else { next };
+        let (of_next, acting, told) = (handles[2..7].to_vec(), successor.clone(), context.clone());
+        interrupt.arm(at, move || {
+            of_next.iter().for_each(|h| commit(&acting, h, 9).unwrap_or_else(|e| panic!("{told}: {e}")));
+            let retention = Retention { bytes: Some(1), ..Retention::default() };
+            let removed = acting.partition(0).expect("open").retain(&retention).expect("removes");
+            assert!(removed > 3, "{told}: {removed}");
+        });
+        let was_done = is_done(commit(&slow, &handles[1], if is_takeover { 7 } else { 5 }), &context);
+        if !interrupt.disarm() {
+            assert!(at > 20, "{at} operations");
+            return;
+        }
+        let read = |topic: &Arc<Topic>| {
+            topic.partition(0).expect("there").refresh().unwrap_or_else(|e| panic!("{context}: {e}"));
+            ids(topic, 0).unwrap_or_else(|e| panic!("{context}: {e}"))
+        };
+        let kept = read(&small(&sim.env));
+        assert_eq!(read(&successor), kept, "{context}");
+        let late = commit(&slow, &handles[7], if is_takeover { 7 } else { 5 }).expect_err("it was replaced");
+        assert_eq!(late.code(), Code::Fenced, "{context}");
+        assert_eq!(read(&small(&sim.env)), kept, "{context}");
+        // What was done is not done again, though its rows are gone; what was not is, by whoever owns the log then.
+        let done_now = was_done || kept.contains(&2_000);
+        commit(&small(&sim.env), &handles[1], 12).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let now = read(&small(&sim.env));
+        assert!(!was_done || now == kept, "{context}");
+        assert!(done_now || now == kept || now == [kept, (2_000..2_150).collect()].concat(), "{context}");
+        at += 1;
+    }
+}
+
+#[test]
+fn p11_an_owner_sleeps_past_its_successor_and_the_removal_of_what_it_wrote() {
+    sleep_past_a_successor(false);
+}
+
+#[test]
+fn p11_a_taker_sleeps_past_its_successor_and_the_removal_of_what_it_wrote() {
+    sleep_past_a_successor(true);
 }
