@@ -105,6 +105,17 @@ pub(super) struct Loaded {
     pub active: Option<Active>,
 }
 
+/// What segments are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Read,
+    /// To follow upon this segment, the last one, which nobody appends to any more. Others may be about to do the same,
+    /// and may have done it already: what was decided about it is not touched.
+    Seal(Option<u64>),
+    /// To append, where nobody else does.
+    Own,
+}
+
 /// Whether opening may mend the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -142,8 +153,8 @@ impl Partition {
             shared: Mutex::new(Shared::default()),
             arrived: Condvar::new(),
         };
-        let opened = if access == Access::Write { Access::Write } else { Access::Read };
-        let loaded = partition.load(opened)?;
+        let purpose = if access == Access::Write { Purpose::Own } else { Purpose::Read };
+        let loaded = partition.load(purpose)?;
         let owner = loaded.segments.back().map_or(OwnerToken(1), |last| OwnerToken(last.header.owner));
         let unfinished = match loaded.segments.back() {
             Some(last) => takeover::read_marker(&partition, last.header.sequence)?,
@@ -168,15 +179,23 @@ impl Partition {
     }
 
     /// Reads the chain of segments and recovers the last.
-    pub(super) fn load(&self, access: Access) -> Result<Loaded> {
+    ///
+    /// # Errors
+    /// E0304 if they are damaged, E0306 if another segment than the one to seal is the last.
+    pub(super) fn load(&self, purpose: Purpose) -> Result<Loaded> {
         let disk = self.env.disk.as_ref();
         let reading = |e: &std::io::Error| Error::io(format!("list {}", self.folder.display()), e);
-        if access == Access::Write {
+        if purpose != Purpose::Read {
             crash_safe::sweep(disk, &self.folder)?;
         }
         let listing = self.list_whole()?;
-        if access == Access::Write {
+        if purpose != Purpose::Read {
             self.sweep_below(&listing)?;
+        }
+        if let Purpose::Seal(expected) = purpose
+            && listing.range().map(|(_, last)| last) != expected
+        {
+            return Err(Error::new(Code::Fenced, format!("the old owner of {self} began another segment")));
         }
         // Readers hold on to segments: one that is known already stays the same object.
         let known = lock(&self.shared).segments.clone();
@@ -186,8 +205,8 @@ impl Partition {
             let file = match disk.open(&path, OpenMode::Read) {
                 Ok(file) => file,
                 // Its owner, another process, removed it since it was listed.
-                Err(e) if access == Access::Read && e.kind() == std::io::ErrorKind::NotFound => {
-                    return self.load(access);
+                Err(e) if purpose != Purpose::Own && e.kind() == std::io::ErrorKind::NotFound => {
+                    return self.load(purpose);
                 }
                 Err(e) => return Err(Error::io(format!("open log segment {}", path.display()), &e)),
             };
@@ -208,7 +227,7 @@ impl Partition {
             return Ok(Loaded { segments, end: Extent::default(), replay: ReplayTable::default(), active: None });
         };
         let mut replay = last.header.replay.clone();
-        let (end, active) = self.recover_last(&last, access, &mut replay)?;
+        let (end, active) = self.recover_last(&last, purpose, &mut replay)?;
         Ok(Loaded { segments, end, replay, active })
     }
 
@@ -222,33 +241,32 @@ impl Partition {
             .hint("its last segment is gone or cut: restore the folder from a copy, or delete the topic and fill it again; nothing was changed"))
     }
 
-    /// Syncs, scans and cuts the last segment.
+    /// Syncs, scans and, if it is to grow, cuts the last segment.
     fn recover_last(
         &self,
         last: &Arc<Segment>,
-        access: Access,
+        purpose: Purpose,
         replay: &mut ReplayTable,
     ) -> Result<(Extent, Option<Active>)> {
-        let mode = if access == Access::Write { OpenMode::Write } else { OpenMode::Read };
+        let mends = purpose != Purpose::Read;
+        let mode = if mends { OpenMode::Write } else { OpenMode::Read };
         let failing = |e: &std::io::Error| Error::io(format!("recover {}", last.path.display()), e);
         let unsynced = |e: &std::io::Error| super::writer::lost(self, "sync", e);
         let file = self.env.disk.open(&last.path, mode).map_err(|e| failing(&e))?;
         last.share_file(&file);
-        if access == Access::Write {
+        if mends {
             // What the process before wrote may not be synced yet, and readers will rely on it.
             file.sync_data().map_err(|e| unsynced(&e))?;
         }
-        let is_owner = access == Access::Write;
-        let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay, is_owner)?;
+        let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay, mends)?;
         // Before anything is cut or written.
         self.refuse_lost_end(scanned.end.offset)?;
         *lock(&last.index) = Some(scanned.index);
-        if access == Access::Read {
+        if !mends {
             return Ok((scanned.end, None));
         }
+        let end = scanned.end;
         if !scanned.is_marked {
-            let end = scanned.end;
-            let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
             // After a failed sync the system may hold bytes for clean that are not on the disk, and a second
             // sync would skip them: what nothing confirms is written again.
             let mut window = Window::new(file.as_ref(), &last.path, end.position, REWRITE_PIECE);
@@ -258,6 +276,13 @@ impl Partition {
                 file.write_all_at(piece, position).map_err(|e| failing(&e))?;
                 position += long(piece.len());
             }
+        }
+        if let Purpose::Seal(_) = purpose {
+            file.sync_data().map_err(|e| unsynced(&e))?;
+            return Ok((end, Some(Active { segment: Arc::clone(last), file, allocated: end.position })));
+        }
+        if !scanned.is_marked {
+            let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
             file.set_len(end.position).map_err(|e| failing(&e))?;
             file.sync_data().map_err(|e| unsynced(&e))?;
             let marked = file
@@ -271,7 +296,7 @@ impl Partition {
             }
         }
         let allocated = file.len().map_err(|e| failing(&e))?;
-        Ok((scanned.end, Some(Active { segment: Arc::clone(last), file, allocated })))
+        Ok((end, Some(Active { segment: Arc::clone(last), file, allocated })))
     }
 
     /// One group of appends: called by the log writer only.
@@ -335,7 +360,7 @@ impl Partition {
         }
         let Some(last) = last.filter(|last| newest.is_none_or(|newest| newest <= last.header.sequence)) else {
             if newest.is_some() {
-                let loaded = self.load(Access::Read)?;
+                let loaded = self.load(Purpose::Read)?;
                 // What was indexed while it grew is not all of it.
                 let grown = lock(&self.shared).segments.back().cloned();
                 if let Some(grown) = grown.filter(|grown| grown.sealed.get().is_some()) {

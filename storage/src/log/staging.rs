@@ -406,14 +406,14 @@ impl Partition {
         if let Some(writer) = super::lock(&self.writer).as_ref() {
             return Ok(writer.replay.is_done(&key.stamp(), &key.name));
         }
-        Ok(self.load(super::partition::Access::Read)?.replay.is_done(&key.stamp(), &key.name))
+        Ok(self.load(super::partition::Purpose::Read)?.replay.is_done(&key.stamp(), &key.name))
     }
 
     fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
         if let Some(writer) = super::lock(&self.writer).as_ref() {
             return Ok(writer.replay.newest(job, operator));
         }
-        Ok(self.load(super::partition::Access::Read)?.replay.newest(job, operator))
+        Ok(self.load(super::partition::Purpose::Read)?.replay.newest(job, operator))
     }
 
     /// Removes staged files whose rows are in the partition: a commit was killed before it could.

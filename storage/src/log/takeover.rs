@@ -5,21 +5,23 @@
 //!   link <segment>.seal, sync the folder        write, sync a group
 //!   sync the segment                            marker there?  -> E0306, nothing acknowledged
 //!   find the end of its last whole run          marker absent? -> acknowledge: the taker's sync
-//!   cut it there                                                  and scan come later and see it
-//!   create the next segment: it records the
+//!   create the next segment: it records the                       and scan come later and see it
 //!   length, and its name can be taken once
+//!   cut the one before there
 //! ```
 //!
 //! The first segment of a number wins, and a number that retention has made free again counts for nothing
 //! ([`super::listing`]). What the old owner still writes into the sealed one lies past
-//! the recorded length, where nobody reads.
+//! the recorded length, where nobody reads. A taker that is overtaken itself may go on at any time: until it has created
+//! the next segment it changes nothing of what a newer one may have decided.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use qanat_proto::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::partition::{Access, Partition};
+use super::partition::{Access, Partition, Purpose};
 use super::segment::seal_path;
 use super::writer::{OwnerToken, Writer};
 use super::{document, lock};
@@ -80,7 +82,7 @@ impl Partition {
     /// # Errors
     /// E0306 if the last segment on disk has a newer owner.
     pub(super) fn refuse_if_outranked(&self, owner: OwnerToken) -> Result<()> {
-        let loaded = self.load(Access::Read)?;
+        let loaded = self.load(Purpose::Read)?;
         match loaded.segments.back().map(|last| OwnerToken(last.header.owner)) {
             Some(newer) if newer > owner => self.refuse_newer(newer, owner),
             _ => Ok(()),
@@ -95,21 +97,23 @@ impl Partition {
     }
 
     fn try_take_over(&self, owner: OwnerToken) -> Result<(Writer, Takeover)> {
-        let before = self.load(Access::Read)?;
+        let before = self.load(Purpose::Read)?;
         let sealed = before.segments.back().map(|last| last.header.sequence);
         if let Some(last) = before.segments.back() {
             self.refuse_newer(OwnerToken(last.header.owner), owner)?;
             link_marker(self, last.header.sequence, owner)?;
         }
-        let loaded = self.load(Access::Write)?;
-        if loaded.segments.back().map(|last| last.header.sequence) != sealed {
-            return Err(Error::new(Code::Fenced, format!("the old owner of {self} began another segment")));
-        }
+        let loaded = self.load(Purpose::Seal(sealed))?;
         self.install(&loaded);
         let end_offset = loaded.end.offset;
         let sealed = sealed.map(|sequence| SealedSegment { sequence, length: loaded.end.position });
+        let before = loaded.active.as_ref().map(|active| Arc::clone(&active.file));
         let mut writer = Writer::new(owner, loaded.replay, loaded.active, loaded.end);
         writer.roll(self, owner, None)?;
+        if let Some(before) = before {
+            // Only now is it decided where it ends. Space that stays reserved is lost, and no more than that.
+            let _ = before.set_len(loaded.end.position);
+        }
         Ok((writer, Takeover { owner, sealed, end_offset }))
     }
 
@@ -125,7 +129,7 @@ impl Partition {
 
     /// Whether the last segment on disk has an owner as new as `owner`.
     fn is_outranked(&self, owner: OwnerToken) -> Result<bool> {
-        let loaded = self.load(Access::Read)?;
+        let loaded = self.load(Purpose::Read)?;
         Ok(loaded.segments.back().is_some_and(|last| last.header.owner >= owner.0))
     }
 }

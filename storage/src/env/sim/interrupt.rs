@@ -12,8 +12,8 @@ type Act = Box<dyn FnOnce() + Send>;
 /// Runs something else just before the n-th operation on a disk or a file.
 #[derive(Default)]
 pub struct Interrupt {
-    left: AtomicU64,
-    act: Mutex<Option<Act>>,
+    done: AtomicU64,
+    acts: Mutex<Vec<(u64, Act)>>,
 }
 
 impl Interrupt {
@@ -23,26 +23,25 @@ impl Interrupt {
         Env { disk, ..env.clone() }
     }
 
-    /// Something to do before the operation of this number, counted from 1 and from now on.
+    /// Something to do before the operation of this number, counted from 1 and from now on; one after the other if there
+    /// are several.
     pub fn arm(&self, at: u64, act: impl FnOnce() + Send + 'static) {
-        *self.act() = Some(Box::new(act));
-        self.left.store(at, Ordering::SeqCst);
+        self.acts().push((self.done.load(Ordering::SeqCst) + at, Box::new(act)));
     }
 
-    /// No interruption from now on. Whether it has come to pass.
+    /// No interruption from now on. Whether all have come to pass.
     pub fn disarm(&self) -> bool {
-        self.left.store(0, Ordering::SeqCst);
-        self.act().take().is_none()
+        std::mem::take(&mut *self.acts()).is_empty()
     }
 
-    fn act(&self) -> std::sync::MutexGuard<'_, Option<Act>> {
-        self.act.lock().unwrap_or_else(PoisonError::into_inner)
+    fn acts(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Act)>> {
+        self.acts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn operation(&self) {
-        let is_due = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) == Ok(1);
-        let act = is_due.then(|| self.act().take()).flatten();
-        if let Some(act) = act {
+        let now = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+        let due: Vec<(u64, Act)> = self.acts().extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, act) in due {
             act();
         }
     }

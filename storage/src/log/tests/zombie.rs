@@ -168,3 +168,62 @@ fn p11_an_owner_sleeps_past_its_successor_and_the_removal_of_what_it_wrote() {
 fn p11_a_taker_sleeps_past_its_successor_and_the_removal_of_what_it_wrote() {
     sleep_past_a_successor(true);
 }
+
+/// How far two moments are apart. All pairs take minutes.
+const APART: [u64; 6] = [0, 1, 2, 5, 12, 30];
+
+/// At two moments of a takeover a newer owner takes over and commits, or the old one commits first.
+#[test]
+fn p11_a_taker_that_is_overtaken_touches_nothing_of_its_successor() {
+    // Who commits at the earlier moment. At the later one the newer owner does.
+    for early in [5, 9] {
+        let mut operations = None;
+        for (first, second) in (1..).flat_map(|first| APART.map(|apart| (first, first + apart))) {
+            if operations.is_some_and(|operations| first > operations) {
+                break;
+            }
+            let context = format!("owner {early} before operation {first}, 9 before operation {second}");
+            let sim = Env::sim(44);
+            let interrupt = Arc::<Interrupt>::default();
+            let (old, newer, slow) = (process(&sim.env), process(&sim.env), process(&interrupt.env(&sim.env)));
+            let rows_of = |job: i64| job * 10..job * 10 + 10;
+            let handles: Vec<StagedHandle> = (1..7).map(|job| staged(&old, job as u128, rows_of(job))).collect();
+            commit(&old, &handles[0], 5).expect("it owns the log");
+            let done = Arc::<Mutex<Vec<i64>>>::default();
+            for (owner, at, job) in [(early, first, 2), (9, second, 3)] {
+                let topic = if owner == 5 { old.clone() } else { newer.clone() };
+                let (handle, done, told) = (handles[job - 1].clone(), done.clone(), context.clone());
+                interrupt.arm(at, move || {
+                    if is_done(commit(&topic, &handle, owner), &told) {
+                        done.lock().expect("no panic").push(job as i64);
+                    }
+                });
+            }
+            if is_done(commit(&slow, &handles[3], 7), &context) {
+                done.lock().expect("no panic").push(4);
+            }
+            let all_came = interrupt.disarm();
+            if is_done(commit(&newer, &handles[4], 9), &context) {
+                done.lock().expect("no panic").push(5);
+            }
+            let done = std::mem::take(&mut *done.lock().expect("no panic"));
+            let read = |topic: &Arc<Topic>| {
+                topic.partition(0).expect("there").refresh().unwrap_or_else(|e| panic!("{context}: {e}"));
+                ids(topic, 0).unwrap_or_else(|e| panic!("{context}: {e}"))
+            };
+            let found = read(&process(&sim.env));
+            let is_there = |job: &i64| found.contains(&(job * 10));
+            assert!(done.iter().all(is_there), "{context}: {done:?} were done, there is {found:?}");
+            assert_eq!(found.len() % 10, 0, "{context}: {found:?}");
+            // Everyone who asks again sees the same, and the next owner does what is left, once.
+            handles.iter().for_each(|handle| commit(&newer, handle, 12).unwrap_or_else(|e| panic!("{context}: {e}")));
+            let mut all = read(&newer);
+            all.sort_unstable();
+            assert_eq!(all, (10..70).collect::<Vec<_>>(), "{context}");
+            if !all_came && first == second {
+                operations = Some(first);
+            }
+        }
+        assert!(operations > Some(20), "{operations:?}");
+    }
+}
