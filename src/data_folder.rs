@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qanat_coordinator::raft::{Member, Reach, look as look_at_log};
+use qanat_coordinator::raft::{Member, Reach, folder_to_watch, look as look_at_log};
 use qanat_coordinator_core::{Command, JobStatus};
 use qanat_proto::ids::{Epoch, Generation};
 use qanat_proto::job_choice::{Candidate, choose};
@@ -297,9 +297,9 @@ impl FoundJob {
     ///
     /// # Errors
     /// E0214 if the system watches no more folders.
-    pub(crate) fn watch(&self) -> Result<Watch> {
-        let log = self.folder.join("commands").join("commands").join("p00000");
-        Watch::start([log.as_path()]).map_err(|e| Error::io("watch the job", &e))
+    pub(crate) fn watch(&self, env: &Env) -> Result<Watch> {
+        let log = folder_to_watch(env, &self.folder.join("commands"))?;
+        Watch::start(log.iter().map(PathBuf::as_path)).map_err(|e| Error::io("watch the job", &e))
     }
 
     /// The manifests and state files of its folder.

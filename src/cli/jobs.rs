@@ -379,7 +379,7 @@ impl Stop {
                 .at(Place::Named(view.root().display().to_string()))
                 .hint("no process that owns this data folder runs it; `qanat run` resumes it where it stands")
         };
-        let watch = found.watch()?;
+        let watch = found.watch(&Env::real())?;
         if attach::ask(view.root(), &Request::Stop { job: id })?.is_none() {
             return Err(not_running());
         }

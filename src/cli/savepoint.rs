@@ -183,7 +183,7 @@ impl Savepoint {
         };
         let runs = || attach::live_jobs(view.root()).iter().any(|live| live.job == job);
         // Before anything is asked, so that no change is missed.
-        let watch = found.watch()?;
+        let watch = found.watch(env)?;
         let mut is_running = runs() && attach::ask(view.root(), &request)?.is_some();
         if !is_running {
             let command = match &self.drop {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::folder::Folder;
+use crate::folder::{Folder, rows_folder};
 use crate::process::{Invocation, Outcome};
 use crate::sink;
 use crate::timestamp;
@@ -79,7 +79,7 @@ fn every_planted_fault_is_found_and_named() {
         names(&folder, &surplus, &format!("{format}, a file too many"));
         std::fs::remove_file(table.join(&surplus)).unwrap();
     }
-    let segment = only_file(&folder.path().join("data/topics/ids/p00000"), "log");
+    let segment = only_file(&rows_folder(&folder.path().join("data/topics/ids")).join("p00000"), "log");
     let whole = std::fs::read(&segment).unwrap();
     let mut changed = whole.clone();
     let written = whole.iter().rposition(|byte| *byte != 0).unwrap();

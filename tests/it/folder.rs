@@ -35,6 +35,12 @@ impl Folder {
     }
 }
 
+/// The folder of a topic's rows, in the topic's own: named by its id.
+pub(crate) fn rows_folder(topic: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(topic).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.is_dir()).unwrap_or_else(|| panic!("no rows in {}", topic.display()))
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.keep && !std::thread::panicking() {

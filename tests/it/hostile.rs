@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, rows_folder};
 use crate::process::{Invocation, Outcome};
 use crate::sink;
 
@@ -163,7 +163,7 @@ fn a_log_that_lost_its_last_claim_is_refused() {
         folder.write("q.sql", &script);
         let killed = Invocation::job(folder.path(), "q.sql", 2, &[]).failpoint(Some("commit.sink:2")).run().unwrap();
         assert!(killed.aborted, "{}", killed.describe());
-        let log = folder.path().join("data/jobs/q/commands/commands/p00000/0000000000000000.log");
+        let log = rows_folder(&folder.path().join("data/jobs/q/commands/commands")).join("p00000/0000000000000000.log");
         let whole = std::fs::read(&log).unwrap();
         let claim = rfind(&whole, br#""command":"claim""#);
         let mut cut = whole.clone();

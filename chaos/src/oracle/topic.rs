@@ -94,9 +94,10 @@ impl TopicReader {
     pub fn observe(&mut self, check: &mut BatchCheck<'_>) -> Result<Vec<Violation>> {
         let mut violations = Vec::new();
         let Some(topic_id) = topic_id(&self.topic)? else { return Ok(violations) };
-        for name in names(&self.topic)?.into_iter().filter(|name| is_partition(name)) {
-            let folder = self.topic.join(&name);
-            let begins = first_segment(&folder, topic_id)?;
+        let rows = self.topic.join(format!("{topic_id:016x}"));
+        for name in names(&rows)?.into_iter().filter(|name| is_partition(name)) {
+            let folder = rows.join(&name);
+            let begins = first_segment(&folder)?;
             let mut partition = match self.partitions.remove(&name) {
                 Some(partition) => partition,
                 None => Partition { segment: begins, ..Partition::default() },
@@ -216,9 +217,8 @@ fn topic_id(topic: &Path) -> Result<Option<u64>> {
 }
 
 /// Number of the segment that a partition begins with.
-fn first_segment(partition: &Path, topic_id: u64) -> Result<u64> {
-    let kind = format!(".{topic_id:016x}.first");
-    let numbers = names(partition)?.into_iter().filter_map(|name| name.strip_suffix(&kind)?.parse().ok());
+fn first_segment(partition: &Path) -> Result<u64> {
+    let numbers = names(partition)?.into_iter().filter_map(|name| name.strip_suffix(".first")?.parse().ok());
     Ok(numbers.max().unwrap_or(0))
 }
 

@@ -1,6 +1,6 @@
 //! A look at the command log of one member while its owner may be writing to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qanat_coordinator_core::Command;
 use qanat_proto::Result;
@@ -23,6 +23,14 @@ pub enum Reach {
 pub enum Entry {
     Command(Command),
     Snapshot(Box<Snapshot>),
+}
+
+/// The folder that changes with the log in `folder`. None if there is no log.
+///
+/// # Errors
+/// E0304 for a damaged log.
+pub fn folder_to_watch(env: &Env, folder: &Path) -> Result<Option<PathBuf>> {
+    Ok(journal::find(env, folder)?.map(|topic| topic.folder_of(0)))
 }
 
 /// The history in the log in `folder`, each command with the time of its proposal in ms, from the first one or from

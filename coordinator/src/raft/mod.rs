@@ -34,7 +34,7 @@ mod group_tests;
 #[cfg(test)]
 mod suite_tests;
 
-pub use look::{Entry, Reach, look};
+pub use look::{Entry, Reach, folder_to_watch, look};
 pub(crate) use member::not_leader;
 pub use member::{Decision, Leadership, Member, MemberConfig, MemberStatus, RaftStatus};
 pub use plant::plant;

@@ -1,32 +1,37 @@
 //! What lies in a partition's folder, told apart by name.
 //!
 //! Before retention removes segments it leaves a record of the first one that stays, a file without content:
-//! `0000000000000007.00000000deadbeef.first` says that of the topic with this id the segments below 7 are no part
-//! of the log any more. The highest record holds, so that a former owner with an old view cannot take a newer one
-//! back, and the id keeps it from meaning another topic that has the name by now.
+//! `0000000000000007.first` says that the segments below 7 are no part of the log any more. The highest record holds, so
+//! that a former owner with an old view cannot take a newer one back. Then the segments go, the lowest first.
 //!
-//! So a segment that is missing is always told from one that was removed. A former owner that slept can take a number
-//! that is free again, but nobody reads what it leaves there, and the record tells it of its end
-//! ([`Partition::refuse_if_passed`]).
+//! So a segment that is missing is always told from one that was removed, and what a removal that stopped, or a former
+//! owner that slept, leaves under a lower number counts for nothing.
+//!
+//! A folder that others change is not read in one moment: what is there all the while is found, and what comes and goes
+//! may be or not.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use qanat_proto::error::{Code, Error, Result};
 
 use super::partition::Partition;
 use super::segment::{damaged, parse_sequence, segment_path};
+use super::topic::TOPIC_FILE;
 use crate::crash_safe;
-use crate::env::Entry;
+use crate::env::{Disk, Entry};
 
-/// The names in a partition's folder at some moment.
+/// The names in a partition's folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listing {
     /// Number of the lowest segment that is part of the log.
     pub first: u64,
     /// The segments from there on, by their numbers.
     pub segments: Vec<(u64, PathBuf)>,
-    /// What lies below: segments, then markers and records.
-    left: Vec<PathBuf>,
+    /// Segments below, by their numbers.
+    passed: Vec<(u64, PathBuf)>,
+    /// Markers and records below.
+    notes: Vec<PathBuf>,
 }
 
 impl Listing {
@@ -48,10 +53,9 @@ impl Listing {
 impl Partition {
     pub(super) fn list(&self) -> Result<Listing> {
         let listed = self.env.disk.list(&self.folder);
-        let record_kind = self.record_kind();
         let (mut segments, mut markers, mut records) = (Vec::new(), Vec::new(), Vec::new());
         for Entry { path, .. } in listed.map_err(|e| Error::io(format!("list {}", self.folder.display()), &e))? {
-            let kinds = [("log", &mut segments), ("seal", &mut markers), (&record_kind, &mut records)];
+            let kinds = [("log", &mut segments), ("seal", &mut markers), ("first", &mut records)];
             for (kind, of_kind) in kinds {
                 if let Some(number) = parse_sequence(&path, kind) {
                     of_kind.push((number, path));
@@ -60,69 +64,80 @@ impl Partition {
             }
         }
         let first = records.iter().map(|(number, _)| *number).max().unwrap_or(0);
-        let mut left: Vec<(u64, PathBuf)> = segments.extract_if(.., |(number, _)| *number < first).collect();
-        left.extend(markers.into_iter().chain(records).filter(|(number, _)| *number < first));
         segments.sort_unstable();
-        Ok(Listing { first, segments, left: left.into_iter().map(|(_, path)| path).collect() })
+        let passed = segments.extract_if(.., |(number, _)| *number < first).collect();
+        let notes = markers.into_iter().chain(records).filter(|(number, _)| *number < first);
+        Ok(Listing { first, segments, passed, notes: notes.map(|(_, path)| path).collect() })
     }
 
     /// [`Partition::list`], without gap.
     ///
     /// # Errors
-    /// E0304 if a segment is missing.
+    /// E0304 if a segment is missing, E0308 if the topic was deleted.
     pub(super) fn list_whole(&self) -> Result<Listing> {
         let mut listing = self.list()?;
         while let Some(missing) = listing.missing() {
             // Retention may go on while the folder is read: the record of it was there before anything went.
             let before = std::mem::replace(&mut listing, self.list()?);
             if listing == before {
+                self.refuse_if_deleted()?;
                 return Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing"));
             }
         }
         Ok(listing)
     }
 
-    /// Records durably that the log begins at segment `first`. Earlier records go.
-    pub(super) fn record_first(&self, first: u64) -> Result<()> {
-        let (disk, kind) = (self.env.disk.as_ref(), self.record_kind());
-        let path = self.folder.join(format!("{first:016}.{kind}"));
-        match crash_safe::write_new(&self.env, &path, &[]) {
-            Ok(()) | Err(crash_safe::Error::Exists(_)) => {}
-            Err(e) => return Err(e.into()),
+    /// What is missing is no damage if the topic is being deleted.
+    fn refuse_if_deleted(&self) -> Result<()> {
+        let described = self.folder.ancestors().nth(2).map(|topic| topic.join(TOPIC_FILE));
+        match described.map(|path| self.env.disk.exists(&path)) {
+            Some(Ok(false)) => Err(Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", self.topic))),
+            _ => Ok(()),
         }
-        let is_earlier = |path: &PathBuf| parse_sequence(path, &kind).is_some_and(|number| number < first);
-        for path in self.list()?.left.iter().filter(|path| is_earlier(path)) {
-            // One that stays says less, and goes with the next sweep.
-            let _ = disk.remove_file(path);
-        }
-        Ok(())
     }
 
-    /// Removes what lies below the first segment.
-    pub(super) fn sweep_below(&self, listing: &Listing) -> Result<()> {
-        for path in &listing.left {
-            match crash_safe::remove(self.env.disk.as_ref(), path) {
-                Err(crash_safe::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed?,
-            }
-        }
-        Ok(())
-    }
-
-    /// To be asked after a segment was begun: from then on nobody passes it over.
+    /// Makes durable that the log begins at segment `first`, also if the same was recorded before: whoever did so may
+    /// have died before it was durable.
     ///
     /// # Errors
-    /// E0306 if its number had been used before and was free again.
-    pub(super) fn refuse_if_passed(&self, begun: u64) -> Result<()> {
-        let first = self.list()?.first;
-        if first > begun {
-            let message = format!("{self} was taken over: it begins at segment {first}, past segment {begun}");
-            return Err(Error::new(Code::Fenced, message));
-        }
-        Ok(())
+    /// E0305, and others that leave no record.
+    fn record_first(&self, first: u64) -> Result<()> {
+        Ok(crash_safe::replace(&self.env, &self.folder.join(format!("{first:016}.first")), &[])?)
     }
 
-    fn record_kind(&self) -> String {
-        format!("{:016x}.first", self.topic_id)
+    /// Removes the segments below `first`. False if they are still part of the log.
+    pub(super) fn remove_below(&self, first: u64) -> (bool, Result<()>) {
+        if let Err(error) = self.record_first(first) {
+            // After a failed sync it may be there.
+            return (error.code() == Code::FsyncFailed, Err(error));
+        }
+        (true, self.list().and_then(|listing| self.sweep(&listing)))
+    }
+
+    /// Removes what others left below the first segment, as far as that goes: it harms nobody.
+    pub(super) fn sweep_below(&self, listing: &Listing) {
+        if listing.passed.is_empty() && listing.notes.is_empty() {
+            return;
+        }
+        let swept = self.record_first(listing.first).and_then(|()| self.sweep(listing));
+        if let Err(error) = swept {
+            tracing::warn!(%error, "could not remove what is no part of {self} any more");
+        }
+    }
+
+    /// In this order, and none before the one before is gone for good: whether its last segment stands, or its marker,
+    /// tells a former owner that it was replaced.
+    fn sweep(&self, listing: &Listing) -> Result<()> {
+        let disk = self.env.disk.as_ref();
+        listing.passed.iter().try_for_each(|(_, path)| remove_if_there(disk, path))?;
+        listing.notes.iter().try_for_each(|path| remove_if_there(disk, path))
+    }
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match crash_safe::remove(disk, path) {
+        // Another process was faster.
+        Err(crash_safe::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed?),
     }
 }

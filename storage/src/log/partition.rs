@@ -70,7 +70,6 @@ impl Default for LogOptions {
 /// A partition. Appends go through its topic; reading, retention and takeover through it.
 pub struct Partition {
     pub(super) topic: Name,
-    pub(super) topic_id: u64,
     pub(super) index: u32,
     pub(super) folder: PathBuf,
     pub(super) env: Env,
@@ -130,17 +129,10 @@ impl Partition {
     ///
     /// # Errors
     /// E0304 if it is damaged, or ends below `least_end`.
-    pub(super) fn open(
-        (topic, topic_id): (Name, u64),
-        index: u32,
-        folder: PathBuf,
-        setup: Setup,
-        least_end: u64,
-    ) -> Result<Arc<Self>> {
+    pub(super) fn open(topic: Name, index: u32, folder: PathBuf, setup: Setup, least_end: u64) -> Result<Arc<Self>> {
         let Setup { env, options, commit, access, indexes } = setup;
         let partition = Self {
             topic,
-            topic_id,
             index,
             folder,
             env,
@@ -190,7 +182,7 @@ impl Partition {
         }
         let listing = self.list_whole()?;
         if purpose != Purpose::Read {
-            self.sweep_below(&listing)?;
+            self.sweep_below(&listing);
         }
         if let Purpose::Seal(expected) = purpose
             && listing.range().map(|(_, last)| last) != expected

@@ -7,13 +7,12 @@
 
 use std::sync::Arc;
 
-use qanat_proto::error::{Error, Result};
+use qanat_proto::error::Result;
 use serde::{Deserialize, Serialize};
 
 use super::lock;
-use super::partition::{Access, Partition, Shared};
-use super::segment::{Segment, seal_path};
-use crate::crash_safe;
+use super::partition::{Partition, Shared};
+use super::segment::Segment;
 
 /// How long a topic keeps its rows. The default keeps everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +45,7 @@ impl Partition {
     /// Removes what `retention` no longer keeps. Returns how many segments went.
     ///
     /// # Errors
-    /// E0214 or E0305 if the disk fails; nothing goes then, or what is left of it at the next opening or takeover.
+    /// E0214 or E0305 if the disk fails; either nothing goes then, or what is left goes with the next removal, opening or takeover.
     pub fn retain(&self, retention: &Retention) -> Result<usize> {
         let now_ms = self.env.clock.now_ms();
         self.remove_while(|shared| doomed(shared, retention, now_ms))
@@ -100,33 +99,13 @@ impl Partition {
             }
         }
         let Some(last) = gone.last() else { return Ok(0) };
-        if let Err(error) = self.record_first(last.header.sequence + 1) {
+        let (are_gone, removed) = self.remove_below(last.header.sequence + 1);
+        let count = gone.len();
+        if !are_gone {
             let mut shared = lock(&self.shared);
             gone.into_iter().rev().for_each(|segment| shared.segments.push_front(segment));
-            return Err(error);
         }
-        for segment in &gone {
-            self.remove(segment)?;
-        }
-        Ok(gone.len())
-    }
-
-    fn remove(&self, segment: &Segment) -> Result<()> {
-        let disk = self.env.disk.as_ref();
-        let looking = |e: std::io::Error| Error::io(format!("look for {}", segment.path.display()), &e);
-        if self.access == Access::Shared && !segment.stands(disk).map_err(looking)? {
-            // Whoever took the partition over, or deleted the topic, was here before.
-            return Ok(());
-        }
-        crash_safe::remove(disk, &segment.path)?;
-        // After the segment: a former owner that finds no marker looks for the segment, and one of the two tells
-        // it that it was replaced.
-        let marker = seal_path(&self.folder, segment.header.sequence);
-        match disk.exists(&marker).unwrap_or(false) {
-            true => Ok(crash_safe::remove(disk, &marker)?),
-            // Should one stand there, it goes with the next sweep.
-            false => Ok(()),
-        }
+        removed.map(|()| count)
     }
 }
 

@@ -172,7 +172,7 @@ impl Topic {
         })
     }
 
-    /// A partition that this process owns under the token: taken over, if it does not yet.
+    /// A partition that this process owns under the token: taken over, if it does not yet, or if its disk failed.
     ///
     /// # Errors
     /// E0306 if it has a newer owner.
@@ -180,7 +180,7 @@ impl Topic {
         // Two threads of one owner take it over once.
         let _owning = lock(&self.owning);
         let partition = self.partition(index)?;
-        if partition.owner() != Some(owner) {
+        if partition.owner() != Some(owner) || partition.is_lost() {
             partition.take_over(owner)?;
             partition.sweep_staged()?;
         }
@@ -403,17 +403,20 @@ impl StagedFile {
 impl Partition {
     /// Whether the partition remembers a handle, or an epoch above it.
     pub(super) fn is_done(&self, key: &ReplayKey) -> Result<bool> {
-        if let Some(writer) = super::lock(&self.writer).as_ref() {
-            return Ok(writer.replay.is_done(&key.stamp(), &key.name));
-        }
-        Ok(self.load(super::partition::Purpose::Read)?.replay.is_done(&key.stamp(), &key.name))
+        self.ask_replay(|replay| replay.is_done(&key.stamp(), &key.name))
     }
 
     fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
+        self.ask_replay(|replay| replay.newest(job, operator))
+    }
+
+    /// # Errors
+    /// What the writer failed with: it remembers what it was to append, and nobody knows whether that is durable.
+    fn ask_replay<T>(&self, ask: impl FnOnce(&ReplayTable) -> T) -> Result<T> {
         if let Some(writer) = super::lock(&self.writer).as_ref() {
-            return Ok(writer.replay.newest(job, operator));
+            return writer.failed.clone().map_or_else(|| Ok(ask(&writer.replay)), Err);
         }
-        Ok(self.load(super::partition::Purpose::Read)?.replay.newest(job, operator))
+        Ok(ask(&self.load(super::partition::Purpose::Read)?.replay))
     }
 
     /// Removes staged files whose rows are in the partition: a commit was killed before it could.

@@ -56,7 +56,8 @@ struct Marker {
 
 impl Partition {
     /// Makes `owner` the owner: seals what the one before wrote and begins a segment of its own. Safe to
-    /// call again after a crash in its middle.
+    /// call again after a crash in its middle. An owner whose disk failed may so take over from itself: what it was
+    /// told is durable is, and the rest is found, made durable, or cut.
     ///
     /// # Errors
     /// E0306 if the partition has an owner as new as that, or newer.
@@ -65,15 +66,24 @@ impl Partition {
         if self.access == Access::Read {
             return Err(self.read_only());
         }
+        let is_again = slot.as_ref().is_some_and(|writer| writer.owner == owner && writer.is_lost());
+        // Whoever has this token, or a newer one, is not taken over from.
+        let least = if is_again { OwnerToken(owner.0.saturating_add(1)) } else { owner };
         for _ in 0..ROUNDS_MAX {
-            match self.try_take_over(owner) {
+            match self.try_take_over(owner, least) {
                 Ok((writer, takeover)) => {
                     *slot = Some(writer);
                     return Ok(takeover);
                 }
                 // Somebody began the next segment first: look at it and decide again.
-                Err(error) if error.code() == Code::Fenced && !self.is_outranked(owner)? => {}
-                Err(error) => return Err(error),
+                Err(error) if error.code() == Code::Fenced && !self.is_outranked(least)? => {}
+                Err(error) => {
+                    if error.code() == Code::FsyncFailed {
+                        // It may have begun a segment as this owner: the next try goes on from there.
+                        *slot = Some(Writer::lost(owner, error.clone()));
+                    }
+                    return Err(error);
+                }
             }
         }
         Err(Error::new(Code::Fenced, format!("the old owner of {self} does not stop")))
@@ -84,7 +94,7 @@ impl Partition {
     pub(super) fn refuse_if_outranked(&self, owner: OwnerToken) -> Result<()> {
         let loaded = self.load(Purpose::Read)?;
         match loaded.segments.back().map(|last| OwnerToken(last.header.owner)) {
-            Some(newer) if newer > owner => self.refuse_newer(newer, owner),
+            Some(newer) if newer > owner => Err(self.refused(newer, owner)),
             _ => Ok(()),
         }
     }
@@ -96,11 +106,13 @@ impl Partition {
         }
     }
 
-    fn try_take_over(&self, owner: OwnerToken) -> Result<(Writer, Takeover)> {
+    fn try_take_over(&self, owner: OwnerToken, least: OwnerToken) -> Result<(Writer, Takeover)> {
         let before = self.load(Purpose::Read)?;
         let sealed = before.segments.back().map(|last| last.header.sequence);
         if let Some(last) = before.segments.back() {
-            self.refuse_newer(OwnerToken(last.header.owner), owner)?;
+            if OwnerToken(last.header.owner) >= least {
+                return Err(self.refused(OwnerToken(last.header.owner), owner));
+            }
             link_marker(self, last.header.sequence, owner)?;
         }
         let loaded = self.load(Purpose::Seal(sealed))?;
@@ -117,14 +129,14 @@ impl Partition {
         Ok((writer, Takeover { owner, sealed, end_offset }))
     }
 
-    fn refuse_newer(&self, current: OwnerToken, owner: OwnerToken) -> Result<()> {
-        if current >= owner {
-            return Err(Error::new(
-                Code::Fenced,
-                format!("{self} belongs to owner {}, owner {} cannot take it over", current.0, owner.0),
-            ));
-        }
-        Ok(())
+    fn refused(&self, current: OwnerToken, owner: OwnerToken) -> Error {
+        let message = format!("{self} belongs to owner {}, owner {} cannot take it over", current.0, owner.0);
+        Error::new(Code::Fenced, message)
+    }
+
+    /// Whether its disk failed while this process wrote to it.
+    pub(super) fn is_lost(&self) -> bool {
+        lock(&self.writer).as_ref().is_some_and(Writer::is_lost)
     }
 
     /// Whether the last segment on disk has an owner as new as `owner`.
@@ -140,7 +152,7 @@ fn link_marker(partition: &Partition, sequence: u64, owner: OwnerToken) -> Resul
     match crash_safe::write_new(&partition.env, &path, &document::to_bytes(&Marker { owner })) {
         Ok(()) => Ok(()),
         Err(crash_safe::Error::Exists(_)) => match read_marker(partition, sequence)? {
-            Some(other) if other > owner => partition.refuse_newer(other, owner),
+            Some(other) if other > owner => Err(partition.refused(other, owner)),
             _ => Ok(()),
         },
         Err(e) => Err(e.into()),

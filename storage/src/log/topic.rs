@@ -117,6 +117,7 @@ pub struct Topic {
     name: Name,
     spec: TopicSpec,
     id: u64,
+    /// Of its rows.
     folder: PathBuf,
     setup: Setup,
     schema: Mutex<Option<TopicSchema>>,
@@ -130,9 +131,10 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Opens a topic whose folder and description exist. Partitions are recovered when first used.
-    pub(super) fn open(name: Name, described: Described, folder: PathBuf, setup: Setup) -> Result<Self> {
+    /// Opens a topic that is described in this folder. Partitions are recovered when first used.
+    pub(super) fn open(name: Name, described: Described, folder: &Path, setup: Setup) -> Result<Self> {
         let Described { partitions, retention, id } = described;
+        let folder = rows_folder(folder, id);
         let setup = Setup { options: setup.options.for_retention(&retention), ..setup };
         let spec = TopicSpec { partitions, retention };
         let schema = read_schema(&setup.env, &folder)?;
@@ -163,7 +165,7 @@ impl Topic {
         self.spec.partitions
     }
 
-    /// The folder it lies in: what to watch in order to follow a topic that another process writes.
+    /// The folder that its rows lie in.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -197,7 +199,7 @@ impl Topic {
         }
         let folder = self.partition_folder(index);
         let least_end = ends::least(self.setup.env.disk.as_ref(), &self.folder, index)?;
-        let opened = Partition::open((self.name.clone(), self.id), index, folder, self.setup.clone(), least_end)?;
+        let opened = Partition::open(self.name.clone(), index, folder, self.setup.clone(), least_end)?;
         if self.setup.access == Access::Write {
             opened.sweep_staged()?;
         }
@@ -451,9 +453,15 @@ impl fmt::Display for Isolation {
     }
 }
 
+/// `0123456789abcdef`: named by the topic's id, so that whoever still has a topic that was deleted finds nothing of
+/// another one that has its name by now.
+pub(super) fn rows_folder(topic: &Path, id: u64) -> PathBuf {
+    topic.join(format!("{id:016x}"))
+}
+
 /// `p00000`
-pub(super) fn partition_folder(topic: &Path, index: u32) -> PathBuf {
-    topic.join(format!("p{index:05}"))
+pub(super) fn partition_folder(rows: &Path, index: u32) -> PathBuf {
+    rows.join(format!("p{index:05}"))
 }
 
 fn read_schema(env: &Env, folder: &Path) -> Result<Option<TopicSchema>> {

@@ -13,7 +13,9 @@ use super::index_cache::IndexCache;
 use super::partition::{Access, LogOptions};
 use super::segment::parse_sequence;
 use super::staging::STAGED_FOLDER;
-use super::topic::{Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder};
+use super::topic::{
+    Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder, rows_folder,
+};
 use super::{Setup, document, lock};
 use crate::crash_safe;
 use crate::env::{Entry, Env, File, OpenMode};
@@ -119,7 +121,7 @@ impl Topics {
         }
         remove_contents(&self.setup.env, &folder)?;
         for index in 0..spec.partitions {
-            crash_safe::create_folder(disk, &partition_folder(&folder, index).join(STAGED_FOLDER))?;
+            crash_safe::create_folder(disk, &partition_folder(&rows_folder(&folder, id), index).join(STAGED_FOLDER))?;
         }
         let TopicSpec { partitions, retention } = spec;
         let described = Described { partitions, retention, id };
@@ -129,7 +131,7 @@ impl Topics {
                 e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
             },
         )?;
-        let topic = Arc::new(self.open_topic(name, described, folder)?);
+        let topic = Arc::new(self.open_topic(name, described, &folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -203,9 +205,11 @@ impl Topics {
         }
         let Some(described) = described else { return Ok(None) };
         if self.setup.access == Access::Write {
-            crash_safe::sweep(self.setup.env.disk.as_ref(), &folder)?;
+            let disk = self.setup.env.disk.as_ref();
+            crash_safe::sweep(disk, &folder)?;
+            crash_safe::sweep(disk, &rows_folder(&folder, described.id))?;
         }
-        let topic = Arc::new(self.open_topic(name, described, folder)?);
+        let topic = Arc::new(self.open_topic(name, described, &folder)?);
         open.insert(name.clone(), Arc::clone(&topic));
         Ok(Some(topic))
     }
@@ -308,15 +312,15 @@ impl Topics {
     }
 
     fn holds_segments(&self, folder: &Path) -> Result<bool> {
-        for partition in self.entries(folder)?.into_iter().filter(|entry| entry.is_dir) {
-            if self.entries(&partition.path)?.iter().any(|entry| parse_sequence(&entry.path, "log").is_some()) {
+        for entry in self.entries(folder)? {
+            if parse_sequence(&entry.path, "log").is_some() || (entry.is_dir && self.holds_segments(&entry.path)?) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn open_topic(&self, name: &Name, described: Described, folder: PathBuf) -> Result<Topic> {
+    fn open_topic(&self, name: &Name, described: Described, folder: &Path) -> Result<Topic> {
         Topic::open(name.clone(), described, folder, self.setup.clone())
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qanat_proto::check;
-use qanat_proto::error::{Code, Error, Result, is_out_of_files};
+use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::ids::JobId;
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +174,12 @@ impl Writer {
             buffer: Vec::new(),
             is_writing: false,
         }
+    }
+
+    /// One that appends nothing.
+    pub(super) fn lost(owner: OwnerToken, error: Error) -> Self {
+        let writer = Self::new(owner, ReplayTable::default(), None, Extent::default());
+        Self { failed: Some(error), ..writer }
     }
 
     /// Accepts, writes, syncs and answers a group.
@@ -440,9 +446,8 @@ impl Writer {
                 self.poison(error.clone());
             }
         })?;
-        if partition.access == Access::Shared {
-            partition.refuse_if_passed(sequence).inspect_err(|error| self.poison(error.clone()))?;
-        }
+        let before = self.active.as_ref().map(|active| active.segment.as_ref());
+        refuse_if_passed(partition, before, sequence, self.owner).inspect_err(|error| self.poison(error.clone()))?;
         let end = Extent { position: segment.header_length, offset: self.end.offset };
         let allocated = segment.header_length;
         let segment = Arc::new(segment);
@@ -458,6 +463,11 @@ impl Writer {
         self.end = end;
         self.next = end;
         Ok(())
+    }
+
+    /// Whether nobody knows what of it is on the disk.
+    pub(super) fn is_lost(&self) -> bool {
+        self.failed.as_ref().is_some_and(|error| error.code() == Code::FsyncFailed)
     }
 
     pub(super) fn poison(&mut self, error: Error) {
@@ -508,17 +518,35 @@ fn create_segment(partition: &Partition, header: SegmentHeader) -> Result<(Segme
 /// with it.
 pub(super) fn refuse_if_sealed(partition: &Partition, segment: &Segment, owner: OwnerToken) -> Result<()> {
     let disk = partition.env.disk.as_ref();
-    let failing = |e: std::io::Error| match is_out_of_files(&e) {
-        // Nothing is wrong with the disk: whoever takes it over next finds what was written.
-        true => Error::io(format!("look for the seal of {partition}"), &e),
-        false => lost(partition, "look for the seal of", &e),
-    };
+    let failing = |e: std::io::Error| lost(partition, "look for the seal of", &e);
     let is_sealed = disk.exists(&seal_path(&partition.folder, segment.header.sequence)).map_err(failing)?;
     // Removal takes the segment first. A topic of the same name that was made anew has another one in its place.
     if is_sealed || (partition.access == Access::Shared && !segment.stands(disk).map_err(failing)?) {
         return Err(Error::new(Code::Fenced, format!("{partition} was taken over from owner {}", owner.0)));
     }
     Ok(())
+}
+
+/// E0306 if the number of the segment that was just begun behind `before` had been used, and was free again: the owner
+/// of it came later than this one, and retention has removed what it wrote. It takes the lowest number first, so the
+/// segment before is gone as well; and if it stands, everyone who comes from now on finds the one that was begun.
+fn refuse_if_passed(partition: &Partition, before: Option<&Segment>, begun: u64, owner: OwnerToken) -> Result<()> {
+    if partition.access != Access::Shared {
+        return Ok(());
+    }
+    let is_passed = match before {
+        Some(before) => before.stands(partition.env.disk.as_ref()).map(|stands| !stands),
+        // The first of all: whoever had it before has others by now.
+        None => {
+            let range = partition.list().map(|listing| listing.range()).map_err(std::io::Error::other);
+            range.map(|range| range != Some((begun, begun)))
+        }
+    };
+    match is_passed {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::new(Code::Fenced, format!("{partition} was taken over from owner {}", owner.0))),
+        Err(e) => Err(lost(partition, "look for the segment before the one that begins", &e)),
+    }
 }
 
 fn read_staged(file: &dyn File, path: &std::path::Path, staged: StagedFrame) -> Result<Vec<u8>> {

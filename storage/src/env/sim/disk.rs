@@ -100,11 +100,27 @@ impl SimDisk {
         state.failing_syncs.insert(sync);
     }
 
+    /// As [`SimDisk::fail_sync`], counting the syncs of files alone. A file system whose folder could not be synced takes
+    /// no more changes as a rule; one that lost a file's bytes goes on.
+    pub fn fail_file_sync(&self, k: u64) {
+        let mut state = self.shared.lock();
+        let sync = state.file_syncs + k;
+        state.failing_file_syncs.insert(sync);
+    }
+
     /// The `k`-th write from now (1 is the next) keeps only some of its first bytes and returns EIO.
     pub fn fail_write(&self, k: u64) {
         let mut state = self.shared.lock();
         let write = state.writes + k;
         state.failing_writes.insert(write);
+    }
+
+    /// Takes back the failures of syncs and writes that are still to come.
+    pub fn mend(&self) {
+        let mut state = self.shared.lock();
+        state.failing_syncs.clear();
+        state.failing_file_syncs.clear();
+        state.failing_writes.clear();
     }
 
     /// Syncs asked for so far, of files and folders, failed ones included.
@@ -310,6 +326,8 @@ struct State {
     capacity: Option<u64>,
     syncs: u64,
     failing_syncs: BTreeSet<u64>,
+    file_syncs: u64,
+    failing_file_syncs: BTreeSet<u64>,
     writes: u64,
     failing_writes: BTreeSet<u64>,
     denied: BTreeSet<Vec<OsString>>,
@@ -332,6 +350,8 @@ impl State {
             capacity: None,
             syncs: 0,
             failing_syncs: BTreeSet::new(),
+            file_syncs: 0,
+            failing_file_syncs: BTreeSet::new(),
             writes: 0,
             failing_writes: BTreeSet::new(),
             denied: BTreeSet::new(),
@@ -460,7 +480,12 @@ impl State {
 
     fn sync(&mut self, node: Node, path: &Path, operation: Operation) -> io::Result<()> {
         self.syncs += 1;
-        if !self.failing_syncs.remove(&self.syncs) {
+        let mut is_failing = self.failing_syncs.remove(&self.syncs);
+        if let Operation::Sync { .. } = operation {
+            self.file_syncs += 1;
+            is_failing |= self.failing_file_syncs.remove(&self.file_syncs);
+        }
+        if !is_failing {
             self.perform(operation, vec![Effect::Sync(node)]);
             return Ok(());
         }

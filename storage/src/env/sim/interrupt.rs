@@ -101,7 +101,10 @@ impl Disk for Interrupted {
         self.disk().metadata(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.disk().list(path)
+        // Names, and then what each of them leads to, as on a real disk.
+        let mut entries = self.disk().list(path)?;
+        entries.retain(|entry| self.disk().metadata(&entry.path).is_ok());
+        Ok(entries)
     }
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
         self.disk().real_path(path)

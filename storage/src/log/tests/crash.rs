@@ -286,6 +286,14 @@ fn every_crash_of_recovery() {
     let mut run = Run::new(6);
     run.create();
     run.commit(1, 1, [2, 1]);
+    for _ in 0..5 {
+        run.append(0, &[4]);
+    }
+    run.topic()
+        .partition(0)
+        .expect("open")
+        .retain(&Retention { bytes: Some(1), ..Retention::default() })
+        .expect("removed");
     run.append(0, &[3]);
     let before = run.marks.len() as u64 - 1;
     let trace = run.sim.disk.take_trace();

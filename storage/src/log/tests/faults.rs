@@ -3,7 +3,7 @@
 use super::*;
 use crate::env::sim::CrashPlan;
 use crate::log::segment::segment_path;
-use crate::log::{AppendOptions, Retention, TopicSpec};
+use crate::log::{AppendOptions, OwnerToken, Retention, StagedHandle, TopicSpec};
 use qanat_proto::Code;
 
 const PLAIN: fn() -> AppendOptions = AppendOptions::default;
@@ -61,8 +61,8 @@ fn a_damaged_middle_is_refused_and_never_cut() {
     for id in 0..3 {
         topic.append(0, &rows([id]), &PLAIN()).expect("room");
     }
+    let path = &segment_path(&topic.folder_of(0), 0);
     drop(topic);
-    let path = Path::new("/topics/t/p00000/0000000000000000.log");
     let before = sim.env.disk.metadata(path).expect("there").len;
     // A byte of the first frame, a whole block of zeros over it, and the last acknowledged frame.
     for (at, length) in [(4096 + 200, 1), (4096, 512), (4096 + 2 * 496 + 100, 1)] {
@@ -88,8 +88,9 @@ fn a_missing_or_cut_segment_is_refused() {
     for id in 0..40 {
         topic.append(0, &rows([id]), &PLAIN()).expect("room");
     }
+    let folder = topic.folder_of(0);
+    let path = &segment_path(&folder, 1);
     drop(topic);
-    let path = Path::new("/topics/t/p00000/0000000000000001.log");
     let file = sim.env.disk.open(path, crate::env::OpenMode::Write).expect("there");
     let length = file.len().expect("known");
     file.set_len(length - 1).expect("cut");
@@ -97,7 +98,7 @@ fn a_missing_or_cut_segment_is_refused() {
     assert_eq!(error.code(), Code::CorruptLog);
     file.set_len(length).expect("long again");
     let refuse_without = |number: u64| {
-        let path = segment_path(Path::new("/topics/t/p00000"), number);
+        let path = segment_path(&folder, number);
         let kept = path.with_extension("kept");
         sim.env.disk.rename(&path, &kept).expect("there");
         let error = open(&sim.env, FOLDER).topic(&name("t")).and_then(|topic| ids(&topic, 0)).expect_err("missing");
@@ -136,7 +137,7 @@ fn a_partition_that_lost_what_was_committed_is_refused() {
     let sim = Env::sim(5);
     let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(2)).expect("new");
     let mut length = Vec::new();
-    let path = Path::new("/topics/t/p00001/0000000000000000.log");
+    let path = &segment_path(&topic.folder_of(1), 0);
     for epoch in 1..4 {
         let mut staging = topic.stage(origin(1, epoch, 0), 0);
         staging.write(1, &rows([1, 2, 3]), None).expect("room");
@@ -153,7 +154,7 @@ fn a_partition_that_lost_what_was_committed_is_refused() {
     let refused = |topics| {
         let error = look(topics).expect_err("rows are gone");
         assert_eq!(error.code(), Code::CorruptLog);
-        assert!(error.to_string().contains("/topics/t/p00001"), "{error}");
+        assert!(error.to_string().contains("/p00001"), "{error}");
     };
     let file = sim.env.disk.open(path, OpenMode::Write).expect("there");
     for length in [length[1], length[0], 4096] {
@@ -199,10 +200,95 @@ fn a_commit_whose_rows_are_gone_or_changed_is_refused() {
         staging.prepare().expect("durable")
     };
     let (gone, changed) = (stage(0), stage(1));
-    let folder = Path::new("/topics/t/p00000/.staged");
+    let folder = topic.folder_of(0).join(".staged");
     sim.env.disk.remove_file(&folder.join(&gone.name)).expect("there");
     sim.disk.flip_bit(&folder.join(&changed.name), 4096 * 8 + 3000).expect("inside");
     assert_eq!(topic.commit(&[gone]).expect_err("gone").code(), Code::CorruptLog);
     assert_eq!(topic.commit(&[changed]).expect_err("changed").code(), Code::CorruptLog);
     assert!(ids(&topic, 0).expect("sound").is_empty());
+}
+
+/// The writer remembers what it was about to append. Whether that is durable, nobody knows.
+#[test]
+fn a_commit_whose_sync_failed_is_not_done() {
+    let staged = |topic: &Arc<Topic>| {
+        let mut staging = topic.stage(origin(1, 1, 0), 0);
+        staging.write(0, &rows([1, 2, 3]), None).expect("room");
+        staging.prepare().expect("durable")
+    };
+    for survives in [CrashPlan::Nothing, CrashPlan::Everything] {
+        let sim = Env::sim(9);
+        let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
+        topic.append(0, &rows([0]), &PLAIN()).expect("room");
+        let handle = [staged(&topic)];
+        sim.disk.fail_sync(1);
+        for _ in 0..3 {
+            assert_eq!(topic.commit(&handle).expect_err("not done").code(), Code::FsyncFailed);
+        }
+        assert!(topic.newest_commit(JobId(7), None).is_err());
+        sim.disk.crash(&survives);
+        let topic = open(&sim.env, FOLDER).topic(&name("t")).expect("there");
+        topic.commit(&handle).expect("a new process goes on");
+        assert_eq!(ids(&topic, 0).expect("sound"), [0, 1, 2, 3]);
+    }
+}
+
+/// An owner among several processes goes on once its disk does: what it could not make sure of, it finds out.
+#[test]
+fn an_owner_takes_over_from_itself_after_a_failed_sync() {
+    for fails in 1..10 {
+        let sim = Env::sim(10);
+        let process = || {
+            let commit = GroupCommit::inline();
+            let topics = Topics::open_shared_with(sim.env.clone(), Path::new(FOLDER), commit, SMALL).expect("opens");
+            topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
+        };
+        let (topic, other) = (process(), process());
+        let handles: Vec<StagedHandle> = (1..4)
+            .map(|epoch| {
+                let mut staging = topic.stage(origin(1, epoch, 0), 0);
+                staging.write(0, &rows(epoch as i64 * 100..epoch as i64 * 100 + 40), None).expect("room");
+                staging.prepare().expect("durable")
+            })
+            .collect();
+        let commit = |topic: &Topic, at: usize, owner| topic.commit_owned(&handles[at..=at], OwnerToken(owner));
+        commit(&topic, 0, 5).expect("it owns the log");
+        // Of the commit, or of the owner's coming, if that is a takeover.
+        let (owner, which) = if fails % 2 == 0 { (6, &other) } else { (5, &topic) };
+        sim.disk.fail_file_sync(fails);
+        for at in [1, 2] {
+            commit(which, at, owner)
+                .or_else(|_| commit(which, at, owner))
+                .unwrap_or_else(|e| panic!("sync {fails}, commit {at}: {e}"));
+        }
+        sim.disk.mend();
+        sim.disk.crash(&CrashPlan::Nothing);
+        let all: Vec<i64> = (1..4).flat_map(|epoch| epoch * 100..epoch * 100 + 40).collect();
+        assert_eq!(ids(&process(), 0).expect("sound"), all, "sync {fails}");
+    }
+}
+
+/// That nothing below it counts is durable before anything below it goes, however often the disk fails.
+#[test]
+fn a_removal_whose_record_is_not_durable_takes_nothing() {
+    for fails in 1..10 {
+        let sim = Env::sim(11);
+        let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
+        for id in 0..40 {
+            topic.append(0, &rows([id]), &PLAIN()).expect("room");
+        }
+        let partition = topic.partition(0).expect("open");
+        let offsets = partition.segment_offsets();
+        sim.disk.fail_sync(fails);
+        let _ = partition.remove_before(offsets[1]);
+        let _ = partition.remove_before(offsets[2]);
+        drop((topic, partition));
+        sim.disk.mend();
+        // Another process sweeps what it finds; then the machine dies.
+        let look = || open(&sim.env, FOLDER).topic(&name("t")).and_then(|topic| ids(&topic, 0));
+        look().unwrap_or_else(|e| panic!("sync {fails}: {e}"));
+        sim.disk.crash(&CrashPlan::Nothing);
+        let kept = look().unwrap_or_else(|e| panic!("sync {fails}: {e}"));
+        assert!((kept[0]..40).eq(kept.iter().copied()) && kept[0] <= offsets[2] as i64, "sync {fails}: {kept:?}");
+    }
 }

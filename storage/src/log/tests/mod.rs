@@ -20,6 +20,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::names::{Name, Origin};
 
+use super::segment::segment_path;
 use super::{GroupCommit, LogOptions, Start, Topic, Topics};
 use crate::env::sim::{CrashState, SimEnv};
 use crate::env::{Disk, Env, OpenMode};
@@ -35,6 +36,11 @@ pub(super) fn open(env: &Env, folder: impl AsRef<Path>) -> Topics {
 
 pub(super) fn name(text: &str) -> Name {
     Name::new(text).expect("a valid name")
+}
+
+/// A segment of the topic `t`.
+pub(super) fn segment_file(topics: &Topics, partition: u32, number: u64) -> std::path::PathBuf {
+    segment_path(&topics.topic(&name("t")).expect("there").folder_of(partition), number)
 }
 
 /// Rows `(id, text)`.

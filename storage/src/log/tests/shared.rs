@@ -1,5 +1,6 @@
 //! Several processes that share the topics of a cluster: one owns a partition, and the next one takes it over (P11).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use qanat_proto::Code;
@@ -120,8 +121,7 @@ fn what_a_removal_left_is_no_part_of_the_log_and_is_swept() {
     assert!(markers.len() >= 3, "each has sealed what the one before wrote: {markers:?}");
     assert_eq!(all(&second), (10..50).collect::<Vec<_>>());
     // The first two and their markers go, and the machine dies when the second of the four is gone.
-    let (begin, record) =
-        (segments[0], second.folder_of(0).join(format!("{:016}.{:016x}.first", segments[3], second.id())));
+    let (begin, record) = (segments[0], second.folder_of(0).join(format!("{:016}.first", segments[3])));
     crate::crash_safe::write_new(&sim.env, &record, &[]).expect("new");
     crate::crash_safe::remove(&sim.disk, &segment_path(&second.folder_of(0), begin + 1)).expect("there");
     let kept = all(&process(&sim.env));
@@ -154,6 +154,13 @@ fn a_former_owner_removes_nothing_of_another_topic() {
     let retention = Retention { bytes: Some(1), ..Retention::default() };
     let _ = before.partition(0).expect("open").retain(&retention);
     assert_eq!(all(&after), whole);
+    // Nor does it append anything, whether it goes on in its segment or begins one.
+    for of_asleep in [4_000..4_010, 4_000..4_150] {
+        let late = staged(&after, 20, of_asleep);
+        assert!(before.commit_owned(std::slice::from_ref(&late), OwnerToken(5)).is_err());
+        after.abort_lower(JobId(7), Generation(2), None, &BTreeSet::new()).expect("removed");
+        assert_eq!(all(&after), whole);
+    }
     assert_eq!(all(&process(&sim.env)), whole);
     // Nor does an old view take back what its successor has removed.
     let partition = after.partition(0).expect("open");
