@@ -117,7 +117,7 @@ codes! {
     DataFolderLocked = "E0303", User;
     /// A log segment is damaged in its middle.
     CorruptLog = "E0304", External;
-    /// An fsync failed: what is on disk is unknown, and the process stops.
+    /// An fsync failed: what is on disk is unknown, and whoever wrote it stops or reads it back.
     FsyncFailed = "E0305", External;
     /// An effect with an older token was refused.
     Fenced = "E0306", Internal;

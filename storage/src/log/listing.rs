@@ -17,9 +17,13 @@ use qanat_proto::error::{Code, Error, Result};
 
 use super::partition::Partition;
 use super::segment::{damaged, parse_sequence, segment_path};
-use super::topic::TOPIC_FILE;
+use super::topic::{Described, TOPIC_FILE, rows_folder};
+use super::{document, lock};
 use crate::crash_safe;
 use crate::env::{Disk, Entry};
+
+/// So many times a folder looks the same before something is missing in it.
+const LOOKS: u32 = 3;
 
 /// The names in a partition's folder.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,11 +79,12 @@ impl Partition {
     /// # Errors
     /// E0304 if a segment is missing, E0308 if the topic was deleted.
     pub(super) fn list_whole(&self) -> Result<Listing> {
-        let mut listing = self.list()?;
+        let (mut listing, mut looks) = (self.list()?, 1);
         while let Some(missing) = listing.missing() {
             // Retention may go on while the folder is read: the record of it was there before anything went.
             let before = std::mem::replace(&mut listing, self.list()?);
-            if listing == before {
+            looks = if listing == before { looks + 1 } else { 1 };
+            if looks == LOOKS {
                 self.refuse_if_deleted()?;
                 return Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing"));
             }
@@ -89,10 +94,11 @@ impl Partition {
 
     /// What is missing is no damage if the topic is being deleted.
     fn refuse_if_deleted(&self) -> Result<()> {
-        let described = self.folder.ancestors().nth(2).map(|topic| topic.join(TOPIC_FILE));
-        match described.map(|path| self.env.disk.exists(&path)) {
-            Some(Ok(false)) => Err(Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", self.topic))),
-            _ => Ok(()),
+        let Some(topic) = self.folder.ancestors().nth(2) else { return Ok(()) };
+        let described: Option<Described> = document::read(self.env.disk.as_ref(), &topic.join(TOPIC_FILE))?;
+        match described {
+            Some(described) if self.folder.starts_with(rows_folder(topic, described.id)) => Ok(()),
+            _ => Err(Error::new(Code::UnknownTopic, format!("topic `{}` was deleted", self.topic))),
         }
     }
 
@@ -105,13 +111,27 @@ impl Partition {
         Ok(crash_safe::replace(&self.env, &self.folder.join(format!("{first:016}.first")), &[])?)
     }
 
-    /// Removes the segments below `first`. False if they are still part of the log.
-    pub(super) fn remove_below(&self, first: u64) -> (bool, Result<()>) {
-        if let Err(error) = self.record_first(first) {
-            // After a failed sync it may be there.
-            return (error.code() == Code::FsyncFailed, Err(error));
+    /// Removes the segments below `first`. Returns how many were part of the log until then.
+    ///
+    /// # Errors
+    /// E0305, after which they may be part of it or not; others before anything is removed, or after: then they are not.
+    pub(super) fn remove_below(&self, first: u64) -> Result<usize> {
+        self.record_first(first)?;
+        // Readers see them go before the files do: one that holds a file open may finish it.
+        let mut gone = 0;
+        let mut shared = lock(&self.shared);
+        while shared.segments.front().is_some_and(|segment| segment.header.sequence < first) {
+            shared.segments.pop_front();
+            gone += 1;
         }
-        (true, self.list().and_then(|listing| self.sweep(&listing)))
+        drop(shared);
+        let listing = self.list()?;
+        if listing.first > first {
+            // Another process's record.
+            self.record_first(listing.first)?;
+        }
+        self.sweep(&listing)?;
+        Ok(gone)
     }
 
     /// Removes what others left below the first segment, as far as that goes: it harms nobody.

@@ -19,6 +19,7 @@ use super::frame::{END_MARK_BYTES, FrameKind, end_mark};
 use super::group::{GroupCommit, Request};
 use super::index::SparseIndex;
 use super::index_cache::IndexCache;
+use super::listing::Listing;
 use super::replay::ReplayTable;
 use super::retention::Retention;
 use super::scan::{index_sealed, scan_on, scan_segment, walk_headers};
@@ -184,10 +185,8 @@ impl Partition {
         if purpose != Purpose::Read {
             self.sweep_below(&listing);
         }
-        if let Purpose::Seal(expected) = purpose
-            && listing.range().map(|(_, last)| last) != expected
-        {
-            return Err(Error::new(Code::Fenced, format!("the old owner of {self} began another segment")));
+        if let Purpose::Seal(expected) = purpose {
+            self.refuse_if_followed(&listing, expected)?;
         }
         // Readers hold on to segments: one that is known already stays the same object.
         let known = lock(&self.shared).segments.clone();
@@ -219,8 +218,21 @@ impl Partition {
             return Ok(Loaded { segments, end: Extent::default(), replay: ReplayTable::default(), active: None });
         };
         let mut replay = last.header.replay.clone();
-        let (end, active) = self.recover_last(&last, purpose, &mut replay)?;
+        let (end, active) = self.recover_last(&last, purpose, &mut replay).or_else(|error| {
+            if let Purpose::Seal(expected) = purpose {
+                // Whoever decided meanwhile where it ends has cut it there.
+                self.refuse_if_followed(&self.list()?, expected)?;
+            }
+            Err(error)
+        })?;
         Ok(Loaded { segments, end, replay, active })
+    }
+
+    fn refuse_if_followed(&self, listing: &Listing, last: Option<u64>) -> Result<()> {
+        if listing.range().map(|(_, newest)| newest) == last {
+            return Ok(());
+        }
+        Err(Error::new(Code::Fenced, format!("another owner of {self} began the next segment")))
     }
 
     fn refuse_lost_end(&self, end: u64) -> Result<()> {
@@ -353,13 +365,12 @@ impl Partition {
         let Some(last) = last.filter(|last| newest.is_none_or(|newest| newest <= last.header.sequence)) else {
             if newest.is_some() {
                 let loaded = self.load(Purpose::Read)?;
-                // What was indexed while it grew is not all of it.
-                let grown = lock(&self.shared).segments.back().cloned();
-                if let Some(grown) = grown.filter(|grown| grown.sealed.get().is_some()) {
-                    *lock(&grown.index) = None;
+                // It may have become this process's own meanwhile.
+                let writer = lock(&self.writer);
+                if writer.is_none() {
+                    self.install(&loaded);
+                    self.publish(loaded.end);
                 }
-                self.install(&loaded);
-                self.publish(loaded.end);
             }
             return Ok(self.end_offset());
         };
@@ -371,7 +382,9 @@ impl Partition {
             }
         })?;
         drop(index);
-        if now.position > end.position {
+        let writer = lock(&self.writer);
+        let grows = lock(&self.shared).segments.back().is_some_and(|newest| Arc::ptr_eq(newest, &last));
+        if writer.is_none() && grows && now.position > end.position {
             self.publish(now);
         }
         Ok(now.offset)
@@ -553,8 +566,10 @@ fn seal_previous(previous: &Segment, next: &SegmentHeader, length: u64) -> Resul
         "it is shorter than when it was sealed"
     } else {
         let extent = Extent { position: next.previous_length, offset: next.base_offset };
-        // A fresh value: nothing else has set it yet.
-        let _ = previous.sealed.set(extent);
+        if previous.sealed.set(extent).is_ok() {
+            // What was indexed of it while it grew elsewhere is not all of it.
+            *lock(&previous.index) = None;
+        }
         return Ok(());
     };
     Err(damaged(&previous.path, length, why))

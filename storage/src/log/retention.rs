@@ -45,7 +45,7 @@ impl Partition {
     /// Removes what `retention` no longer keeps. Returns how many segments went.
     ///
     /// # Errors
-    /// E0214 or E0305 if the disk fails; either nothing goes then, or what is left goes with the next removal, opening or takeover.
+    /// E0214 or E0305 if the disk fails: nothing goes then, or what is left goes with the next removal, opening or takeover.
     pub fn retain(&self, retention: &Retention) -> Result<usize> {
         let now_ms = self.env.clock.now_ms();
         self.remove_while(|shared| doomed(shared, retention, now_ms))
@@ -89,23 +89,19 @@ impl Partition {
         if writer.is_none() {
             return Err(self.read_only());
         }
-        // Readers see them go before the files do: one that holds a file open may finish it.
-        let mut gone: Vec<Arc<Segment>> = Vec::new();
-        {
+        let first = {
+            // As if they were gone, to find the last that may go. Nobody else looks meanwhile.
             let mut shared = lock(&self.shared);
+            let mut gone: Vec<Arc<Segment>> = Vec::new();
             while let Some(segment) = next(&shared) {
                 shared.segments.pop_front();
                 gone.push(segment);
             }
-        }
-        let Some(last) = gone.last() else { return Ok(0) };
-        let (are_gone, removed) = self.remove_below(last.header.sequence + 1);
-        let count = gone.len();
-        if !are_gone {
-            let mut shared = lock(&self.shared);
+            let first = gone.last().map(|last| last.header.sequence + 1);
             gone.into_iter().rev().for_each(|segment| shared.segments.push_front(segment));
-        }
-        removed.map(|()| count)
+            first
+        };
+        first.map_or(Ok(0), |first| self.remove_below(first))
     }
 }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::long;
 use super::frame::{EventTime, FRAME_FIXED, FrameHeader, Placement, Run, extend_checksum, place_frame};
 use super::group::Pending;
-use super::partition::Partition;
+use super::partition::{Access, Partition, Purpose};
 use super::payload::{PayloadDecoder, TopicSchema};
 use super::reader::LogBatch;
 use super::replay::{ReplayKey, ReplayTable};
@@ -401,22 +401,28 @@ impl StagedFile {
 }
 
 impl Partition {
-    /// Whether the partition remembers a handle, or an epoch above it.
-    pub(super) fn is_done(&self, key: &ReplayKey) -> Result<bool> {
-        self.ask_replay(|replay| replay.is_done(&key.stamp(), &key.name))
-    }
-
-    fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
-        self.ask_replay(|replay| replay.newest(job, operator))
-    }
-
+    /// Whether the partition remembers a handle, or an epoch above it, for good.
+    ///
     /// # Errors
     /// What the writer failed with: it remembers what it was to append, and nobody knows whether that is durable.
-    fn ask_replay<T>(&self, ask: impl FnOnce(&ReplayTable) -> T) -> Result<T> {
+    pub(super) fn is_done(&self, key: &ReplayKey) -> Result<bool> {
+        let is_done = |replay: &ReplayTable| replay.is_done(&key.stamp(), &key.name);
         if let Some(writer) = super::lock(&self.writer).as_ref() {
-            return writer.failed.clone().map_or_else(|| Ok(ask(&writer.replay)), Err);
+            return writer.failed.clone().map_or_else(|| Ok(is_done(&writer.replay)), Err);
         }
-        Ok(ask(&self.load(super::partition::Purpose::Read)?.replay))
+        Ok(is_done(&self.load(Purpose::Read)?.replay))
+    }
+
+    /// What is there to be seen: of a log that failed, perhaps not for good.
+    fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
+        match super::lock(&self.writer).as_ref().map(|writer| (&writer.failed, &writer.replay)) {
+            Some((None, replay)) => return Ok(replay.newest(job, operator)),
+            // A process of its own takes nothing any more.
+            Some((Some(error), _)) if self.access == Access::Write => return Err(error.clone()),
+            // Among several the next commit takes it over again.
+            Some((Some(_), _)) | None => {}
+        }
+        Ok(self.load(Purpose::Read)?.replay.newest(job, operator))
     }
 
     /// Removes staged files whose rows are in the partition: a commit was killed before it could.

@@ -465,9 +465,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether nobody knows what of it is on the disk.
+    /// Whether it failed by itself, and nobody knows what of it is on the disk.
     pub(super) fn is_lost(&self) -> bool {
-        self.failed.as_ref().is_some_and(|error| error.code() == Code::FsyncFailed)
+        self.failed.as_ref().is_some_and(|error| !matches!(error.code(), Code::Fenced | Code::UnknownTopic))
     }
 
     pub(super) fn poison(&mut self, error: Error) {
@@ -497,18 +497,18 @@ fn fill(file: &dyn File, space: Range<u64>) -> std::io::Result<()> {
 fn create_segment(partition: &Partition, header: SegmentHeader) -> Result<(Segment, Arc<dyn File>)> {
     let path = segment_path(&partition.folder, header.sequence);
     let bytes = header.to_bytes(SEGMENT_MAGIC);
+    // Whatever fails once the name may be taken: whether there is a segment, nobody knows.
+    let unknown = |e: &std::io::Error| lost(partition, "begin a segment of", e);
     crash_safe::write_new(&partition.env, &path, &bytes).map_err(|e| match e {
         crash_safe::Error::Exists(_) => Error::new(
             Code::Fenced,
             format!("{partition} was taken over: segment {} is there already", header.sequence),
         ),
-        e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
+        crash_safe::Error::Sync { source, .. } => unknown(&source),
+        crash_safe::Error::Io { path: named, source, .. } if named == path => unknown(&source),
+        e @ crash_safe::Error::Io { .. } => e.into(),
     })?;
-    let file = partition
-        .env
-        .disk
-        .open(&path, OpenMode::Write)
-        .map_err(|e| Error::io(format!("open log segment {}", path.display()), &e))?;
+    let file = partition.env.disk.open(&path, OpenMode::Write).map_err(|e| unknown(&e))?;
     let segment = Segment::new(header, long(bytes.len()), path, &file);
     *super::lock(&segment.index) = Some(super::index::SparseIndex::default());
     Ok((segment, file))
@@ -568,5 +568,5 @@ pub(super) fn fenced(partition: &Partition, theirs: OwnerToken, ours: OwnerToken
 /// E0305: what is on disk is unknown from here on.
 pub(super) fn lost(partition: &Partition, what: &str, error: &std::io::Error) -> Error {
     Error::new(Code::FsyncFailed, format!("could not {what} {partition}: {error}"))
-        .hint("the log takes no more appends; mend the disk and start again: recovery keeps all that was acknowledged")
+        .hint("mend the disk and start again, or wait in a cluster: recovery keeps all that was acknowledged")
 }
