@@ -4,6 +4,7 @@
 //! Every message names its token and the start id of this process; anything else is refused (P1, P2).
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -499,7 +500,9 @@ impl LogCommitter {
             .spawn(move || {
                 for (topic, permit, owner) in queue {
                     let (epoch, manifest_key) = (permit.epoch, permit.manifest_key.clone());
-                    let message = match commit(&permit, owner) {
+                    // A panic is a failure like others: whoever waits for the commit hears of it.
+                    let done = catch_unwind(AssertUnwindSafe(|| commit(&permit, owner)));
+                    let message = match done.unwrap_or_else(|_| Err(Error::internal("a commit panicked"))) {
                         Ok(()) => CoordinatorMessage::LogCommitted { topic, epoch, manifest_key },
                         // Another owner does it.
                         Err(error) if error.code() == Code::Fenced => {

@@ -158,8 +158,12 @@ pub fn sweep(disk: &dyn Disk, folder: &Path) -> Result<usize, Error> {
     let mut swept = 0;
     for entry in disk.list(folder).map_err(Error::io("list", folder))? {
         if !entry.is_dir && entry.path.file_name().is_some_and(is_draft) {
-            disk.remove_file(&entry.path).map_err(Error::io("remove", &entry.path))?;
-            swept += 1;
+            match disk.remove_file(&entry.path) {
+                Ok(()) => swept += 1,
+                // Its owner has published it, or another process was faster.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Io { what: "remove", path: entry.path, source }),
+            }
         }
     }
     Ok(swept)

@@ -8,6 +8,7 @@
 //! group himself, or a test calls [`GroupCommit::step`]. The simulator and the crash tests use it.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -151,7 +152,9 @@ fn run(queue: &Receiver<Request>) {
             bytes += next.work.bytes();
             group.push(next);
         }
-        for partition in commit(group) {
+        // A panic ends the group: who waits for it hears so, its writer takes nothing any more, others go on.
+        let committed = catch_unwind(AssertUnwindSafe(|| commit(group))).unwrap_or_default();
+        for partition in committed {
             if !unmarked.iter().any(|known| Arc::ptr_eq(known, &partition)) {
                 unmarked.push(partition);
             }

@@ -35,7 +35,9 @@ impl SparseIndex {
     /// Notes a frame. Frames come in order. `time_max`: highest event time, or the append time.
     pub(super) fn push(&mut self, first_offset: u64, position: u64, time_max: i64) {
         match self.entries.last_mut() {
-            Some(last) if position - last.position < ENTRY_BYTES => last.time_max = last.time_max.max(time_max),
+            Some(last) if position.saturating_sub(last.position) < ENTRY_BYTES => {
+                last.time_max = last.time_max.max(time_max)
+            }
             _ => self.entries.push(Entry { first_offset, position, time_max }),
         }
     }

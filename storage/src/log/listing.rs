@@ -80,16 +80,14 @@ impl Partition {
     /// E0304 if a segment is missing, E0308 if the topic was deleted.
     pub(super) fn list_whole(&self) -> Result<Listing> {
         let (mut listing, mut looks) = (self.list()?, 1);
-        while let Some(missing) = listing.missing() {
-            // Retention may go on while the folder is read: the record of it was there before anything went.
+        // Retention may go on while the folder is read: the record of it was there before anything went.
+        while looks < LOOKS && (listing.missing().is_some() || listing.segments.is_empty()) {
             let before = std::mem::replace(&mut listing, self.list()?);
             looks = if listing == before { looks + 1 } else { 1 };
-            if looks == LOOKS {
-                self.refuse_if_deleted()?;
-                return Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing"));
-            }
         }
-        Ok(listing)
+        let Some(missing) = listing.missing() else { return Ok(listing) };
+        self.refuse_if_deleted()?;
+        Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing"))
     }
 
     /// What is missing is no damage if the topic is being deleted.

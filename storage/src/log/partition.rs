@@ -101,6 +101,8 @@ pub(super) struct Shared {
 pub(super) struct Loaded {
     pub segments: VecDeque<Arc<Segment>>,
     pub end: Extent,
+    /// Of the last segment.
+    pub index: SparseIndex,
     pub replay: ReplayTable,
     pub active: Option<Active>,
 }
@@ -147,16 +149,21 @@ impl Partition {
             arrived: Condvar::new(),
         };
         let purpose = if access == Access::Write { Purpose::Own } else { Purpose::Read };
-        let loaded = partition.load(purpose)?;
+        let mut loaded = partition.load(purpose)?;
         let owner = loaded.segments.back().map_or(OwnerToken(1), |last| OwnerToken(last.header.owner));
         let unfinished = match loaded.segments.back() {
             Some(last) => takeover::read_marker(&partition, last.header.sequence)?,
             None => None,
         };
-        partition.install(&loaded);
+        partition.install(&mut loaded);
         if access == Access::Write {
             let replay = loaded.replay;
-            *lock(&partition.writer) = Some(Writer::new(owner, replay, loaded.active, loaded.end));
+            *lock(&partition.writer) = Some(match unfinished {
+                Some(taker) if taker == owner => {
+                    Writer::lost(owner, Error::internal("its takeover from itself stopped"))
+                }
+                _ => Writer::new(owner, replay, loaded.active, loaded.end),
+            });
             if let Some(taker) = unfinished {
                 // A takeover stopped between its marker and its first segment: it is finished now.
                 partition.take_over(taker)?;
@@ -165,7 +172,10 @@ impl Partition {
         Ok(Arc::new(partition))
     }
 
-    pub(super) fn install(&self, loaded: &Loaded) {
+    pub(super) fn install(&self, loaded: &mut Loaded) {
+        if let Some(last) = loaded.segments.back() {
+            *lock(&last.index) = Some(std::mem::take(&mut loaded.index));
+        }
         let mut shared = lock(&self.shared);
         shared.segments.clone_from(&loaded.segments);
         shared.end = loaded.end;
@@ -215,17 +225,18 @@ impl Partition {
         }
         let Some(last) = segments.back().cloned() else {
             self.refuse_lost_end(0)?;
-            return Ok(Loaded { segments, end: Extent::default(), replay: ReplayTable::default(), active: None });
+            let (end, index, replay) = Default::default();
+            return Ok(Loaded { segments, end, index, replay, active: None });
         };
         let mut replay = last.header.replay.clone();
-        let (end, active) = self.recover_last(&last, purpose, &mut replay).or_else(|error| {
+        let (end, index, active) = self.recover_last(&last, purpose, &mut replay).or_else(|error| {
             if let Purpose::Seal(expected) = purpose {
                 // Whoever decided meanwhile where it ends has cut it there.
                 self.refuse_if_followed(&self.list()?, expected)?;
             }
             Err(error)
         })?;
-        Ok(Loaded { segments, end, replay, active })
+        Ok(Loaded { segments, end, index, replay, active })
     }
 
     fn refuse_if_followed(&self, listing: &Listing, last: Option<u64>) -> Result<()> {
@@ -251,7 +262,7 @@ impl Partition {
         last: &Arc<Segment>,
         purpose: Purpose,
         replay: &mut ReplayTable,
-    ) -> Result<(Extent, Option<Active>)> {
+    ) -> Result<(Extent, SparseIndex, Option<Active>)> {
         let mends = purpose != Purpose::Read;
         let mode = if mends { OpenMode::Write } else { OpenMode::Read };
         let failing = |e: &std::io::Error| Error::io(format!("recover {}", last.path.display()), e);
@@ -265,9 +276,8 @@ impl Partition {
         let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay, mends)?;
         // Before anything is cut or written.
         self.refuse_lost_end(scanned.end.offset)?;
-        *lock(&last.index) = Some(scanned.index);
         if !mends {
-            return Ok((scanned.end, None));
+            return Ok((scanned.end, scanned.index, None));
         }
         let end = scanned.end;
         if !scanned.is_marked {
@@ -283,7 +293,7 @@ impl Partition {
         }
         if let Purpose::Seal(_) = purpose {
             file.sync_data().map_err(|e| unsynced(&e))?;
-            return Ok((end, Some(Active { segment: Arc::clone(last), file, allocated: end.position })));
+            return Ok((end, scanned.index, Some(Active { segment: Arc::clone(last), file, allocated: end.position })));
         }
         if !scanned.is_marked {
             let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
@@ -300,7 +310,7 @@ impl Partition {
             }
         }
         let allocated = file.len().map_err(|e| failing(&e))?;
-        Ok((end, Some(Active { segment: Arc::clone(last), file, allocated })))
+        Ok((end, scanned.index, Some(Active { segment: Arc::clone(last), file, allocated })))
     }
 
     /// One group of appends: called by the log writer only.
@@ -350,6 +360,12 @@ impl Partition {
             }
             self.disown();
         }
+        // One at a time, and none while this process takes the partition over: what was read first never replaces what
+        // was read later.
+        let writer = lock(&self.writer);
+        if writer.is_some() {
+            return Ok(self.end_offset());
+        }
         let (last, end) = {
             let shared = lock(&self.shared);
             (shared.segments.back().cloned(), shared.end)
@@ -362,19 +378,21 @@ impl Partition {
                 shared.segments.pop_front();
             }
         }
-        let Some(last) = last.filter(|last| newest.is_none_or(|newest| newest <= last.header.sequence)) else {
-            if newest.is_some() {
-                let loaded = self.load(Purpose::Read)?;
-                // It may have become this process's own meanwhile.
-                let writer = lock(&self.writer);
-                if writer.is_none() {
-                    self.install(&loaded);
+        let is_last = |last: &Arc<Segment>| newest.is_none_or(|newest| newest <= last.header.sequence);
+        let grown = last.filter(is_last).map(|last| last.file(self.env.disk.as_ref()).map(|file| (last, file)));
+        let (last, file) = match grown {
+            Some(Ok(grown)) => grown,
+            // It was removed since the folder was listed.
+            Some(Err(error)) if error.code() != Code::PathNotFound => return Err(error),
+            Some(Err(_)) | None => {
+                if newest.is_some() {
+                    let mut loaded = self.load(Purpose::Read)?;
+                    self.install(&mut loaded);
                     self.publish(loaded.end);
                 }
+                return Ok(self.end_offset());
             }
-            return Ok(self.end_offset());
         };
-        let file = last.file(self.env.disk.as_ref())?;
         let mut index = lock(&last.index);
         let now = scan_on(file.as_ref(), &last.path, &last.header, end, |header| {
             if let (FrameKind::Data, Some(index)) = (header.kind, index.as_mut()) {
@@ -382,9 +400,7 @@ impl Partition {
             }
         })?;
         drop(index);
-        let writer = lock(&self.writer);
-        let grows = lock(&self.shared).segments.back().is_some_and(|newest| Arc::ptr_eq(newest, &last));
-        if writer.is_none() && grows && now.position > end.position {
+        if now.position > end.position {
             self.publish(now);
         }
         Ok(now.offset)

@@ -30,7 +30,7 @@ use super::reader::LogBatch;
 use super::replay::{ReplayKey, ReplayTable};
 use super::segment::{STAGED_MAGIC, SegmentHeader, Window, damaged};
 use super::topic::Topic;
-use super::writer::{Append, Appended, OwnerToken, Rows, StagedFrame, Work};
+use super::writer::{Append, Appended, OwnerToken, Rows, StagedFrame, Work, fenced};
 use super::{ends, lock};
 use crate::env::{Disk, File, OpenMode};
 
@@ -116,24 +116,26 @@ impl Topic {
             for staged in &handle.partitions {
                 let partition = self.partition(staged.partition)?;
                 staged_files.push(staged_path(&partition.folder, &handle.name));
-                let append = prepare_commit(&partition, &key, staged, owner)?;
-                ready.push((handle.name.clone(), partition, append));
+                let part = prepare_commit(&partition, &key, staged, owner)?;
+                ready.push((handle.name.clone(), partition, part));
             }
         }
         let mut submitted = Vec::with_capacity(ready.len());
-        for (handle, partition, append) in ready {
-            let end = partition.end_offset();
-            let pending = match append {
-                Some(append) => partition.commit.submit(&partition, Work::Append(append)),
-                None => Pending::ready(Appended { offsets: end..end, was_done: true }),
+        for (handle, partition, part) in ready {
+            let pending = match part {
+                Part::New(append) => partition.commit.submit(&partition, Work::Append(append)),
+                Part::Done(end) => Pending::ready(Appended { offsets: end..end, was_done: true }),
             };
             submitted.push((handle, partition, pending));
         }
         let mut committed = Vec::with_capacity(submitted.len());
         let mut reached = BTreeMap::new();
         for (handle, partition, pending) in submitted {
-            committed.push(Committed { handle, partition: partition.index(), appended: pending.wait()? });
-            reached.insert(partition.index(), partition.end_offset());
+            let appended = pending.wait()?;
+            // No further: what is to be seen behind it may be another owner's, and not durable yet.
+            let end = reached.entry(partition.index()).or_default();
+            *end = appended.offsets.end.max(*end);
+            committed.push(Committed { handle, partition: partition.index(), appended });
         }
         let noting = lock(&self.noting);
         ends::note(self.env(), self.folder(), reached)?;
@@ -182,7 +184,7 @@ impl Topic {
         let partition = self.partition(index)?;
         if partition.owner() != Some(owner) || partition.is_lost() {
             partition.take_over(owner)?;
-            partition.sweep_staged()?;
+            partition.sweep_staged(Some(owner))?;
         }
         Ok(partition)
     }
@@ -245,7 +247,7 @@ impl Topic {
         let mut batches = Vec::new();
         for (name, path) in staged_names(disk, &partition.folder)? {
             let Ok(key) = ReplayKey::parse(&name) else { continue };
-            if partition.is_done(&key)? {
+            if partition.done(&key, None)?.is_some() {
                 continue;
             }
             let Some(file) = open_if_there(disk, &path)? else { continue };
@@ -401,36 +403,47 @@ impl StagedFile {
 }
 
 impl Partition {
-    /// Whether the partition remembers a handle, or an epoch above it, for good.
+    /// Whether the partition remembers a handle, or an epoch above it, for good: then the end of what is durable. With
+    /// `owner`, as the owner: what another process has appended may not be durable yet.
     ///
     /// # Errors
     /// What the writer failed with: it remembers what it was to append, and nobody knows whether that is durable.
-    pub(super) fn is_done(&self, key: &ReplayKey) -> Result<bool> {
+    /// E0306 if this process is not the owner.
+    pub(super) fn done(&self, key: &ReplayKey, owner: Option<OwnerToken>) -> Result<Option<u64>> {
         let is_done = |replay: &ReplayTable| replay.is_done(&key.stamp(), &key.name);
-        if let Some(writer) = super::lock(&self.writer).as_ref() {
-            return writer.failed.clone().map_or_else(|| Ok(is_done(&writer.replay)), Err);
+        match (super::lock(&self.writer).as_ref(), owner) {
+            (Some(writer), Some(owner)) if writer.owner != owner => Err(fenced(self, owner, writer.owner)),
+            (Some(writer), _) => match writer.failure() {
+                Some(error) => Err(error),
+                None => Ok(is_done(&writer.replay).then_some(writer.end.offset)),
+            },
+            (None, Some(owner)) => {
+                Err(Error::new(Code::Fenced, format!("{self} was taken over from owner {}", owner.0)))
+            }
+            (None, None) => Ok(is_done(&self.load(Purpose::Read)?.replay).then_some(0)),
         }
-        Ok(is_done(&self.load(Purpose::Read)?.replay))
     }
 
     /// What is there to be seen: of a log that failed, perhaps not for good.
     fn newest_commit(&self, job: JobId, operator: Option<OperatorId>) -> Result<Option<Epoch>> {
-        match super::lock(&self.writer).as_ref().map(|writer| (&writer.failed, &writer.replay)) {
-            Some((None, replay)) => return Ok(replay.newest(job, operator)),
-            // A process of its own takes nothing any more.
-            Some((Some(error), _)) if self.access == Access::Write => return Err(error.clone()),
-            // Among several the next commit takes it over again.
-            Some((Some(_), _)) | None => {}
+        if let Some(writer) = super::lock(&self.writer).as_ref() {
+            match writer.failure() {
+                None => return Ok(writer.replay.newest(job, operator)),
+                // A process of its own takes nothing any more.
+                Some(error) if self.access == Access::Write => return Err(error),
+                // Among several the next commit takes it over again.
+                Some(_) => {}
+            }
         }
         Ok(self.load(Purpose::Read)?.replay.newest(job, operator))
     }
 
     /// Removes staged files whose rows are in the partition: a commit was killed before it could.
-    pub(super) fn sweep_staged(&self) -> Result<()> {
+    pub(super) fn sweep_staged(&self, owner: Option<OwnerToken>) -> Result<()> {
         let disk = self.env.disk.as_ref();
         for (name, path) in staged_names(disk, &self.folder)? {
             if let Ok(key) = ReplayKey::parse(&name)
-                && self.is_done(&key)?
+                && self.done(&key, owner)?.is_some()
             {
                 remove_if_there(disk, &path)?;
             }
@@ -439,21 +452,28 @@ impl Partition {
     }
 }
 
-/// Finds and verifies one partition's part of a commit. None: it was committed before.
+/// One partition's part of a commit.
+enum Part {
+    /// It was committed before; all before this offset is durable.
+    Done(u64),
+    New(Append),
+}
+
+/// Finds and verifies one partition's part of a commit.
 fn prepare_commit(
     partition: &Partition,
     key: &ReplayKey,
     staged: &StagedPartition,
     owner: Option<OwnerToken>,
-) -> Result<Option<Append>> {
-    if partition.is_done(key)? {
-        return Ok(None);
+) -> Result<Part> {
+    if let Some(end) = partition.done(key, owner)? {
+        return Ok(Part::Done(end));
     }
     let path = staged_path(&partition.folder, &key.name);
     let Some(file) = open_if_there(partition.env.disk.as_ref(), &path)? else {
         // Whoever commits the same handle at the same time removes the file once it is done.
-        if partition.is_done(key)? {
-            return Ok(None);
+        if let Some(end) = partition.done(key, owner)? {
+            return Ok(Part::Done(end));
         }
         return Err(Error::new(
             Code::CorruptLog,
@@ -478,7 +498,7 @@ fn prepare_commit(
         begins_segment: false,
         schema,
     };
-    Ok(Some(append))
+    Ok(Part::New(append))
 }
 
 /// The whole frames of a staging file.

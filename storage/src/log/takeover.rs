@@ -115,8 +115,8 @@ impl Partition {
             }
             link_marker(self, last.header.sequence, owner)?;
         }
-        let loaded = self.load(Purpose::Seal(sealed))?;
-        self.install(&loaded);
+        let mut loaded = self.load(Purpose::Seal(sealed))?;
+        self.install(&mut loaded);
         let end_offset = loaded.end.offset;
         let sealed = sealed.map(|sequence| SealedSegment { sequence, length: loaded.end.position });
         let before = loaded.active.as_ref().map(|active| Arc::clone(&active.file));

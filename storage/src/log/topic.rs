@@ -201,7 +201,7 @@ impl Topic {
         let least_end = ends::least(self.setup.env.disk.as_ref(), &self.folder, index)?;
         let opened = Partition::open(self.name.clone(), index, folder, self.setup.clone(), least_end)?;
         if self.setup.access == Access::Write {
-            opened.sweep_staged()?;
+            opened.sweep_staged(None)?;
         }
         Ok(Arc::clone(slot.get_or_init(|| opened)))
     }

@@ -280,8 +280,17 @@ impl Topics {
     /// The same for what this process owns, of several that share the folder. Topics that it has not used are not
     /// looked at: it owns nothing of them.
     pub fn retain_owned(&self) -> Result<usize> {
-        let used: Vec<Arc<Topic>> = lock(&self.open).values().cloned().collect();
-        used.iter().try_fold(0, |sum, topic| Ok(sum + topic.retain_owned()?))
+        let used: Vec<Name> = lock(&self.open).keys().cloned().collect();
+        let mut failed = None;
+        let mut gone = 0;
+        for name in used {
+            // One that was deleted meanwhile is forgotten, and one that fails keeps nobody else's rows.
+            match self.find(&name).and_then(|topic| topic.map_or(Ok(0), |topic| topic.retain_owned())) {
+                Ok(segments) => gone += segments,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(gone), Err)
     }
 
     /// Forgets a dropped job in every topic.

@@ -465,9 +465,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Why it appends nothing any more. Asked under its lock: a group that is still being written then ended in a panic.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let panicked = || self.is_writing.then(|| Error::internal("the writer of the partition panicked"));
+        self.failed.clone().or_else(panicked)
+    }
+
     /// Whether it failed by itself, and nobody knows what of it is on the disk.
     pub(super) fn is_lost(&self) -> bool {
-        self.failed.as_ref().is_some_and(|error| !matches!(error.code(), Code::Fenced | Code::UnknownTopic))
+        self.failure().is_some_and(|error| !matches!(error.code(), Code::Fenced | Code::UnknownTopic))
     }
 
     pub(super) fn poison(&mut self, error: Error) {

@@ -77,6 +77,23 @@ fn p11_an_owner_whose_segment_was_removed_acknowledges_nothing() {
     assert_eq!(all(&process(&sim.env)), (10..30).collect::<Vec<_>>());
 }
 
+/// What another process has appended may not be durable yet.
+#[test]
+fn p11_whoever_does_not_own_the_log_says_of_no_commit_that_it_is_done() {
+    let sim = Env::sim(10);
+    let (owner, former) = (process(&sim.env), process(&sim.env));
+    let handles = [staged(&owner, 1, 0..10), staged(&owner, 2, 10..20)];
+    former.commit_owned(&handles[..1], OwnerToken(5)).expect("it owns the log");
+    owner.commit_owned(&handles[1..], OwnerToken(9)).expect("it takes over");
+    for asked in [5, 9] {
+        // As a commit that goes on after its process has heard of the new owner.
+        former.partition(0).expect("open").disown();
+        let error = former.commit_as(&handles[1..], Some(OwnerToken(asked))).expect_err("it cannot know");
+        assert_eq!(error.code(), Code::Fenced);
+    }
+    assert_eq!(all(&former), (0..20).collect::<Vec<_>>());
+}
+
 /// The number of the segment that it would begin next may be free again.
 #[test]
 fn p11_an_owner_whose_successors_segments_were_removed_begins_none() {
