@@ -85,6 +85,9 @@ impl Partition {
             let before = std::mem::replace(&mut listing, self.list()?);
             looks = if listing == before { looks + 1 } else { 1 };
         }
+        if listing.segments.is_empty() {
+            self.refuse_if_deleted()?;
+        }
         let Some(missing) = listing.missing() else { return Ok(listing) };
         self.refuse_if_deleted()?;
         Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing"))

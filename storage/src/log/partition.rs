@@ -174,7 +174,11 @@ impl Partition {
 
     pub(super) fn install(&self, loaded: &mut Loaded) {
         if let Some(last) = loaded.segments.back() {
-            *lock(&last.index) = Some(std::mem::take(&mut loaded.index));
+            let mut index = lock(&last.index);
+            // Of one that was sealed since it was read, this may not be all.
+            if last.sealed.get().is_none() {
+                *index = Some(std::mem::take(&mut loaded.index));
+            }
         }
         let mut shared = lock(&self.shared);
         shared.segments.clone_from(&loaded.segments);
@@ -358,7 +362,7 @@ impl Partition {
             if !self.is_overtaken(owner)? {
                 return Ok(self.end_offset());
             }
-            self.disown();
+            self.disown(owner);
         }
         // One at a time, and none while this process takes the partition over: what was read first never replaces what
         // was read later.

@@ -168,7 +168,7 @@ impl Topic {
             if error.code() == Code::Fenced {
                 let touched = partitions.iter().filter_map(|index| self.partition(*index).ok());
                 // A task that is late says nothing of what this process owns under a newer token.
-                touched.filter(|p| p.owner().is_some_and(|held| held <= owner)).for_each(|p| p.disown());
+                touched.for_each(|partition| partition.disown(owner));
             }
             error
         })

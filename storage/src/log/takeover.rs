@@ -69,21 +69,28 @@ impl Partition {
         let is_again = slot.as_ref().is_some_and(|writer| writer.owner == owner && writer.is_lost());
         // Whoever has this token, or a newer one, is not taken over from.
         let least = if is_again { OwnerToken(owner.0.saturating_add(1)) } else { owner };
+        // Should it end in a panic, it may have begun a segment as this owner: the next try goes on from there.
+        let before = slot.replace(Writer::lost(owner, Error::internal("a takeover stopped")));
+        match self.take_over_in_rounds(owner, least) {
+            Ok((writer, takeover)) => {
+                *slot = Some(writer);
+                Ok(takeover)
+            }
+            Err(error) => {
+                // As after a panic.
+                *slot =
+                    if error.code() == Code::FsyncFailed { Some(Writer::lost(owner, error.clone())) } else { before };
+                Err(error)
+            }
+        }
+    }
+
+    fn take_over_in_rounds(&self, owner: OwnerToken, least: OwnerToken) -> Result<(Writer, Takeover)> {
         for _ in 0..ROUNDS_MAX {
             match self.try_take_over(owner, least) {
-                Ok((writer, takeover)) => {
-                    *slot = Some(writer);
-                    return Ok(takeover);
-                }
                 // Somebody began the next segment first: look at it and decide again.
                 Err(error) if error.code() == Code::Fenced && !self.is_outranked(least)? => {}
-                Err(error) => {
-                    if error.code() == Code::FsyncFailed {
-                        // It may have begun a segment as this owner: the next try goes on from there.
-                        *slot = Some(Writer::lost(owner, error.clone()));
-                    }
-                    return Err(error);
-                }
+                taken => return taken,
             }
         }
         Err(Error::new(Code::Fenced, format!("the old owner of {self} does not stop")))
@@ -99,10 +106,12 @@ impl Partition {
         }
     }
 
-    /// Another process owns it by now: what it writes is read here like anybody's.
-    pub fn disown(&self) {
-        if self.access == Access::Shared {
-            *lock(&self.writer) = None;
+    /// Another process owns it by now, unless this one does under a newer token than `held`: what it writes is read
+    /// here like anybody's.
+    pub fn disown(&self, held: OwnerToken) {
+        let mut slot = lock(&self.writer);
+        if self.access == Access::Shared && slot.as_ref().is_some_and(|writer| writer.owner <= held) {
+            *slot = None;
         }
     }
 

@@ -337,7 +337,7 @@ impl Topic {
         if retention == Retention::default() {
             return Ok(0);
         }
-        self.open_already().try_fold(0, |sum, partition| Ok(sum + partition.retain_owned(&retention)?))
+        goes_on(self.open_already(), |partition| partition.retain_owned(&retention))
     }
 
     fn retain_by(&self, retention: &Retention) -> Result<usize> {
@@ -457,6 +457,19 @@ impl fmt::Display for Isolation {
 /// another one that has its name by now.
 pub(super) fn rows_folder(topic: &Path, id: u64) -> PathBuf {
     topic.join(format!("{id:016x}"))
+}
+
+/// The sum over all; the first error only at the end, so that one that fails keeps nobody else from it.
+pub(super) fn goes_on<T>(all: impl IntoIterator<Item = T>, each: impl Fn(T) -> Result<usize>) -> Result<usize> {
+    let mut failed = None;
+    let mut sum = 0;
+    for one in all {
+        match each(one) {
+            Ok(count) => sum += count,
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(sum), Err)
 }
 
 /// `p00000`

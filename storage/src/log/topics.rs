@@ -14,7 +14,7 @@ use super::partition::{Access, LogOptions};
 use super::segment::parse_sequence;
 use super::staging::STAGED_FOLDER;
 use super::topic::{
-    Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, partition_folder, rows_folder,
+    Described, PARTITIONS_MAX, TOPIC_FILE, Topic, TopicDescription, TopicSpec, goes_on, partition_folder, rows_folder,
 };
 use super::{Setup, document, lock};
 use crate::crash_safe;
@@ -281,16 +281,8 @@ impl Topics {
     /// looked at: it owns nothing of them.
     pub fn retain_owned(&self) -> Result<usize> {
         let used: Vec<Name> = lock(&self.open).keys().cloned().collect();
-        let mut failed = None;
-        let mut gone = 0;
-        for name in used {
-            // One that was deleted meanwhile is forgotten, and one that fails keeps nobody else's rows.
-            match self.find(&name).and_then(|topic| topic.map_or(Ok(0), |topic| topic.retain_owned())) {
-                Ok(segments) => gone += segments,
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        failed.map_or(Ok(gone), Err)
+        // One that was deleted meanwhile is forgotten.
+        goes_on(used, |name| self.find(&name)?.map_or(Ok(0), |topic| topic.retain_owned()))
     }
 
     /// Forgets a dropped job in every topic.

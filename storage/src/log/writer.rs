@@ -388,7 +388,7 @@ impl Writer {
     /// Says behind the last run that everything before was synced. Not synced itself: it only helps to
     /// tell damage from a torn end, and the next group writes over it.
     pub(super) fn mark_end(&mut self, partition: &Partition) {
-        if self.failed.is_some() || self.marked == self.end {
+        if self.failure().is_some() || self.marked == self.end {
             return;
         }
         self.marked = self.end;

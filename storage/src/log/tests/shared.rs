@@ -87,7 +87,7 @@ fn p11_whoever_does_not_own_the_log_says_of_no_commit_that_it_is_done() {
     owner.commit_owned(&handles[1..], OwnerToken(9)).expect("it takes over");
     for asked in [5, 9] {
         // As a commit that goes on after its process has heard of the new owner.
-        former.partition(0).expect("open").disown();
+        former.partition(0).expect("open").disown(OwnerToken(asked));
         let error = former.commit_as(&handles[1..], Some(OwnerToken(asked))).expect_err("it cannot know");
         assert_eq!(error.code(), Code::Fenced);
     }

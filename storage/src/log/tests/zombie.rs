@@ -229,29 +229,33 @@ fn p11_a_taker_that_is_overtaken_touches_nothing_of_its_successor() {
     }
 }
 
-/// Nothing is taken for done that a panic has cut short, and the owner goes on.
+/// Nothing is taken for done that a panic has cut short, and the owner goes on: it may have been about to take over, or to
+/// commit.
 #[test]
 fn an_owner_that_panics_at_any_moment_finds_out_what_it_has_done() {
-    let mut at = 1;
-    loop {
-        let context = format!("before operation {at}");
-        let sim = Env::sim(45);
-        let interrupt = Arc::<Interrupt>::default();
-        let owner = process(&interrupt.env(&sim.env));
-        let handles: Vec<StagedHandle> =
-            (1..4).map(|job| staged(&owner, job, job as i64 * 10..job as i64 * 10 + 10)).collect();
-        commit(&owner, &handles[0], 5).expect("it owns the log");
-        interrupt.arm(at, || std::panic::resume_unwind(Box::new("a bug")));
-        let attempt = std::panic::AssertUnwindSafe(|| commit(&owner, &handles[1], 5));
-        let has_panicked = std::panic::catch_unwind(attempt).is_err();
-        if !interrupt.disarm() {
-            assert!(at > 10, "{at} operations");
-            return;
+    for was_owner in [false, true] {
+        let mut at = 1;
+        loop {
+            let context = format!("owner already: {was_owner}, before operation {at}");
+            let sim = Env::sim(45);
+            let interrupt = Arc::<Interrupt>::default();
+            let (owner, before) = (process(&interrupt.env(&sim.env)), process(&sim.env));
+            let rows_of = |job: i64| job * 10..job * 10 + 10;
+            let handles: Vec<StagedHandle> = (1..4).map(|job| staged(&owner, job, rows_of(job as i64))).collect();
+            commit(if was_owner { &owner } else { &before }, &handles[0], if was_owner { 5 } else { 3 })
+                .expect("it owns it");
+            interrupt.arm(at, || std::panic::resume_unwind(Box::new("a bug")));
+            let attempt = std::panic::AssertUnwindSafe(|| commit(&owner, &handles[1], 5));
+            let has_panicked = std::panic::catch_unwind(attempt).is_err();
+            if !interrupt.disarm() {
+                assert!(at > 10, "{at} operations");
+                break;
+            }
+            assert!(has_panicked, "{context}");
+            handles.iter().for_each(|handle| commit(&owner, handle, 5).unwrap_or_else(|e| panic!("{context}: {e}")));
+            sim.disk.crash(&crate::env::sim::CrashPlan::Nothing);
+            assert_eq!(ids(&process(&sim.env), 0).expect("sound"), (10..40).collect::<Vec<_>>(), "{context}");
+            at += 1;
         }
-        assert!(has_panicked, "{context}");
-        handles.iter().for_each(|handle| commit(&owner, handle, 5).unwrap_or_else(|e| panic!("{context}: {e}")));
-        sim.disk.crash(&crate::env::sim::CrashPlan::Nothing);
-        assert_eq!(ids(&process(&sim.env), 0).expect("sound"), (10..40).collect::<Vec<_>>(), "{context}");
-        at += 1;
     }
 }
