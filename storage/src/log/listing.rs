@@ -85,12 +85,11 @@ impl Partition {
             let before = std::mem::replace(&mut listing, self.list()?);
             looks = if listing == before { looks + 1 } else { 1 };
         }
-        if listing.segments.is_empty() {
+        let missing = listing.missing();
+        if missing.is_some() || listing.segments.is_empty() {
             self.refuse_if_deleted()?;
         }
-        let Some(missing) = listing.missing() else { return Ok(listing) };
-        self.refuse_if_deleted()?;
-        Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing"))
+        missing.map_or(Ok(listing), |missing| Err(damaged(&segment_path(&self.folder, missing), 0, "it is missing")))
     }
 
     /// What is missing is no damage if the topic is being deleted.
@@ -150,12 +149,13 @@ impl Partition {
     /// tells a former owner that it was replaced.
     fn sweep(&self, listing: &Listing) -> Result<()> {
         let disk = self.env.disk.as_ref();
-        listing.passed.iter().try_for_each(|(_, path)| remove_if_there(disk, path))?;
-        listing.notes.iter().try_for_each(|path| remove_if_there(disk, path))
+        listing.passed.iter().try_for_each(|(_, path)| remove_for_good(disk, path))?;
+        listing.notes.iter().try_for_each(|path| remove_for_good(disk, path))
     }
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+/// Durably.
+fn remove_for_good(disk: &dyn Disk, path: &Path) -> Result<()> {
     match crash_safe::remove(disk, path) {
         // Another process was faster.
         Err(crash_safe::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),

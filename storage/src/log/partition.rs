@@ -283,7 +283,7 @@ impl Partition {
         if !mends {
             return Ok((scanned.end, scanned.index, None));
         }
-        let end = scanned.end;
+        let (end, is_own) = (scanned.end, purpose == Purpose::Own);
         if !scanned.is_marked {
             // After a failed sync the system may hold bytes for clean that are not on the disk, and a second
             // sync would skip them: what nothing confirms is written again.
@@ -294,26 +294,24 @@ impl Partition {
                 file.write_all_at(piece, position).map_err(|e| failing(&e))?;
                 position += long(piece.len());
             }
-        }
-        if let Purpose::Seal(_) = purpose {
+            if is_own {
+                file.set_len(end.position).map_err(|e| failing(&e))?;
+            }
             file.sync_data().map_err(|e| unsynced(&e))?;
-            return Ok((end, scanned.index, Some(Active { segment: Arc::clone(last), file, allocated: end.position })));
-        }
-        if !scanned.is_marked {
-            let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
-            file.set_len(end.position).map_err(|e| failing(&e))?;
-            file.sync_data().map_err(|e| unsynced(&e))?;
-            let marked = file
-                .allocate(end.position + long(END_MARK_BYTES))
-                .and_then(|()| file.write_all_at(&mark, end.position));
-            match marked {
-                Ok(()) => file.sync_data().map_err(|e| unsynced(&e))?,
-                // A full disk can still be read; the mark comes with the next append.
-                Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {}
-                Err(e) => return Err(failing(&e)),
+            if is_own {
+                let mark = end_mark(last.header.id, end.position, end.offset, self.env.clock.now_ms());
+                let marked = file
+                    .allocate(end.position + long(END_MARK_BYTES))
+                    .and_then(|()| file.write_all_at(&mark, end.position));
+                match marked {
+                    Ok(()) => file.sync_data().map_err(|e| unsynced(&e))?,
+                    // A full disk can still be read; the mark comes with the next append.
+                    Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {}
+                    Err(e) => return Err(failing(&e)),
+                }
             }
         }
-        let allocated = file.len().map_err(|e| failing(&e))?;
+        let allocated = if is_own { file.len().map_err(|e| failing(&e))? } else { end.position };
         Ok((end, scanned.index, Some(Active { segment: Arc::clone(last), file, allocated })))
     }
 

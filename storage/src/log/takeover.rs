@@ -89,7 +89,7 @@ impl Partition {
         for _ in 0..ROUNDS_MAX {
             match self.try_take_over(owner, least) {
                 // Somebody began the next segment first: look at it and decide again.
-                Err(error) if error.code() == Code::Fenced && !self.is_outranked(least)? => {}
+                Err(error) if error.code() == Code::Fenced && self.last_owner()? < Some(least) => {}
                 taken => return taken,
             }
         }
@@ -99,8 +99,7 @@ impl Partition {
     /// # Errors
     /// E0306 if the last segment on disk has a newer owner.
     pub(super) fn refuse_if_outranked(&self, owner: OwnerToken) -> Result<()> {
-        let loaded = self.load(Purpose::Read)?;
-        match loaded.segments.back().map(|last| OwnerToken(last.header.owner)) {
+        match self.last_owner()? {
             Some(newer) if newer > owner => Err(self.refused(newer, owner)),
             _ => Ok(()),
         }
@@ -148,10 +147,9 @@ impl Partition {
         lock(&self.writer).as_ref().is_some_and(Writer::is_lost)
     }
 
-    /// Whether the last segment on disk has an owner as new as `owner`.
-    fn is_outranked(&self, owner: OwnerToken) -> Result<bool> {
-        let loaded = self.load(Purpose::Read)?;
-        Ok(loaded.segments.back().is_some_and(|last| last.header.owner >= owner.0))
+    /// Of the last segment on disk.
+    fn last_owner(&self) -> Result<Option<OwnerToken>> {
+        Ok(self.load(Purpose::Read)?.segments.back().map(|last| OwnerToken(last.header.owner)))
     }
 }
 

@@ -1,15 +1,13 @@
 //! Rollback of files, at every crash point and with a zombie at every operation.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
 use qanat_proto::control::{Withdrawal, WithdrawnObjects};
 use qanat_proto::ids::Epoch;
 use qanat_proto::manifest::PreparedHandle;
-use qanat_storage::env::sim::SimEnv;
-use qanat_storage::env::{Disk, Entry, Env, File, OpenMode};
+use qanat_storage::env::sim::{Interrupt, SimEnv};
+use qanat_storage::env::{Disk, Env};
 
 use super::FileSink;
 use super::tests::{
@@ -125,64 +123,8 @@ fn only_what_is_listed_goes() {
     assert!(sink.withdraw(SCOPE, JOB, &hostile).is_err());
 }
 
-type Act = Box<dyn FnOnce() + Send>;
-
-/// Runs something else just before its n-th change.
-struct Interrupted {
-    inner: Arc<dyn Disk>,
-    left: AtomicU64,
-    act: Mutex<Option<Act>>,
-}
-
-impl Interrupted {
-    fn change(&self) -> &dyn Disk {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1
-            && let Some(act) = self.act.lock().expect("no panic").take()
-        {
-            act();
-        }
-        self.inner.as_ref()
-    }
-}
-
-impl Disk for Interrupted {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        if mode == OpenMode::Read { self.inner.open(path, mode) } else { self.change().open(path, mode) }
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.change().create_dir_all(path)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change().link(from, to)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change().rename(from, to)
-    }
-    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change().rename_no_replace(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.change().remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.change().remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.change().sync_dir(path)
-    }
-    fn metadata(&self, path: &Path) -> io::Result<Entry> {
-        self.inner.metadata(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.inner.list(path)
-    }
-    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
-        self.inner.real_path(path)
-    }
-}
-
 /// A zombie with an old permit is interrupted by the whole withdrawal, and the withdrawal by the whole zombie, before
-/// each of their changes.
+/// each of their operations.
 #[test]
 fn a_zombie_brings_nothing_back() {
     for zombie_first in [true, false] {
@@ -191,28 +133,28 @@ fn a_zombie_brings_nothing_back() {
             let sim = Env::sim(34);
             let (first, second) = begun(&sim.env, false);
             let (plain, handles) = (sim.env.clone(), second.clone());
-            let act: Act = if zombie_first {
-                Box::new(move || withdraw(&open(&plain, &table(&[], &["carrier"]), false), &handles))
-            } else {
-                Box::new(move || {
+            let interrupt = Arc::<Interrupt>::default();
+            interrupt.arm(at, move || {
+                let sink = open(&plain, &table(&[], &["carrier"]), false);
+                if zombie_first {
+                    withdraw(&sink, &handles);
+                } else {
                     // It may fail: then it has done no harm.
-                    let _ = commit(&open(&plain, &table(&[], &["carrier"]), false), 1, 2, &handles);
-                })
-            };
-            let inner: Arc<dyn Disk> = Arc::new(sim.disk.clone());
-            let disk = Arc::new(Interrupted { inner, left: AtomicU64::new(at), act: Mutex::new(Some(act)) });
-            let env = Env { disk: disk.clone(), ..sim.env.clone() };
+                    let _ = commit(&sink, 1, 2, &handles);
+                }
+            });
+            let env = interrupt.env(&sim.env);
             let sink = open(&env, &table(&[], &["carrier"]), false);
             if zombie_first {
                 let _ = commit(&sink, 1, 2, &second);
             } else {
                 withdraw(&sink, &second);
             }
-            if disk.act.lock().expect("no panic").is_some() {
-                assert!(at > 10, "{at} changes");
+            if !interrupt.disarm() {
+                assert!(at > 10, "{at} operations");
                 break;
             }
-            goes_on(&sim.env, &first, &format!("zombie first: {zombie_first}, interrupted before change {at}"));
+            goes_on(&sim.env, &first, &format!("zombie first: {zombie_first}, interrupted before operation {at}"));
             at += 1;
         }
     }

@@ -2,11 +2,19 @@
 
 use super::*;
 use crate::env::sim::CrashPlan;
-use crate::log::segment::segment_path;
-use crate::log::{AppendOptions, OwnerToken, Retention, StagedHandle, TopicSpec};
+use crate::log::{AppendOptions, OwnerToken, Retention, StagedHandle};
 use qanat_proto::{Code, Error};
 
 const PLAIN: fn() -> AppendOptions = AppendOptions::default;
+
+/// A new topic with these rows, each appended alone.
+fn filled(sim: &SimEnv, ids: std::ops::Range<i64>) -> Arc<Topic> {
+    let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
+    for id in ids {
+        topic.append(0, &rows([id]), &PLAIN()).expect("room");
+    }
+    topic
+}
 
 #[test]
 fn a_failed_sync_or_write_poisons_for_good() {
@@ -57,10 +65,7 @@ fn a_full_disk_is_refused_and_loses_nothing() {
 #[test]
 fn a_damaged_middle_is_refused_and_never_cut() {
     let sim = Env::sim(3);
-    let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
-    for id in 0..3 {
-        topic.append(0, &rows([id]), &PLAIN()).expect("room");
-    }
+    let topic = filled(&sim, 0..3);
     let path = &segment_path(&topic.folder_of(0), 0);
     drop(topic);
     let before = sim.env.disk.metadata(path).expect("there").len;
@@ -84,10 +89,7 @@ fn a_damaged_middle_is_refused_and_never_cut() {
 #[test]
 fn a_missing_or_cut_segment_is_refused() {
     let sim = Env::sim(4);
-    let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
-    for id in 0..40 {
-        topic.append(0, &rows([id]), &PLAIN()).expect("room");
-    }
+    let topic = filled(&sim, 0..40);
     let folder = topic.folder_of(0);
     let path = &segment_path(&folder, 1);
     drop(topic);
@@ -120,10 +122,7 @@ fn a_missing_or_cut_segment_is_refused() {
 #[test]
 fn retention_goes_on_while_the_disk_is_full() {
     let sim = Env::sim(8);
-    let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
-    for id in 0..40 {
-        topic.append(0, &rows([id]), &PLAIN()).expect("room");
-    }
+    let topic = filled(&sim, 0..40);
     sim.disk.set_capacity(Some(sim.disk.used()));
     while topic.append(0, &rows([1]), &PLAIN()).is_ok() {}
     let retention = Retention { bytes: Some(1), ..Retention::default() };
@@ -239,11 +238,7 @@ fn an_owner_takes_over_from_itself_after_a_failed_sync() {
     let mut failed = 0;
     for fails in 1..10 {
         let sim = Env::sim(10);
-        let process = || {
-            let commit = GroupCommit::inline();
-            let topics = Topics::open_shared_with(sim.env.clone(), Path::new(FOLDER), commit, SMALL).expect("opens");
-            topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
-        };
+        let process = || process_with(&sim.env, SMALL);
         let (topic, other) = (process(), process());
         let handles: Vec<StagedHandle> = (1..4)
             .map(|epoch| {
@@ -280,10 +275,7 @@ fn an_owner_takes_over_from_itself_after_a_failed_sync() {
 fn a_removal_whose_record_is_not_durable_takes_nothing() {
     for fails in 1..10 {
         let sim = Env::sim(11);
-        let topic = open(&sim.env, FOLDER).create(&name("t"), TopicSpec::new(1)).expect("new");
-        for id in 0..40 {
-            topic.append(0, &rows([id]), &PLAIN()).expect("room");
-        }
+        let topic = filled(&sim, 0..40);
         let partition = topic.partition(0).expect("open");
         let offsets = partition.segment_offsets();
         sim.disk.fail_sync(fails);

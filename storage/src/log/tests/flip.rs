@@ -91,7 +91,7 @@ fn no_flipped_bit_is_served() {
 #[test]
 fn every_bit_of_a_segment_header_counts() {
     let (sim, _) = small_log();
-    let path = &segment_file(&open(&sim.env, FOLDER), 0, 1);
+    let path = &segment_path(&open(&sim.env, FOLDER).topic(&name("t")).expect("there").folder_of(0), 1);
     let file = sim.env.disk.open(path, OpenMode::Write).expect("there");
     SegmentHeader::read(file.as_ref(), path, SEGMENT_MAGIC).expect("sound");
     let mut bytes = vec![0; 4096];

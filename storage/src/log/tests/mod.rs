@@ -21,7 +21,7 @@ use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::names::{Name, Origin};
 
 use super::segment::segment_path;
-use super::{GroupCommit, LogOptions, Start, Topic, Topics};
+use super::{GroupCommit, LogOptions, Start, Topic, TopicSpec, Topics};
 use crate::env::sim::{CrashState, SimEnv};
 use crate::env::{Disk, Env, OpenMode};
 
@@ -38,9 +38,15 @@ pub(super) fn name(text: &str) -> Name {
     Name::new(text).expect("a valid name")
 }
 
-/// A segment of the topic `t`.
-pub(super) fn segment_file(topics: &Topics, partition: u32, number: u64) -> std::path::PathBuf {
-    segment_path(&topics.topic(&name("t")).expect("there").folder_of(partition), number)
+/// One of several processes that share the topic `t`: what it knows of it is its own.
+pub(super) fn process(env: &Env) -> Arc<Topic> {
+    process_with(env, LogOptions::default())
+}
+
+pub(super) fn process_with(env: &Env, options: LogOptions) -> Arc<Topic> {
+    let folder = Path::new(FOLDER);
+    let topics = Topics::open_shared_with(env.clone(), folder, GroupCommit::inline(), options).expect("opens");
+    topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
 }
 
 /// Rows `(id, text)`.

@@ -5,19 +5,8 @@ use std::time::Duration;
 use qanat_proto::Code;
 
 use super::*;
-use crate::log::segment::{parse_sequence, segment_path};
+use crate::log::segment::parse_sequence;
 use crate::log::{AppendOptions, OwnerToken, Retention, StagedHandle, TopicSpec};
-
-/// One process: what it knows of the topic is its own.
-fn process(env: &Env) -> Arc<Topic> {
-    process_with(env, LogOptions::default())
-}
-
-fn process_with(env: &Env, options: LogOptions) -> Arc<Topic> {
-    let folder = Path::new(FOLDER);
-    let topics = Topics::open_shared_with(env.clone(), folder, GroupCommit::inline(), options).expect("opens");
-    topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
-}
 
 /// Rows staged by a subtask of some job, ready for whoever owns the log.
 fn staged(topic: &Arc<Topic>, epoch: u64, ids: std::ops::Range<i64>) -> StagedHandle {

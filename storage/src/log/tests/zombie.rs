@@ -7,13 +7,7 @@ use qanat_proto::{Code, Result};
 
 use super::*;
 use crate::env::sim::Interrupt;
-use crate::log::{OwnerToken, Retention, StagedHandle, TopicSpec};
-
-/// One process: what it knows of the topic is its own.
-fn process(env: &Env) -> Arc<Topic> {
-    let topics = Topics::open_shared(env.clone(), Path::new(FOLDER), GroupCommit::inline()).expect("opens");
-    topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
-}
+use crate::log::{OwnerToken, Retention, StagedHandle};
 
 /// Rows that a job staged. Jobs do not wait for each other's commits.
 fn staged(topic: &Arc<Topic>, job: u128, rows_of: std::ops::Range<i64>) -> StagedHandle {
@@ -111,8 +105,7 @@ fn p11_an_owner_that_lives_commits_at_every_moment_of_its_replacement() {
 /// Segments so small that each commit begins one, so that the numbers of a former owner's next ones are used and, once
 /// retention has removed them, free again.
 fn small(env: &Env) -> Arc<Topic> {
-    let topics = Topics::open_shared_with(env.clone(), Path::new(FOLDER), GroupCommit::inline(), SMALL).expect("opens");
-    topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
+    process_with(env, SMALL)
 }
 
 /// At every moment of what `slow` does with `of_slow` as `owner`, another owner comes, fills segments and removes all
