@@ -116,6 +116,8 @@ enum Phase {
     Adopting,
     Restoring {
         token: Token,
+        /// The epoch whose manifest is being read.
+        from: Epoch,
     },
     Deploying {
         running: Box<Running>,
@@ -286,9 +288,9 @@ impl JobDriver {
     fn adopt(&mut self, state: &State, out: &mut Vec<Output>) {
         let Some(job) = state.job(self.job) else { return };
         let is_there = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.attached);
-        let Some((_, claim)) = job.last_claim().filter(|_| job.placement.iter().all(is_there)) else { return };
+        let Some((from, claim)) = job.last_claim().filter(|_| job.placement.iter().all(is_there)) else { return };
         self.is_adopted = true;
-        self.phase = Phase::Restoring { token: job.token(self.job) };
+        self.phase = Phase::Restoring { token: job.token(self.job), from };
         out.push(Output::ReadManifest { key: claim.manifest_key.clone(), checksum: claim.checksum.clone() });
     }
 
@@ -304,7 +306,7 @@ impl JobDriver {
             (Command::OpenGeneration { .. }, Ok(Applied::Opened { token, restore })) => {
                 if let Some(claim) = state.job(self.job).and_then(|job| job.claims.get(&restore)) {
                     self.is_adopted = false;
-                    self.phase = Phase::Restoring { token };
+                    self.phase = Phase::Restoring { token, from: restore };
                     out.push(Output::ReadManifest {
                         key: claim.manifest_key.clone(),
                         checksum: claim.checksum.clone(),
@@ -348,7 +350,11 @@ impl JobDriver {
 
     /// The restore point is read: deploy.
     fn on_manifest(&mut self, state: &State, mut manifest: Manifest, out: &mut Vec<Output>) {
-        let Phase::Restoring { token } = self.phase else { return };
+        let Phase::Restoring { token, from } = self.phase else { return };
+        // P5: what was asked for before a rollback may come after it.
+        if manifest.epoch != from {
+            return;
+        }
         let Some(job) = state.job(self.job) else { return };
         manifest.parallelism = job.parallelism;
         manifest.settings = JobSettings {
@@ -396,7 +402,7 @@ impl JobDriver {
     fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
         let current = match &self.phase {
             Phase::Waiting { .. } | Phase::Adopting | Phase::Ended => None,
-            Phase::Restoring { token } => Some(*token),
+            Phase::Restoring { token, .. } => Some(*token),
             Phase::Deploying { running, .. }
             | Phase::Withdrawing { running, .. }
             | Phase::Replaying { running, .. }
@@ -651,7 +657,7 @@ impl JobDriver {
                 Some(job) => (job.token(self.job), false),
                 None => return,
             },
-            Phase::Restoring { token } => (*token, false),
+            Phase::Restoring { token, .. } => (*token, false),
             Phase::Deploying { running, .. }
             | Phase::Withdrawing { running, .. }
             | Phase::Replaying { running, .. }

@@ -2,7 +2,7 @@
 
 use qanat_coordinator_core::Refusal;
 use qanat_coordinator_core::command::{Command, Outcome};
-use qanat_coordinator_core::job::Input;
+use qanat_coordinator_core::job::{Input, Output};
 use qanat_coordinator_core::state::JobStatus;
 use qanat_proto::control::ExecutorMessage;
 use qanat_proto::ids::Epoch;
@@ -72,6 +72,42 @@ fn p10_what_was_withdrawn_is_computed_again_under_higher_numbers() {
     world.settle();
     assert_eq!(world.visible_rows(), (0..5).collect::<Vec<_>>());
     world.restart_coordinator();
+    world.finish();
+}
+
+/// The store answers late: a generation that is restored after a rollback takes no manifest that the one before asked
+/// for.
+#[test]
+fn p10_a_manifest_that_was_asked_for_before_a_rollback_is_not_restored() {
+    let mut world = World::running();
+    world.read_epochs(2);
+    let of_epoch = |world: &World, epoch: u64| {
+        let manifest = world.manifests.values().find(|manifest| manifest.epoch == Epoch(epoch));
+        Input::ManifestRead(Box::new(manifest.cloned().expect("written")))
+    };
+    let rollback = Command::Rollback {
+        job: JOB,
+        to: Epoch(1),
+        expected: Epoch(2),
+        objects: world.to_withdraw(Epoch(1)),
+        request: String::new(),
+    };
+    let mut input = world.propose(rollback);
+    let is_asked = loop {
+        let mut outputs = world.outputs_of(input).into_iter();
+        match outputs.next_back() {
+            Some(Output::Propose(command)) => input = world.propose(command),
+            Some(Output::ReadManifest { key, .. }) => break world.manifests[&key].epoch == Epoch(1),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(is_asked);
+    let late = of_epoch(&world, 2);
+    assert!(world.outputs_of(late).is_empty(), "it was read for the generation before");
+    let right = of_epoch(&world, 1);
+    world.step(right);
+    world.settle();
+    assert_eq!(world.visible_rows(), (0..5).collect::<Vec<_>>());
     world.finish();
 }
 

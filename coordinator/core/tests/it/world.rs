@@ -272,12 +272,21 @@ impl World {
         self.to_coordinator.push(FromExecutor { start: self.start, token, message });
     }
 
+    /// What was claimed after `to`.
+    pub(crate) fn to_withdraw(&self, to: Epoch) -> Vec<WithdrawnObjects> {
+        let after = |name: &&String| Origin::parse_object(name).expect("our own names").0.epoch > to;
+        vec![WithdrawnObjects { operator: SINK, names: self.claimed.iter().filter(after).cloned().collect() }]
+    }
+
+    /// What the driver does about this alone.
+    pub(crate) fn outputs_of(&mut self, input: Input) -> Vec<Output> {
+        self.driver.step(&self.state, self.now, 0, input)
+    }
+
     /// Everything after `to` is taken back, as of the last claim; whether that was accepted.
     pub(crate) fn roll_back(&mut self, to: Epoch) -> bool {
         let Some((expected, _)) = self.state.jobs[&JOB].last_claim() else { return false };
-        let after = |name: &&String| Origin::parse_object(name).expect("our own names").0.epoch > to;
-        let names = self.claimed.iter().filter(after).cloned().collect();
-        let objects = vec![WithdrawnObjects { operator: SINK, names }];
+        let objects = self.to_withdraw(to);
         let applied = self.propose(Command::Rollback { job: JOB, to, expected, objects, request: String::new() });
         let is_done = matches!(applied, Input::Applied(_, Ok(_)));
         if is_done && self.driver.is_ended() {
