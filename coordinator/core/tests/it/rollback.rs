@@ -81,10 +81,7 @@ fn p10_what_was_withdrawn_is_computed_again_under_higher_numbers() {
 fn p10_a_manifest_that_was_asked_for_before_a_rollback_is_not_restored() {
     let mut world = World::running();
     world.read_epochs(2);
-    let of_epoch = |world: &World, epoch: u64| {
-        let manifest = world.manifests.values().find(|manifest| manifest.epoch == Epoch(epoch));
-        Input::ManifestRead(Box::new(manifest.cloned().expect("written")))
-    };
+    let late = world.manifests.values().find(|manifest| manifest.epoch == Epoch(2)).cloned().expect("written");
     let rollback = Command::Rollback {
         job: JOB,
         to: Epoch(1),
@@ -93,19 +90,18 @@ fn p10_a_manifest_that_was_asked_for_before_a_rollback_is_not_restored() {
         request: String::new(),
     };
     let mut input = world.propose(rollback);
-    let is_asked = loop {
+    let asked_for = loop {
         let mut outputs = world.outputs_of(input).into_iter();
         match outputs.next_back() {
             Some(Output::Propose(command)) => input = world.propose(command),
-            Some(Output::ReadManifest { key, .. }) => break world.manifests[&key].epoch == Epoch(1),
+            Some(Output::ReadManifest { key, .. }) => break world.manifests[&key].clone(),
             other => panic!("{other:?}"),
         }
     };
-    assert!(is_asked);
-    let late = of_epoch(&world, 2);
-    assert!(world.outputs_of(late).is_empty(), "it was read for the generation before");
-    let right = of_epoch(&world, 1);
-    world.step(right);
+    assert_eq!(asked_for.epoch, Epoch(1));
+    let outputs = world.outputs_of(Input::ManifestRead(Box::new(late)));
+    assert!(outputs.is_empty(), "it was read for the generation before");
+    world.step(Input::ManifestRead(Box::new(asked_for)));
     world.settle();
     assert_eq!(world.visible_rows(), (0..5).collect::<Vec<_>>());
     world.finish();

@@ -102,6 +102,17 @@ fn p11_an_owner_that_lives_commits_at_every_moment_of_its_replacement() {
     play(true, false);
 }
 
+/// One handle of each job, which has the rows from ten times its number on.
+fn ten_rows_each(topic: &Arc<Topic>, jobs: std::ops::Range<u128>) -> Vec<StagedHandle> {
+    jobs.map(|job| staged(topic, job, job as i64 * 10..job as i64 * 10 + 10)).collect()
+}
+
+/// What a process reads once it has looked again.
+fn read_anew(topic: &Arc<Topic>, context: &str) -> Vec<i64> {
+    topic.partition(0).expect("there").refresh().unwrap_or_else(|e| panic!("{context}: {e}"));
+    ids(topic, 0).unwrap_or_else(|e| panic!("{context}: {e}"))
+}
+
 /// Segments so small that each commit begins one, so that the numbers of a former owner's next ones are used and, once
 /// retention has removed them, free again.
 fn small(env: &Env) -> Arc<Topic> {
@@ -133,10 +144,7 @@ fn sleep_past_a_successor(is_takeover: bool) {
             assert!(at > 20, "{at} operations");
             return;
         }
-        let read = |topic: &Arc<Topic>| {
-            topic.partition(0).expect("there").refresh().unwrap_or_else(|e| panic!("{context}: {e}"));
-            ids(topic, 0).unwrap_or_else(|e| panic!("{context}: {e}"))
-        };
+        let read = |topic: &Arc<Topic>| read_anew(topic, &context);
         let kept = read(&small(&sim.env));
         // All but its last segment is gone.
         assert_eq!(kept, (7_000..7_150).collect::<Vec<_>>(), "{context}");
@@ -180,8 +188,7 @@ fn p11_a_taker_that_is_overtaken_touches_nothing_of_its_successor() {
             let sim = Env::sim(44);
             let interrupt = Arc::<Interrupt>::default();
             let (old, newer, slow) = (process(&sim.env), process(&sim.env), process(&interrupt.env(&sim.env)));
-            let rows_of = |job: i64| job * 10..job * 10 + 10;
-            let handles: Vec<StagedHandle> = (1..7).map(|job| staged(&old, job as u128, rows_of(job))).collect();
+            let handles = ten_rows_each(&old, 1..7);
             commit(&old, &handles[0], 5).expect("it owns the log");
             let done = Arc::<Mutex<Vec<i64>>>::default();
             for (owner, at, job) in [(early, first, 2), (9, second, 3)] {
@@ -201,17 +208,13 @@ fn p11_a_taker_that_is_overtaken_touches_nothing_of_its_successor() {
                 done.lock().expect("no panic").push(5);
             }
             let done = std::mem::take(&mut *done.lock().expect("no panic"));
-            let read = |topic: &Arc<Topic>| {
-                topic.partition(0).expect("there").refresh().unwrap_or_else(|e| panic!("{context}: {e}"));
-                ids(topic, 0).unwrap_or_else(|e| panic!("{context}: {e}"))
-            };
-            let found = read(&process(&sim.env));
+            let found = read_anew(&process(&sim.env), &context);
             let is_there = |job: &i64| found.contains(&(job * 10));
             assert!(done.iter().all(is_there), "{context}: {done:?} were done, there is {found:?}");
             assert_eq!(found.len() % 10, 0, "{context}: {found:?}");
             // Everyone who asks again sees the same, and the next owner does what is left, once.
             handles.iter().for_each(|handle| commit(&newer, handle, 12).unwrap_or_else(|e| panic!("{context}: {e}")));
-            let mut all = read(&newer);
+            let mut all = read_anew(&newer, &context);
             all.sort_unstable();
             assert_eq!(all, (10..70).collect::<Vec<_>>(), "{context}");
             if !all_came && first == second {
@@ -233,8 +236,7 @@ fn an_owner_that_panics_at_any_moment_finds_out_what_it_has_done() {
             let sim = Env::sim(45);
             let interrupt = Arc::<Interrupt>::default();
             let (owner, before) = (process(&interrupt.env(&sim.env)), process(&sim.env));
-            let rows_of = |job: i64| job * 10..job * 10 + 10;
-            let handles: Vec<StagedHandle> = (1..4).map(|job| staged(&owner, job, rows_of(job as i64))).collect();
+            let handles = ten_rows_each(&owner, 1..4);
             commit(if was_owner { &owner } else { &before }, &handles[0], if was_owner { 5 } else { 3 })
                 .expect("it owns it");
             interrupt.arm(at, || std::panic::resume_unwind(Box::new("a bug")));
