@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::types::ByteArrayType;
+use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray};
 use arrow::datatypes::DataType;
 
 /// Bytes held by one job. Sources pause while it is over its limit.
@@ -65,19 +66,21 @@ pub fn batch_bytes(rows: &arrow::array::RecordBatch) -> usize {
 
 /// Bytes of the rows of a column, of shared buffers only the part that is used.
 ///
-/// The arrow crate counts all elements of a list, however short a slice of it is; here only those of the slice.
+/// The arrow crate counts all elements of a list, however short a slice of it is; here only those of the slice. It also
+/// takes an allocation for each column, which the small parts behind a shuffle would feel.
 pub fn array_bytes(array: &ArrayRef) -> usize {
     let nulls = if array.nulls().is_some() { array.len().div_ceil(8) } else { 0 };
-    // One offset before each element, and one behind the last.
     let elements = |values: &ArrayRef, offsets: &[i32]| {
-        // Offsets of a valid array are no less than 0 and do not fall.
-        let (first, last) = match (offsets.first(), offsets.last()) {
-            (Some(first), Some(last)) => (*first as usize, *last as usize),
-            _ => (0, 0),
-        };
-        nulls + size_of_val(offsets) + array_bytes(&values.slice(first, last - first))
+        let within = within(offsets);
+        nulls + size_of_val(offsets) + array_bytes(&values.slice(within.start, within.len()))
     };
-    match array.data_type() {
+    let data_type = array.data_type();
+    if let Some(width) = data_type.primitive_width() {
+        return nulls + array.len() * width;
+    }
+    match data_type {
+        DataType::Utf8 => nulls + texts(array.as_string::<i32>()),
+        DataType::Binary => nulls + texts(array.as_binary::<i32>()),
         DataType::List(_) => elements(array.as_list::<i32>().values(), array.as_list::<i32>().offsets()),
         DataType::Map(..) => {
             let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
@@ -85,6 +88,18 @@ pub fn array_bytes(array: &ArrayRef) -> usize {
         }
         DataType::Struct(_) => nulls + array.as_struct().columns().iter().map(array_bytes).sum::<usize>(),
         _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+    }
+}
+
+fn texts<T: ByteArrayType<Offset = i32>>(array: &GenericByteArray<T>) -> usize {
+    size_of_val(array.value_offsets()) + within(array.value_offsets()).len()
+}
+
+/// What lies between the first and the last of the offsets of an array: they are no less than 0 and do not fall.
+fn within(offsets: &[i32]) -> std::ops::Range<usize> {
+    match (offsets.first(), offsets.last()) {
+        (Some(first), Some(last)) => *first as usize..*last as usize,
+        _ => 0..0,
     }
 }
 

@@ -6,21 +6,21 @@
 //! documented in `docs/receipts.md` and is part of the format of saved state: it must never change,
 //! because state written by one version is found again by the key group that another computes.
 //!
-//! Called by [`crate::partition`] and [`crate::receipt`]. Works column by column over chunks of rows
-//! and allocates per chunk, never per row. Tests stand with those two.
+//! Called by [`crate::partition`] and [`crate::receipt`]. Works column by column over blocks of rows
+//! and allocates per block at most, never per row. Tests stand with those two.
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
-    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float16Type,
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType,
-    IntervalYearMonthType, RunEndIndexType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
-    Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, ByteArrayType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
+    Decimal256Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
+    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType,
+    IntervalMonthDayNanoType, IntervalYearMonthType, RunEndIndexType, Time32MillisecondType, Time32SecondType,
+    Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, RunArray, UInt64Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, GenericByteArray, RunArray, UInt64Array, new_empty_array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{ArrowNativeType, DataType, IntervalUnit, TimeUnit};
 use qanat_proto::error::{Code, Error, Result};
 
 /// First byte of each value. Part of the format.
@@ -50,15 +50,16 @@ const HEADER: usize = 5;
 /// Bytes of an integer: tag and value.
 pub(crate) const INTEGER: usize = 9;
 
-/// Rows that are encoded at a time: few enough for their bytes to stay in cache until they are hashed.
-const CHUNK_ROWS: usize = 1_024;
+/// Rows that are encoded at a time: few enough for their bytes to stay in the first cache until they are hashed. Columns
+/// with columns inside cost something for each block.
+const BLOCK_ROWS: usize = 128;
+const NESTED_BLOCK_ROWS: usize = 1_024;
 
 /// Encodes rows into buffers that it keeps for the next call.
 #[derive(Debug, Default)]
 pub struct RowEncoder {
     bytes: Vec<u8>,
-    /// Start of each row of the chunk in `bytes`, and one past the last.
-    starts: Vec<usize>,
+    /// Of each row of the block, where its next value goes in `bytes`; in the end, its end.
     cursors: Vec<usize>,
 }
 
@@ -72,37 +73,29 @@ impl RowEncoder {
     /// If a column has fewer than `rows` rows.
     pub fn for_each_row(&mut self, columns: &[ArrayRef], rows: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
         let columns = columns.iter().map(plain).collect::<Result<Vec<_>>>()?;
-        let mut first = 0;
-        while first < rows {
-            let count = CHUNK_ROWS.min(rows - first);
-            let chunk: Vec<ArrayRef> = columns.iter().map(|c| c.slice(first, count)).collect();
-            self.encode(&chunk, count)?;
-            for ends in self.starts.windows(2) {
-                if let &[start, end] = ends {
-                    each(&self.bytes[start..end]);
-                }
+        let fixed = columns.iter().filter_map(same_length).sum();
+        let varying: Vec<&ArrayRef> = columns.iter().filter(|column| same_length(column).is_none()).collect();
+        let is_nested = columns.iter().any(|column| column.data_type().is_nested());
+        let block = if is_nested { NESTED_BLOCK_ROWS } else { BLOCK_ROWS };
+        for first in (0..rows).step_by(block) {
+            self.cursors.clear();
+            self.cursors.resize(block.min(rows - first), fixed);
+            for column in &varying {
+                add_lengths(column, first, &mut self.cursors)?;
             }
-            first += count;
-        }
-        Ok(())
-    }
-
-    fn encode(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
-        self.cursors.clear();
-        self.cursors.resize(rows, 0);
-        for column in columns {
-            add_lengths(column, &mut self.cursors)?;
-        }
-        self.starts.clear();
-        let mut end = 0;
-        for cursor in &mut self.cursors {
-            self.starts.push(end);
-            end += std::mem::replace(cursor, end);
-        }
-        self.starts.push(end);
-        self.bytes.resize(end, 0);
-        for column in columns {
-            write(column, &mut self.cursors, &mut self.bytes)?;
+            let mut end = 0;
+            for cursor in &mut self.cursors {
+                end += std::mem::replace(cursor, end);
+            }
+            self.bytes.resize(end, 0);
+            for column in &columns {
+                write(column, first, &mut self.cursors, &mut self.bytes)?;
+            }
+            let mut start = 0;
+            for end in &self.cursors {
+                each(&self.bytes[start..*end]);
+                start = *end;
+            }
         }
         Ok(())
     }
@@ -188,45 +181,37 @@ fn fixed_length(data_type: &DataType) -> Option<usize> {
     })
 }
 
-/// Adds to each entry of `lengths` the encoded length of the value in that row.
-fn add_lengths(array: &ArrayRef, lengths: &mut [usize]) -> Result<()> {
-    let array = &plain(array)?;
+/// Encoded length of every value, if all have the same.
+fn same_length(array: &ArrayRef) -> Option<usize> {
+    fixed_length(array.data_type()).filter(|_| array.null_count() == 0)
+}
+
+/// Adds to each entry of `lengths` the encoded length of the value in that row, counted from `first`.
+fn add_lengths(array: &ArrayRef, first: usize, lengths: &mut [usize]) -> Result<()> {
     if let Some(length) = fixed_length(array.data_type()) {
-        for_each_valid(array, lengths, |total, _| *total += length, |total| *total += 1);
+        for_each_valid(array, first, lengths, |total, _| *total += length, |total| *total += 1);
         return Ok(());
     }
     let null = |total: &mut usize| *total += 1;
     match array.data_type() {
         DataType::Null => lengths.iter_mut().for_each(null),
-        DataType::Utf8 => {
-            let array = array.as_string::<i32>();
-            for_each_valid(array, lengths, |total, row| *total += HEADER + array.value_length(row) as usize, null);
-        }
-        DataType::LargeUtf8 => {
-            let array = array.as_string::<i64>();
-            for_each_valid(array, lengths, |total, row| *total += HEADER + array.value_length(row) as usize, null);
-        }
+        DataType::Utf8 => add_bytes_lengths(array.as_string::<i32>(), first, lengths),
+        DataType::LargeUtf8 => add_bytes_lengths(array.as_string::<i64>(), first, lengths),
         DataType::Utf8View => {
             let array = array.as_string_view();
-            for_each_valid(array, lengths, |total, row| *total += HEADER + array.value(row).len(), null);
+            for_each_valid(array, first, lengths, |total, row| *total += HEADER + array.value(row).len(), null);
         }
-        DataType::Binary => {
-            let array = array.as_binary::<i32>();
-            for_each_valid(array, lengths, |total, row| *total += HEADER + array.value_length(row) as usize, null);
-        }
-        DataType::LargeBinary => {
-            let array = array.as_binary::<i64>();
-            for_each_valid(array, lengths, |total, row| *total += HEADER + array.value_length(row) as usize, null);
-        }
+        DataType::Binary => add_bytes_lengths(array.as_binary::<i32>(), first, lengths),
+        DataType::LargeBinary => add_bytes_lengths(array.as_binary::<i64>(), first, lengths),
         DataType::BinaryView => {
             let array = array.as_binary_view();
-            for_each_valid(array, lengths, |total, row| *total += HEADER + array.value(row).len(), null);
+            for_each_valid(array, first, lengths, |total, row| *total += HEADER + array.value(row).len(), null);
         }
         DataType::Struct(_) => {
-            let (valid, children) = struct_children(array)?;
+            let (valid, children) = struct_children(&array.slice(first, lengths.len()))?;
             let mut inner = vec![HEADER; valid.len()];
             for child in &children {
-                add_lengths(child, &mut inner)?;
+                add_lengths(child, 0, &mut inner)?;
             }
             lengths.iter_mut().for_each(|total| *total += 1);
             for (row, length) in valid.into_iter().zip(inner) {
@@ -234,10 +219,10 @@ fn add_lengths(array: &ArrayRef, lengths: &mut [usize]) -> Result<()> {
             }
         }
         _ => {
-            let list = Elements::of(array)?;
+            let list = Elements::of(&array.slice(first, lengths.len()))?;
             let mut inner = vec![0; list.child_rows()];
             for child in &list.children {
-                add_lengths(child, &mut inner)?;
+                add_lengths(child, 0, &mut inner)?;
             }
             let mut inner = inner.into_iter();
             for (total, count) in lengths.iter_mut().zip(&list.counts) {
@@ -251,19 +236,18 @@ fn add_lengths(array: &ArrayRef, lengths: &mut [usize]) -> Result<()> {
     Ok(())
 }
 
-/// Writes each value at its row's cursor and moves the cursor behind it.
-fn write(array: &ArrayRef, cursors: &mut [usize], out: &mut [u8]) -> Result<()> {
-    let array = &plain(array)?;
+/// Writes each value at its row's cursor and moves the cursor behind it. Rows are counted from `first`.
+fn write(array: &ArrayRef, first: usize, cursors: &mut [usize], out: &mut [u8]) -> Result<()> {
     macro_rules! fixed {
         ($type:ty, $encode:expr) => {
-            write_primitive::<$type, _>(array, cursors, out, $encode)
+            write_primitive::<$type, _>(array, first, cursors, out, $encode)
         };
     }
     match array.data_type() {
         DataType::Null => cursors.iter_mut().for_each(|cursor| put(out, cursor, &[tag::NULL])),
         DataType::Boolean => {
             let values = array.as_boolean();
-            write_rows(array, cursors, out, |row| [tag::BOOLEAN, u8::from(values.value(row))]);
+            write_rows(array, first, cursors, out, |row| [tag::BOOLEAN, u8::from(values.value(row))]);
         }
         DataType::Int8 => fixed!(Int8Type, |v| tagged(tag::INTEGER, i64::from(v))),
         DataType::Int16 => fixed!(Int16Type, |v| tagged(tag::INTEGER, i64::from(v))),
@@ -316,36 +300,24 @@ fn write(array: &ArrayRef, cursors: &mut [usize], out: &mut [u8]) -> Result<()> 
                 fixed!(IntervalMonthDayNanoType, |v| interval(v.months, v.days, v.nanoseconds))
             }
         },
-        DataType::Utf8 => {
-            let values = array.as_string::<i32>();
-            write_bytes(array, cursors, out, tag::TEXT, |row| values.value(row).as_bytes());
-        }
-        DataType::LargeUtf8 => {
-            let values = array.as_string::<i64>();
-            write_bytes(array, cursors, out, tag::TEXT, |row| values.value(row).as_bytes());
-        }
+        DataType::Utf8 => write_array(array.as_string::<i32>(), first, cursors, out, tag::TEXT),
+        DataType::LargeUtf8 => write_array(array.as_string::<i64>(), first, cursors, out, tag::TEXT),
         DataType::Utf8View => {
             let values = array.as_string_view();
-            write_bytes(array, cursors, out, tag::TEXT, |row| values.value(row).as_bytes());
+            write_bytes(array, first, cursors, out, tag::TEXT, |row| values.value(row).as_bytes());
         }
-        DataType::Binary => {
-            let values = array.as_binary::<i32>();
-            write_bytes(array, cursors, out, tag::BINARY, |row| values.value(row));
-        }
-        DataType::LargeBinary => {
-            let values = array.as_binary::<i64>();
-            write_bytes(array, cursors, out, tag::BINARY, |row| values.value(row));
-        }
+        DataType::Binary => write_array(array.as_binary::<i32>(), first, cursors, out, tag::BINARY),
+        DataType::LargeBinary => write_array(array.as_binary::<i64>(), first, cursors, out, tag::BINARY),
         DataType::BinaryView => {
             let values = array.as_binary_view();
-            write_bytes(array, cursors, out, tag::BINARY, |row| values.value(row));
+            write_bytes(array, first, cursors, out, tag::BINARY, |row| values.value(row));
         }
         DataType::FixedSizeBinary(_) => {
             let values = array.as_fixed_size_binary();
-            write_bytes(array, cursors, out, tag::BINARY, |row| values.value(row));
+            write_bytes(array, first, cursors, out, tag::BINARY, |row| values.value(row));
         }
         DataType::Struct(fields) => {
-            let (valid, children) = struct_children(array)?;
+            let (valid, children) = struct_children(&array.slice(first, cursors.len()))?;
             let header = header(tag::STRUCT, fields.len());
             let mut inner = Vec::with_capacity(valid.len());
             let mut next = valid.iter().copied().peekable();
@@ -358,13 +330,13 @@ fn write(array: &ArrayRef, cursors: &mut [usize], out: &mut [u8]) -> Result<()> 
                 }
             }
             for child in &children {
-                write(child, &mut inner, out)?;
+                write(child, 0, &mut inner, out)?;
             }
             for (row, cursor) in valid.into_iter().zip(inner) {
                 cursors[row] = cursor;
             }
         }
-        _ => write_list(array, cursors, out)?,
+        _ => write_list(&array.slice(first, cursors.len()), cursors, out)?,
     }
     Ok(())
 }
@@ -374,7 +346,7 @@ fn write_list(array: &ArrayRef, cursors: &mut [usize], out: &mut [u8]) -> Result
     let list = Elements::of(array)?;
     let mut lengths = vec![0; list.child_rows()];
     for child in &list.children {
-        add_lengths(child, &mut lengths)?;
+        add_lengths(child, 0, &mut lengths)?;
     }
     // Turn the lengths of the elements into their cursors.
     let mut inner = lengths;
@@ -391,7 +363,7 @@ fn write_list(array: &ArrayRef, cursors: &mut [usize], out: &mut [u8]) -> Result
         }
     }
     for child in &list.children {
-        write(child, &mut inner, out)?;
+        write(child, 0, &mut inner, out)?;
     }
     Ok(())
 }
@@ -468,10 +440,9 @@ impl Elements {
             .iter()
             .map(|child| {
                 if indexes.is_empty() {
-                    Ok(new_empty_array(child.data_type()))
-                } else {
-                    take(child, &indexes, None).map_err(arrow_error)
+                    return plain(&new_empty_array(child.data_type()));
                 }
+                plain(&take(child, &indexes, None).map_err(arrow_error)?)
             })
             .collect::<Result<_>>()?;
         drop(range);
@@ -483,26 +454,47 @@ impl Elements {
 fn struct_children(array: &ArrayRef) -> Result<(Vec<usize>, Vec<ArrayRef>)> {
     let columns = array.as_struct().columns();
     if array.null_count() == 0 {
-        return Ok(((0..array.len()).collect(), columns.to_vec()));
+        let children = columns.iter().map(plain).collect::<Result<_>>()?;
+        return Ok(((0..array.len()).collect(), children));
     }
     let valid: Vec<usize> = (0..array.len()).filter(|row| array.is_valid(*row)).collect();
     let indexes = UInt64Array::from_iter_values(valid.iter().map(|row| *row as u64));
-    let children = columns.iter().map(|c| take(c, &indexes, None).map_err(arrow_error)).collect::<Result<_>>()?;
+    let children =
+        columns.iter().map(|c| plain(&take(c, &indexes, None).map_err(arrow_error)?)).collect::<Result<_>>()?;
     Ok((valid, children))
 }
 
 fn for_each_valid(
     array: &dyn Array,
+    first: usize,
     per_row: &mut [usize],
     mut valid: impl FnMut(&mut usize, usize),
     mut null: impl FnMut(&mut usize),
 ) {
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
-        None => per_row.iter_mut().enumerate().for_each(|(row, entry)| valid(entry, row)),
-        Some(nulls) => per_row
-            .iter_mut()
-            .enumerate()
-            .for_each(|(row, entry)| if nulls.is_valid(row) { valid(entry, row) } else { null(entry) }),
+        None => per_row.iter_mut().enumerate().for_each(|(row, entry)| valid(entry, first + row)),
+        Some(nulls) => {
+            let nulls = nulls.slice(first, per_row.len());
+            per_row
+                .iter_mut()
+                .enumerate()
+                .for_each(|(row, entry)| if nulls.is_valid(row) { valid(entry, first + row) } else { null(entry) });
+        }
+    }
+}
+
+/// [`add_lengths`] of text or binary.
+fn add_bytes_lengths<T: ByteArrayType>(array: &GenericByteArray<T>, first: usize, lengths: &mut [usize]) {
+    let offsets = array.value_offsets().windows(2).skip(first);
+    let length = |ends: &[T::Offset]| match ends {
+        &[start, end] => HEADER + (end - start).as_usize(),
+        _ => HEADER,
+    };
+    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => lengths.iter_mut().zip(offsets).for_each(|(total, ends)| *total += length(ends)),
+        Some(nulls) => lengths.iter_mut().zip(offsets).zip(first..).for_each(|((total, ends), row)| {
+            *total += if nulls.is_valid(row) { length(ends) } else { 1 };
+        }),
     }
 }
 
@@ -514,37 +506,69 @@ fn put(out: &mut [u8], cursor: &mut usize, bytes: &[u8]) {
 
 fn write_rows<const N: usize>(
     array: &dyn Array,
+    first: usize,
     cursors: &mut [usize],
     out: &mut [u8],
     value: impl Fn(usize) -> [u8; N],
 ) {
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
-        None => cursors.iter_mut().enumerate().for_each(|(row, cursor)| put(out, cursor, &value(row))),
-        Some(nulls) => cursors.iter_mut().enumerate().for_each(|(row, cursor)| {
-            if nulls.is_valid(row) { put(out, cursor, &value(row)) } else { put(out, cursor, &[tag::NULL]) }
-        }),
+        None => cursors.iter_mut().enumerate().for_each(|(row, cursor)| put(out, cursor, &value(first + row))),
+        Some(nulls) => {
+            let nulls = nulls.slice(first, cursors.len());
+            cursors.iter_mut().enumerate().for_each(|(row, cursor)| {
+                if nulls.is_valid(row) { put(out, cursor, &value(first + row)) } else { put(out, cursor, &[tag::NULL]) }
+            });
+        }
     }
 }
 
 fn write_primitive<T: ArrowPrimitiveType, const N: usize>(
     array: &ArrayRef,
+    first: usize,
     cursors: &mut [usize],
     out: &mut [u8],
     encode: impl Fn(T::Native) -> [u8; N],
 ) {
     let values = array.as_primitive::<T>().values();
-    write_rows(array, cursors, out, |row| encode(values[row]));
+    write_rows(array, first, cursors, out, |row| encode(values[row]));
+}
+
+/// [`write_bytes`] of values that lie one behind the other.
+fn write_array<T: ByteArrayType>(
+    array: &GenericByteArray<T>,
+    first: usize,
+    cursors: &mut [usize],
+    out: &mut [u8],
+    tag: u8,
+) {
+    let values = array.values().as_slice();
+    let offsets = array.value_offsets().windows(2).skip(first);
+    let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+    for ((cursor, ends), row) in cursors.iter_mut().zip(offsets).zip(first..) {
+        match ends {
+            &[start, end] if nulls.is_none_or(|nulls| nulls.is_valid(row)) => {
+                let value = &values[start.as_usize()..end.as_usize()];
+                let end = *cursor + HEADER + value.len();
+                let (head, body) = out[*cursor..end].split_at_mut(HEADER);
+                head.copy_from_slice(&header(tag, value.len()));
+                body.copy_from_slice(value);
+                *cursor = end;
+            }
+            _ => put(out, cursor, &[tag::NULL]),
+        }
+    }
 }
 
 fn write_bytes<'a>(
     array: &dyn Array,
+    first: usize,
     cursors: &mut [usize],
     out: &mut [u8],
     tag: u8,
     value: impl Fn(usize) -> &'a [u8],
 ) {
     let nulls = array.nulls();
-    for (row, cursor) in cursors.iter_mut().enumerate() {
+    for (cursor, row) in cursors.iter_mut().zip(first..) {
         if nulls.is_some_and(|nulls| nulls.is_null(row)) {
             put(out, cursor, &[tag::NULL]);
         } else {

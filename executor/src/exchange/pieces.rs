@@ -2,7 +2,7 @@
 //! Joining them first would be one copy more of every row, next to the copy to the connection.
 
 use arrow::array::types::{BinaryType, ByteArrayType, Utf8Type};
-use arrow::array::{Array, AsArray, BooleanBufferBuilder, GenericByteArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanBufferBuilder, GenericByteArray, RecordBatch, downcast_primitive_array};
 use arrow::buffer::Buffer;
 use arrow::datatypes::DataType;
 use arrow::ipc::{self, FieldNode, MessageBuilder, MessageHeader, MetadataVersion, RecordBatchBuilder};
@@ -41,7 +41,7 @@ pub(super) fn message_of(pieces: &[RecordBatch]) -> Result<Message> {
         }
         nodes.push(FieldNode::new(rows as i64, body.validity(&arrays, rows) as i64));
         match (of, of.primitive_width()) {
-            (_, Some(width)) => body.values(&arrays, width),
+            (_, Some(width)) => body.values(&arrays, width)?,
             (DataType::Utf8, None) => body.bytes::<Utf8Type>(&arrays, rows)?,
             (DataType::Binary, None) => body.bytes::<BinaryType>(&arrays, rows)?,
             _ => return Err(wrong()),
@@ -113,14 +113,15 @@ impl Body {
     }
 
     /// Values that take `width` bytes each.
-    fn values(&mut self, arrays: &[&dyn Array], width: usize) {
-        for array in arrays {
-            let data = array.to_data();
-            if let [values] = data.buffers() {
-                self.push(values.slice_with_length(data.offset() * width, data.len() * width));
-            }
+    fn values(&mut self, arrays: &[&dyn Array], width: usize) -> Result<()> {
+        for &array in arrays {
+            downcast_primitive_array!(
+                array => self.push(array.values().inner().slice_with_length(0, array.len() * width)),
+                _ => return Err(Error::internal("a column of unknown width cannot be sent"))
+            );
         }
         self.finish_buffer();
+        Ok(())
     }
 
     /// Offsets, and the bytes between them.
