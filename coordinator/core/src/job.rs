@@ -344,6 +344,12 @@ impl JobDriver {
             }
             (Command::Rollback { .. }, Ok(_)) => self.on_rolled_back(state, now_ms, out),
             (Command::Withdrawn { .. }, Ok(_)) => self.on_withdrawn(state, now_ms, out),
+            // What this generation would wait for is decided otherwise: it can only be replaced.
+            (Command::Committed { token, .. } | Command::Withdrawn { token }, Err(refusal))
+                if self.token() == Some(token) =>
+            {
+                self.fail(state, Error::internal(format!("what was done was refused: {refusal}")), out);
+            }
             _ => {}
         }
     }
@@ -399,8 +405,9 @@ impl JobDriver {
         Host { start, address: executor.map(|executor| executor.address.clone()).unwrap_or_default() }
     }
 
-    fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
-        let current = match &self.phase {
+    /// Of the generation that it leads.
+    fn token(&self) -> Option<Token> {
+        match &self.phase {
             Phase::Waiting { .. } | Phase::Adopting | Phase::Ended => None,
             Phase::Restoring { token, .. } => Some(*token),
             Phase::Deploying { running, .. }
@@ -408,9 +415,12 @@ impl JobDriver {
             | Phase::Replaying { running, .. }
             | Phase::Aborting { running, .. }
             | Phase::Running(running) => Some(running.token),
-        };
+        }
+    }
+
+    fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
         // P2: a message of an older generation says nothing about this one.
-        if current != Some(from.token) {
+        if self.token() != Some(from.token) {
             return;
         }
         match from.message {
@@ -704,11 +714,14 @@ impl JobDriver {
 
     fn on_time(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {
         let Some(job) = state.job(self.job) else { return };
+        if job.status.is_ended() && matches!(self.phase, Phase::Waiting { .. }) {
+            // By a command that this driver did not hear of.
+            self.phase = Phase::Ended;
+            return;
+        }
         let mut timed_out = None;
         match &mut self.phase {
-            Phase::Waiting { until_ms, proposed: proposed @ false }
-                if !job.status.is_ended() && (now_ms >= *until_ms || job.stop_requested) =>
-            {
+            Phase::Waiting { until_ms, proposed: proposed @ false } if now_ms >= *until_ms || job.stop_requested => {
                 let placement = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
                 let command = if !placement.is_empty() {
                     (now_ms >= *until_ms).then(|| Command::OpenGeneration {

@@ -214,6 +214,59 @@ fn without_a_majority_nothing_is_decided_and_it_is_said() {
     group.agree(jobs);
 }
 
+/// A leader whose majority was away for a while leads again in its own term: what it wrote in that time is decided after
+/// all, and it knows that when it says that it leads.
+#[test]
+fn a_leader_that_was_alone_knows_what_it_wrote_before_it_leads_again() {
+    let mut group = Group::new(3);
+    let mut jobs = vec![1];
+    group.decide(1);
+    let mut has_led_again = false;
+    while !has_led_again {
+        let leader = group.leader();
+        let [one, other] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+        group.kill(one);
+        let Node { member: last, serving } = group.nodes.remove(&other).expect("runs");
+        drop(serving);
+        let member = group.nodes[&leader].member.clone();
+        let (before, job) = (member.raft_status(), jobs.len() as u128 + 1);
+        let proposal = {
+            let member = member.clone();
+            group.runtime.spawn(async move { member.propose_async(create(job)).await })
+        };
+        let is_written = || member.raft_status().last_log > before.last_log;
+        while !is_written() && !proposal.is_finished() {
+            std::thread::yield_now();
+        }
+        let is_written = is_written();
+        proposal.abort();
+        group.runtime.block_on(last.raft().shutdown()).expect("ends");
+        drop(last);
+        group.start(one);
+        group.start(other);
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < LIMIT, "nobody leads");
+            let leads = |id: &u64| {
+                let leadership = group.runtime.block_on(group.nodes[id].member.leadership_of_late());
+                matches!(leadership, Leadership::Leading { .. })
+            };
+            let Some(id) = group.nodes.keys().copied().find(leads) else { continue };
+            let member = &group.nodes[&id].member;
+            let knows = member.state(|state| state.jobs.contains_key(&JobId(job)));
+            if id == leader && is_written && member.raft_status().term == before.term {
+                assert!(knows, "it leads and does not know what it wrote");
+                has_led_again = true;
+            }
+            if knows {
+                jobs.push(job);
+            }
+            break;
+        }
+    }
+    group.agree(jobs);
+}
+
 #[test]
 fn a_wiped_member_is_replaced_and_gets_all_by_a_snapshot() {
     let mut group = Group::new(3);

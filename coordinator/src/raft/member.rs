@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::metrics::RaftServerMetrics;
+use openraft::metrics::{RaftMetrics, RaftServerMetrics};
 use openraft::{BasicNode, Config, LinearizerOption, ReadPolicy, ServerState, SnapshotPolicy};
 use qanat_coordinator_core::apply::Applied;
 use qanat_coordinator_core::command::Proposal;
@@ -241,7 +241,9 @@ impl Member {
         }
     }
 
-    /// Who leads now. Leading says that this member has applied all that was decided before.
+    /// Who leads now. Leading says that this member has applied all that was decided before, and all that it has written
+    /// itself: a leader whose majority does not answer for a while and then does may still have what it wrote before
+    /// decided, and whoever decides what comes next must know it.
     pub async fn leadership(&self) -> Leadership {
         self.leadership_by(ReadPolicy::ReadIndex.into()).await
     }
@@ -257,12 +259,24 @@ impl Member {
         if metrics.state == ServerState::Leader {
             let term = metrics.vote.leader_id.term;
             let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
-            let read = self.raft.ensure_linearizable(option);
-            if let Ok(Ok(_)) = tokio::time::timeout(limit, read).await {
+            let read =
+                async { self.raft.ensure_linearizable(option).await.is_ok() && self.has_applied_its_log().await };
+            if tokio::time::timeout(limit, read).await.unwrap_or(false) {
                 return Leadership::Leading { term };
             }
         }
         Leadership::Following { leader: self.other_leader(&metrics) }
+    }
+
+    /// Waits until what this leader has written so far is applied. False if it does not lead any more.
+    async fn has_applied_its_log(&self) -> bool {
+        // Asked of the task that writes, so behind all that it was asked to write before.
+        let last = self.raft.with_raft_state(|state| state.log_ids.last().map(|last| last.index)).await;
+        let Ok(last) = last else { return false };
+        let leads = |metrics: &RaftMetrics<Types>| metrics.state == ServerState::Leader;
+        let is_known = |metrics: &RaftMetrics<Types>| metrics.last_applied.map(|applied| applied.index) >= last;
+        let known = self.raft.wait(None).metrics(|metrics| is_known(metrics) || !leads(metrics), "what it wrote").await;
+        known.is_ok_and(|metrics| leads(&metrics))
     }
 
     /// The address of the one that leads in this one's place, once that is known. None if it takes longer than an

@@ -125,6 +125,17 @@ fn p7_a_job_is_not_dropped_before_its_commit() {
     assert_eq!(drop_it(&mut world), Ok(()));
 }
 
+/// P7: a leader that did not hear of the end of a job has nothing left to do, and does not look at it for ever.
+#[test]
+fn p7_whoever_did_not_hear_of_an_end_ends_as_well() {
+    let mut world = World::running();
+    let closed = world.propose(Command::Close { job: JOB, outcome: Outcome::Stopped });
+    assert!(matches!(closed, Input::Applied(_, Ok(_))) && world.state.jobs[&JOB].status == JobStatus::Stopped);
+    world.restart_coordinator();
+    world.advance(60_000);
+    assert!(world.driver.is_ended() && world.driver.wake_at().is_none());
+}
+
 /// P13: what was read to its end does not end again: after the final claim a generation runs nothing, so that no
 /// window and no `COUNT(*)` fires a second time.
 #[test]

@@ -201,6 +201,30 @@ fn p10_a_commit_that_is_not_recorded_is_withdrawn_too() {
     world.finish();
 }
 
+/// A leader does not hear of a rollback that is decided, as one whose majority did not answer for a while. The commit that
+/// it waits for is refused, and its generation is replaced.
+#[test]
+fn p10_a_generation_whose_leader_did_not_hear_of_a_rollback_is_replaced() {
+    let mut world = World::running();
+    world.read_epochs(2);
+    world.read(5);
+    world.advance(INTERVAL_MS);
+    world.until("commit");
+    let rollback = Command::Rollback {
+        job: JOB,
+        to: Epoch(1),
+        expected: Epoch(3),
+        objects: world.to_withdraw(Epoch(1)),
+        request: String::new(),
+    };
+    assert!(matches!(world.propose(rollback), Input::Applied(_, Ok(_))));
+    world.settle();
+    world.advance(60_000);
+    world.settle();
+    assert_eq!(world.visible_rows(), (0..5).collect::<Vec<_>>());
+    world.finish();
+}
+
 #[test]
 fn p10_an_ended_job_goes_on_from_where_it_was_rolled_back_to() {
     let mut world = World::running();
