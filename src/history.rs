@@ -88,7 +88,7 @@ pub(crate) fn replay(entries: Vec<(i64, Entry)>) -> Result<Vec<JobHistory>> {
     let mut order: Vec<JobId> = Vec::new();
     let mut started: BTreeMap<JobId, Draft> = BTreeMap::new();
     for (index, (at, entry)) in entries.into_iter().enumerate() {
-        let command = match entry {
+        let proposal = match entry {
             Entry::Snapshot(snapshot) if index == 0 => {
                 state = snapshot.state;
                 for run in snapshot.runs {
@@ -104,12 +104,13 @@ pub(crate) fn replay(entries: Vec<(i64, Entry)>) -> Result<Vec<JobHistory>> {
                 let message = "the command log holds a snapshot that its commands do not lead to";
                 return Err(Error::new(Code::CorruptLog, message).hint("bring the log back from a copy"));
             }
-            Entry::Command(command) => command,
+            Entry::Proposal(proposal) => proposal,
         };
         // A refused command is part of the log and changed nothing.
-        if state.apply(&command).is_err() {
+        if state.apply_proposal(&proposal).is_err() {
             continue;
         }
+        let command = proposal.command;
         let mut start = |job: JobId, manifest_key: &str, checksum: &str| {
             order.push(job);
             started.insert(job, Draft::new(at, manifest_key, checksum));
@@ -287,6 +288,9 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
+    use qanat_coordinator::raft::Snapshot;
+    use qanat_coordinator_core::audit::Caller;
+    use qanat_coordinator_core::command::Proposal;
     use qanat_proto::ids::Token;
     use qanat_proto::settings::JobSettings;
 
@@ -302,6 +306,25 @@ mod tests {
             is_final: false,
             receipt: Box::new(Receipt { epoch: Epoch(epoch), ..Receipt::default() }),
         }
+    }
+
+    /// What clients ask for is in the audit log, which is a part of every snapshot.
+    #[test]
+    fn what_clients_ask_for_leads_to_the_snapshot_behind_it() {
+        let caller = Caller { who: "ann".into(), what: "Jobs.Submit".into(), from: "10.0.0.1:5".into() };
+        let command = Command::CreateJob {
+            job: JobId(7),
+            name: "j".to_owned(),
+            script_digest: String::new(),
+            manifest_key: "m0".to_owned(),
+            checksum: String::new(),
+            run_with: None,
+        };
+        let asked = Proposal { at_ms: 5, command, caller: Some(Box::new(caller)) };
+        let mut snapshot = Box::<Snapshot>::default();
+        snapshot.state.apply_proposal(&asked).expect("a new job");
+        let entries = vec![(5, Entry::Proposal(asked)), (5, Entry::Snapshot(snapshot))];
+        assert_eq!(replay(entries).expect("one history").len(), 1);
     }
 
     #[test]
@@ -338,7 +361,8 @@ mod tests {
             claim(token, 2),
             Command::Retire { job, epochs: vec![Epoch(0), Epoch(1)] },
         ];
-        let timed: Vec<_> = (100..).zip(commands.into_iter().map(Entry::Command)).collect();
+        let proposal = |(at_ms, command)| (at_ms, Entry::Proposal(Proposal { at_ms, command, caller: None }));
+        let timed: Vec<_> = (100..).zip(commands).map(proposal).collect();
         let histories = replay(timed).expect("a sound log");
         let [history] = histories.as_slice() else { panic!("one job") };
         let seen: Vec<_> = history.epochs.iter().map(|(e, h)| (e.0, h.status, h.claimed_ms, h.committed_ms)).collect();

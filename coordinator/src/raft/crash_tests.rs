@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use openraft::EntryPayload;
+use qanat_coordinator_core::audit::Caller;
 use qanat_coordinator_core::command::Proposal;
 use qanat_coordinator_core::{Command, State};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SplitId, StartId, Token};
@@ -135,8 +136,11 @@ impl Run {
 
     fn propose(&mut self, command: Option<Command>) {
         let index = self.known.next();
-        let proposal =
-            command.map(|command| Proposal { at_ms: i64::try_from(index).expect("few"), command, caller: None });
+        let proposal = command.map(|command| {
+            let caller = Caller { who: "ann".into(), what: "Jobs.Submit".into(), from: String::new() };
+            let caller = command.is_asked_for().then(|| Box::new(caller));
+            Proposal { at_ms: i64::try_from(index).expect("few"), command, caller }
+        });
         let log_id = id(self.term, index);
         let payload = proposal.clone().map_or(EntryPayload::Blank, EntryPayload::Normal);
         self.known.entries.insert(index, (log_id, proposal));
@@ -228,10 +232,11 @@ fn told(env: &Env, reach: Reach) -> Result<(State, BTreeMap<JobId, Totals>, usiz
                     assert_eq!(sums(snapshot.runs), totals);
                 }
             }
-            Entry::Command(command) => {
-                if state.apply(&command).is_ok() {
+            Entry::Proposal(proposal) => {
+                let command = &proposal.command;
+                if state.apply_proposal(&proposal).is_ok() {
                     let totals = totals.entry(command.job().expect("of a job")).or_default();
-                    if let Command::Claim { receipt, .. } = &command {
+                    if let Command::Claim { receipt, .. } = command {
                         totals.add(receipt);
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qanat_coordinator_core::Command;
+use qanat_coordinator_core::command::Proposal;
 use qanat_proto::Result;
 use qanat_storage::env::Env;
 
@@ -21,7 +21,7 @@ pub enum Reach {
 /// One step of the history.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    Command(Command),
+    Proposal(Proposal),
     Snapshot(Box<Snapshot>),
 }
 
@@ -62,7 +62,7 @@ pub fn look(env: &Env, folder: &Path, reach: Reach, decided: u64) -> Result<Opti
 struct History {
     entries: Vec<(i64, Entry)>,
     /// Entries that a later row may still void, by index.
-    open: Vec<(u64, i64, Option<Command>)>,
+    open: Vec<(u64, Option<Proposal>)>,
     /// Index of the next new entry: a snapshot is followed by some that stood before it.
     next: u64,
     /// False until the first snapshot of a log whose beginning is gone.
@@ -79,11 +79,11 @@ impl History {
                     return Ok(());
                 }
                 self.next = index + 1;
-                let (at_ms, command) = match entry.payload {
-                    openraft::EntryPayload::Normal(proposal) => (proposal.at_ms, Some(proposal.command)),
-                    _ => (0, None),
+                let proposal = match entry.payload {
+                    openraft::EntryPayload::Normal(proposal) => Some(proposal),
+                    _ => None,
                 };
-                self.open.push((index, at_ms, command));
+                self.open.push((index, proposal));
             }
             Row::Truncate(after) => {
                 let next = after.map_or(0, |id| id.index + 1);
@@ -109,11 +109,11 @@ impl History {
     /// Entries below `end` are settled.
     fn finish_to(&mut self, end: u64) {
         let open = std::mem::take(&mut self.open);
-        for (index, at_ms, command) in open {
+        for (index, proposal) in open {
             if index >= end {
-                self.open.push((index, at_ms, command));
-            } else if let Some(command) = command {
-                self.entries.push((at_ms, Entry::Command(command)));
+                self.open.push((index, proposal));
+            } else if let Some(proposal) = proposal {
+                self.entries.push((proposal.at_ms, Entry::Proposal(proposal)));
             }
         }
     }
