@@ -255,13 +255,14 @@ impl JobDriver {
         }
     }
 
-    /// Whether the job should run elsewhere: one of its executors is to be stopped, or there is room now on more of
-    /// them than it was squeezed into.
+    /// Whether the job should run elsewhere: one of its executors is to be stopped, there is room now on more of them
+    /// than it was squeezed into, or it was rescaled when it could not move.
     fn should_move(&self, state: &State) -> bool {
         let Some(job) = state.job(self.job).filter(|job| job.closing.is_none()) else { return false };
         let better = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
         let is_draining = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.draining);
-        !better.is_empty() && (better.len() > job.placement.len() || job.placement.iter().any(is_draining))
+        let would_differ = better.len() > job.placement.len() || job.parallelism != self.parallelism;
+        !better.is_empty() && (would_differ || job.placement.iter().any(is_draining))
     }
 
     /// Ends the epoch that is under way as soon as may be; the next generation begins where it ends, so that nothing

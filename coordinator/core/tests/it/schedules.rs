@@ -2,7 +2,7 @@
 
 use qanat_coordinator_core::checkpoint::EpochReports;
 use qanat_coordinator_core::command::{Command, Outcome};
-use qanat_coordinator_core::job::Input;
+use qanat_coordinator_core::job::{Input, JobDriver};
 use qanat_coordinator_core::placement::Executor;
 use qanat_coordinator_core::state::JobStatus;
 use qanat_proto::Code;
@@ -13,6 +13,7 @@ use qanat_proto::graph::Partitioning;
 use qanat_proto::ids::{Epoch, Generation, KeyGroupRange, OperatorId, StartId, SubtaskId, Token};
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::receipt::{OperatorCounts, RowHash, RowSum, Totals};
+use qanat_proto::settings::JobSettings;
 
 use crate::world::{JOB, SINK, SOURCE, START, World, connected, epoch_zero, graph};
 
@@ -595,6 +596,34 @@ fn a_rescaled_job_goes_on_behind_its_last_epoch() {
     assert_eq!(job.last_failure, None, "a move is no failure");
     assert!(world.executor.as_ref().is_some_and(|executor| executor.started && executor.from == 5));
     assert_eq!(world.visible.values().flatten().count(), 5);
+}
+
+/// A rescale that was decided comes about, also if the leader dies right behind it or the job is just recovering.
+#[test]
+fn a_rescale_outlives_its_leader_and_a_recovery() {
+    let is_rescaled = |mut world: World| {
+        world.settle();
+        world.advance(INTERVAL_MS);
+        world.settle();
+        let job = &world.state.jobs[&JOB];
+        assert_eq!((job.parallelism, job.last_claim().map(|(_, claim)| claim.committed)), (2, Some(true)));
+    };
+    let mut world = World::of_topics();
+    world.settle();
+    world.read(5);
+    let _ = world.propose(Command::Rescale { job: JOB, parallelism: 2 });
+    world.driver = JobDriver::new(JOB, 2, JobSettings::default());
+    world.reattach();
+    is_rescaled(world);
+
+    let mut world = World::of_topics();
+    world.settle();
+    world.restart_executor();
+    world.advance(60_000);
+    assert!(world.sent().iter().any(|(kind, _)| *kind == "deploy"), "{:?}", world.sent());
+    let decided = world.propose(Command::Rescale { job: JOB, parallelism: 2 });
+    world.step(decided);
+    is_rescaled(world);
 }
 
 /// A driver that can do nothing sleeps until something comes: without an executor that takes work, and while the last
