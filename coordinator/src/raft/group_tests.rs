@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qanat_coordinator_core::{Command, Refusal};
-use qanat_proto::Code;
 use qanat_proto::ids::JobId;
 use qanat_proto::rpc::dial::TcpDial;
+use qanat_proto::{Code, limits};
 use qanat_storage::env::Env;
 use qanat_storage::env::sim::{SimDisk, SimEnv};
 use qanat_storage::log::GroupCommit;
@@ -242,6 +242,11 @@ fn a_leader_that_was_alone_knows_what_it_wrote_before_it_leads_again() {
         proposal.abort();
         group.runtime.block_on(last.raft().shutdown()).expect("ends");
         drop(last);
+        // Alone it says soon that it does not lead, whatever waits to be decided.
+        let begun = Instant::now();
+        let alone = group.runtime.block_on(member.leadership_of_late());
+        let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS) / 2;
+        assert!(matches!(alone, Leadership::Following { .. }) && begun.elapsed() < limit, "{:?}", begun.elapsed());
         group.start(one);
         group.start(other);
         let started = Instant::now();

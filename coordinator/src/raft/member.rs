@@ -260,7 +260,7 @@ impl Member {
             let term = metrics.vote.leader_id.term;
             let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
             let read =
-                async { self.raft.ensure_linearizable(option).await.is_ok() && self.has_applied_its_log().await };
+                async { self.raft.ensure_linearizable(option).await.is_ok() && self.has_applied_its_log(term).await };
             if tokio::time::timeout(limit, read).await.unwrap_or(false) {
                 return Leadership::Leading { term };
             }
@@ -268,15 +268,24 @@ impl Member {
         Leadership::Following { leader: self.other_leader(&metrics) }
     }
 
-    /// Waits until what this leader has written so far is applied. False if it does not lead any more.
-    async fn has_applied_its_log(&self) -> bool {
+    /// Waits until what the leader of this term has written so far is applied. False if it does not lead any more.
+    async fn has_applied_its_log(&self, term: u64) -> bool {
         // Asked of the task that writes, so behind all that it was asked to write before.
         let last = self.raft.with_raft_state(|state| state.log_ids.last().map(|last| last.index)).await;
         let Ok(last) = last else { return false };
-        let leads = |metrics: &RaftMetrics<Types>| metrics.state == ServerState::Leader;
+        let leads =
+            |metrics: &RaftMetrics<Types>| metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term;
         let is_known = |metrics: &RaftMetrics<Types>| metrics.last_applied.map(|applied| applied.index) >= last;
-        let known = self.raft.wait(None).metrics(|metrics| is_known(metrics) || !leads(metrics), "what it wrote").await;
-        known.is_ok_and(|metrics| leads(&metrics))
+        let beat = Duration::from_millis(limits::RAFT_HEARTBEAT_MS);
+        loop {
+            let wait = self.raft.wait(Some(beat));
+            match wait.metrics(|metrics| is_known(metrics) || !leads(metrics), "what it wrote").await {
+                Ok(metrics) => return leads(&metrics),
+                // A majority that does not answer any more decides nothing.
+                Err(_) if self.raft.get_read_linearizer(of_late()).await.is_err() => return false,
+                Err(_) => {}
+            }
+        }
     }
 
     /// The address of the one that leads in this one's place, once that is known. None if it takes longer than an
