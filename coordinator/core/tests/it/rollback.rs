@@ -82,13 +82,7 @@ fn p10_a_manifest_that_was_asked_for_before_a_rollback_is_not_restored() {
     let mut world = World::running();
     world.read_epochs(2);
     let late = world.manifests.values().find(|manifest| manifest.epoch == Epoch(2)).cloned().expect("written");
-    let rollback = Command::Rollback {
-        job: JOB,
-        to: Epoch(1),
-        expected: Epoch(2),
-        objects: world.to_withdraw(Epoch(1)),
-        request: String::new(),
-    };
+    let rollback = world.rollback(Epoch(1)).expect("something is claimed");
     let mut input = world.propose(rollback);
     let asked_for = loop {
         let mut outputs = world.outputs_of(input).into_iter();
@@ -210,13 +204,7 @@ fn p10_a_generation_whose_leader_did_not_hear_of_a_rollback_is_replaced() {
     world.read(5);
     world.advance(INTERVAL_MS);
     world.until("commit");
-    let rollback = Command::Rollback {
-        job: JOB,
-        to: Epoch(1),
-        expected: Epoch(3),
-        objects: world.to_withdraw(Epoch(1)),
-        request: String::new(),
-    };
+    let rollback = world.rollback(Epoch(1)).expect("something is claimed");
     assert!(matches!(world.propose(rollback), Input::Applied(_, Ok(_))));
     world.settle();
     world.advance(60_000);

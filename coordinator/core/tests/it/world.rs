@@ -283,11 +283,16 @@ impl World {
         self.driver.step(&self.state, self.now, 0, input)
     }
 
-    /// Everything after `to` is taken back, as of the last claim; whether that was accepted.
+    /// What takes back everything after `to`, as of the last claim.
+    pub(crate) fn rollback(&self, to: Epoch) -> Option<Command> {
+        let (expected, _) = self.state.jobs[&JOB].last_claim()?;
+        Some(Command::Rollback { job: JOB, to, expected, objects: self.to_withdraw(to), request: String::new() })
+    }
+
+    /// Everything after `to` is taken back; whether that was accepted.
     pub(crate) fn roll_back(&mut self, to: Epoch) -> bool {
-        let Some((expected, _)) = self.state.jobs[&JOB].last_claim() else { return false };
-        let objects = self.to_withdraw(to);
-        let applied = self.propose(Command::Rollback { job: JOB, to, expected, objects, request: String::new() });
+        let Some(rollback) = self.rollback(to) else { return false };
+        let applied = self.propose(rollback);
         let is_done = matches!(applied, Input::Applied(_, Ok(_)));
         if is_done && self.driver.is_ended() {
             self.driver = JobDriver::new(JOB, 1, JobSettings::default());
