@@ -26,6 +26,7 @@ use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::checkpoint::gc::{self, JobCheckpoints};
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::{SUBMIT_FAILPOINT, failpoint};
+use tokio::sync::Notify;
 
 use crate::caller;
 use crate::decisions;
@@ -142,6 +143,7 @@ impl Coordinator {
                 }
             }
         })?;
+        let who_leads = Arc::<Notify>::default();
         let (own, link, nodes): (_, Box<dyn ExecutorLink>, _) = match executors {
             Executors::Own { start, link } => (Some(start), link, None),
             Executors::Attached { nodes, events: heard } => {
@@ -153,9 +155,16 @@ impl Coordinator {
                         }
                     }
                 })?;
-                let forward = events.clone();
-                let changed = move |leadership| forward.send(Event::Leadership(leadership)).is_ok();
-                member.runtime().spawn(member.clone().watch_leadership(changed));
+                let (forward, entrance) = (events.clone(), nodes.clone());
+                let changed = move |leadership| {
+                    // Not behind the loop, which may wait for a majority: the next leader has to meet the executors
+                    // before it gives them up.
+                    if matches!(leadership, Leadership::Following { .. }) {
+                        entrance.follow();
+                    }
+                    forward.send(Event::Leadership(leadership)).is_ok()
+                };
+                member.runtime().spawn(member.clone().watch_leadership(who_leads.clone(), changed));
                 (None, Box::new(nodes.clone()), Some(nodes))
             }
         };
@@ -165,7 +174,7 @@ impl Coordinator {
             own,
             nodes,
             link,
-            events,
+            who_leads,
             store: Some(store_work),
             collector: Some(collect_work),
             term: None,
@@ -272,7 +281,8 @@ struct Leader {
     own: Option<StartId>,
     nodes: Option<Arc<Nodes>>,
     link: Box<dyn ExecutorLink>,
-    events: Sender<Event>,
+    /// Has the present leadership told again.
+    who_leads: Arc<Notify>,
     /// The term in which it leads a group of several processes.
     term: Option<u64>,
     /// Manifests written by this process: each has a name of its own.
@@ -313,6 +323,8 @@ impl Leader {
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(nodes) = &self.nodes {
                         nodes.expire();
+                        // Also what was decided after whoever asked for it had given up.
+                        nodes.set_draining(self.member.state(|state| state.draining.clone()));
                     }
                     let jobs: Vec<_> = self.drivers.keys().copied().collect();
                     jobs.into_iter().for_each(|job| self.step(job, Input::Tick));
@@ -389,6 +401,10 @@ impl Leader {
             NodeEvent::Lost(_) | NodeEvent::Draining(_) => None,
         };
         let executors = self.executors();
+        if self.nodes.as_ref().is_some_and(|nodes| nodes.known().is_none()) {
+            // They were sent away: that they are gone says nothing of them, and the next word is that another leads.
+            return;
+        }
         let next = self.member.state(|state| next_log_owner(state, &executors)).filter(|_| self.term.is_some());
         if let Some(start) = next
             && self.propose(&Command::OwnLog { start }).is_err()
@@ -456,6 +472,10 @@ impl Leader {
 
     /// Closes the jobs of a name that never got anywhere: they have nothing to lose, and would keep it for ever.
     fn close_unborn(&mut self, name: &str) -> Result<()> {
+        if self.nodes.is_some() {
+            // A cluster runs each job that it knows. One that this leader does not run yet may just have been made.
+            return Ok(());
+        }
         let is_unborn = |(id, job): &(&JobId, &Job)| {
             let is_idle = !job.status.is_ended() && !self.drivers.contains_key(id);
             job.name == name && is_idle && !job.has_begun()
@@ -530,10 +550,11 @@ impl Leader {
         let applied = match self.member.propose(command) {
             Ok(applied) => applied,
             Err(error) if self.nodes.is_some() => {
-                // What became of it is in the state, whoever leads now.
+                // What became of it is in the state, whoever leads now. That may well be this one as before, and nobody
+                // else says so then.
                 tracing::warn!(%error, "a command was not decided here");
                 self.stand_down();
-                self.ask_who_leads();
+                self.who_leads.notify_one();
                 return Err(error);
             }
             Err(error) => {
@@ -563,17 +584,6 @@ impl Leader {
             }
         }
         Ok(applied)
-    }
-
-    /// Leadership may well be what it was: nobody else says so then.
-    fn ask_who_leads(&self) {
-        let (member, events) = (Arc::downgrade(&self.member), self.events.clone());
-        self.member.runtime().spawn(async move {
-            tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)).await;
-            if let Some(member) = member.upgrade() {
-                let _ = events.send(Event::Leadership(member.leadership_of_late().await));
-            }
-        });
     }
 
     fn tell(&mut self, job: JobId, event: &JobEvent) {

@@ -124,3 +124,25 @@ fn no_manifest_waits_for_a_collection() {
     drop(open);
     thread.join().expect("ends").expect("heard");
 }
+
+/// A leader that has yet to hear that it leads runs nothing, also what was made a moment ago: none of that is left over.
+#[test]
+fn a_job_that_is_not_run_yet_keeps_its_name() {
+    let sim = Env::sim(1);
+    let (events, heard) = unbounded();
+    let (reports, inbox) = unbounded();
+    let member = Arc::new(Member::alone(&sim.env, PathBuf::from("/commands")).expect("leads"));
+    let coordinator = Coordinator::start(CoordinatorConfig {
+        env: sim.env.clone(),
+        member: member.clone(),
+        checkpoints: Arc::new(CheckpointStore::new(Objects::new(Arc::new(InMemory::new())))),
+        executors: Executors::Attached { nodes: Nodes::new(sim.env.clock.clone(), events, reports), events: heard },
+        inbox,
+    });
+    let coordinator = coordinator.expect("starts");
+    coordinator.submit(new_job(1)).expect("created");
+    let mut again = new_job(2);
+    again.epoch_zero.job_name = "job-1".to_owned();
+    assert_eq!(coordinator.submit(again).expect_err("the name is taken").code(), Code::ForeignState);
+    assert!(member.state(|state| state.job(JobId(1)).is_some_and(|job| !job.status.is_ended())));
+}

@@ -7,7 +7,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Instant};
 use qanat_proto::{Code, Error, Result, address, limits};
 
-use super::member::{Leadership, Member, not_leader};
+use super::member::{Leadership, Member, no_quorum, not_leader};
 use super::types::MemberId;
 
 /// How long a new member may take to catch up within one call; the next call goes on.
@@ -26,7 +26,7 @@ impl Member {
                 let message = format!("coordinator {id} is at {}", known.address);
                 return refused(message, "give the new one a number that was never used in this cluster");
             }
-            Some(known) if known.votes => return Ok(false),
+            Some(known) if known.votes && !self.is_changing() => return Ok(false),
             Some(_) | None => {}
         }
         if id == 0 || address::check(&address).is_err() {
@@ -120,11 +120,22 @@ impl Member {
     /// Removes a member. It may be gone for good already, as long as a majority is there.
     ///
     /// # Errors
-    /// As [`Member::propose_async`]; E0501 for the last one.
+    /// As [`Member::propose_async`], whose limit it has; E0501 for the last one.
     pub async fn remove(&self, id: MemberId) -> Result<()> {
         let votes = self.group().iter().any(|member| member.id == id && member.votes);
         let removed = [id].into();
         let change = if votes { ChangeMembers::RemoveVoters(removed) } else { ChangeMembers::RemoveNodes(removed) };
-        self.raft().change_membership(change, false).await.map(drop).map_err(|e| self.write_failed(e))
+        let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
+        match tokio::time::timeout(limit, self.raft().change_membership(change, false)).await {
+            Ok(changed) => changed.map(drop).map_err(|e| self.write_failed(e)),
+            Err(_) => Err(no_quorum()),
+        }
+    }
+
+    /// Whether the group was left between the two steps of a change, both of whose majorities then decide: whoever
+    /// asked for it, or led, was gone before the second one.
+    fn is_changing(&self) -> bool {
+        let metrics = self.raft().server_metrics().borrow_watched().clone();
+        metrics.membership_config.membership().get_joint_config().len() > 1
     }
 }

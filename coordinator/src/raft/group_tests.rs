@@ -6,17 +6,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::unbounded;
+use object_store::memory::InMemory;
+use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::{BasicNode, ChangeMembers};
 use qanat_coordinator_core::{Command, Refusal};
 use qanat_proto::ids::JobId;
 use qanat_proto::rpc::dial::TcpDial;
 use qanat_proto::{Code, limits};
+use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
 use qanat_storage::env::sim::{SimDisk, SimEnv};
 use qanat_storage::log::GroupCommit;
+use qanat_storage::object::Objects;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::member::{Leadership, Member, MemberConfig, RaftStatus};
+use super::types::Types;
+use crate::driver::{Coordinator, CoordinatorConfig, Executors};
+use crate::nodes::Nodes;
 use crate::service::RaftService;
 
 /// Long for a busy machine: every wait ends when its condition holds.
@@ -272,6 +282,51 @@ fn a_leader_that_was_alone_knows_what_it_wrote_before_it_leads_again() {
     group.agree(jobs);
 }
 
+/// What a leader still wants to be decided must not keep the executors with it: the next leader gives them up after
+/// [`limits::EXECUTOR_ADOPTION_MS`].
+#[test]
+fn a_leader_that_is_alone_sends_its_executors_away_whatever_it_waits_for() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    let leader = group.leader();
+    let Node { member, serving: _serving } = group.nodes.remove(&leader).expect("runs");
+    let env = group.disks[&leader].env.clone();
+    let (events, heard) = unbounded();
+    let (reports, inbox) = unbounded();
+    let nodes = Nodes::new(env.clock.clone(), events, reports);
+    let coordinator = Coordinator::start(CoordinatorConfig {
+        env,
+        member: member.clone(),
+        checkpoints: Arc::new(CheckpointStore::new(Objects::new(Arc::new(InMemory::new())))),
+        executors: Executors::Attached { nodes: nodes.clone(), events: heard },
+        inbox,
+    });
+    let coordinator = coordinator.expect("starts");
+    group.runtime.block_on(nodes.until_it_leads());
+    let before = member.raft_status().last_log;
+    let others: Vec<Node> = std::mem::take(&mut group.nodes).into_values().collect();
+    let others: Vec<_> = others.into_iter().map(|Node { member, serving }| (member, drop(serving)).0).collect();
+    let begun = Instant::now();
+    let decided = std::thread::scope(|scope| {
+        let decided = scope.spawn(|| coordinator.decide(create(2)));
+        while nodes.known().is_some() {
+            assert!(begun.elapsed() < LIMIT, "it takes executors for ever");
+            std::thread::yield_now();
+        }
+        let (took, limit) = (begun.elapsed(), Duration::from_millis(limits::EXECUTOR_ADOPTION_MS));
+        assert!(took < limit, "{took:?}");
+        decided.join().expect("no panic")
+    });
+    assert!(member.raft_status().last_log > before, "it was written");
+    let error = decided.expect_err("alone");
+    assert_eq!(error.code(), Code::NoQuorum);
+    assert!(begun.elapsed() < Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS), "{:?}", begun.elapsed());
+    drop(coordinator);
+    for other in others {
+        group.runtime.block_on(other.raft().shutdown()).expect("ends");
+    }
+}
+
 #[test]
 fn a_wiped_member_is_replaced_and_gets_all_by_a_snapshot() {
     let mut group = Group::new(3);
@@ -431,6 +486,49 @@ fn a_group_grows_from_one_to_five_and_shrinks_again() {
     let refused = group.runtime.block_on(member.dismiss(last[0], async { Ok(()) })).expect_err("the last one");
     assert_eq!(refused.code(), Code::Usage);
     group.agree(1..=8);
+}
+
+/// A change takes two steps. Whoever asks again for one that was left behind the first gets the second as well.
+#[test]
+fn a_change_that_was_left_in_the_middle_is_finished_by_a_repeat() {
+    let mut group = Group::new(3);
+    group.start(4);
+    let address = group.addresses[&4].to_string();
+    let leave_in_the_middle = |group: &Group, change: ChangeMembers<u64, BasicNode>| {
+        let raft = group.nodes[&group.leader()].member.raft().clone();
+        group.runtime.block_on(async {
+            let mut metrics = raft.server_metrics();
+            let mut changed = std::pin::pin!(raft.change_membership(change, false));
+            let is_joint = |metrics: &RaftServerMetrics<Types>| {
+                metrics.membership_config.membership().get_joint_config().len() > 1
+            };
+            while !is_joint(&metrics.borrow_watched()) {
+                tokio::select! {
+                    biased;
+                    news = metrics.changed() => news.expect("it runs"),
+                    _ = &mut changed => panic!("both steps at once"),
+                }
+            }
+        });
+    };
+    let steps = |group: &Group| {
+        let raft = group.nodes[&group.leader()].member.raft().clone();
+        let metrics = raft.server_metrics().borrow_watched().clone();
+        metrics.membership_config.membership().get_joint_config().len()
+    };
+    let node = BasicNode { addr: address.clone() };
+    group.change(async |member| {
+        member.raft().add_learner(4, node.clone(), true).await.map(drop).map_err(|e| member.write_failed(e))
+    });
+    leave_in_the_middle(&group, ChangeMembers::AddVoterIds([4].into()));
+    assert_eq!(steps(&group), 2);
+    group.change(async |member| member.admit(4, address.clone()).await.map(drop));
+    assert_eq!((steps(&group), group.voters()), (1, vec![1, 2, 3, 4]));
+    let gone = group.leader() % 4 + 1;
+    leave_in_the_middle(&group, ChangeMembers::RemoveVoters([gone].into()));
+    assert_eq!(steps(&group), 2);
+    group.change(async |member| member.dismiss(gone, async { Ok(()) }).await);
+    assert_eq!((steps(&group), group.voters()), (1, (1..=4).filter(|id| *id != gone).collect()));
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::metrics::{RaftMetrics, RaftServerMetrics};
 use openraft::{BasicNode, Config, LinearizerOption, ReadPolicy, ServerState, SnapshotPolicy};
 use qanat_coordinator_core::apply::Applied;
@@ -17,6 +18,7 @@ use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::env::Env;
 use qanat_storage::log::GroupCommit;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use super::follow::follow_leaders;
 use super::journal::{Journal, Limits};
@@ -232,12 +234,28 @@ impl Member {
             // A leader that a majority has not answered for the length of its lease refuses what it is asked to write.
             // On a busy machine that is soon over: it is waited for, and the write itself says what is wrong otherwise.
             let _ = self.raft.get_read_linearizer(of_late()).await;
-            self.raft.client_write(proposal).await
+            tokio::select! {
+                biased;
+                written = self.raft.client_write(proposal) => Some(written),
+                () = self.until_alone() => None,
+            }
         };
         match tokio::time::timeout(limit, written).await {
-            Err(_) => Err(self.log.failure().unwrap_or_else(no_quorum)),
-            Ok(Ok(written)) => written.data.0.ok_or_else(|| Error::internal("a command was applied without an answer")),
-            Ok(Err(error)) => Err(self.write_failed(error)),
+            Ok(Some(Ok(written))) => {
+                written.data.0.ok_or_else(|| Error::internal("a command was applied without an answer"))
+            }
+            Ok(Some(Err(error))) => Err(self.write_failed(error)),
+            Ok(None) | Err(_) => Err(self.log.failure().unwrap_or_else(no_quorum)),
+        }
+    }
+
+    /// Returns once no majority has answered this leader for the length of its lease, or it leads no more.
+    async fn until_alone(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS)).await;
+            if self.raft.get_read_linearizer(of_late()).await.is_err() {
+                return;
+            }
         }
     }
 
@@ -339,8 +357,9 @@ impl Member {
         result.map_err(|error| self.log.failure().unwrap_or(error))
     }
 
-    /// Calls back with each change of leadership, the present one first, until the member is gone.
-    pub async fn watch_leadership(self: Arc<Self>, mut changed: impl FnMut(Leadership) -> bool) {
+    /// Calls back with each change of leadership, the present one first, until the member is gone; a moment after
+    /// `again` also with one that was told before.
+    pub async fn watch_leadership(self: Arc<Self>, again: Arc<Notify>, mut changed: impl FnMut(Leadership) -> bool) {
         let mut metrics = self.raft.server_metrics();
         let mut known = None;
         let me = Arc::downgrade(&self);
@@ -355,7 +374,11 @@ impl Member {
                     return;
                 }
             }
-            if !change_or_while(&mut metrics).await {
+            let goes_on = change_or_while(&mut metrics).await;
+            if again.notified().now_or_never().is_some() {
+                known = None;
+            }
+            if !goes_on {
                 return;
             }
         }
@@ -408,6 +431,10 @@ impl Member {
                 not_leader(forward.leader_node.map(|node| node.addr))
             }
             RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => no_quorum(),
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_))) => {
+                Error::new(Code::NoQuorum, "a change of the group is not decided yet")
+                    .hint("its members go on with it as soon as a majority answers; ask again then")
+            }
             RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
                 Error::new(Code::Usage, format!("the group cannot be changed so: {error}"))
             }

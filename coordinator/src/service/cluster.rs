@@ -189,7 +189,7 @@ impl Cluster for ClusterService {
         // Before it goes, because the leader may be the one.
         let note = Command::Note { object: format!("coordinator {id}") };
         let noted = async { self.member.propose_async(note).await.map(drop) };
-        self.member.dismiss(id, noted).await.map_err(|error| status_of(&error))?;
+        Box::pin(self.member.dismiss(id, noted)).await.map_err(|error| status_of(&error))?;
         Ok(Response::new(self.group()))
     }
 
