@@ -6,21 +6,48 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use qanat_proto::access::AccessToken;
+use qanat_proto::rpc::control::StatusRequest;
+use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::dial::Dial;
-use qanat_proto::rpc::status::{error_of, leader_of};
-use qanat_proto::{Code, Error, Result};
+use qanat_proto::rpc::status::{error_of, leader_of, status_of};
+use qanat_proto::{Code, Error, Place, Result};
 use tokio::time::Instant;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code as Grpc, Request, Status};
+use tonic::{Code as Grpc, Request, Status, Streaming};
 
 /// Between two tries, growing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// One try: a coordinator that is stuck does not take the whole deadline.
 const TRY: Duration = Duration::from_secs(10);
 
+/// One that says nothing for so long may be stopped, or cut off, while another one leads: it is looked for.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// What a try says that took too long.
 const NO_ANSWER: &str = "no answer in time";
+/// What a try says while whose answer was waited for another one came to lead.
+const ANOTHER_LEADS: &str = "another coordinator leads";
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// A try before the last one got no answer, and may have come about.
+    pub(crate) may_be_done: bool,
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, may_be_done: false }
+    }
+}
 
 /// The coordinators that are known, and who of them led last.
 pub(crate) struct Coordinators {
@@ -74,16 +101,22 @@ impl Coordinators {
 
     /// A channel to whom to ask now.
     fn channel(&self) -> Result<(String, Channel)> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let index = known.next % known.addresses.len();
         let address = known.addresses.get(index).cloned().unwrap_or_default();
-        if let Some(channel) = known.channels.get(&address) {
-            return Ok((address, channel.clone()));
+        drop(known);
+        self.channel_to(&address).map(|channel| (address, channel))
+    }
+
+    fn channel_to(&self, address: &str) -> Result<Channel> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = known.channels.get(address) {
+            return Ok(channel.clone());
         }
-        let dialled = self.dial.dial(&address);
+        let dialled = self.dial.dial(address);
         let channel = dialled.map_err(|e| Error::new(Code::Usage, format!("`{address}` is no address: {e}")))?;
-        known.channels.insert(address.clone(), channel.clone());
-        Ok((address, channel))
+        known.channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
     }
 
     /// Asks somebody else next: the leader if one was named.
@@ -126,11 +159,69 @@ impl Coordinators {
         Some((timeout, error.hint(hint)))
     }
 
+    /// The address of another one that leads, once this one has been silent for a while and one of the others names it.
+    async fn another_leader(&self, than: &str) -> String {
+        loop {
+            tokio::time::sleep(SILENCE).await;
+            for (address, channel) in self.others(than) {
+                let mut cluster = ClusterClient::new(channel);
+                let asked = tokio::time::timeout(SILENCE, cluster.status(self.request(StatusRequest {}))).await;
+                let leader = match asked {
+                    Ok(Ok(_)) => Some(address),
+                    Ok(Err(status)) => leader_of(&status),
+                    Err(_) => None,
+                };
+                if let Some(leader) = leader.filter(|leader| leader != than) {
+                    return leader;
+                }
+            }
+        }
+    }
+
+    /// Channels to all that are known but one.
+    fn others(&self, than: &str) -> Vec<(String, Channel)> {
+        let addresses = self.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.clone();
+        let others = addresses.into_iter().filter(|address| address != than);
+        others.filter_map(|address| self.channel_to(&address).ok().map(|channel| (address, channel))).collect()
+    }
+
     /// Calls until there is an answer that another try would not change.
     ///
     /// # Errors
     /// What the leader answers; E0602 at the deadline, and earlier if nobody was ever heard at any address.
-    pub(crate) async fn call<T, F>(&self, deadline: Duration, call: impl Fn(Channel) -> F) -> Result<T>
+    pub(crate) async fn call<T, F>(
+        &self,
+        deadline: Duration,
+        call: impl Fn(Channel) -> F,
+    ) -> std::result::Result<T, Failed>
+    where
+        F: Future<Output = std::result::Result<T, Status>>,
+    {
+        self.ask(deadline, call).await.map(|(_, answer)| answer)
+    }
+
+    /// As [`Coordinators::call`], for a stream.
+    ///
+    /// # Errors
+    /// As [`Coordinators::call`].
+    pub(crate) async fn follow<T, F>(
+        self: &Arc<Self>,
+        deadline: Duration,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<Followed<T>>
+    where
+        F: Future<Output = std::result::Result<Streaming<T>, Status>>,
+    {
+        let (from, stream) = self.ask(deadline, call).await?;
+        Ok(Followed { coordinators: self.clone(), from, stream })
+    }
+
+    /// The answer to a call, and whose it is.
+    async fn ask<T, F>(
+        &self,
+        deadline: Duration,
+        call: impl Fn(Channel) -> F,
+    ) -> std::result::Result<(String, T), Failed>
     where
         F: Future<Output = std::result::Result<T, Status>>,
     {
@@ -138,16 +229,24 @@ impl Coordinators {
         let mut pause = PAUSE.0;
         let mut is_leaderless = false;
         let mut broken = None;
+        let mut may_be_done = false;
+        let failed = |error, may_be_done| Err(Failed { error, may_be_done });
         loop {
             let (address, channel) = self.channel()?;
             let left = deadline.saturating_sub(started.elapsed());
-            let status = match tokio::time::timeout(left.min(TRY), call(channel)).await {
-                Ok(Ok(answer)) => {
-                    self.note(&address, None);
-                    return Ok(answer);
+            let answer = tokio::select! {
+                biased;
+                answer = tokio::time::timeout(left.min(TRY), call(channel)) => {
+                    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(NO_ANSWER)))
                 }
-                Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded(NO_ANSWER),
+                leader = self.another_leader(&address) => Err(replaced_by(leader)),
+            };
+            let status = match answer {
+                Ok(answer) => {
+                    self.note(&address, None);
+                    return Ok((address, answer));
+                }
+                Err(status) => status,
             };
             let unheard = self.note(&address, Some(&status));
             let leader = leader_of(&status).filter(|leader| *leader != address);
@@ -162,17 +261,18 @@ impl Coordinators {
                 // Of a group without a majority some answer and some do not; who is asked last is chance.
                 Code::NotLeader if is_passing => is_leaderless = true,
                 // Another try would find the same certificate.
-                Code::CertificateRefused => return Err(error),
+                Code::CertificateRefused => return failed(error, may_be_done),
                 _ if is_passing => {}
-                _ => return Err(error),
+                _ => return failed(error, may_be_done),
             }
+            may_be_done |= !is_undone(&status);
             if let Some((timeout, error)) = unheard
                 && started.elapsed() + pause > timeout.min(deadline)
             {
-                return Err(error);
+                return failed(error, may_be_done);
             }
             if started.elapsed() + pause > deadline {
-                return Err(broken.unwrap_or_else(|| given_up(&status, is_leaderless)));
+                return failed(broken.unwrap_or_else(|| given_up(&status, is_leaderless)), may_be_done);
             }
             let is_known = leader.is_some();
             self.turn(&address, leader);
@@ -184,13 +284,62 @@ impl Coordinators {
     }
 }
 
+/// A stream of one coordinator.
+pub(crate) struct Followed<T> {
+    coordinators: Arc<Coordinators>,
+    from: String,
+    stream: Streaming<T>,
+}
+
+impl<T> Followed<T> {
+    /// The next message; None at the end. Behind an error another coordinator is asked first.
+    ///
+    /// # Errors
+    /// What broke it; E0601 if it is silent while another coordinator leads.
+    pub(crate) async fn message(&mut self) -> std::result::Result<Option<T>, Status> {
+        let message = tokio::select! {
+            biased;
+            message = self.stream.message() => message,
+            leader = self.coordinators.another_leader(&self.from) => Err(replaced_by(leader)),
+        };
+        if let Err(status) = &message {
+            self.coordinators.turn(&self.from, leader_of(status).filter(|leader| *leader != self.from));
+        }
+        message
+    }
+}
+
+/// What is said in the place of one that is silent.
+fn replaced_by(leader: String) -> Status {
+    status_of(&Error::new(Code::NotLeader, ANOTHER_LEADS).at(Place::Named(leader)))
+}
+
+/// Whether a try that failed so changed nothing for certain: nobody was there, or one that says it does not lead.
+fn is_undone(status: &Status) -> bool {
+    if status.message() == ANOTHER_LEADS {
+        return false;
+    }
+    error_of(status).code() == Code::NotLeader || is_refused(status)
+}
+
 /// Why the other end could not be reached, if that is what a status says: it was made at this end and has a cause.
 fn unreached(status: &Status) -> Option<String> {
-    let mut cause = std::error::Error::source(status).filter(|_| status.code() == Grpc::Unavailable)?;
+    let cause = std::error::Error::source(status).filter(|_| status.code() == Grpc::Unavailable)?;
+    Some(deepest(cause).to_string())
+}
+
+/// Nobody listens there.
+fn is_refused(status: &Status) -> bool {
+    let cause = std::error::Error::source(status).map(deepest);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+fn deepest<'a>(mut cause: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    Some(cause.to_string())
+    cause
 }
 
 /// Made by [`Coordinators::call`].
@@ -220,7 +369,14 @@ fn given_up(last: &Status, is_leaderless: bool) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use qanat_proto::rpc::status::status_of;
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+
+    use tonic::body::Body;
+    use tonic::codegen::{Service, http};
+    use tonic::server::NamedService;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
 
     use super::*;
 
@@ -237,7 +393,7 @@ mod tests {
         };
         let begun = Instant::now();
         let refused = coordinators.call(deadline, call).await.expect_err("nobody is there");
-        (refused, begun.elapsed())
+        (refused.error, begun.elapsed())
     }
 
     #[tokio::test]
@@ -255,6 +411,76 @@ mod tests {
         coordinators.note(&addresses[0], None);
         let (error, took) = ask(&coordinators, Duration::from_secs(2)).await;
         assert!(took > Duration::from_secs(1) && error.code() == Code::NoQuorum, "{took:?}: {error}");
+    }
+
+    /// A coordinator that gives one answer to whatever it is asked.
+    #[derive(Clone)]
+    struct Says(Status);
+
+    impl NamedService for Says {
+        const NAME: &'static str = "qanat.control.v1.Cluster";
+    }
+
+    impl Service<http::Request<Body>> for Says {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<std::result::Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            std::future::ready(Ok(self.0.clone().into_http()))
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_silent_is_left_for_the_one_that_leads() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let follower = listener.local_addr().expect("an address").to_string();
+        let [stopped, leader] = free().try_into().expect("two");
+        let says = Says(replaced_by(leader.clone()));
+        tokio::spawn(Server::builder().add_service(says).serve_with_incoming(TcpIncoming::from(listener)));
+        let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
+        let coordinators = Coordinators::new(vec![stopped.clone(), follower], dial, None).expect("addresses");
+        let asked = Mutex::new(Vec::new());
+        let call = |_| {
+            let at = coordinators.channel().expect("an address").0;
+            asked.lock().expect("one thread").push(at.clone());
+            let stopped = stopped.clone();
+            async move { if at == stopped { std::future::pending().await } else { Ok(()) } }
+        };
+        let answer = tokio::time::timeout(TRY / 2, coordinators.call(TRY, call)).await;
+        answer.expect("it does not wait for the silent one").expect("an answer");
+        assert_eq!(asked.into_inner().expect("one thread"), [stopped, leader]);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_try_may_have_done_is_told_from_what_none_did() {
+        let absent = || status_of(&Error::new(Code::NotRestorable, "no such savepoint"));
+        let refused = || {
+            let cause = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            let mut status = Status::unavailable("nobody listens");
+            status.set_source(Arc::new(cause));
+            status
+        };
+        for (before, may_be_done) in [
+            (None, false),
+            (Some(status_of(&Error::new(Code::NotLeader, "not here"))), false),
+            (Some(refused()), false),
+            (Some(status_of(&Error::new(Code::NoQuorum, "nobody answers"))), true),
+            (Some(Status::unavailable("connection reset")), true),
+            (Some(replaced_by("leader:1".to_owned())), true),
+        ] {
+            let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
+            let coordinators = Coordinators::new(free(), dial, None).expect("addresses");
+            let answers = Mutex::new(vec![absent()]);
+            answers.lock().expect("one thread").extend(before.clone());
+            let call = |_| std::future::ready(Err::<(), _>(answers.lock().expect("one thread").pop().expect("two")));
+            let failed = coordinators.call(TRY, call).await.expect_err("absent");
+            assert_eq!((failed.error.code(), failed.may_be_done), (Code::NotRestorable, may_be_done), "{before:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
 use qanat_proto::rpc::control::{
     AccessToken as TokenFacts, AddCoordinatorRequest, AuditLogRequest, AuditLogResponse, CreateTokenRequest,
-    DrainRequest, Job, JobRequest, ListRequest, ListTokensRequest, OverviewRequest, RemoveCoordinatorRequest,
+    DrainRequest, Job, JobRequest, JobState, ListRequest, ListTokensRequest, OverviewRequest, RemoveCoordinatorRequest,
     RescaleRequest, RevokeTokenRequest, ScriptRequest, StatusRequest, StopRequest,
 };
 use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
@@ -18,7 +18,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::call::Coordinators;
+use crate::call::{Coordinators, Failed};
 use crate::submit::random;
 use crate::watch::JobWatch;
 use crate::{ClusterStatus, Overview, Submit, Submitted, Validated};
@@ -110,7 +110,8 @@ impl Client {
 
     /// What a call says of its trace.
     fn trace(&self) -> Result<AsciiMetadataValue> {
-        let drawn = || Ok(TraceParent::new(u128::from_be_bytes(random()?), u64::from_be_bytes(random()?)));
+        let drawn =
+            || -> Result<_> { Ok(TraceParent::new(u128::from_be_bytes(random()?), u64::from_be_bytes(random()?))) };
         let trace = match &self.trace {
             Some(trace) => Some(trace.clone()),
             None => drawn()?,
@@ -126,6 +127,19 @@ impl Client {
         request: R,
         call: impl Fn(C, Request<R>) -> F,
     ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        Ok(self.try_call(client, request, call).await?)
+    }
+
+    /// As [`Client::call`], for what a second try finds done by a first one whose answer was lost.
+    pub(crate) async fn try_call<C, R: Clone, T, F>(
+        &self,
+        client: impl Fn(Channel) -> C,
+        request: R,
+        call: impl Fn(C, Request<R>) -> F,
+    ) -> std::result::Result<T, Failed>
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
     {
@@ -226,9 +240,18 @@ impl Client {
     /// # Errors
     /// E0309 if there is none; E0501 if it cannot be resumed.
     pub async fn resume(&self, job: &str) -> Result<Job> {
-        let request = JobRequest { job: job.to_owned(), ..JobRequest::default() };
+        // By id: a repeat must not meet another job of the name.
+        let id = self.describe(job).await?.id;
+        let request = JobRequest { job: id.clone(), ..JobRequest::default() };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.resume(request).await };
-        self.call(JobsClient::new, request, call).await
+        match self.try_call(JobsClient::new, request, call).await {
+            Err(failed) if failed.may_be_done && failed.error.code() == Code::Usage => {
+                let resumed = self.describe(&id).await?;
+                let runs = !matches!(resumed.state(), JobState::Stopped | JobState::Failed) && !resumed.stopping;
+                if runs { Ok(resumed) } else { Err(failed.error) }
+            }
+            done => Ok(done?),
+        }
     }
 
     /// Lets a job go on with another number of subtasks per operator, from its next epoch; one that has stopped or
@@ -335,9 +358,17 @@ impl Client {
     /// # Errors
     /// E0501 if there is none, or it is the last administrator's.
     pub async fn revoke_token(&self, token: &str) -> Result<TokenFacts> {
+        let is_it = |known: &TokenFacts| known.name == token || known.id == token;
+        let known = self.list_tokens().await?.into_iter().find(is_it);
         let request = RevokeTokenRequest { token: token.to_owned() };
         let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.revoke_token(request).await };
-        self.call(ClusterClient::new, request, call).await
+        match (self.try_call(ClusterClient::new, request, call).await, known) {
+            (Err(failed), Some(known)) if failed.may_be_done && failed.error.code() == Code::Usage => {
+                let is_gone = !self.list_tokens().await?.iter().any(is_it);
+                if is_gone { Ok(known) } else { Err(failed.error) }
+            }
+            (done, _) => Ok(done?),
+        }
     }
 
     /// Changes that were asked for, oldest first: the newest `last` of them, or all that are kept.

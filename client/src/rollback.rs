@@ -1,12 +1,12 @@
 //! Savepoints, rollback, and the end of a job's record.
 
-use qanat_proto::Result;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
 use qanat_proto::rpc::control::rollback_request::To;
 use qanat_proto::rpc::control::{
     DropRequest, DropResponse, DropSavepointRequest, Job, JobRequest, RollbackRequest, RollbackResponse, Savepoint,
     SavepointRequest, SavepointsResponse,
 };
+use qanat_proto::{Code, Result};
 use tonic::transport::Channel;
 
 use crate::Client;
@@ -76,7 +76,10 @@ impl Client {
     pub async fn drop_savepoint(&self, job: &str, name: &str) -> Result<Job> {
         let request = DropSavepointRequest { job: job.to_owned(), name: name.to_owned() };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.drop_savepoint(request).await };
-        self.call(JobsClient::new, request, call).await
+        match self.try_call(JobsClient::new, request, call).await {
+            Err(failed) if failed.may_be_done && failed.error.code() == Code::NotRestorable => self.describe(job).await,
+            done => Ok(done?),
+        }
     }
 
     /// Takes back everything that a job wrote after an epoch, for ever, and lets it go on from there, also if it had
@@ -95,10 +98,17 @@ impl Client {
     /// # Errors
     /// E0309 if there is none; E0501 if it has not ended.
     pub async fn drop_job(&self, job: &str, dry_run: bool) -> Result<DropResponse> {
-        // By id: a repeat must not meet another job of the name.
-        let id = self.describe(job).await?.id;
-        let request = DropRequest { job: id, dry_run };
         let call = |mut jobs: JobsClient<Channel>, request| async move { jobs.drop(request).await };
-        self.call(JobsClient::new, request, call).await
+        let request = DropRequest { job: job.to_owned(), dry_run: true };
+        let would = self.call(JobsClient::new, request, call).await?;
+        if dry_run {
+            return Ok(would);
+        }
+        // By id: a repeat must not meet another job of the name.
+        let id = would.job.as_ref().map_or_else(String::new, |job| job.id.clone());
+        match self.try_call(JobsClient::new, DropRequest { job: id, dry_run }, call).await {
+            Err(failed) if failed.may_be_done && failed.error.code() == Code::UnknownJob => Ok(would),
+            done => Ok(done?),
+        }
     }
 }

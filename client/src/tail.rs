@@ -10,10 +10,9 @@ use qanat_proto::rpc::control::tail_request::Of;
 use qanat_proto::rpc::control::{OperatorName, RowFormat, TailEvent, TailRequest};
 use qanat_proto::rpc::status::error_of;
 use qanat_proto::{Code, Result};
-use tonic::Streaming;
 
 use crate::Client;
-use crate::call::Coordinators;
+use crate::call::{Coordinators, Followed};
 use crate::data::data;
 
 /// Before a stream that broke is opened again.
@@ -87,7 +86,7 @@ pub struct TailStream {
     coordinators: Arc<Coordinators>,
     deadline: Duration,
     request: TailRequest,
-    stream: Option<Streaming<TailEvent>>,
+    stream: Option<Followed<TailEvent>>,
     /// Offset of the next row, by partition.
     next: HashMap<u32, u64>,
     batches: VecDeque<TailRows>,
@@ -116,7 +115,7 @@ impl TailStream {
                         let request = self.coordinators.request(request.clone());
                         async move { data(channel).tail(request).await.map(tonic::Response::into_inner) }
                     };
-                    none.insert(self.coordinators.call(self.deadline, call).await?)
+                    none.insert(self.coordinators.follow(self.deadline, call).await?)
                 }
             };
             match stream.message().await {

@@ -6,16 +6,15 @@ use std::time::Duration;
 use qanat_proto::Result;
 use qanat_proto::rpc::control::jobs_client::JobsClient;
 use qanat_proto::rpc::control::{Job, JobRequest, JobState};
-use tonic::Streaming;
 
-use crate::call::Coordinators;
+use crate::call::{Coordinators, Followed};
 
 /// The changes of one job.
 pub struct JobWatch {
     coordinators: Arc<Coordinators>,
     id: String,
     deadline: Duration,
-    stream: Option<Streaming<Job>>,
+    stream: Option<Followed<Job>>,
     last: Option<Job>,
 }
 
@@ -41,7 +40,7 @@ impl JobWatch {
                         let request = self.coordinators.request(request.clone());
                         async move { JobsClient::new(channel).watch(request).await.map(tonic::Response::into_inner) }
                     };
-                    none.insert(self.coordinators.call(self.deadline, call).await?)
+                    none.insert(self.coordinators.follow(self.deadline, call).await?)
                 }
             };
             match stream.message().await {
