@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use qanat_client::Client;
+use qanat_client::{Client, Overview};
+use qanat_proto::rpc::control::Job;
 use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
@@ -315,15 +316,32 @@ pub(crate) struct Drain {
     cluster: ClusterArguments,
 }
 
+/// What an executor that is drained still has: jobs move with their next epoch, and one that stops goes on until its
+/// last one is committed.
+fn waits_for(overview: &Overview, node: &str) -> Vec<String> {
+    let jobs = overview.jobs.iter().filter_map(|job| job.job.as_ref());
+    let here = jobs.filter(|job| job.executors.iter().any(|executor| executor == node));
+    let line = |job: &Job| {
+        let what = if job.stopping { "is committed for the last time" } else { "has its next epoch" };
+        let why =
+            job.failure.as_ref().map(|failure| format!(" (the last failure: {} {})", failure.code, failure.message));
+        format!("executor `{node}` still runs `{}`, until it {what}{}", job.name, why.unwrap_or_default())
+    };
+    here.map(line).collect()
+}
+
 impl Drain {
     fn execute(&self, format: Format) -> Result<()> {
         /// Between two looks whether it is done.
         const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+        /// Between two words on what it waits for.
+        const TOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
         let drain = |client: Client| async move {
             let squeezed = client.drain(&self.node, self.undo).await?;
             if self.undo {
                 return Ok(squeezed);
             }
+            let mut next_word = tokio::time::Instant::now() + TOLD_EVERY;
             loop {
                 let status = client.status().await?;
                 // Gone is drained, too.
@@ -336,6 +354,12 @@ impl Drain {
                     // The others are gone since: what it has cannot go anywhere, and goes on here.
                     client.drain(&self.node, true).await?;
                     return Err(error);
+                }
+                if tokio::time::Instant::now() >= next_word {
+                    next_word += TOLD_EVERY;
+                    for line in waits_for(&client.overview().await?, &self.node) {
+                        output::note(&line);
+                    }
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::cluster::family::{Family, PATIENCE, ToldProcess};
-use crate::cluster::{listen, runtime};
+use crate::cluster::{listen, runtime, take};
 use crate::data_folder::{lock, make_dir};
 use crate::output::{self, Format};
 use crate::small_file;
@@ -44,10 +44,10 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let env = Env::real();
     let root = absolute(&options.data)?;
     make_dir(&env, &root)?;
-    let _lock = lock(&env, &root)?;
+    let runtime = runtime()?;
+    let _lock = take(&runtime, || lock(&env, &root))?;
     let cluster = cluster_id(&env, &root)?;
     let has_served = Served::is_noted(&env, &root)?;
-    let runtime = runtime()?;
     let ports = Ports::new(&env, &root, &runtime, options)?;
     let members: Vec<String> =
         ports.coordinators.iter().enumerate().map(|(index, address)| format!("{}={address}", index + 1)).collect();

@@ -22,6 +22,7 @@ pub(crate) use security::{NodeSecurity, read_authority, read_token};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use qanat_proto::{Code, Error, Place, Result};
@@ -51,9 +52,26 @@ fn listen(runtime: &Runtime, address: &str, security: Option<&NodeSecurity>) -> 
         let error = Error::new(Code::Usage, "without certificates a process listens on loopback only");
         return Err(error.at(at()).hint("use 127.0.0.1; or `qanat cluster init`, and --security"));
     }
-    runtime
-        .block_on(tokio::net::TcpListener::bind(parsed))
-        .map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
+    take(runtime, || {
+        let bound = runtime.block_on(tokio::net::TcpListener::bind(parsed));
+        bound.map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
+    })
+}
+
+/// Takes a port or a folder. An earlier start of this process that was killed a moment ago may still hold it: the system
+/// takes a process apart behind the back of whoever starts the next one.
+fn take<T>(runtime: &Runtime, mut take: impl FnMut() -> Result<T>) -> Result<T> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    // 2 s in all.
+    for _ in 0..40 {
+        match take() {
+            Err(error) if matches!(error.code(), Code::Io | Code::DataFolderLocked) => {
+                runtime.block_on(tokio::time::sleep(PAUSE));
+            }
+            taken => return taken,
+        }
+    }
+    take()
 }
 
 /// Has the system end this process when its parent does, however that ends.
@@ -80,5 +98,33 @@ async fn asked_to_end() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_becomes_free_is_taken() {
+        let runtime = runtime().expect("starts");
+        let mut held = Some(std::net::TcpListener::bind("127.0.0.1:0").expect("bound"));
+        let address = held.as_ref().and_then(|held| held.local_addr().ok()).expect("an address");
+        let mut tries = 0;
+        let taken = take(&runtime, || {
+            tries += 1;
+            if tries == 3 {
+                held = None;
+            }
+            std::net::TcpListener::bind(address).map_err(|e| Error::io("listen", &e))
+        });
+        assert_eq!(taken.expect("free").local_addr().expect("an address"), address);
+        // What no waiting changes is told at once.
+        tries = 0;
+        let refused = take(&runtime, || {
+            tries += 1;
+            Err::<(), _>(Error::new(Code::Usage, "no address"))
+        });
+        assert_eq!((refused.expect_err("refused").code(), tries), (Code::Usage, 1));
     }
 }
