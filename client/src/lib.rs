@@ -31,8 +31,8 @@
 //!
 //! The client finds the leader of the coordinators by itself and tries again where an answer is lost. Every call
 //! ends: after [`Client::with_deadline`], with E0602; after [`Client::with_connect_timeout`] if nobody was ever heard.
-//! A call that is tried again never does its work twice: a submit
-//! carries a request id, and all others say what is to be and not what is to happen.
+//! A call that is tried again never does its work twice: a submit carries a request id, and all others say what is to be
+//! and not what is to happen. One that finds its work done by a try whose answer was lost has succeeded.
 
 mod call;
 mod client;

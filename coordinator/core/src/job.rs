@@ -249,29 +249,26 @@ impl JobDriver {
         }
     }
 
+    /// Ends the epoch that is under way as soon as may be, if the job should run elsewhere; the next generation begins
+    /// where it ends, so that nothing is computed twice.
     fn move_if_better(&mut self, state: &State) {
-        if matches!(self.phase, Phase::Running(_)) && !self.moves && self.should_move(state) {
-            self.begin_move();
+        if self.moves || !self.should_move(state) {
+            return;
+        }
+        if let Phase::Running(running) = &mut self.phase {
+            self.moves = true;
+            running.wants_barrier = true;
         }
     }
 
     /// Whether the job should run elsewhere: one of its executors is to be stopped, there is room now on more of them
-    /// than it was squeezed into, or it was rescaled when it could not move.
+    /// than it was squeezed into, or it was rescaled.
     fn should_move(&self, state: &State) -> bool {
         let Some(job) = state.job(self.job).filter(|job| job.closing.is_none()) else { return false };
         let better = place_job(state, &self.executors, self.job, self.parallelism, &self.links.apart());
         let is_draining = |start: &StartId| self.executors.iter().any(|e| e.start == *start && e.draining);
         let would_differ = better.len() > job.placement.len() || job.parallelism != self.parallelism;
         !better.is_empty() && (would_differ || job.placement.iter().any(is_draining))
-    }
-
-    /// Ends the epoch that is under way as soon as may be; the next generation begins where it ends, so that nothing
-    /// is computed twice.
-    fn begin_move(&mut self) {
-        if let Phase::Running(running) = &mut self.phase {
-            self.moves = true;
-            running.wants_barrier = true;
-        }
     }
 
     /// The commit of an epoch is recorded and none is open: what runs ends here.
@@ -334,7 +331,7 @@ impl JobDriver {
             }
             (Command::Rescale { parallelism, .. }, Ok(_)) => {
                 self.parallelism = parallelism;
-                self.begin_move();
+                self.move_if_better(state);
             }
             (Command::Retire { .. }, Ok(_)) => out.push(Output::Collect),
             (Command::OwnTopics { .. }, Ok(_)) => self.tell_owners(state, None, out),
