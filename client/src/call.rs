@@ -11,6 +11,7 @@ use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::{error_of, leader_of, status_of};
 use qanat_proto::{Code, Error, Place, Result};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
@@ -23,6 +24,8 @@ const TRY: Duration = Duration::from_secs(10);
 
 /// One that says nothing for so long may be stopped, or cut off, while another one leads: it is looked for.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long the question who leads may take.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// What a try says that took too long.
 const NO_ANSWER: &str = "no answer in time";
@@ -159,30 +162,37 @@ impl Coordinators {
         Some((timeout, error.hint(hint)))
     }
 
-    /// The address of another one that leads, once this one has been silent for a while and one of the others names it.
+    /// The address of another one that leads, once this one is silent to whatever it is asked and one of the others names
+    /// it. One that only takes its time answers the question who leads.
     async fn another_leader(&self, than: &str) -> String {
         loop {
             tokio::time::sleep(SILENCE).await;
-            for (address, channel) in self.others(than) {
-                let mut cluster = ClusterClient::new(channel);
-                let asked = tokio::time::timeout(SILENCE, cluster.status(self.request(StatusRequest {}))).await;
-                let leader = match asked {
-                    Ok(Ok(_)) => Some(address),
-                    Ok(Err(status)) => leader_of(&status),
-                    Err(_) => None,
-                };
-                if let Some(leader) = leader.filter(|leader| leader != than) {
-                    return leader;
-                }
+            if self.leader_by(vec![than.to_owned()]).await.is_some() {
+                continue;
+            }
+            let others = self.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.clone();
+            let others = others.into_iter().filter(|address| address != than).collect();
+            if let Some(Some(leader)) = self.leader_by(others).await.filter(|leader| leader.as_deref() != Some(than)) {
+                return leader;
             }
         }
     }
 
-    /// Channels to all that are known but one.
-    fn others(&self, than: &str) -> Vec<(String, Channel)> {
-        let addresses = self.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.clone();
-        let others = addresses.into_iter().filter(|address| address != than);
-        others.filter_map(|address| self.channel_to(&address).ok().map(|channel| (address, channel))).collect()
+    /// What those say who leads that answer at once, asked together; None if none of them answers.
+    async fn leader_by(&self, addresses: Vec<String>) -> Option<Option<String>> {
+        let mut asked = JoinSet::new();
+        for address in addresses {
+            let Ok(channel) = self.channel_to(&address) else { continue };
+            let request = self.request(StatusRequest {});
+            asked.spawn(async move {
+                match tokio::time::timeout(AT_ONCE, ClusterClient::new(channel).status(request)).await {
+                    Ok(Ok(_)) => Some(Some(address)),
+                    Ok(Err(status)) => Some(leader_of(&status)),
+                    Err(_) => None,
+                }
+            });
+        }
+        asked.join_all().await.into_iter().flatten().max()
     }
 
     /// Calls until there is an answer that another try would not change.
@@ -370,10 +380,12 @@ fn given_up(last: &Status, is_leaderless: bool) -> Error {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::pin::Pin;
     use std::task::{Context, Poll};
 
+    use qanat_proto::rpc::cluster::nodes_client::NodesClient;
     use tonic::body::Body;
-    use tonic::codegen::{Service, http};
+    use tonic::codegen::{Service, http, tokio_stream};
     use tonic::server::NamedService;
     use tonic::transport::Server;
     use tonic::transport::server::TcpIncoming;
@@ -413,9 +425,9 @@ mod tests {
         assert!(took > Duration::from_secs(1) && error.code() == Code::NoQuorum, "{took:?}: {error}");
     }
 
-    /// A coordinator that gives one answer to whatever it is asked.
+    /// A coordinator that gives one answer to the question who leads, or none; rows for executors it sends back.
     #[derive(Clone)]
-    struct Says(Status);
+    struct Says(Option<Status>);
 
     impl NamedService for Says {
         const NAME: &'static str = "qanat.control.v1.Cluster";
@@ -424,24 +436,62 @@ mod tests {
     impl Service<http::Request<Body>> for Says {
         type Response = http::Response<Body>;
         type Error = Infallible;
-        type Future = std::future::Ready<std::result::Result<Self::Response, Infallible>>;
+        type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Response, Infallible>> + Send>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
             Poll::Ready(Ok(()))
         }
 
         fn call(&mut self, _: http::Request<Body>) -> Self::Future {
-            std::future::ready(Ok(self.0.clone().into_http()))
+            match self.0.clone() {
+                Some(status) => Box::pin(async move { Ok(status.into_http()) }),
+                None => Box::pin(std::future::pending()),
+            }
         }
+    }
+
+    /// Its answer is what is asked: a stream that says nothing is followed by one that says nothing.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl NamedService for Echo {
+        const NAME: &'static str = "qanat.cluster.v1.Nodes";
+    }
+
+    impl Service<http::Request<Body>> for Echo {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<std::result::Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+            let mut response = http::Response::new(request.into_body());
+            let grpc = http::HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+            std::future::ready(Ok(response))
+        }
+    }
+
+    /// Its address.
+    async fn serve(says: Option<Status>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address").to_string();
+        let server = Server::builder().add_service(Says(says)).add_service(Echo);
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        address
+    }
+
+    fn not_leader() -> Status {
+        status_of(&Error::new(Code::NotLeader, "not here"))
     }
 
     #[tokio::test]
     async fn one_that_is_silent_is_left_for_the_one_that_leads() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let follower = listener.local_addr().expect("an address").to_string();
-        let [stopped, leader] = free().try_into().expect("two");
-        let says = Says(replaced_by(leader.clone()));
-        tokio::spawn(Server::builder().add_service(says).serve_with_incoming(TcpIncoming::from(listener)));
+        let [leader, _] = free().try_into().expect("two");
+        let (stopped, follower) = (serve(None).await, serve(Some(replaced_by(leader.clone()))).await);
         let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
         let coordinators = Coordinators::new(vec![stopped.clone(), follower], dial, None).expect("addresses");
         let asked = Mutex::new(Vec::new());
@@ -457,6 +507,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_takes_its_time_is_waited_for() {
+        let [other, _] = free().try_into().expect("two");
+        // What the other one says may be old.
+        let (slow, follower) = (serve(Some(not_leader())).await, serve(Some(replaced_by(other))).await);
+        let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
+        let coordinators = Coordinators::new(vec![slow, follower], dial, None).expect("addresses");
+        let tries = Mutex::new(0);
+        let call = |_| {
+            *tries.lock().expect("one thread") += 1;
+            async move {
+                tokio::time::sleep(3 * SILENCE).await;
+                Ok::<_, Status>(())
+            }
+        };
+        coordinators.call(TRY, call).await.expect("an answer");
+        assert_eq!(tries.into_inner().expect("one thread"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_one_that_is_silent_ends_where_another_one_leads() {
+        let [leader, _] = free().try_into().expect("two");
+        let (stopped, follower) = (serve(None).await, serve(Some(replaced_by(leader.clone()))).await);
+        let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
+        let coordinators = Arc::new(Coordinators::new(vec![stopped, follower], dial, None).expect("addresses"));
+        let call = |channel| async move {
+            NodesClient::new(channel).attach(tokio_stream::pending()).await.map(tonic::Response::into_inner)
+        };
+        let mut stream = coordinators.follow(TRY, call).await.expect("a stream");
+        let message = tokio::time::timeout(TRY / 2, stream.message()).await.expect("it does not wait for ever");
+        assert_eq!(error_of(&message.expect_err("it is left")).code(), Code::NotLeader);
+        assert_eq!(coordinators.channel().expect("an address").0, leader, "asked next");
+    }
+
+    #[tokio::test]
     async fn what_an_earlier_try_may_have_done_is_told_from_what_none_did() {
         let absent = || status_of(&Error::new(Code::NotRestorable, "no such savepoint"));
         let refused = || {
@@ -467,7 +551,7 @@ mod tests {
         };
         for (before, may_be_done) in [
             (None, false),
-            (Some(status_of(&Error::new(Code::NotLeader, "not here"))), false),
+            (Some(not_leader()), false),
             (Some(refused()), false),
             (Some(status_of(&Error::new(Code::NoQuorum, "nobody answers"))), true),
             (Some(Status::unavailable("connection reset")), true),

@@ -363,6 +363,10 @@ impl Client {
         let request = RevokeTokenRequest { token: token.to_owned() };
         let call = |mut cluster: ClusterClient<Channel>, request| async move { cluster.revoke_token(request).await };
         match (self.try_call(ClusterClient::new, request, call).await, known) {
+            // It was this client's own.
+            (Err(failed), Some(known)) if failed.may_be_done && failed.error.code() == Code::NotAuthenticated => {
+                Ok(known)
+            }
             (Err(failed), Some(known)) if failed.may_be_done && failed.error.code() == Code::Usage => {
                 let is_gone = !self.list_tokens().await?.iter().any(is_it);
                 if is_gone { Ok(known) } else { Err(failed.error) }

@@ -6,7 +6,7 @@ use qanat_proto::rpc::control::{
     DropRequest, DropResponse, DropSavepointRequest, Job, JobRequest, RollbackRequest, RollbackResponse, Savepoint,
     SavepointRequest, SavepointsResponse,
 };
-use qanat_proto::{Code, Result};
+use qanat_proto::{Code, Error, Result};
 use tonic::transport::Channel;
 
 use crate::Client;
@@ -105,7 +105,8 @@ impl Client {
             return Ok(would);
         }
         // By id: a repeat must not meet another job of the name.
-        let id = would.job.as_ref().map_or_else(String::new, |job| job.id.clone());
+        let dropped = would.job.as_ref().ok_or_else(|| Error::internal("a job is dropped that nobody names"))?;
+        let id = dropped.id.clone();
         match self.try_call(JobsClient::new, DropRequest { job: id, dry_run }, call).await {
             Err(failed) if failed.may_be_done && failed.error.code() == Code::UnknownJob => Ok(would),
             done => Ok(done?),

@@ -179,6 +179,7 @@ impl Coordinator {
             collector: Some(collect_work),
             term: None,
             attempts: 0,
+            sweep_ms: 0,
             drivers: BTreeMap::new(),
             subscribers: BTreeMap::new(),
             metrics,
@@ -274,6 +275,9 @@ impl Drop for Coordinator {
     }
 }
 
+/// Between two sweeps of a loop that has more to do.
+const SWEEP_EVERY_MS: u64 = 1_000;
+
 struct Leader {
     env: Env,
     member: Arc<Member>,
@@ -287,6 +291,8 @@ struct Leader {
     term: Option<u64>,
     /// Manifests written by this process: each has a name of its own.
     attempts: u64,
+    /// When it sweeps next, on the monotonic clock.
+    sweep_ms: u64,
     store: Option<Sender<StoreWork>>,
     /// What is to be kept and what may go, as of now.
     collector: Option<Sender<BTreeMap<JobId, Job>>>,
@@ -301,11 +307,16 @@ impl Leader {
     fn run(&mut self, events: &Receiver<Event>) {
         loop {
             let now = self.now_ms();
+            if now >= self.sweep_ms {
+                self.sweep_ms = now + SWEEP_EVERY_MS;
+                self.sweep();
+            }
             let wake = self.drivers.values().filter_map(JobDriver::wake_at).min();
             let expiry = self.nodes.as_ref().and_then(|nodes| nodes.next_expiry());
             let expiry = expiry.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
             let wake = wake.into_iter().chain(expiry).min();
-            let wait = wake.map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(now)));
+            let at = wake.map_or(self.sweep_ms, |at| at.min(self.sweep_ms));
+            let wait = Duration::from_millis(at.saturating_sub(now));
             match events.recv_timeout(wait) {
                 Ok(Event::Request(Request::Shutdown)) | Err(RecvTimeoutError::Disconnected) => {
                     (self.store, self.collector) = (None, None);
@@ -323,13 +334,20 @@ impl Leader {
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(nodes) = &self.nodes {
                         nodes.expire();
-                        // Also what was decided after whoever asked for it had given up.
-                        nodes.set_draining(self.member.state(|state| state.draining.clone()));
                     }
                     let jobs: Vec<_> = self.drivers.keys().copied().collect();
                     jobs.into_iter().for_each(|job| self.step(job, Input::Tick));
                 }
             }
+        }
+    }
+
+    /// What becomes due without anybody's word.
+    fn sweep(&self) {
+        if let Some(nodes) = &self.nodes {
+            nodes.expire();
+            // Also what was decided after whoever asked for it had given up.
+            nodes.set_draining(self.member.state(|state| state.draining.clone()));
         }
     }
 
@@ -340,7 +358,7 @@ impl Leader {
     fn on_leadership(&mut self, leadership: &Leadership) {
         let Some(nodes) = self.nodes.clone() else { return };
         match leadership {
-            Leadership::Leading { term } if self.term == Some(*term) => {}
+            // Also in the term in which it leads already: then something was not decided here, and may have been since.
             Leadership::Leading { term } => {
                 tracing::info!(term, "this coordinator leads");
                 self.term = Some(*term);
@@ -374,22 +392,28 @@ impl Leader {
     /// Begins to run a job of the cluster, or goes on with it.
     fn drive(&mut self, job: JobId) {
         let run_with = self.member.state(|state| state.job(job).and_then(|job| job.run_with.clone()));
-        if let (Some(run_with), Some(_)) = (run_with, self.term) {
+        if let (Some(run_with), Some(_), Some(executors)) = (run_with, self.term, self.executors()) {
             self.drivers.insert(job, JobDriver::new(job, run_with.parallelism, run_with.settings));
-            self.step(job, Input::Executors { executors: self.executors(), attached: None });
+            self.step(job, Input::Executors { executors, attached: None });
         }
     }
 
-    fn executors(&self) -> Vec<Executor> {
-        match (&self.nodes, self.own) {
-            (Some(nodes), _) => nodes.executors(),
+    /// Those that are there; None if they were sent away. That says nothing of them: the next word is that another one
+    /// leads.
+    fn executors(&self) -> Option<Vec<Executor>> {
+        Some(match (&self.nodes, self.own) {
+            (Some(nodes), _) => {
+                let executors = nodes.executors();
+                nodes.known()?;
+                executors
+            }
             (None, Some(start)) => {
                 let node = "this process".to_owned();
                 let address = String::new();
                 vec![Executor { start, node, address, slots: u32::MAX, attached: true, draining: false }]
             }
             (None, None) => Vec::new(),
-        }
+        })
     }
 
     fn on_node(&mut self, event: &NodeEvent) {
@@ -400,11 +424,7 @@ impl Leader {
             }
             NodeEvent::Lost(_) | NodeEvent::Draining(_) => None,
         };
-        let executors = self.executors();
-        if self.nodes.as_ref().is_some_and(|nodes| nodes.known().is_none()) {
-            // They were sent away: that they are gone says nothing of them, and the next word is that another leads.
-            return;
-        }
+        let Some(executors) = self.executors() else { return };
         let next = self.member.state(|state| next_log_owner(state, &executors)).filter(|_| self.term.is_some());
         if let Some(start) = next
             && self.propose(&Command::OwnLog { start }).is_err()
@@ -526,8 +546,9 @@ impl Leader {
                 }
             }
         }
+        let executors = self.executors().unwrap_or_default();
         self.drivers.insert(id, JobDriver::new(id, parallelism, settings));
-        self.step(id, Input::Executors { executors: self.executors(), attached: None });
+        self.step(id, Input::Executors { executors, attached: None });
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult,
 };
 use qanat_proto::graph::JobGraph;
+use qanat_storage::env::sim::SimEnv;
 use qanat_storage::object::Objects;
 
 use super::*;
@@ -125,24 +126,61 @@ fn no_manifest_waits_for_a_collection() {
     thread.join().expect("ends").expect("heard");
 }
 
-/// A leader that has yet to hear that it leads runs nothing, also what was made a moment ago: none of that is left over.
-#[test]
-fn a_job_that_is_not_run_yet_keeps_its_name() {
-    let sim = Env::sim(1);
+/// The only coordinator of a cluster that has no executor yet.
+fn of_a_cluster(sim: &SimEnv) -> (Coordinator, Arc<Member>, Arc<Nodes>) {
     let (events, heard) = unbounded();
     let (reports, inbox) = unbounded();
     let member = Arc::new(Member::alone(&sim.env, PathBuf::from("/commands")).expect("leads"));
+    let nodes = Nodes::new(sim.env.clock.clone(), events, reports);
     let coordinator = Coordinator::start(CoordinatorConfig {
         env: sim.env.clone(),
         member: member.clone(),
         checkpoints: Arc::new(CheckpointStore::new(Objects::new(Arc::new(InMemory::new())))),
-        executors: Executors::Attached { nodes: Nodes::new(sim.env.clock.clone(), events, reports), events: heard },
+        executors: Executors::Attached { nodes: nodes.clone(), events: heard },
         inbox,
     });
     let coordinator = coordinator.expect("starts");
+    (coordinator, member, nodes)
+}
+
+/// A leader that has yet to hear that it leads runs nothing, also what was made a moment ago: none of that is left over.
+#[test]
+fn a_job_that_is_not_run_yet_keeps_its_name() {
+    let sim = Env::sim(1);
+    let (coordinator, member, _) = of_a_cluster(&sim);
     coordinator.submit(new_job(1)).expect("created");
     let mut again = new_job(2);
     again.epoch_zero.job_name = "job-1".to_owned();
     assert_eq!(coordinator.submit(again).expect_err("the name is taken").code(), Code::ForeignState);
     assert!(member.state(|state| state.job(JobId(1)).is_some_and(|job| !job.status.is_ended())));
+}
+
+/// Leadership is told anew when something was not decided here. An earlier word of it that still waits in the queue must
+/// not stand for the later one: what was decided between the two would be run by nobody.
+#[test]
+fn what_was_decided_since_it_leads_is_run_when_leadership_is_told_again() {
+    let sim = Env::sim(1);
+    let (coordinator, member, nodes) = of_a_cluster(&sim);
+    member.runtime().block_on(nodes.until_it_leads());
+    let term = member.raft_status().term;
+    let NewJob { epoch_zero, .. } = new_job(1);
+    let settings = epoch_zero.settings.clone();
+    let create = Command::CreateJob {
+        job: JobId(1),
+        name: epoch_zero.job_name,
+        script_digest: String::new(),
+        manifest_key: String::new(),
+        checksum: String::new(),
+        run_with: Some(Box::new(RunWith { parallelism: 1, settings, together: false, trace: None, topics: None })),
+    };
+    for command in [create, Command::StopWithSavepoint { job: JobId(1) }] {
+        assert!(member.propose(&command).expect("decided").is_ok());
+    }
+    coordinator.events.send(Event::Leadership(Leadership::Leading { term })).expect("it runs");
+    // Whoever runs it sees that there is nobody to wait for, and ends it.
+    let begun = std::time::Instant::now();
+    while !member.state(|state| state.job(JobId(1)).is_some_and(|job| job.status.is_ended())) {
+        assert!(begun.elapsed() < LIMIT, "nobody runs it");
+        std::thread::yield_now();
+    }
 }

@@ -335,7 +335,7 @@ impl Drain {
         /// Between two looks whether it is done.
         const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
         /// Between two words on what it waits for.
-        const TOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+        const TOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
         let drain = |client: Client| async move {
             let squeezed = client.drain(&self.node, self.undo).await?;
             if self.undo {

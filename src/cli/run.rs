@@ -1,6 +1,7 @@
 //! `qanat run`: the main job in one process.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -104,7 +105,7 @@ impl Run {
         let name = script::job_name(self.name.as_deref(), &self.script.script)?;
         let parallelism = beginning::parallelism(self.parallelism, &planned.settings)?;
         file_limit::outlive()?;
-        let metrics = self.metrics.bind()?;
+        let metrics = self.metrics.bind(TcpListener::bind)?;
         let data = DataFolder::open(&env, &self.data.folder())?;
         let folder = JobFolder::open(&env, &self.state.clone().unwrap_or_else(|| data.job_folder(&name)))?;
         data.bind(&folder)?;

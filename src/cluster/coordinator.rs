@@ -30,8 +30,8 @@ use crate::cluster::planner::ScriptPlanner;
 use crate::cluster::reader::ClusterReader;
 use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
-use crate::cluster::{NodeSecurity, asked_to_end, dial, listen, runtime, take};
-use crate::data_folder::{DataView, lock};
+use crate::cluster::{NodeSecurity, asked_to_end, bind_port, dial, listen, lock, runtime};
+use crate::data_folder::DataView;
 use crate::file_limit;
 use crate::observe::MetricsArguments;
 use crate::output::{self, Format};
@@ -74,8 +74,8 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         security.check_address(address)?;
     }
     let listener = listen(&runtime, &options.listen, security)?;
-    let metrics = take(&runtime, || options.metrics.bind())?;
-    let _lock = take(&runtime, || lock(&env, &options.data))?;
+    let metrics = options.metrics.bind(|address| bind_port(&runtime, address))?;
+    let _lock = lock(&runtime, &env, &options.data)?;
     bind(&env, &options.data, &options.cluster)?;
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;
     let roots = Roots::new(&options.files_roots)?;

@@ -19,7 +19,7 @@ use crate::cluster::ending::end_in_error;
 use crate::cluster::node_folder::NodeFolder;
 use crate::cluster::owner::TopicOwner;
 use crate::cluster::storage::Storage;
-use crate::cluster::{NodeSecurity, asked_to_end, dial, host_of, listen, runtime, take};
+use crate::cluster::{NodeSecurity, asked_to_end, bind_port, dial, host_of, listen, lock, runtime};
 use crate::embedded::side_tables;
 use crate::file_limit;
 use crate::observe::MetricsArguments;
@@ -54,9 +54,9 @@ pub(crate) fn run_executor(options: ExecutorOptions) -> Result<()> {
     file_limit::outlive()?;
     let env = Env::real();
     let control = runtime()?;
-    let metrics = take(&control, || options.metrics.bind())?;
+    let metrics = options.metrics.bind(|address| bind_port(&control, address))?;
     let folder = match &options.data {
-        Some(path) => take(&control, || NodeFolder::open(&env, path, &options.cluster))?,
+        Some(path) => NodeFolder::open(&env, path, &options.cluster, lock(&control, &env, path)?)?,
         None => NodeFolder::none(&env),
     };
     let storage = Storage::open(&env, &options.storage, &options.cluster)?;

@@ -21,12 +21,16 @@ pub(crate) use executor::{ExecutorOptions, run_executor};
 pub(crate) use security::{NodeSecurity, read_authority, read_token};
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::env::{Env, File};
 use tokio::runtime::Runtime;
+
+use crate::data_folder;
 
 /// The runtime of a process: IO only, jobs compute elsewhere.
 fn runtime() -> Result<Arc<Runtime>> {
@@ -52,22 +56,35 @@ fn listen(runtime: &Runtime, address: &str, security: Option<&NodeSecurity>) -> 
         let error = Error::new(Code::Usage, "without certificates a process listens on loopback only");
         return Err(error.at(at()).hint("use 127.0.0.1; or `qanat cluster init`, and --security"));
     }
-    take(runtime, || {
-        let bound = runtime.block_on(tokio::net::TcpListener::bind(parsed));
-        bound.map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
-    })
+    let bound = take(runtime, || runtime.block_on(tokio::net::TcpListener::bind(parsed)), is_in_use);
+    bound.map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
 }
 
-/// Takes a port or a folder. An earlier start of this process that was killed a moment ago may still hold it: the system
-/// takes a process apart behind the back of whoever starts the next one.
-fn take<T>(runtime: &Runtime, mut take: impl FnMut() -> Result<T>) -> Result<T> {
+/// Binds the address of the metrics.
+fn bind_port(runtime: &Runtime, address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    take(runtime, || std::net::TcpListener::bind(address), is_in_use)
+}
+
+fn is_in_use(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse
+}
+
+/// [`data_folder::lock`], as [`take`] does.
+fn lock(runtime: &Runtime, env: &Env, folder: &Path) -> Result<Arc<dyn File>> {
+    take(runtime, || data_folder::lock(env, folder), |e| e.code() == Code::DataFolderLocked)
+}
+
+/// Tries until what is taken is free, for two seconds: an earlier start of this process that was just killed may still
+/// have it, because the system takes that apart behind the back of whoever starts the next one.
+fn take<T, E>(
+    runtime: &Runtime,
+    mut take: impl FnMut() -> std::result::Result<T, E>,
+    is_taken: impl Fn(&E) -> bool,
+) -> std::result::Result<T, E> {
     const PAUSE: Duration = Duration::from_millis(50);
-    // 2 s in all.
     for _ in 0..40 {
         match take() {
-            Err(error) if matches!(error.code(), Code::Io | Code::DataFolderLocked) => {
-                runtime.block_on(tokio::time::sleep(PAUSE));
-            }
+            Err(error) if is_taken(&error) => runtime.block_on(async { tokio::time::sleep(PAUSE).await }),
             taken => return taken,
         }
     }
@@ -106,25 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_becomes_free_is_taken() {
+    fn what_becomes_free_is_taken_and_what_is_wrong_is_told() {
         let runtime = runtime().expect("starts");
-        let mut held = Some(std::net::TcpListener::bind("127.0.0.1:0").expect("bound"));
-        let address = held.as_ref().and_then(|held| held.local_addr().ok()).expect("an address");
-        let mut tries = 0;
-        let taken = take(&runtime, || {
-            tries += 1;
-            if tries == 3 {
-                held = None;
-            }
-            std::net::TcpListener::bind(address).map_err(|e| Error::io("listen", &e))
-        });
-        assert_eq!(taken.expect("free").local_addr().expect("an address"), address);
-        // What no waiting changes is told at once.
-        tries = 0;
-        let refused = take(&runtime, || {
-            tries += 1;
-            Err::<(), _>(Error::new(Code::Usage, "no address"))
-        });
-        assert_eq!((refused.expect_err("refused").code(), tries), (Code::Usage, 1));
+        let answers = |given: Vec<std::result::Result<u8, &'static str>>| {
+            let mut given = given.into_iter();
+            take(&runtime, || given.next().unwrap_or(Err("taken")), |e| *e == "taken")
+        };
+        assert_eq!(answers(vec![Err("taken"), Err("taken"), Ok(7)]), Ok(7));
+        assert_eq!(answers(vec![Err("taken"), Err("no address"), Ok(7)]), Err("no address"));
+        assert_eq!(answers(Vec::new()), Err("taken"), "not for ever");
     }
 }

@@ -14,7 +14,6 @@ use qanat_storage::crash_safe;
 use qanat_storage::env::{Env, File};
 
 use crate::cluster::storage::bind;
-use crate::data_folder::lock;
 use crate::small_file;
 
 /// An opened folder; nobody else has it while this lives.
@@ -27,13 +26,12 @@ pub(crate) struct NodeFolder {
 }
 
 impl NodeFolder {
-    /// Opens the folder, and makes it if it is new.
+    /// Opens the folder that is locked.
     ///
     /// # Errors
-    /// E0303 if another process has it; E0302 if it is another cluster's; E0304 if what it says is damaged.
-    pub(crate) fn open(env: &Env, root: &Path, cluster: &str) -> Result<Self> {
+    /// E0302 if it is another cluster's; E0304 if what it says is damaged.
+    pub(crate) fn open(env: &Env, root: &Path, cluster: &str, lock: Arc<dyn File>) -> Result<Self> {
         const BYTES_MAX: u64 = 256;
-        let lock = lock(env, root)?;
         bind(env, root, cluster)?;
         let path = root.join(".node");
         let damaged = || {
@@ -66,29 +64,32 @@ fn parse(text: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use qanat_storage::env::OpenMode;
 
     use super::*;
+    use crate::data_folder::lock;
+
+    fn open(env: &Env, root: &Path, cluster: &str) -> Result<NodeFolder> {
+        NodeFolder::open(env, root, cluster, lock(env, root)?)
+    }
 
     #[test]
     fn starts_are_counted_and_folders_told_apart() {
         let sim = Env::sim(1);
         let env = &sim.env;
-        let open = |path: &str| NodeFolder::open(env, &PathBuf::from(path), "c");
-        let first = open("/a").expect("opens");
-        assert_eq!(open("/a").err().map(|e| e.code()), Some(Code::DataFolderLocked), "it is in use");
+        let open = |path: &str, cluster: &str| open(env, Path::new(path), cluster);
+        let first = open("/a", "c").expect("opens");
+        assert_eq!(open("/a", "c").err().map(|e| e.code()), Some(Code::DataFolderLocked), "it is in use");
         let number = first.number;
         drop(first);
         for starts in 2..5 {
-            let again = open("/a").expect("opens");
+            let again = open("/a", "c").expect("opens");
             assert_eq!((again.number, again.starts), (number, starts));
         }
-        let other = open("/b").expect("opens");
+        let other = open("/b", "c").expect("opens");
         assert!(other.number != number && other.starts == 1);
         assert_ne!(NodeFolder::none(env).number, NodeFolder::none(env).number);
-        let foreign = NodeFolder::open(env, Path::new("/a"), "d").err();
+        let foreign = open("/a", "d").err();
         assert_eq!(foreign.map(|e| e.code()), Some(Code::ForeignState));
     }
 
@@ -97,13 +98,13 @@ mod tests {
         let sim = Env::sim(1);
         let env = &sim.env;
         let root = Path::new("/a");
-        drop(NodeFolder::open(env, root, "c").expect("opens"));
+        drop(open(env, root, "c").expect("opens"));
         let path = root.join(".node");
         let whole = small_file::sealed("000000000000002a 18446744073709551615\n");
         for bytes in [&b"half"[..], b"", &small_file::sealed("no number\n"), &whole] {
             let file = env.disk.open(&path, OpenMode::OpenOrCreate).expect("opens");
             file.set_len(0).and_then(|()| file.write_all_at(bytes, 0)).expect("writes");
-            let error = NodeFolder::open(env, root, "c").err().expect("refused");
+            let error = open(env, root, "c").err().expect("refused");
             assert_eq!((error.code(), error.hint_text().is_some()), (Code::CorruptLog, true));
         }
     }

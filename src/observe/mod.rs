@@ -4,7 +4,7 @@ mod http;
 pub(crate) mod logs;
 mod process;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use clap::Args;
@@ -24,11 +24,11 @@ pub(crate) struct MetricsArguments {
 }
 
 impl MetricsArguments {
-    /// Binds the address, if there is one.
+    /// Has the address bound, if there is one.
     ///
     /// # Errors
     /// E0501 for no address, or one beyond loopback; E0214 and others if it cannot be bound.
-    pub(crate) fn bind(&self) -> Result<Option<Metrics>> {
+    pub(crate) fn bind(&self, bind: impl Fn(SocketAddr) -> std::io::Result<TcpListener>) -> Result<Option<Metrics>> {
         let Some(address) = &self.metrics else { return Ok(None) };
         let at = || Place::Named(address.clone());
         let parsed: SocketAddr = address.parse().map_err(|e| {
@@ -38,7 +38,7 @@ impl MetricsArguments {
             let error = Error::new(Code::Usage, "metrics are not protected, and are served on loopback only");
             return Err(error.at(at()).hint("use 127.0.0.1, or --metrics-insecure where the network is trusted"));
         }
-        let listener = std::net::TcpListener::bind(parsed).map_err(|e| Error::io("listen", &e).at(at()))?;
+        let listener = bind(parsed).map_err(|e| Error::io("listen", &e).at(at()))?;
         let address = listener.local_addr().map_err(|e| Error::io("listen", &e).at(at()))?;
         Ok(Some(Metrics { listener, address }))
     }
@@ -46,7 +46,7 @@ impl MetricsArguments {
 
 /// A bound address.
 pub(crate) struct Metrics {
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     address: SocketAddr,
 }
 
@@ -127,11 +127,11 @@ mod tests {
     fn metrics_stay_on_loopback_unless_somebody_says_otherwise() {
         let arguments =
             |address: &str, metrics_insecure| MetricsArguments { metrics: Some(address.to_owned()), metrics_insecure };
-        let refused = arguments("0.0.0.0:0", false).bind().err().expect("it is refused");
+        let refused = arguments("0.0.0.0:0", false).bind(TcpListener::bind).err().expect("it is refused");
         assert_eq!(refused.code(), Code::Usage);
-        assert!(arguments("0.0.0.0:0", true).bind().expect("it was asked for").is_some());
-        assert!(arguments("127.0.0.1:0", false).bind().expect("loopback").is_some());
-        assert!(arguments("localhost", false).bind().is_err());
-        assert!(MetricsArguments::default().bind().expect("nothing was asked for").is_none());
+        assert!(arguments("0.0.0.0:0", true).bind(TcpListener::bind).expect("it was asked for").is_some());
+        assert!(arguments("127.0.0.1:0", false).bind(TcpListener::bind).expect("loopback").is_some());
+        assert!(arguments("localhost", false).bind(TcpListener::bind).is_err());
+        assert!(MetricsArguments::default().bind(TcpListener::bind).expect("nothing was asked for").is_none());
     }
 }

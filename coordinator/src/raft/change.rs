@@ -17,8 +17,10 @@ impl Member {
     /// Adds a member that listens already, for whoever asks for it. False for a repeat, which is done.
     ///
     /// # Errors
-    /// E0501 for a number or an address that is taken; E0602 if it does not catch up in time: then it has no vote.
+    /// E0601 if another one leads; E0501 for a number or an address that is taken; E0602 if it does not catch up in time:
+    /// then it has no vote.
     pub async fn admit(&self, id: MemberId, address: String) -> Result<bool> {
+        self.knows_the_group().await?;
         let group = self.group();
         let refused = |message: String, hint: &str| Err(Error::new(Code::Usage, message).hint(hint));
         match group.iter().find(|member| member.id == id) {
@@ -51,8 +53,9 @@ impl Member {
     ///
     /// # Errors
     /// E0501 for the last one that has a vote, and if those that are left and answer are no majority of them; E0601
-    /// after it handed over.
+    /// if another one leads, or does now because it handed over.
     pub async fn dismiss(&self, id: MemberId, noted: impl Future<Output = Result<()>>) -> Result<()> {
+        self.knows_the_group().await?;
         let group = self.group();
         let Some(known) = group.iter().find(|member| member.id == id) else { return Ok(()) };
         let left = group.iter().filter(|member| member.votes && member.id != id);
@@ -129,6 +132,14 @@ impl Member {
         match tokio::time::timeout(limit, self.raft().change_membership(change, false)).await {
             Ok(changed) => changed.map(drop).map_err(|e| self.write_failed(e)),
             Err(_) => Err(no_quorum()),
+        }
+    }
+
+    /// A change takes effect before it is decided: who is in the group is certain behind all that this leader wrote.
+    async fn knows_the_group(&self) -> Result<()> {
+        match self.leadership_to_decide().await {
+            Leadership::Leading { .. } => Ok(()),
+            Leadership::Following { leader } => Err(not_leader(leader)),
         }
     }
 

@@ -259,26 +259,33 @@ impl Member {
         }
     }
 
-    /// Who leads now. Leading says that this member has applied all that was decided before, and all that it has written
-    /// itself: a leader whose majority does not answer for a while and then does may still have what it wrote before
-    /// decided, and whoever decides what comes next must know it.
+    /// Who leads now. Leading says that this member has applied all that was decided before.
     pub async fn leadership(&self) -> Leadership {
-        self.leadership_by(ReadPolicy::ReadIndex.into()).await
+        self.leadership_by(ReadPolicy::ReadIndex.into(), false).await
     }
 
     /// As [`Member::leadership`], as of a moment ago at most: a leader that a majority has answered within its lease
     /// asks nobody.
     pub async fn leadership_of_late(&self) -> Leadership {
-        self.leadership_by(of_late()).await
+        self.leadership_by(of_late(), false).await
     }
 
-    async fn leadership_by(&self, option: LinearizerOption) -> Leadership {
+    /// As [`Member::leadership_of_late`], for whoever decides what comes next: leading says that this member has applied
+    /// all that it has written itself as well. A leader whose majority does not answer for a while and then does may
+    /// still have that decided.
+    pub async fn leadership_to_decide(&self) -> Leadership {
+        self.leadership_by(of_late(), true).await
+    }
+
+    async fn leadership_by(&self, option: LinearizerOption, to_decide: bool) -> Leadership {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if metrics.state == ServerState::Leader {
             let term = metrics.vote.leader_id.term;
             let limit = Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
-            let read =
-                async { self.raft.ensure_linearizable(option).await.is_ok() && self.has_applied_its_log(term).await };
+            let read = async {
+                self.raft.ensure_linearizable(option).await.is_ok()
+                    && (!to_decide || self.has_applied_its_log(term).await)
+            };
             if tokio::time::timeout(limit, read).await.unwrap_or(false) {
                 return Leadership::Leading { term };
             }
@@ -345,7 +352,7 @@ impl Member {
         let wait = async {
             let mut metrics = self.raft.server_metrics();
             loop {
-                if let Leadership::Leading { term } = self.leadership().await {
+                if let Leadership::Leading { term } = self.leadership_to_decide().await {
                     return Ok(term);
                 }
                 if !change_or_while(&mut metrics).await {
@@ -357,8 +364,8 @@ impl Member {
         result.map_err(|error| self.log.failure().unwrap_or(error))
     }
 
-    /// Calls back with each change of leadership, the present one first, until the member is gone; a moment after
-    /// `again` also with one that was told before.
+    /// Calls back with each change of [`Member::leadership_to_decide`], the present one first, until the member is gone; a
+    /// moment after `again` also with one that was told before.
     pub async fn watch_leadership(self: Arc<Self>, again: Arc<Notify>, mut changed: impl FnMut(Leadership) -> bool) {
         let mut metrics = self.raft.server_metrics();
         let mut known = None;
@@ -366,7 +373,7 @@ impl Member {
         drop(self);
         loop {
             let Some(member) = me.upgrade() else { return };
-            let now = member.leadership_of_late().await;
+            let now = member.leadership_to_decide().await;
             drop(member);
             if known.as_ref() != Some(&now) {
                 known = Some(now.clone());
@@ -433,7 +440,7 @@ impl Member {
             RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => no_quorum(),
             RaftError::APIError(ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_))) => {
                 Error::new(Code::NoQuorum, "a change of the group is not decided yet")
-                    .hint("its members go on with it as soon as a majority answers; ask again then")
+                    .hint("ask for it again once a majority answers: only then it is done for certain")
             }
             RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
                 Error::new(Code::Usage, format!("the group cannot be changed so: {error}"))

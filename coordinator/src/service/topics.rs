@@ -23,13 +23,18 @@ impl DataService {
         }
         // The same request makes the same topic.
         let id = xxhash_rust::xxh3::xxh3_64(request.request_id.as_bytes()).max(1);
+        // Made by an earlier try whose answer was lost, and not noted yet: until it is, the topic cannot be deleted.
+        let is_pending = |state: &State| {
+            let pending = state.topic_changes.get(name.as_str()).map(|pending| &pending.change);
+            matches!(pending, Some(TopicChange::Create(new)) if new.id == id)
+        };
         match self.find_topic(&name).await? {
-            Some(topic) if topic.id == id => return Ok(topic),
-            Some(_) => {
+            Some(topic) if topic.id == id && !self.member.state(is_pending) => return Ok(topic),
+            Some(topic) if topic.id != id => {
                 let error = Error::new(Code::Usage, format!("topic `{name}` exists already"));
                 return Err(refused(error.hint("`qanat topics describe` shows it; choose another name, or delete it")));
             }
-            None => {}
+            Some(_) | None => {}
         }
         let (bytes, age_ms, consumed) = (request.retention_bytes, request.retention_age_ms, request.retention_consumed);
         let new = NewTopic { id, partitions, bytes, age_ms, consumed };
