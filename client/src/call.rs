@@ -9,7 +9,7 @@ use qanat_proto::access::AccessToken;
 use qanat_proto::rpc::control::StatusRequest;
 use qanat_proto::rpc::control::cluster_client::ClusterClient;
 use qanat_proto::rpc::dial::Dial;
-use qanat_proto::rpc::status::{error_of, leader_of, status_of};
+use qanat_proto::rpc::status::{CODE, error_of, leader_of, status_of};
 use qanat_proto::{Code, Error, Place, Result};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -239,6 +239,7 @@ impl Coordinators {
         let mut pause = PAUSE.0;
         let mut is_leaderless = false;
         let mut broken = None;
+        let mut told = None;
         let mut may_be_done = false;
         let failed = |error, may_be_done| Err(Failed { error, may_be_done });
         loop {
@@ -269,7 +270,14 @@ impl Coordinators {
                 // One whose disk failed ends; what it did not decide another one may.
                 Code::FsyncFailed => broken = Some(error),
                 // Of a group without a majority some answer and some do not; who is asked last is chance.
-                Code::NotLeader if is_passing => is_leaderless = true,
+                Code::NotLeader if is_passing => {
+                    is_leaderless = true;
+                    if leader_of(&status).is_none() {
+                        told = None;
+                    }
+                }
+                // The leader says why it could not do what it was asked for.
+                Code::NoQuorum if is_from_server(&status) => told = Some(error),
                 // Another try would find the same certificate.
                 Code::CertificateRefused => return failed(error, may_be_done),
                 _ if is_passing => {}
@@ -282,7 +290,7 @@ impl Coordinators {
                 return failed(error, may_be_done);
             }
             if started.elapsed() + pause > deadline {
-                return failed(broken.unwrap_or_else(|| given_up(&status, is_leaderless)), may_be_done);
+                return failed(broken.or(told).unwrap_or_else(|| given_up(&status, is_leaderless)), may_be_done);
             }
             let is_known = leader.is_some();
             self.turn(&address, leader);
@@ -336,6 +344,11 @@ fn is_undone(status: &Status) -> bool {
 fn unreached(status: &Status) -> Option<String> {
     let cause = std::error::Error::source(status).filter(|_| status.code() == Grpc::Unavailable)?;
     Some(deepest(cause).to_string())
+}
+
+/// Whether the other end gave this error itself.
+fn is_from_server(status: &Status) -> bool {
+    status.metadata().contains_key(CODE)
 }
 
 /// Nobody listens there.
@@ -538,6 +551,26 @@ mod tests {
         let message = tokio::time::timeout(TRY / 2, stream.message()).await.expect("it does not wait for ever");
         assert_eq!(error_of(&message.expect_err("it is left")).code(), Code::NotLeader);
         assert_eq!(coordinators.channel().expect("an address").0, leader, "asked next");
+    }
+
+    #[tokio::test]
+    async fn what_a_leader_said_is_told_at_the_deadline() {
+        let told = || status_of(&Error::new(Code::NoQuorum, "coordinator 9 does not catch up"));
+        let elsewhere = || replaced_by("leader:1".to_owned());
+        for (answers, message) in [
+            (vec![told(), elsewhere()], "coordinator 9 does not catch up"),
+            (vec![told(), not_leader()], "no coordinator leads: no majority of them answers"),
+        ] {
+            let dial = Arc::new(qanat_proto::rpc::dial::TcpDial);
+            let coordinators = Coordinators::new(free(), dial, None).expect("addresses");
+            let answers = Mutex::new(answers.into_iter());
+            let call = |_| {
+                let next = answers.lock().expect("one thread").next();
+                async move { next.map_or_else(|| Err(Status::unavailable("nobody")), Err::<(), _>) }
+            };
+            let failed = coordinators.call(Duration::from_millis(100), call).await.expect_err("nobody does it");
+            assert_eq!((failed.error.code(), failed.error.message()), (Code::NoQuorum, message));
+        }
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ pub mod raft;
 mod retention;
 pub mod rollback;
 pub mod service;
+mod store_thread;
 mod tap;
 mod topics;
 

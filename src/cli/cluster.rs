@@ -341,7 +341,8 @@ impl Drain {
             if self.undo {
                 return Ok(squeezed);
             }
-            let mut next_word = tokio::time::Instant::now() + TOLD_EVERY;
+            let clock = Env::real().clock;
+            let mut next_word = clock.monotonic() + TOLD_EVERY;
             loop {
                 let status = client.status().await?;
                 // Gone is drained, too.
@@ -355,7 +356,7 @@ impl Drain {
                     client.drain(&self.node, true).await?;
                     return Err(error);
                 }
-                if tokio::time::Instant::now() >= next_word {
+                if clock.monotonic() >= next_word {
                     next_word += TOLD_EVERY;
                     for line in waits_for(&client.overview().await?, &self.node) {
                         output::note(&line);

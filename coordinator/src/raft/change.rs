@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use openraft::alias::InstantOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Instant};
 use qanat_proto::{Code, Error, Result, address, limits};
 
 use super::member::{Leadership, Member, no_quorum, not_leader};
-use super::types::MemberId;
+use super::types::{MemberId, Types};
 
 /// How long a new member may take to catch up within one call; the next call goes on.
 const CATCH_UP: Duration = Duration::from_secs(8);
+
+/// As long as a leader would take to be missed, and some more for a busy machine.
+const LATELY: Duration = Duration::from_millis(4 * limits::RAFT_ELECTION_MS.1);
 
 impl Member {
     /// Adds a member that listens already, for whoever asks for it. False for a repeat, which is done.
@@ -65,8 +69,7 @@ impl Member {
             return Err(error.hint("add another one first"));
         }
         if known.votes {
-            let answering = self.answering();
-            let up = left.iter().filter(|other| **other == self.id() || answering.contains(*other)).count();
+            let up = self.up_from_now_on(&left).await;
             if up <= left.len() / 2 {
                 let of = left.len();
                 let message = format!("without coordinator {id} only {up} of {of} answer, which is no majority");
@@ -89,11 +92,29 @@ impl Member {
 
     /// The members that acknowledged something lately; known to the leader only.
     pub(super) fn answering(&self) -> BTreeSet<MemberId> {
-        // As long as the leader itself would take to be missed, and some more for a busy machine.
-        let limit = Duration::from_millis(4 * limits::RAFT_ELECTION_MS.1);
+        self.answered_within(LATELY)
+    }
+
+    /// The members that acknowledged what was sent to them so long ago at most; known to the leader only.
+    fn answered_within(&self, limit: Duration) -> BTreeSet<MemberId> {
         let metrics = self.raft().metrics().borrow_watched().clone();
         let heard = metrics.heartbeat.iter().flatten();
         heard.filter_map(|(id, at)| at.as_ref().filter(|at| at.elapsed() < limit).map(|_| *id)).collect()
+    }
+
+    /// How many of these, this one included, answer what is sent to them from now on: one that answered lately may have
+    /// died since. Returns once it is a majority, or a member that lives would have been heard.
+    async fn up_from_now_on(&self, members: &BTreeSet<MemberId>) -> usize {
+        // By the clock of the runtime, as openraft notes who answered.
+        let begun = InstantOf::<Types>::now();
+        loop {
+            let answered = self.answered_within(begun.elapsed());
+            let up = members.iter().filter(|id| **id == self.id() || answered.contains(*id)).count();
+            if up > members.len() / 2 || begun.elapsed() > LATELY {
+                return up;
+            }
+            tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS / 5)).await;
+        }
     }
 
     /// Adds a member: it gets a vote once it has acknowledged all that was decided before, its own coming included. So

@@ -570,6 +570,24 @@ fn what_would_lose_the_majority_is_refused() {
 
 /// One that nobody reaches never counts for a majority, however short the log is; it can be taken out again, or be added
 /// once it is there.
+/// Whoever has died a moment ago has just answered: the change would need it, and nothing could be decided any more.
+#[test]
+fn one_that_has_just_died_is_not_counted_on() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    let leader = group.leader();
+    let [died, lives] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    group.kill(died);
+    let dismissed = group.nodes[&leader].member.dismiss(lives, async { Ok(()) });
+    let error = group.runtime.block_on(Box::pin(dismissed)).expect_err("one of two is no majority");
+    assert_eq!(error.code(), Code::Usage, "{error}");
+    group.decide(2);
+    group.change(async |member| member.dismiss(died, async { Ok(()) }).await);
+    let mut left = vec![leader, lives];
+    left.sort_unstable();
+    assert_eq!(group.voters(), left);
+}
+
 #[test]
 fn a_member_that_does_not_answer_gets_no_vote() {
     let mut group = Group::new(1);
