@@ -167,32 +167,36 @@ impl Coordinators {
     async fn another_leader(&self, than: &str) -> String {
         loop {
             tokio::time::sleep(SILENCE).await;
-            if self.leader_by(vec![than.to_owned()]).await.is_some() {
+            if !self.who_leads(vec![than.to_owned()]).await.is_empty() {
                 continue;
             }
             let others = self.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.clone();
             let others = others.into_iter().filter(|address| address != than).collect();
-            if let Some(Some(leader)) = self.leader_by(others).await.filter(|leader| leader.as_deref() != Some(than)) {
+            let mut said = self.who_leads(others).await;
+            // What one says of itself goes before what one says of another, which may be old.
+            said.sort_unstable();
+            let another = |(_, leader): (bool, Option<String>)| leader.filter(|leader| leader != than);
+            if let Some(leader) = said.into_iter().rev().find_map(another) {
                 return leader;
             }
         }
     }
 
-    /// What those say who leads that answer at once, asked together; None if none of them answers.
-    async fn leader_by(&self, addresses: Vec<String>) -> Option<Option<String>> {
+    /// What those say who leads that answer at once, asked together; true with one that says it of itself.
+    async fn who_leads(&self, addresses: Vec<String>) -> Vec<(bool, Option<String>)> {
         let mut asked = JoinSet::new();
         for address in addresses {
             let Ok(channel) = self.channel_to(&address) else { continue };
             let request = self.request(StatusRequest {});
             asked.spawn(async move {
                 match tokio::time::timeout(AT_ONCE, ClusterClient::new(channel).status(request)).await {
-                    Ok(Ok(_)) => Some(Some(address)),
-                    Ok(Err(status)) => Some(leader_of(&status)),
+                    Ok(Ok(_)) => Some((true, Some(address))),
+                    Ok(Err(status)) => Some((false, leader_of(&status))),
                     Err(_) => None,
                 }
             });
         }
-        asked.join_all().await.into_iter().flatten().max()
+        asked.join_all().await.into_iter().flatten().collect()
     }
 
     /// Calls until there is an answer that another try would not change.
@@ -438,7 +442,7 @@ mod tests {
         assert!(took > Duration::from_secs(1) && error.code() == Code::NoQuorum, "{took:?}: {error}");
     }
 
-    /// A coordinator that gives one answer to the question who leads, or none; rows for executors it sends back.
+    /// A coordinator that gives one answer to the question who leads, or none.
     #[derive(Clone)]
     struct Says(Option<Status>);
 
@@ -463,7 +467,7 @@ mod tests {
         }
     }
 
-    /// Its answer is what is asked: a stream that says nothing is followed by one that says nothing.
+    /// Its answer is what it is sent: nothing to a stream that says nothing.
     #[derive(Clone)]
     struct Echo;
 

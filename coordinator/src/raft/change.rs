@@ -16,6 +16,8 @@ const CATCH_UP: Duration = Duration::from_secs(8);
 
 /// As long as a leader would take to be missed, and some more for a busy machine.
 const LATELY: Duration = Duration::from_millis(4 * limits::RAFT_ELECTION_MS.1);
+/// Between two looks at who is up.
+const PAUSE: Duration = Duration::from_millis(limits::RAFT_HEARTBEAT_MS / 5);
 
 impl Member {
     /// Adds a member that listens already, for whoever asks for it. False for a repeat, which is done.
@@ -69,19 +71,23 @@ impl Member {
             return Err(error.hint("add another one first"));
         }
         if known.votes {
-            let up = self.up_from_now_on(&left).await;
-            if up <= left.len() / 2 {
-                let of = left.len();
-                let message = format!("without coordinator {id} only {up} of {of} answer, which is no majority");
-                let error = Error::new(Code::Usage, message);
-                return Err(error.hint("start the others first, or remove those that are gone for good"));
-            }
+            // By the clock of the runtime, as openraft notes who answered.
+            let begun = InstantOf::<Types>::now();
+            // One that answered lately may have died since.
+            let is_up = |other| self.answered_within(begun.elapsed()).contains(&other);
+            self.have_majority(id, &left, is_up).await?;
         }
         if id == self.id() && self.hand_over(Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS)).await {
             let leader = self.leadership().await;
             return Err(not_leader(if let Leadership::Following { leader } = leader { leader } else { None }));
         }
         noted.await?;
+        if known.votes {
+            // One whose disk hangs answers, and holds nothing of what is written.
+            let last = self.raft().metrics().borrow_watched().last_log_index;
+            let holds = |other| self.matched(other) >= last;
+            self.have_majority(id, &left, holds).await?;
+        }
         self.remove(id).await?;
         if id == self.id() {
             // Nobody else needs to tell it.
@@ -102,19 +108,31 @@ impl Member {
         heard.filter_map(|(id, at)| at.as_ref().filter(|at| at.elapsed() < limit).map(|_| *id)).collect()
     }
 
-    /// How many of these, this one included, answer what is sent to them from now on: one that answered lately may have
-    /// died since. Returns once it is a majority, or a member that lives would have been heard.
-    async fn up_from_now_on(&self, members: &BTreeSet<MemberId>) -> usize {
-        // By the clock of the runtime, as openraft notes who answered.
-        let begun = InstantOf::<Types>::now();
-        loop {
-            let answered = self.answered_within(begun.elapsed());
-            let up = members.iter().filter(|id| **id == self.id() || answered.contains(*id)).count();
-            if up > members.len() / 2 || begun.elapsed() > LATELY {
-                return up;
+    /// Returns once most of those that would be left, this one included, are found to be up.
+    ///
+    /// # Errors
+    /// E0501 if they are not after the time in which one that lives is found; E0601 if another one leads then.
+    async fn have_majority(
+        &self,
+        without: MemberId,
+        left: &BTreeSet<MemberId>,
+        is_up: impl Fn(MemberId) -> bool,
+    ) -> Result<()> {
+        let most = LATELY.as_millis() / PAUSE.as_millis();
+        let mut up = 0;
+        // Counted, and not measured: a process that was paused meanwhile has found nobody.
+        for _ in 0..most {
+            up = left.iter().filter(|id| **id == self.id() || is_up(**id)).count();
+            if up > left.len() / 2 {
+                return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(limits::RAFT_HEARTBEAT_MS / 5)).await;
+            tokio::time::sleep(PAUSE).await;
         }
+        self.knows_the_group().await?;
+        let of = left.len();
+        let message = format!("without coordinator {without} only {up} of {of} answer, which is no majority");
+        let error = Error::new(Code::Usage, message);
+        Err(error.hint("start the others first, or remove those that are gone for good"))
     }
 
     /// Adds a member: it gets a vote once it has acknowledged all that was decided before, its own coming included. So

@@ -17,7 +17,7 @@ use qanat_proto::rpc::dial::TcpDial;
 use qanat_proto::{Code, limits};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
-use qanat_storage::env::sim::{SimDisk, SimEnv};
+use qanat_storage::env::sim::{Interrupt, SimDisk, SimEnv};
 use qanat_storage::log::GroupCommit;
 use qanat_storage::object::Objects;
 use tokio::runtime::Runtime;
@@ -586,6 +586,34 @@ fn one_that_has_just_died_is_not_counted_on() {
     let mut left = vec![leader, lives];
     left.sort_unstable();
     assert_eq!(group.voters(), left);
+}
+
+/// A member whose disk hangs answers as if nothing were, until something is written.
+#[test]
+fn one_whose_disk_hangs_is_not_counted_on() {
+    let mut group = Group::new(3);
+    group.decide(1);
+    let hangs = group.leader() % 3 + 1;
+    group.kill(hangs);
+    let interrupt = Arc::<Interrupt>::default();
+    let disk = group.disks.get_mut(&hangs).expect("its disk");
+    disk.env = interrupt.env(&disk.env);
+    group.start(hangs);
+    group.decide(2);
+    group.agree([1, 2]);
+    let leader = group.leader();
+    assert_ne!(leader, hangs, "nobody missed the leader");
+    let (goes_on, gate) = unbounded::<()>();
+    interrupt.arm(1, move || assert!(gate.recv().is_err(), "it only waits"));
+    let lives = (1..=3).find(|id| ![leader, hangs].contains(id)).expect("three");
+    let member = group.nodes[&leader].member.clone();
+    let noted = async { member.propose_async(create(3)).await.map(drop) };
+    let error = group.runtime.block_on(Box::pin(member.dismiss(lives, noted))).expect_err("one of two is no majority");
+    assert_eq!(error.code(), Code::Usage, "{error}");
+    group.decide(4);
+    drop(goes_on);
+    group.agree([1, 2, 3, 4]);
+    assert_eq!(group.voters(), [1, 2, 3]);
 }
 
 #[test]

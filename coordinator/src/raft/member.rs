@@ -396,20 +396,22 @@ impl Member {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<MemberId> = membership.voter_ids().collect();
-        let matched = |id: MemberId| match &metrics.replication {
-            Some(replication) => replication.get(&id).and_then(|matched| matched.as_ref()).map(|log| log.index),
-            None => None,
-        };
         let answering = self.answering();
         let status = |(id, node): (&MemberId, &BasicNode)| MemberStatus {
             id: *id,
             address: node.addr.clone(),
             votes: voters.contains(id),
             leads: metrics.current_leader == Some(*id),
-            matched: matched(*id),
+            matched: self.matched(*id),
             answers: *id == self.id || answering.contains(id),
         };
         membership.nodes().map(status).collect()
+    }
+
+    /// Index of the last entry that a member is known to hold. Known to the leader only.
+    pub(super) fn matched(&self, id: MemberId) -> Option<u64> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        metrics.replication?.get(&id)?.as_ref().map(|log| log.index)
     }
 
     /// How far this member is.
