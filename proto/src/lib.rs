@@ -27,6 +27,7 @@ pub mod rows;
 pub mod rpc;
 pub mod settings;
 pub mod trace;
+pub mod zoo;
 
 pub use epoch_ranges::EpochRanges;
 pub use error::{Code, Error, Place, Result};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Code, Error, Result};
 use crate::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
+use crate::zoo::{Bug, planted};
 
 /// A validated path segment: 1 to 120 characters of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -61,10 +62,19 @@ impl Origin {
     /// `<job>-g<generation>-e<epoch>-<operator>-<subtask>-<sequence>`: unique for ever, because a
     /// generation deploys a subtask once (P1) and the subtask counts `sequence` up.
     pub fn object(&self, sequence: u64) -> String {
+        let generation = if planted(Bug::NamesWithoutGeneration) { 1 } else { self.token.generation.0 };
         format!(
-            "{}-g{}-e{:08}-{}-{}-{}",
-            self.token.job, self.token.generation, self.epoch.0, self.subtask.operator, self.subtask.index, sequence
+            "{}-g{generation}-e{:08}-{}-{}-{}",
+            self.token.job, self.epoch.0, self.subtask.operator, self.subtask.index, sequence
         )
+    }
+
+    /// Whether a generation that has just been restored may remove what it staged: only what lower generations of its own
+    /// job did (P6).
+    pub fn may_be_aborted_by(&self, token: Token) -> bool {
+        let is_lower = self.token.generation < token.generation;
+        let is_own = self.token.job == token.job || planted(Bug::OtherJobs);
+        is_own && (is_lower || planted(Bug::AbortHigher))
     }
 
     /// Reads back what [`Origin::object`] wrote, ignoring anything from the first `.` on.

@@ -20,6 +20,7 @@ use qanat_proto::error::{Code, Result};
 use qanat_proto::ids::{Generation, JobId};
 use qanat_proto::manifest::Manifest;
 use qanat_proto::names::Origin;
+use qanat_proto::zoo::{Bug, planted};
 
 use super::store::{CheckpointStore, ManifestKey, STATE};
 
@@ -55,9 +56,11 @@ pub struct Inventory {
 /// Keys to delete, in this order.
 pub fn plan(inventory: &Inventory) -> Vec<String> {
     let live_keys: BTreeSet<&str> = inventory.live.iter().map(|(key, _)| key.as_str()).collect();
-    let live_objects: BTreeSet<&str> = inventory.live.iter().flat_map(|(_, manifest)| objects_of(manifest)).collect();
+    let live = inventory.live.iter().filter(|_| !planted(Bug::CollectShared));
+    let live_objects: BTreeSet<&str> = live.flat_map(|(_, manifest)| objects_of(manifest)).collect();
     let is_below = |job: JobId, generation: Generation| {
-        inventory.generations.get(&job).is_some_and(|current| generation < *current)
+        let current = inventory.generations.get(&job);
+        current.is_some_and(|current| generation < *current || planted(Bug::CollectCurrent))
     };
 
     let present: BTreeSet<&str> = inventory.state_objects.iter().map(String::as_str).collect();

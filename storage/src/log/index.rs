@@ -42,6 +42,11 @@ impl SparseIndex {
         }
     }
 
+    /// Forgets what lies at `position` and behind it.
+    pub(super) fn cut(&mut self, position: u64) {
+        self.entries.retain(|entry| entry.position < position);
+    }
+
     /// The form that is kept: the extent of the segment, entries at least [`KEPT_ENTRY_BYTES`] apart, and a
     /// checksum of these and of `name`, so that no other segment's index passes for this one's.
     pub(super) fn to_bytes(&self, name: &[u8], extent: Extent) -> Vec<u8> {

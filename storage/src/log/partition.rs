@@ -13,6 +13,7 @@ use std::time::Duration;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::limits::LOG_SEGMENT_BYTES;
 use qanat_proto::names::Name;
+use qanat_proto::zoo::{Bug, planted};
 
 use super::codec::long;
 use super::frame::{END_MARK_BYTES, FrameKind, end_mark};
@@ -22,16 +23,18 @@ use super::index_cache::IndexCache;
 use super::listing::Listing;
 use super::replay::ReplayTable;
 use super::retention::Retention;
-use super::scan::{index_sealed, scan_on, scan_segment, walk_headers};
+use super::scan::{Grown, index_sealed, scan_on, scan_segment, walk_headers};
 use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, damaged};
 
-use super::writer::{Active, OwnerToken, Writer};
-use super::{Setup, lock, takeover};
+use super::writer::{Active, OwnerToken, Writer, refuse_if_sealed};
+use super::{Setup, ends, lock, takeover};
 use crate::crash_safe;
-use crate::env::{Env, OpenMode};
+use crate::env::{Env, File, OpenMode};
 
 /// Bytes of a tail that recovery writes again at a time.
 const REWRITE_PIECE: usize = 1 << 20;
+/// A living owner says long before that what it wrote is synced, or has failed and taken over from itself.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Sizes of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,10 @@ pub(super) struct Shared {
     pub segments: VecDeque<Arc<Segment>>,
     /// End of what was acknowledged, in the last segment.
     pub end: Extent,
+    /// Offset behind the last whole run that was seen, synced or not.
+    whole: u64,
+    /// What another process wrote without saying yet that it was synced, and since when it stands there.
+    unconfirmed: Option<(Extent, Duration)>,
     wakers: Vec<Waker>,
     /// Lowest offset each reader still needs (P15).
     pub holds: BTreeMap<String, u64>,
@@ -101,6 +108,8 @@ pub(super) struct Shared {
 pub(super) struct Loaded {
     pub segments: VecDeque<Arc<Segment>>,
     pub end: Extent,
+    /// Offset behind the last whole run, synced or not.
+    whole: u64,
     /// Of the last segment.
     pub index: SparseIndex,
     pub replay: ReplayTable,
@@ -183,6 +192,7 @@ impl Partition {
         let mut shared = lock(&self.shared);
         shared.segments.clone_from(&loaded.segments);
         shared.end = loaded.end;
+        shared.whole = loaded.whole;
     }
 
     /// Reads the chain of segments and recovers the last.
@@ -229,18 +239,18 @@ impl Partition {
         }
         let Some(last) = segments.back().cloned() else {
             self.refuse_lost_end(0)?;
-            let (end, index, replay) = Default::default();
-            return Ok(Loaded { segments, end, index, replay, active: None });
+            let (end, whole, index, replay) = Default::default();
+            return Ok(Loaded { segments, end, whole, index, replay, active: None });
         };
         let mut replay = last.header.replay.clone();
-        let (end, index, active) = self.recover_last(&last, purpose, &mut replay).or_else(|error| {
+        let (end, whole, index, active) = self.recover_last(&last, purpose, &mut replay).or_else(|error| {
             if let Purpose::Seal(expected) = purpose {
                 // Whoever decided meanwhile where it ends has cut it there.
                 self.refuse_if_followed(&self.list()?, expected)?;
             }
             Err(error)
         })?;
-        Ok(Loaded { segments, end, index, replay, active })
+        Ok(Loaded { segments, end, whole, index, replay, active })
     }
 
     fn refuse_if_followed(&self, listing: &Listing, last: Option<u64>) -> Result<()> {
@@ -266,7 +276,7 @@ impl Partition {
         last: &Arc<Segment>,
         purpose: Purpose,
         replay: &mut ReplayTable,
-    ) -> Result<(Extent, SparseIndex, Option<Active>)> {
+    ) -> Result<(Extent, u64, SparseIndex, Option<Active>)> {
         let mends = purpose != Purpose::Read;
         let mode = if mends { OpenMode::Write } else { OpenMode::Read };
         let failing = |e: &std::io::Error| Error::io(format!("recover {}", last.path.display()), e);
@@ -277,18 +287,26 @@ impl Partition {
             // What the process before wrote may not be synced yet, and readers will rely on it.
             file.sync_data().map_err(|e| unsynced(&e))?;
         }
-        let scanned = scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay, mends)?;
+        let scanned =
+            scan_segment(file.as_ref(), &last.path, &last.header, last.header_length, replay, self.least_end, mends)?;
         // Before anything is cut or written.
         self.refuse_lost_end(scanned.end.offset)?;
         if !mends {
-            return Ok((scanned.end, scanned.index, None));
+            let mut shown = scanned.confirmed;
+            // Of a folder that is only looked at the owner may be gone for ever.
+            if scanned.end != shown && self.access != Access::Shared && self.is_final(file.as_ref(), last)? {
+                shown = scanned.end;
+            }
+            let mut index = scanned.index;
+            index.cut(shown.position);
+            return Ok((shown, scanned.end.offset, index, None));
         }
         let (end, is_own) = (scanned.end, purpose == Purpose::Own);
         if !scanned.is_marked {
             // After a failed sync the system may hold bytes for clean that are not on the disk, and a second
             // sync would skip them: what nothing confirms is written again.
             let mut window = Window::new(file.as_ref(), &last.path, end.position, REWRITE_PIECE);
-            let mut position = scanned.confirmed;
+            let mut position = scanned.confirmed.position;
             while position < end.position {
                 let piece = window.get(position, REWRITE_PIECE)?;
                 file.write_all_at(piece, position).map_err(|e| failing(&e))?;
@@ -312,7 +330,7 @@ impl Partition {
             }
         }
         let allocated = if is_own { file.len().map_err(|e| failing(&e))? } else { end.position };
-        Ok((end, scanned.index, Some(Active { segment: Arc::clone(last), file, allocated })))
+        Ok((end, end.offset, scanned.index, Some(Active { segment: Arc::clone(last), file, allocated })))
     }
 
     /// One group of appends: called by the log writer only.
@@ -395,17 +413,58 @@ impl Partition {
                 return Ok(self.end_offset());
             }
         };
-        let mut index = lock(&last.index);
-        let now = scan_on(file.as_ref(), &last.path, &last.header, end, |header| {
-            if let (FrameKind::Data, Some(index)) = (header.kind, index.as_mut()) {
-                index.push(header.first_offset, header.position, header.time_max());
+        let grown = scan_on(file.as_ref(), &last.path, &last.header, end)?;
+        let is_final =
+            self.has_waited(&grown) && (self.was_committed(grown.end)? || self.is_final(file.as_ref(), &last)?);
+        let shown = if is_final { grown.end } else { grown.confirmed };
+        if let Some(index) = lock(&last.index).as_mut() {
+            let data = grown.frames.iter().filter(|frame| frame.kind == FrameKind::Data);
+            for frame in data.take_while(|frame| frame.position < shown.position) {
+                index.push(frame.first_offset, frame.position, frame.time_max());
             }
-        })?;
-        drop(index);
-        if now.position > end.position {
-            self.publish(now);
         }
-        Ok(now.offset)
+        if shown.position > end.position {
+            self.publish(shown);
+        }
+        Ok(shown.offset)
+    }
+
+    /// Whether what its owner wrote last has stood for so long without a word that it was synced that there will be none:
+    /// the owner is gone, and has acknowledged it or not.
+    fn has_waited(&self, grown: &Grown) -> bool {
+        let now = self.env.clock.monotonic();
+        let mut shared = lock(&self.shared);
+        shared.whole = grown.end.offset;
+        if grown.end == grown.confirmed {
+            shared.unconfirmed = None;
+            return false;
+        }
+        let since = shared.unconfirmed.filter(|(end, _)| *end == grown.end).map_or(now, |(_, since)| since);
+        shared.unconfirmed = Some((grown.end, since));
+        now.saturating_sub(since) >= CONFIRMED_WITHIN || planted(Bug::ReadUnsynced)
+    }
+
+    /// Whether a commit that was acknowledged reached as far.
+    fn was_committed(&self, end: Extent) -> Result<bool> {
+        let rows = self.folder.parent().unwrap_or(&self.folder);
+        Ok(ends::least(self.env.disk.as_ref(), rows, self.index)? >= end.offset)
+    }
+
+    /// P11: makes whole runs durable that nobody says are, and sees that nobody has decided where their segment ends
+    /// meanwhile: then they stay for ever.
+    ///
+    /// # Errors
+    /// E0305 if they cannot be made durable.
+    fn is_final(&self, file: &dyn File, segment: &Segment) -> Result<bool> {
+        if planted(Bug::ReadUnsynced) {
+            return Ok(true);
+        }
+        file.sync_data().map_err(|e| super::writer::lost(self, "sync", &e))?;
+        match refuse_if_sealed(self, segment, OwnerToken(segment.header.owner)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == Code::Fenced => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether another process has taken the partition over from this one.
@@ -497,7 +556,8 @@ impl Partition {
     pub(super) fn segment_of(&self, offset: u64) -> Result<Option<Arc<Segment>>> {
         let shared = lock(&self.shared);
         let first = shared.segments.front().map_or(0, |segment| segment.header.base_offset);
-        if offset < first || offset > shared.end.offset {
+        // What is not known to be synced is shown later, also to whoever has read it before everything failed.
+        if offset < first || offset > shared.end.offset.max(shared.whole) {
             let end = shared.end.offset;
             let what = if offset < first { "gone" } else { "not there yet" };
             return Err(offset_gone(&format!(
@@ -516,17 +576,19 @@ impl Partition {
         shared.segments.get(at).cloned()
     }
 
-    /// How far a segment may be read.
-    pub(super) fn extent(&self, segment: &Segment) -> Extent {
+    /// How far a segment may be read. None if it went before this process heard where it ended.
+    pub(super) fn extent(&self, segment: &Segment) -> Option<Extent> {
         let shared = lock(&self.shared);
-        segment.sealed.get().copied().unwrap_or(shared.end)
+        let is_last = || shared.segments.back().is_some_and(|last| last.header.id == segment.header.id);
+        segment.sealed.get().copied().or_else(|| is_last().then_some(shared.end))
     }
 
     /// Runs `look` on a segment's index, building it first if need be.
     pub(super) fn with_index<T>(&self, segment: &Segment, look: impl FnOnce(&SparseIndex) -> T) -> Result<T> {
         let mut slot = lock(&segment.index);
         if slot.is_none() {
-            let extent = self.extent(segment);
+            let gone = || offset_gone(&format!("{} is gone", segment.path.display()));
+            let extent = self.extent(segment).ok_or_else(gone)?;
             let is_sealed = segment.sealed.get().is_some();
             *slot = is_sealed.then(|| self.indexes.get(self, segment, extent)).flatten();
             if slot.is_none() {
@@ -546,11 +608,11 @@ impl Partition {
     pub fn offset_for_time(&self, time_ms: i64) -> Result<u64> {
         let segments: Vec<Arc<Segment>> = lock(&self.shared).segments.iter().cloned().collect();
         for segment in segments {
+            let Some(limit) = self.extent(&segment) else { continue };
             let Some(from) = self.with_index(&segment, |index| index.seek_time(time_ms))? else { continue };
             let file = segment.file(self.env.disk.as_ref())?;
-            let limit = self.extent(&segment).position;
             let mut found = None;
-            walk_headers(file.as_ref(), &segment.path, &segment.header, from, limit, |header| {
+            walk_headers(file.as_ref(), &segment.path, &segment.header, from, limit.position, |header| {
                 if header.rows > 0 && header.time_max() >= time_ms {
                     found = Some(header.first_offset);
                 }

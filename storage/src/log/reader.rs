@@ -164,7 +164,12 @@ impl LogReader {
             }
             let Some(cursor) = &mut self.at else { return Err(Error::internal("a reader without a place")) };
             if cursor.position >= cursor.limit.position {
-                cursor.limit = self.partition.extent(&cursor.segment);
+                let Some(limit) = self.partition.extent(&cursor.segment) else {
+                    // Retention took it: what comes next is in another one, or gone.
+                    self.at = None;
+                    continue;
+                };
+                cursor.limit = limit;
             }
             if cursor.position >= cursor.limit.position {
                 if cursor.segment.sealed.get().is_none() {
@@ -179,8 +184,10 @@ impl LogReader {
                 }
                 let position = next.header_length;
                 let offset = next.header.base_offset;
-                let cursor = self.cursor(next, position, Some(offset))?;
-                self.keep(cursor);
+                match self.cursor(next, position, Some(offset))? {
+                    Some(cursor) => self.keep(cursor),
+                    None => self.at = None,
+                }
                 continue;
             }
             let (header, payload) = cursor.frame(&mut self.spare)?;
@@ -210,22 +217,23 @@ impl LogReader {
         let Some(segment) = self.partition.segment_of(self.next_offset)? else { return Ok(None) };
         if segment.header.base_offset == self.next_offset {
             let position = segment.header_length;
-            return self.cursor(segment, position, Some(self.next_offset)).map(Some);
+            return self.cursor(segment, position, Some(self.next_offset));
         }
         let position = self.partition.with_index(&segment, |index| index.seek(self.next_offset))?;
         let position = position.unwrap_or(segment.header_length);
-        self.cursor(segment, position, None).map(Some)
+        self.cursor(segment, position, None)
     }
 
-    fn cursor(&self, segment: Arc<Segment>, position: u64, offset: Option<u64>) -> Result<Cursor> {
+    /// A place in a segment. None if it has gone since it was found.
+    fn cursor(&self, segment: Arc<Segment>, position: u64, offset: Option<u64>) -> Result<Option<Cursor>> {
         let file = segment.file(self.partition.env.disk.as_ref()).map_err(|error| match error.code() {
             // Its owner, another process, removed it.
             Code::PathNotFound => offset_gone(&format!("offset {} of {} is gone", self.next_offset, self.partition)),
             _ => error,
         })?;
-        let limit = self.partition.extent(&segment);
+        let Some(limit) = self.partition.extent(&segment) else { return Ok(None) };
         let decoder = PayloadDecoder::new(&segment.header.schema)?;
-        Ok(Cursor {
+        Ok(Some(Cursor {
             segment,
             file,
             position,
@@ -235,7 +243,7 @@ impl LogReader {
             bytes: Buffer::default(),
             bytes_at: 0,
             decoder,
-        })
+        }))
     }
 }
 

@@ -5,9 +5,11 @@
 //! frame or end mark whose `confirmed` lies beyond it). If so, the middle is damaged and the log is
 //! refused; if not, it is the torn end of a group nobody was told about, and is cut (I8, I9).
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use qanat_proto::error::Result;
+use qanat_proto::zoo::{Bug, planted};
 
 use super::codec::{long, u16_at};
 use super::frame::{FRAME_ALIGN, FRAME_FIXED, FrameHeader, FrameKind, Run, extend_checksum};
@@ -51,7 +53,7 @@ impl RunCheck {
         self.checksum = extend_checksum(self.checksum, header.payload_crc);
         self.next_index += 1;
         if self.next_index < run.frames {
-            return Ok(false);
+            return Ok(planted(Bug::TornRuns));
         }
         if self.bytes != run.bytes || (header.kind == FrameKind::Data && self.checksum != run.checksum) {
             return Err("a run is not what it says it is");
@@ -66,12 +68,36 @@ impl RunCheck {
     }
 }
 
+/// Where the runs end that frames behind them say were synced.
+struct Confirmed {
+    at: Extent,
+    /// Ends of whole runs of which nobody has said so yet.
+    open: VecDeque<Extent>,
+}
+
+impl Confirmed {
+    fn from(at: Extent) -> Self {
+        Self { at, open: VecDeque::new() }
+    }
+
+    /// Everything before this position was synced.
+    fn up_to(&mut self, position: u64) {
+        self.while_synced(|end| end.position <= position);
+    }
+
+    fn while_synced(&mut self, is_synced: impl Fn(&Extent) -> bool) {
+        while let Some(end) = self.open.pop_front_if(|end| is_synced(end)) {
+            self.at = end;
+        }
+    }
+}
+
 /// What a scan of the growing segment found.
 pub(super) struct Scanned {
     /// After the last whole run.
     pub end: Extent,
-    /// Everything before this position was synced, as frames before the end say.
-    pub confirmed: u64,
+    /// After the last run that was synced before something behind it was written.
+    pub confirmed: Extent,
     pub index: SparseIndex,
     /// An end mark stands at the end, and nothing but zeros after it.
     pub is_marked: bool,
@@ -88,7 +114,8 @@ fn header_at(window: &mut Window<'_>, segment_id: u64, position: u64) -> Result<
     Ok(FrameHeader::parse(bytes).filter(|header| header.segment_id == segment_id && header.position == position))
 }
 
-/// Reads the last segment and finds where its log ends. `is_owner`: nobody writes it meanwhile.
+/// Reads the last segment and finds where its log ends. `least_end`: rows below it were synced. `is_owner`: nobody
+/// writes it meanwhile.
 ///
 /// # Errors
 /// E0304 if what is damaged had been synced.
@@ -98,6 +125,7 @@ pub(super) fn scan_segment(
     segment: &SegmentHeader,
     header_length: u64,
     replay: &mut ReplayTable,
+    least_end: u64,
     is_owner: bool,
 ) -> Result<Scanned> {
     let mut window = Window::growing(file, path, WHOLE_PIECE)?;
@@ -107,10 +135,13 @@ pub(super) fn scan_segment(
     let mut run = RunCheck::default();
     let mut seen = Vec::new();
     let mut is_marked = false;
-    let mut confirmed = header_length;
+    let mut confirmed = Confirmed::from(end);
     while let Some(header) = header_at(&mut window, segment.id, at.position)? {
         if header.kind == FrameKind::EndMark {
             is_marked = at == end && header.first_offset == at.offset;
+            if is_marked {
+                confirmed.up_to(header.confirmed);
+            }
             break;
         }
         let frame = window.get(at.position, header.length as usize)?;
@@ -124,7 +155,7 @@ pub(super) fn scan_segment(
         if is_whole {
             end = at;
             for (header, handle) in seen.drain(..) {
-                confirmed = confirmed.max(header.confirmed);
+                confirmed.up_to(header.confirmed);
                 match header.kind {
                     FrameKind::Data => index.push(header.first_offset, header.position, header.time_max()),
                     FrameKind::Forget => {
@@ -136,44 +167,57 @@ pub(super) fn scan_segment(
                     replay.remember(&header.writer, &handle);
                 }
             }
+            confirmed.open.push_back(end);
         }
     }
+    confirmed.while_synced(|end| end.offset <= least_end);
     let is_clean = match refuse_damage(&mut window, path, segment.id, end.position, is_marked) {
         // A group that was half written when this place was read, by an owner who went on meanwhile.
-        Err(_) if !is_owner && scan_on(file, path, segment, end, |_| {})? != end => false,
+        Err(_) if !is_owner && scan_on(file, path, segment, end)?.end != end => false,
         looked => looked?,
     };
-    Ok(Scanned { end, confirmed, index, is_marked: is_marked && is_clean })
+    Ok(Scanned { end, confirmed: confirmed.at, index, is_marked: is_marked && is_clean })
+}
+
+/// What another process has written since.
+pub(super) struct Grown {
+    /// After the last whole run.
+    pub end: Extent,
+    /// After the last run that was synced before something behind it was written.
+    pub confirmed: Extent,
+    /// The frames of whole runs.
+    pub frames: Vec<FrameHeader>,
 }
 
 /// Follows whole runs from `from`, which lies between two, in a segment that another process writes.
-/// `visit` sees the frames of each whole run.
-pub(super) fn scan_on(
-    file: &dyn File,
-    path: &Path,
-    segment: &SegmentHeader,
-    from: Extent,
-    mut visit: impl FnMut(&FrameHeader),
-) -> Result<Extent> {
+pub(super) fn scan_on(file: &dyn File, path: &Path, segment: &SegmentHeader, from: Extent) -> Result<Grown> {
     let mut window = Window::growing(file, path, WHOLE_PIECE)?;
     let (mut end, mut at) = (from, from);
     let mut run = RunCheck::default();
-    let mut seen = Vec::new();
+    let mut confirmed = Confirmed::from(from);
+    let mut frames = Vec::new();
+    let mut whole = 0;
     while let Some(header) = header_at(&mut window, segment.id, at.position)? {
+        if header.first_offset != at.offset {
+            break;
+        }
+        // Also one whose payload is not there yet says what was synced before it.
+        confirmed.up_to(header.confirmed);
         let frame = window.get(at.position, header.length as usize)?;
-        let goes_on = header.kind != FrameKind::EndMark && header.first_offset == at.offset;
-        if !goes_on || !header.payload_is_whole(frame) {
+        if header.kind == FrameKind::EndMark || !header.payload_is_whole(frame) {
             break;
         }
         let Ok(is_whole) = run.add(&header) else { break };
         at = Extent { position: header.end_position(), offset: header.end_offset() };
-        seen.push(header);
+        frames.push(header);
         if is_whole {
             end = at;
-            seen.drain(..).for_each(|header| visit(&header));
+            confirmed.open.push_back(end);
+            whole = frames.len();
         }
     }
-    Ok(end)
+    frames.truncate(whole);
+    Ok(Grown { end, confirmed: confirmed.at, frames })
 }
 
 /// Looks through everything after the end for proof that the end was not the end. Returns whether

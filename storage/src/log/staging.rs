@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
+use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, Token};
 use qanat_proto::names::Origin;
 use serde::{Deserialize, Serialize};
 
@@ -221,8 +221,7 @@ impl Topic {
         keep: &BTreeSet<String>,
     ) -> Result<BTreeSet<String>> {
         self.remove_staged(|name, origin| {
-            origin.token.job == job
-                && origin.token.generation < below
+            origin.may_be_aborted_by(Token { job, generation: below })
                 && operator.is_none_or(|operator| operator == origin.subtask.operator)
                 && !keep.contains(name)
         })

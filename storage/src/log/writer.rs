@@ -12,6 +12,7 @@ use std::sync::Arc;
 use qanat_proto::check;
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::ids::JobId;
+use qanat_proto::zoo::{Bug, planted};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Reply, Sleepers};
@@ -373,8 +374,15 @@ impl Writer {
         }
         self.write_gathered(partition)?;
         let Some(active) = &self.active else { return Err(Error::internal("a log without a segment")) };
-        active.file.sync_data().map_err(|e| lost(partition, "sync", &e))?;
-        refuse_if_sealed(partition, &active.segment, self.owner)?;
+        if !planted(Bug::SkipSync) {
+            let synced = active.file.sync_data();
+            synced
+                .or_else(|e| if planted(Bug::SyncAgain) { active.file.sync_data() } else { Err(e) })
+                .map_err(|e| lost(partition, "sync", &e))?;
+        }
+        if !planted(Bug::IgnoreSeal) {
+            refuse_if_sealed(partition, &active.segment, self.owner)?;
+        }
         if let Some(index) = super::lock(&active.segment.index).as_mut() {
             for (offset, position, time) in self.unindexed.drain(..) {
                 index.push(offset, position, time);
@@ -439,7 +447,7 @@ impl Writer {
             created_ms: partition.env.clock.now_ms(),
             previous_length,
             schema,
-            replay: self.replay.clone(),
+            replay: if planted(Bug::ForgetCommits) { ReplayTable::default() } else { self.replay.clone() },
         };
         let (segment, file) = create_segment(partition, header).inspect_err(|error| {
             if error.code() == Code::FsyncFailed || error.code() == Code::Fenced {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
@@ -93,7 +94,8 @@ impl SimDisk {
 
     /// The `k`-th sync from now (1 is the next; files and folders count alike) returns EIO. As on Linux,
     /// the changes it covered count as clean afterwards: some of them are durable, at least one is not
-    /// and never will be, reads still see all of them, and a second sync returns `Ok`.
+    /// and never will be, reads still see all of them, and a second sync returns `Ok`; another handle that was open
+    /// already gets the error at its next sync, once (`errseq_t`).
     pub fn fail_sync(&self, k: u64) {
         let mut state = self.shared.lock();
         let sync = state.syncs + k;
@@ -200,7 +202,8 @@ impl Disk for SimDisk {
         state.open.insert(node);
         let boot = state.boot;
         let writable = mode != OpenMode::Read;
-        Ok(Arc::new(SimFile { shared: self.shared.clone(), path: path.into(), node, id, boot, writable }))
+        let heard = AtomicU64::new(state.failed_syncs.get(&node).copied().unwrap_or(0));
+        Ok(Arc::new(SimFile { shared: self.shared.clone(), path: path.into(), node, id, boot, writable, heard }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -328,6 +331,8 @@ struct State {
     failing_syncs: BTreeSet<u64>,
     file_syncs: u64,
     failing_file_syncs: BTreeSet<u64>,
+    /// Syncs of a file that failed: whoever had it open hears of each, once.
+    failed_syncs: BTreeMap<Node, u64>,
     writes: u64,
     failing_writes: BTreeSet<u64>,
     denied: BTreeSet<Vec<OsString>>,
@@ -352,6 +357,7 @@ impl State {
             failing_syncs: BTreeSet::new(),
             file_syncs: 0,
             failing_file_syncs: BTreeSet::new(),
+            failed_syncs: BTreeMap::new(),
             writes: 0,
             failing_writes: BTreeSet::new(),
             denied: BTreeSet::new(),
@@ -489,6 +495,7 @@ impl State {
             self.perform(operation, vec![Effect::Sync(node)]);
             return Ok(());
         }
+        *self.failed_syncs.entry(node).or_default() += 1;
         let mut lost: Vec<bool> = (0..self.volume.pending_of(node)).map(|_| self.random.coin()).collect();
         if let Some(last) = lost.last_mut() {
             *last |= true;
@@ -524,6 +531,8 @@ struct SimFile {
     id: u64,
     boot: u64,
     writable: bool,
+    /// Failed syncs of the file that it has heard of.
+    heard: AtomicU64,
 }
 
 impl SimFile {
@@ -578,7 +587,10 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.lock()?.sync(self.node, &self.path, Operation::Sync { path: self.path.clone() })
+        let mut state = self.lock()?;
+        let synced = state.sync(self.node, &self.path, Operation::Sync { path: self.path.clone() });
+        let failed = state.failed_syncs.get(&self.node).copied().unwrap_or(0);
+        if self.heard.swap(failed, Ordering::Relaxed) < failed { Err(Errno::IO.into()) } else { synced }
     }
 
     fn sync_all(&self) -> io::Result<()> {

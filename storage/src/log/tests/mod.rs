@@ -5,6 +5,7 @@ mod changes;
 mod crash;
 mod faults;
 mod flip;
+mod follow;
 mod kept_index;
 mod model;
 mod retained;
