@@ -630,6 +630,10 @@ impl Leader {
             let outputs = self.member.state(|state| driver.step(state, now, wall, input));
             for output in outputs {
                 self.perform(job, output, &mut inputs);
+                if !self.drivers.contains_key(&job) {
+                    // Something was not decided here: what else there is to do is derived again from what was.
+                    return;
+                }
             }
         }
         if self.drivers.get(&job).is_some_and(JobDriver::is_ended) {

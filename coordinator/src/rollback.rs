@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qanat_coordinator_core::Command;
+use qanat_coordinator_core::retention::TopicStart;
 use qanat_coordinator_core::state::{Claimed, Job};
 use qanat_proto::control::WithdrawnObjects;
 use qanat_proto::ids::{Epoch, JobId, OperatorId};
@@ -88,11 +89,17 @@ impl RollbackPlan {
         }
     }
 
-    /// What decides it. `request` tells a repeat from another rollback.
+    /// What decides it. `starts` is where its epoch begins to read topics; `request` tells a repeat from another rollback.
     ///
     /// # Errors
     /// E0409 if it would take back more than one command can name.
-    pub fn command(&self, job: JobId, sinks: &[WithdrawableSink], request: String) -> Result<Command> {
+    pub fn command(
+        &self,
+        job: JobId,
+        sinks: &[WithdrawableSink],
+        starts: Vec<TopicStart>,
+        request: String,
+    ) -> Result<Command> {
         let count: usize = sinks.iter().map(|sink| sink.names.len()).sum();
         if count > limits::WITHDRAWN_OBJECTS_MAX {
             let message = format!("{count} files would be taken back, and {} can be", limits::WITHDRAWN_OBJECTS_MAX);
@@ -103,7 +110,7 @@ impl RollbackPlan {
         let objects = named
             .map(|sink| WithdrawnObjects { operator: sink.operator, names: sink.names.iter().cloned().collect() })
             .collect();
-        Ok(Command::Rollback { job, to: self.to, expected: self.last, objects, request })
+        Ok(Command::Rollback { job, to: self.to, expected: self.last, objects, starts, request })
     }
 }
 

@@ -11,8 +11,10 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::{CommitScope, Opener, Sink};
+use qanat_executor_core::control::{Control, Verdict};
+use qanat_executor_core::said::Said;
 use qanat_proto::control::{
-    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor, Withdrawal,
+    CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, ToExecutor, Withdrawal,
 };
 use qanat_proto::exposition::Page;
 use qanat_proto::ids::{Epoch, JobId, OperatorId, StartId, SubtaskId, Token};
@@ -44,15 +46,6 @@ pub struct Reporter {
     span: Span,
 }
 
-/// What another leader may ask for again: it hears nothing that was said to the one before (P4).
-#[derive(Default)]
-struct Said {
-    /// The newest epoch that was reported, with all reports about it.
-    epoch: Epoch,
-    reports: Vec<SubtaskReport>,
-    failure: Option<CoordinatorMessage>,
-}
-
 impl Reporter {
     pub fn new(start: StartId, token: Token, outbox: Sender<FromExecutor>, span: Span) -> Self {
         Self { start, token, outbox, failed: Arc::default(), said: Arc::default(), span }
@@ -72,17 +65,7 @@ impl Reporter {
     }
 
     pub fn send(&self, message: CoordinatorMessage) {
-        match &message {
-            CoordinatorMessage::Prepared { epoch, report } => {
-                let mut said = self.said();
-                if said.epoch != *epoch {
-                    (said.epoch, said.reports) = (*epoch, Vec::new());
-                }
-                said.reports.push((**report).clone());
-            }
-            CoordinatorMessage::Failed { .. } => self.said().failure = Some(message.clone()),
-            _ => {}
-        }
+        self.said().note(&message);
         self.pass_on(message);
     }
 
@@ -97,18 +80,13 @@ impl Reporter {
 
     /// Says again what was reported about an epoch.
     fn repeat_reports(&self, epoch: Epoch) {
-        let said = self.said();
-        if said.epoch == epoch {
-            for report in &said.reports {
-                self.pass_on(CoordinatorMessage::Prepared { epoch, report: Box::new(report.clone()) });
-            }
-        }
+        self.said().reports(epoch).for_each(|report| self.pass_on(report));
     }
 
     /// Says again that the generation stands, or why it does not.
     fn repeat_deployed(&self) {
-        let failure = self.said().failure.clone();
-        self.pass_on(failure.unwrap_or(CoordinatorMessage::Deployed));
+        let deployed = self.said().deployed();
+        self.pass_on(deployed);
     }
 
     /// Reports the first failure of the generation; what follows from it is not news.
@@ -182,7 +160,7 @@ pub struct Node {
     fenced: Arc<Fenced>,
     exchange: Option<Exchange>,
     clock: Arc<dyn Clock>,
-    deployed: Deployed,
+    control: Arc<Mutex<Control>>,
 }
 
 /// Of each job that runs here.
@@ -199,7 +177,7 @@ impl Node {
         let metrics = Metrics::default();
         let fenced = Arc::<Fenced>::default();
         let (exchange, clock) = (config.exchange.clone(), config.env.clock.clone());
-        let deployed = Deployed::default();
+        let control = Arc::new(Mutex::new(Control::new(start)));
         let log = match &config.commit_log {
             Some(commit) => Some(LogCommitter::start(start, commit.clone(), outbox.clone(), fenced.clone())?),
             None => None,
@@ -212,14 +190,14 @@ impl Node {
             metrics: metrics.clone(),
             fenced: fenced.clone(),
             generations: BTreeMap::new(),
-            deployed: deployed.clone(),
+            control: control.clone(),
             log,
         };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || worker.run(&messages))
             .map_err(|e| Error::io("start the executor thread", &e))?;
-        Ok(Self { start, inbox: Some(inbox), thread: Some(thread), metrics, fenced, exchange, clock, deployed })
+        Ok(Self { start, inbox: Some(inbox), thread: Some(thread), metrics, fenced, exchange, clock, control })
     }
 
     pub fn send(&self, message: ToExecutor) {
@@ -236,7 +214,7 @@ impl Node {
 
     /// The newest generation of each job that was deployed here, ended ones too.
     pub fn holds(&self) -> Vec<Token> {
-        self.deployed.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).built().collect()
     }
 
     pub fn metrics(&self, job: JobId) -> Option<Arc<JobMetrics>> {
@@ -283,12 +261,9 @@ struct Worker {
     metrics: Metrics,
     fenced: Arc<Fenced>,
     generations: BTreeMap<JobId, Running>,
-    deployed: Deployed,
+    control: Arc<Mutex<Control>>,
     log: Option<LogCommitter>,
 }
-
-/// The newest generation of each job that was ever deployed here: none is deployed twice (P1).
-type Deployed = Arc<Mutex<BTreeMap<JobId, Token>>>;
 
 struct Running {
     generation: Generation,
@@ -299,39 +274,45 @@ struct Running {
 impl Worker {
     fn run(mut self, messages: &Receiver<ToExecutor>) {
         for message in messages {
-            // P1: meant for another start of this process.
-            if message.start == self.start {
-                self.handle(message.token, message.message);
-            } else {
-                self.fenced.refuse_control();
-            }
+            self.handle(message);
         }
         for (_, running) in std::mem::take(&mut self.generations) {
             running.end();
         }
     }
 
-    fn handle(&mut self, token: Token, message: ExecutorMessage) {
-        if let ExecutorMessage::Deploy(deployment) = message {
-            self.deploy(token, &deployment);
-            return;
-        }
-        if let ExecutorMessage::CommitLog { topic, permit, owner } = message {
-            if let Some(log) = &self.log {
-                log.send(topic, permit, owner);
+    fn handle(&mut self, to: ToExecutor) {
+        let verdict = self.control().take(&to);
+        let ToExecutor { token, message, .. } = to;
+        match (verdict, message) {
+            (Verdict::Fenced, _) => self.fenced.refuse_control(),
+            (Verdict::Unknown, _) => {}
+            (Verdict::Append, ExecutorMessage::CommitLog { topic, permit, owner }) => {
+                if let Some(log) = &self.log {
+                    log.send(topic, permit, owner);
+                }
             }
-            return;
+            (Verdict::Build, ExecutorMessage::Deploy(deployment)) => self.deploy(token, &deployment),
+            (Verdict::Stands, _) => {
+                if let Some(running) = self.generations.get(&token.job) {
+                    running.reporter.repeat_deployed();
+                }
+            }
+            (Verdict::HasEnded, ExecutorMessage::Deploy(deployment)) => {
+                let error = Error::new(Code::ExecutorLost, "the executor has ended this generation already");
+                self.reporter(token, &deployment).fail(None, error);
+            }
+            (Verdict::End, _) => self.end(token.job),
+            (Verdict::Take | Verdict::Build | Verdict::HasEnded | Verdict::Append, message) => {
+                self.pass_on(token, message);
+            }
         }
-        // P2: only the current generation of a job is listened to.
+    }
+
+    /// Something for the generation that the job has here.
+    fn pass_on(&mut self, token: Token, message: ExecutorMessage) {
         let Some(running) = self.generations.get_mut(&token.job) else { return };
-        if running.reporter.token() != token {
-            if running.reporter.token() > token {
-                self.fenced.refuse_control();
-            }
-            return;
-        }
         match message {
-            ExecutorMessage::Deploy(_) | ExecutorMessage::CommitLog { .. } => {}
             ExecutorMessage::Start => running.generation.start(),
             ExecutorMessage::Trigger { epoch } => {
                 running.generation.trigger(epoch);
@@ -340,8 +321,12 @@ impl Worker {
             ExecutorMessage::Commit(permit) => running.committer.send(Work::Commit(permit)),
             ExecutorMessage::Withdraw(withdrawals) => running.committer.send(Work::Withdraw(withdrawals)),
             ExecutorMessage::AbortLower { keep } => running.committer.send(Work::Abort(keep)),
-            ExecutorMessage::Stop => self.end(token.job),
+            ExecutorMessage::Deploy(_) | ExecutorMessage::CommitLog { .. } | ExecutorMessage::Stop => {}
         }
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&mut self, job: JobId) {
@@ -351,40 +336,21 @@ impl Worker {
         }
     }
 
-    fn deployed(&self) -> MutexGuard<'_, BTreeMap<JobId, Token>> {
-        self.deployed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn deploy(&mut self, token: Token, deployment: &Deployment) {
+    fn reporter(&self, token: Token, deployment: &Deployment) -> Reporter {
         let trace_id = deployment.trace.as_ref().map(TraceParent::trace_id);
         let (job, generation) = (deployment.job_name.as_str(), token.generation.0);
         // As important as the most important of its lines.
         let span = tracing::error_span!("generation", job, id = %token.job.short(), generation, trace_id);
-        let inside = span.clone();
-        let _inside = inside.enter();
-        // Built once: a repeat after the stop would read again into a sink that holds the same rows (P1).
-        match self.deployed().get(&token.job).copied() {
-            Some(newest) if newest > token => {
-                self.fenced.refuse_control();
-                return;
-            }
-            Some(newest) if newest == token => {
-                match self.generations.get(&token.job).filter(|running| running.reporter.token() == token) {
-                    Some(running) => running.reporter.repeat_deployed(),
-                    None => {
-                        let error = Error::new(Code::ExecutorLost, "the executor has ended this generation already");
-                        Reporter::new(self.start, token, self.outbox.clone(), span).fail(None, error);
-                    }
-                }
-                return;
-            }
-            _ => {}
-        }
-        self.deployed().insert(token.job, token);
+        Reporter::new(self.start, token, self.outbox.clone(), span)
+    }
+
+    fn deploy(&mut self, token: Token, deployment: &Deployment) {
+        let reporter = self.reporter(token, deployment);
+        let span = reporter.span().clone();
+        let _inside = span.enter();
         self.end(token.job);
         let (epoch, parallelism) = (deployment.restore.epoch.0, deployment.parallelism);
         tracing::info!(epoch, parallelism, "deploys from an epoch on");
-        let reporter = Reporter::new(self.start, token, self.outbox.clone(), span);
         match self.build(&reporter, deployment) {
             Ok(running) => {
                 failpoint("deploy.built");
@@ -395,7 +361,10 @@ impl Worker {
                 self.generations.insert(token.job, running);
                 reporter.send(CoordinatorMessage::Deployed);
             }
-            Err(error) => reporter.fail(None, error),
+            Err(error) => {
+                self.control().ended(token);
+                reporter.fail(None, error);
+            }
         }
     }
 

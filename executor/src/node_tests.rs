@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use crossbeam::channel::Receiver;
 use qanat_connectors::contract::{ReadRequest, SinkWriter, Source};
 use qanat_proto::connector::TableDescriptor;
+use qanat_proto::control::SubtaskReport;
 use qanat_proto::graph::{JobGraph, SinkNode};
 use qanat_proto::manifest::{MANIFEST_VERSION, Manifest};
 use qanat_proto::receipt::{Receipt, Totals};

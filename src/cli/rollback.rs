@@ -14,6 +14,7 @@ use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
 use crate::cli::job_report::JobReport;
 use crate::cli::savepoint::decide;
+use crate::cluster::starts_of;
 use crate::output::{self, Format};
 use crate::withdrawable;
 
@@ -134,10 +135,10 @@ impl Rollback {
         let plan = RollbackPlan::new(&found.history.job, to);
         let plan = plan.map_err(|error| error.at(Place::Named(self.name.clone())))?;
         let mut sinks = Vec::new();
+        let restored = &plan.restored;
+        let manifest = found.checkpoints(env)?.read_manifest(&restored.manifest_key, &restored.checksum)?;
         if plan.withdrawn().is_some() {
             let base = std::env::current_dir().map_err(|e| Error::io("find the working directory", &e))?;
-            let restored = &plan.restored;
-            let manifest = found.checkpoints(env)?.read_manifest(&restored.manifest_key, &restored.checksum)?;
             sinks = withdrawable::sinks(env, &manifest.graph, found.history.id, plan.to, &base)?;
             plan.add_claims(&mut sinks, path_of);
         }
@@ -146,7 +147,8 @@ impl Rollback {
                 check_all_withdraw(&sinks)?;
             }
             let request = format!("{:032x}", env.entropy.u128());
-            decide(env, &found, &plan.command(found.history.id, &sinks, request)?)?;
+            let starts = starts_of(&manifest.sources);
+            decide(env, &found, &plan.command(found.history.id, &sinks, starts, request)?)?;
         }
         Ok(Report {
             job: self.name.clone(),

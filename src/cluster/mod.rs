@@ -18,6 +18,7 @@ pub(crate) use authority::{InitOptions, NewNode, certify, host_of, init};
 pub(crate) use coordinator::{CoordinatorOptions, run_coordinator};
 pub(crate) use dev::{DevOptions, run_dev};
 pub(crate) use executor::{ExecutorOptions, run_executor};
+pub(crate) use planner::starts_of;
 pub(crate) use security::{NodeSecurity, read_authority, read_token};
 
 use std::net::SocketAddr;

@@ -35,7 +35,7 @@ pub(crate) struct ScriptPlanner {
 }
 
 /// Where sources begin to read topics.
-pub(super) fn starts_of(sources: &[SourceState]) -> Vec<TopicStart> {
+pub(crate) fn starts_of(sources: &[SourceState]) -> Vec<TopicStart> {
     let start =
         |hold::Start { topic, id, partition, offset }| TopicStart { topic: topic.to_string(), id, partition, offset };
     hold::starts(sources).into_iter().map(start).collect()
@@ -80,6 +80,11 @@ impl Planner for ScriptPlanner {
     fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>> {
         let manifest = self.checkpoints.read_manifest(&restored.manifest_key, &restored.checksum)?;
         withdrawable::sinks(&self.env, &manifest.graph, job, after, Path::new("/"))
+    }
+
+    fn starts(&self, restored: &Claimed) -> Result<Vec<TopicStart>> {
+        let manifest = self.checkpoints.read_manifest(&restored.manifest_key, &restored.checksum)?;
+        Ok(starts_of(&manifest.sources))
     }
 
     fn topics(&self, job_name: &str, job: &PlannedJob) -> Result<JobTopics> {

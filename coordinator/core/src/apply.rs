@@ -8,6 +8,7 @@ use qanat_proto::error::{Code, Domain};
 use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::receipt::{OperatorReceipt, Receipt};
+use qanat_proto::zoo::{Bug, planted};
 use qanat_proto::{EpochRanges, Error, Place};
 use serde::{Deserialize, Serialize};
 
@@ -106,11 +107,14 @@ impl State {
             Command::Note { .. } => Ok(Applied::Done),
             Command::Savepoint { job, name, request } => self.job_mut(*job)?.name_epoch(name, request),
             Command::DropSavepoint { job, name } => self.job_mut(*job)?.drop_savepoint(name),
-            Command::Rollback { job, to, expected, objects, request } => {
-                self.roll_back(*job, *to, *expected, objects, request)
+            Command::Rollback { job, to, expected, objects, starts, request } => {
+                self.roll_back(*job, *to, *expected, (objects, starts), request)
             }
             Command::Withdrawn { token } => {
                 let job = self.current(*token)?;
+                if job.rolled_back {
+                    return Err(Refusal::OldGeneration);
+                }
                 job.withdrawing.clear();
                 finish_closing(job);
                 Ok(Applied::Done)
@@ -234,6 +238,7 @@ impl State {
             has_claimed: false,
             has_output: false,
             acknowledged: false,
+            rolled_back: false,
             stop_requested: false,
             closing: None,
             claims: [(Epoch(0), epoch_zero)].into(),
@@ -260,10 +265,15 @@ fn open_generation(id: JobId, job: &mut Job, expected: Generation, placement: &[
     if job.status.is_ended() {
         return Err(Refusal::WrongStatus);
     }
-    let (restore, _) = job.last_claim().ok_or(Refusal::UnknownJob)?;
+    let (mut restore, _) = job.last_claim().ok_or(Refusal::UnknownJob)?;
+    if planted(Bug::RestoreCommitted) {
+        let committed = job.claims.iter().rev().find(|(_, claim)| claim.committed);
+        restore = committed.map_or(restore, |(epoch, _)| *epoch);
+    }
     job.generation = job.generation.next();
     job.placement = placement.to_vec();
     job.generation_open = job.closing.is_none();
+    job.rolled_back = false;
     job.restore_point = restore;
     job.has_claimed = false;
     if job.closing.is_none() {
@@ -283,25 +293,29 @@ fn has_moved(receipt: &Receipt) -> bool {
 
 /// P4 and P7.
 fn claim_epoch(job: &mut Job, token: Token, epoch: Epoch, claim: Claimed, has_moved: bool) -> Result<Applied, Refusal> {
-    if !job.generation_open || job.closing.is_some() || job.status.is_ended() {
+    let is_over = !job.generation_open || job.closing.is_some() || job.status.is_ended();
+    if is_over && !planted(Bug::ClaimAfterClose) {
         return Err(Refusal::Closing);
     }
     let (last, last_claim) = job.last_claim().ok_or(Refusal::UnknownJob)?;
-    if epoch != job.next_epoch() {
+    if epoch != job.next_epoch() && !planted(Bug::AnyEpoch) {
         return Err(Refusal::NotNext { next: job.next_epoch() });
     }
-    if !job.withdrawing.is_empty() {
+    if !job.withdrawing.is_empty() && !planted(Bug::SkipWithdrawal) {
         return Err(Refusal::WithdrawalPending);
     }
-    if !last_claim.committed {
+    if !last_claim.committed && !planted(Bug::ClaimBeforeCommit) {
         return Err(Refusal::CommitPending { epoch: last });
     }
     let permit =
         CommitPermit { token, epoch, manifest_key: claim.manifest_key.clone(), handles: claim.handles.clone() };
     if claim.is_final {
         job.closing = Some(Outcome::Finished);
-    } else if job.stop_requested {
+    } else if job.stop_requested && !planted(Bug::StopForgotten) {
         job.closing = Some(Outcome::Stopped);
+    }
+    if planted(Bug::EndEarly) {
+        finish_closing(job);
     }
     job.has_claimed = true;
     job.has_output |= !claim.handles.is_empty();
@@ -334,7 +348,8 @@ fn committed(job: &mut Job, epoch: Epoch, manifest_key: &str, names: &[String]) 
 /// A closing job reaches its terminal state with the commit of its last claim (P7), and when nothing is left to be
 /// withdrawn (P10).
 fn finish_closing(job: &mut Job) {
-    if job.last_claim().is_none_or(|(_, claim)| !claim.committed) || !job.withdrawing.is_empty() {
+    let owes = job.last_claim().is_none_or(|(_, claim)| !claim.committed) || !job.withdrawing.is_empty();
+    if owes && !planted(Bug::EndEarly) {
         return;
     }
     if let Some(outcome) = job.closing.take() {
@@ -407,6 +422,9 @@ fn retire(job: &mut Job, epochs: &[Epoch]) -> Result<Applied, Refusal> {
     let last = job.last_claim().map(|(epoch, _)| epoch);
     for epoch in epochs {
         let is_restore_point = *epoch == job.restore_point && !job.has_claimed && !job.status.is_ended();
+        if planted(Bug::RetireLast) {
+            continue;
+        }
         if Some(*epoch) == last || is_restore_point || job.is_savepoint(*epoch) {
             return Err(Refusal::StillNeeded { epoch: *epoch });
         }

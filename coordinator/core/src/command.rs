@@ -108,8 +108,17 @@ pub enum Command {
     /// A name goes; the epoch is kept no longer than others.
     DropSavepoint { job: JobId, name: String },
     /// Everything after epoch `to` is withdrawn for ever, and the job goes on from there (P10). `expected` is the
-    /// last claim as of which `objects` were listed; `request` tells a repeat.
-    Rollback { job: JobId, to: Epoch, expected: Epoch, objects: Vec<WithdrawnObjects>, request: String },
+    /// last claim as of which `objects` were listed; `starts` is where epoch `to` begins to read topics, whose rows may
+    /// have gone if the job has finished (P15); `request` tells a repeat.
+    Rollback {
+        job: JobId,
+        to: Epoch,
+        expected: Epoch,
+        objects: Vec<WithdrawnObjects>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        starts: Vec<TopicStart>,
+        request: String,
+    },
     /// What was to be withdrawn is (P10).
     Withdrawn { token: Token },
     /// An ended job goes, with its checkpoints.

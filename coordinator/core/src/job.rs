@@ -24,6 +24,7 @@ use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::Manifest;
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::settings::JobSettings;
+use qanat_proto::zoo::{Bug, planted};
 use qanat_proto::{Code, Error, Place, limits};
 
 use crate::apply::Applied;
@@ -44,7 +45,7 @@ use running::{ManifestState, Running};
 const RETIRE_BATCH: usize = 8;
 
 /// What happened. Times are monotonic milliseconds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// Executors that are alive, and the one that has just connected (again). Also the first input of a driver.
     Executors {
@@ -69,7 +70,7 @@ pub enum Input {
 }
 
 /// What to do about it, in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     Propose(Command),
     Send(ToExecutor),
@@ -90,6 +91,7 @@ pub enum Output {
 }
 
 /// Volatile view of one job.
+#[derive(Clone, Debug)]
 pub struct JobDriver {
     job: JobId,
     /// What the next generation runs with.
@@ -106,6 +108,7 @@ pub struct JobDriver {
     jitter: u64,
 }
 
+#[derive(Clone, Debug)]
 enum Phase {
     /// No generation yet, or the last one ended; the next opens at this time.
     Waiting {
@@ -214,7 +217,8 @@ impl JobDriver {
             | Phase::Replaying { .. }
             | Phase::Aborting { .. }
             | Phase::Running(_) => {
-                if let Some(lost) = job.placement.iter().find(|start| known(start).is_none()) {
+                let is_lost = |start: &&StartId| known(start).is_none() && !planted(Bug::AnyStart);
+                if let Some(lost) = job.placement.iter().find(is_lost) {
                     let error = Error::new(Code::ExecutorLost, format!("executor {} is lost", state.node_of(*lost)))
                         .hint("the job goes on elsewhere from its last claimed epoch");
                     // What is left needs no pause to recover.
@@ -356,11 +360,14 @@ impl JobDriver {
     fn on_manifest(&mut self, state: &State, mut manifest: Manifest, out: &mut Vec<Output>) {
         let Phase::Restoring { token, from } = self.phase else { return };
         // P5: what was asked for before a rollback may come after it.
-        if manifest.epoch != from {
+        if manifest.epoch != from && !planted(Bug::OldManifest) {
             return;
         }
         let Some(job) = state.job(self.job) else { return };
         manifest.parallelism = job.parallelism;
+        if planted(Bug::ResolveAgain) && manifest.epoch == Epoch(0) {
+            manifest.sources.clear();
+        }
         manifest.settings = JobSettings {
             key_groups: manifest.key_groups,
             ..job.settings.clone().unwrap_or_else(|| manifest.settings.clone())
@@ -418,7 +425,8 @@ impl JobDriver {
 
     fn on_message(&mut self, state: &State, now_ms: u64, now_wall_ms: i64, from: FromExecutor, out: &mut Vec<Output>) {
         // P2: a message of an older generation says nothing about this one.
-        if self.token() != Some(from.token) {
+        let current = self.token();
+        if current != Some(from.token) && !(planted(Bug::OldReports) && current.is_some()) {
             return;
         }
         match from.message {
@@ -478,7 +486,10 @@ impl JobDriver {
         let Some(job) = state.job(self.job) else { return };
         // Of a new generation, its restore point; of one that is adopted, what it has claimed since.
         let Some((epoch, claim)) = job.last_claim() else { return };
-        if claim.committed {
+        if planted(Bug::AbortAll) {
+            running.send_committer(&ExecutorMessage::AbortLower { keep: Vec::new() }, out);
+        }
+        if claim.committed || planted(Bug::SkipReplay) {
             self.abort_lower(running, claim, out);
             return;
         }
@@ -493,7 +504,8 @@ impl JobDriver {
     }
 
     fn abort_lower(&mut self, running: Box<Running>, claim: &Claimed, out: &mut Vec<Output>) {
-        let waiting = running.send_committer(&ExecutorMessage::AbortLower { keep: claim.handles.clone() }, out);
+        let keep = claim.handles.clone();
+        let waiting = running.send_committer(&ExecutorMessage::AbortLower { keep }, out);
         self.phase = Phase::Aborting { running, waiting };
     }
 
@@ -557,13 +569,18 @@ impl JobDriver {
         let claim = Box::new(Command::Claim {
             token: running.token,
             epoch,
-            manifest_key: key,
+            manifest_key: key.clone(),
             checksum,
             handles: manifest.prepared.clone(),
             is_final: manifest.is_final,
             receipt: Box::new(manifest.receipt.clone()),
         });
         open.manifest = ManifestState::Ready { claim };
+        if planted(Bug::CommitBeforeClaim) {
+            let (token, manifest_key) = (running.token, key);
+            let permit = CommitPermit { token, epoch, manifest_key, handles: manifest.prepared.clone() };
+            running.send_committer(&ExecutorMessage::Commit(permit), out);
+        }
         running.written = Some(manifest);
         running.propose_claim(out);
     }
@@ -578,31 +595,6 @@ impl JobDriver {
         }
         self.backoff_ms = limits::RESTART_BACKOFF_MS.0;
         running.committing = Some(Committing::begin(running, state, &self.executors, permit, now_ms, out));
-    }
-
-    /// The commit that is under way, if it is this one.
-    fn committing(&mut self, epoch: Epoch, manifest_key: &str) -> Option<&mut Committing> {
-        let committing = match &mut self.phase {
-            Phase::Replaying { committing, .. } => committing,
-            Phase::Running(running) => running.committing.as_mut()?,
-            _ => return None,
-        };
-        (committing.permit.epoch == epoch && committing.permit.manifest_key == manifest_key).then_some(committing)
-    }
-
-    /// An executor has made its handles visible.
-    fn on_committed(&mut self, start: StartId, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
-        let Some(committing) = self.committing(epoch, manifest_key) else { return };
-        committing.files.remove(&start);
-        committing.record_if_done(out);
-    }
-
-    /// The owner of a topic has appended what is for it.
-    fn on_log_committed(&mut self, topic: &str, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
-        let Some(committing) = self.committing(epoch, manifest_key) else { return };
-        if committing.log.remove(topic).is_some() {
-            committing.record_if_done(out);
-        }
     }
 
     fn on_commit_recorded(&mut self, state: &State, now_ms: u64, epoch: Epoch, out: &mut Vec<Output>) {
@@ -648,8 +640,9 @@ impl JobDriver {
         let restore_point = (!job.has_claimed).then_some(job.restore_point);
         // A few at a time: collecting lists the whole store.
         let unnamed: Vec<Epoch> = job.claims.keys().copied().filter(|epoch| !job.is_savepoint(*epoch)).collect();
-        let excess = unnamed.len().saturating_sub(kept);
-        if excess < RETIRE_BATCH {
+        let all = planted(Bug::RetireLast);
+        let excess = if all { unnamed.len() } else { unnamed.len().saturating_sub(kept) };
+        if excess < RETIRE_BATCH && !all {
             return;
         }
         let epochs: Vec<_> = unnamed.into_iter().take(excess).filter(|epoch| Some(*epoch) != restore_point).collect();
@@ -740,7 +733,8 @@ impl JobDriver {
             Phase::Running(running) => {
                 // After the last claim of a job nothing is triggered any more (P7).
                 let ends_here = self.moves && running.committing.is_some();
-                let next = (job.closing.is_none() && !ends_here).then(|| job.next_epoch());
+                let number = if planted(Bug::AnyEpoch) { running.base.epoch.next() } else { job.next_epoch() };
+                let next = (job.closing.is_none() && !ends_here).then_some(number);
                 timed_out = running.on_time(next, now_ms, out);
             }
             Phase::Replaying { running, committing } => {

@@ -2,9 +2,11 @@
 
 use qanat_proto::control::{Withdrawal, WithdrawnObjects};
 use qanat_proto::ids::{Epoch, JobId};
+use qanat_proto::zoo::{Bug, planted};
 
 use crate::apply::Applied;
 use crate::command::Refusal;
+use crate::retention::TopicStart;
 use crate::state::{Job, JobStatus, State};
 
 impl Job {
@@ -21,13 +23,13 @@ impl Job {
 
 impl State {
     /// Ends the running generation, so that nothing of it is claimed any more; the next one opens from `to` and first
-    /// finishes what is to be withdrawn. `objects` must have been listed as of the last claim.
+    /// finishes what is to be withdrawn. `objects` must have been listed as of the last claim; `starts` are those of `to`.
     pub(crate) fn roll_back(
         &mut self,
         id: JobId,
         to: Epoch,
         expected: Epoch,
-        objects: &[WithdrawnObjects],
+        (objects, starts): (&[WithdrawnObjects], &[TopicStart]),
         request: &str,
     ) -> Result<Applied, Refusal> {
         let job = self.jobs.get(&id).filter(|job| !job.dropped).ok_or(Refusal::UnknownJob)?;
@@ -49,6 +51,10 @@ impl State {
         if job.claims.get(&to).is_none_or(|claim| !claim.committed && to != last) {
             return Err(Refusal::NotRestorable { epoch: to });
         }
+        // P15: nothing is taken back that could not be read again.
+        if !planted(Bug::RetainNewest) {
+            self.check_starts(starts)?;
+        }
         self.last_begun = self.applied;
         let job = self.jobs.get_mut(&id).ok_or(Refusal::UnknownJob)?;
         if to < last {
@@ -61,6 +67,7 @@ impl State {
         }
         request.clone_into(&mut job.rolled_back_by);
         job.generation_open = false;
+        job.rolled_back = true;
         job.restore_point = to;
         job.has_claimed = false;
         job.stop_requested = false;

@@ -2,6 +2,7 @@
 
 use qanat_proto::ids::Epoch;
 use qanat_proto::limits::SAVEPOINTS_MAX;
+use qanat_proto::zoo::{Bug, planted};
 
 use crate::apply::Applied;
 use crate::command::Refusal;
@@ -10,7 +11,7 @@ use crate::state::{Job, Savepoint};
 impl Job {
     /// Whether an epoch has a name.
     pub fn is_savepoint(&self, epoch: Epoch) -> bool {
-        self.savepoints.values().any(|savepoint| savepoint.epoch == epoch)
+        !planted(Bug::LoseSavepoint) && self.savepoints.values().any(|savepoint| savepoint.epoch == epoch)
     }
 
     /// The next claim gets this name; where none will come, the last one has it now.

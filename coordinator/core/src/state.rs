@@ -7,6 +7,7 @@ use qanat_proto::ids::{Epoch, Generation, JobId, StartId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::owner::TopicChange;
 use qanat_proto::settings::JobSettings;
+use qanat_proto::zoo::{Bug, planted};
 use qanat_proto::{EpochRanges, Error};
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,9 @@ pub struct Job {
     /// Names that the next claim gets, with the request that asked for each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub savepoints_wanted: BTreeMap<String, String>,
+    /// Whether a rollback was decided since the newest generation opened: what that one has done, it did not do for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rolled_back: bool,
     /// Epochs that are withdrawn for ever (P10).
     #[serde(default, skip_serializing_if = "EpochRanges::is_empty")]
     pub withdrawn: EpochRanges,
@@ -204,7 +208,8 @@ impl Job {
 
     /// The highest number that was ever claimed; 0 before the first epoch.
     pub fn highest_epoch(&self) -> Epoch {
-        self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch).max(self.withdrawn_to())
+        let last = self.last_claim().map_or(Epoch(0), |(epoch, _)| epoch);
+        if planted(Bug::ReuseEpochs) { last } else { last.max(self.withdrawn_to()) }
     }
 
     /// Whether an epoch with rows or without was claimed: before that nothing was read or written for good.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use qanat_coordinator_core::command::{Command, JobTopics, Outcome, Refusal, RunWith};
+use qanat_coordinator_core::retention::TopicStart;
 use qanat_coordinator_core::state::{Claimed, Job as JobFacts, JobStatus, State};
 use qanat_proto::graph::{JobGraph, OperatorKind, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, StartId};
@@ -88,6 +89,12 @@ pub trait Planner: Send + Sync {
     /// # Errors
     /// What is wrong with a manifest or a sink.
     fn withdrawable(&self, job: JobId, restored: &Claimed, after: Epoch) -> Result<Vec<WithdrawableSink>>;
+
+    /// Where an epoch begins to read topics. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with its manifest.
+    fn starts(&self, restored: &Claimed) -> Result<Vec<TopicStart>>;
 
     /// Topics that a job of this name reads or writes, side tables included, and where it begins to read them.
     ///

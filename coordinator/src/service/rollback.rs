@@ -36,6 +36,8 @@ impl JobsService {
             return Ok(told);
         }
         let mut plan = self.plan_rollback(id, to)?;
+        let (planner, restored) = (self.planner.clone(), plan.restored.clone());
+        let starts = self.blocking(move || planner.starts(&restored)).await?;
         for _ in 0..LISTS_MAX {
             let mut sinks = Vec::new();
             if plan.withdrawn().is_some() {
@@ -56,7 +58,7 @@ impl JobsService {
                     break;
                 }
                 self.add_claims(&plan, &mut sinks);
-                let command = plan.command(id, &sinks, request.request_id.clone());
+                let command = plan.command(id, &sinks, starts.clone(), request.request_id.clone());
                 match self.decide(command.map_err(|error| status_of(&error))?).await? {
                     Ok(_) => return self.told_of_rollback(id, plan.to, plan.withdrawn(), &sinks),
                     Err(Refusal::NotNext { .. }) => {}

@@ -9,6 +9,7 @@
 
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::ids::Epoch;
+use qanat_proto::zoo::{Bug, planted};
 
 /// What a barrier or an end brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,12 @@ pub enum Alignment {
     Complete(Epoch),
     /// A repeat; nothing changed.
     Repeated,
+}
+
+/// Whether an epoch is sealed already, by a subtask that has sealed up to `sealed`: a trigger or a barrier that comes
+/// again changes nothing (P4).
+pub fn is_sealed(epoch: Epoch, sealed: Epoch) -> bool {
+    epoch <= sealed && !(epoch == sealed && planted(Bug::SealTwice))
 }
 
 /// Aligns the barriers of the input channels of one subtask.
@@ -48,7 +55,9 @@ impl BarrierAligner {
 
     /// Whether nothing may be taken from a channel until the open alignment completes.
     pub fn is_blocked(&self, channel: usize) -> bool {
-        self.aligning.is_some() && self.channels.get(channel).is_some_and(|c| c.delivered && !c.ended)
+        !planted(Bug::ReadPastBarrier)
+            && self.aligning.is_some()
+            && self.channels.get(channel).is_some_and(|c| c.delivered && !c.ended)
     }
 
     /// The epoch that is being aligned.
@@ -72,7 +81,10 @@ impl BarrierAligner {
     /// E0502 if `epoch` is not the next one; E0503 for a channel that does not exist.
     pub fn barrier(&mut self, channel: usize, epoch: Epoch) -> Result<Alignment> {
         let state = *self.channel(channel)?;
-        if epoch <= self.sealed || (state.delivered && self.aligning == Some(epoch)) {
+        if planted(Bug::SealTwice) && epoch == self.sealed {
+            return Ok(Alignment::Complete(epoch));
+        }
+        if is_sealed(epoch, self.sealed) || (state.delivered && self.aligning == Some(epoch)) {
             return Ok(Alignment::Repeated);
         }
         let is_next = match self.aligning {
@@ -110,7 +122,8 @@ impl BarrierAligner {
 
     fn complete(&mut self) -> Alignment {
         let Some(epoch) = self.aligning else { return Alignment::Waiting };
-        if !self.channels.iter().all(|channel| channel.delivered || channel.ended) {
+        let is_aligned = self.channels.iter().all(|channel| channel.delivered || channel.ended);
+        if !is_aligned && !planted(Bug::BarrierOfOne) {
             return Alignment::Waiting;
         }
         for channel in &mut self.channels {

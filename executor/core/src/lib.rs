@@ -9,9 +9,11 @@
 pub mod alignment;
 pub mod barrier;
 pub mod canonical;
+pub mod control;
 pub mod epoch_size;
 pub mod partition;
 pub mod receipt;
+pub mod said;
 pub mod session;
 pub mod watermark;
 pub mod window;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qanat_proto::error::{Error, Result};
 use qanat_proto::ids::{KeyGroupRange, SplitId};
+use qanat_proto::zoo::{Bug, planted};
 
 /// −∞: nothing is known yet.
 pub const UNKNOWN: i64 = i64::MIN;
@@ -156,7 +157,9 @@ impl Combiner {
     pub fn wake(&mut self, input: usize) -> Result<(i64, Change)> {
         let adopted = self.watermark;
         let change = self.update(input, |state| {
-            state.watermark = state.watermark.max(adopted);
+            if !planted(Bug::WatermarkBack) {
+                state.watermark = state.watermark.max(adopted);
+            }
             if state.status != InputStatus::Ended {
                 state.status = InputStatus::Active;
             }
@@ -207,7 +210,8 @@ impl Combiner {
     }
 
     fn combine(&mut self) -> Change {
-        let (candidate, status) = if let Some((slowest, _)) = self.active.first() {
+        let slowest = if planted(Bug::PassActive) { self.active.last() } else { self.active.first() };
+        let (candidate, status) = if let Some((slowest, _)) = slowest {
             (*slowest, InputStatus::Active)
         } else if self.waiting > 0 {
             (self.watermark, InputStatus::Active)
@@ -217,7 +221,7 @@ impl Combiner {
             (ENDED, InputStatus::Ended)
         };
         let mut change = Change::default();
-        if candidate > self.watermark {
+        if candidate > self.watermark || (candidate < self.watermark && planted(Bug::WatermarkBack)) {
             self.watermark = candidate;
             change.watermark = Some(candidate);
         }
@@ -326,6 +330,9 @@ impl SplitWatermarks {
 /// all subtasks of an operator have the same.
 pub fn restored_watermark(watermarks: &[(KeyGroupRange, Option<i64>)], range: KeyGroupRange) -> Option<i64> {
     let overlaps = |other: &KeyGroupRange| other.start < range.end && range.start < other.end;
+    if planted(Bug::RestoreWithoutTime) {
+        return None;
+    }
     watermarks.iter().filter(|(owned, _)| overlaps(owned)).filter_map(|(_, watermark)| *watermark).max()
 }
 

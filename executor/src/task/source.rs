@@ -13,6 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use crossbeam::channel::{Receiver, TryRecvError};
 use datafusion_physical_expr::PhysicalExpr;
+use qanat_executor_core::barrier::is_sealed;
 use qanat_executor_core::epoch_size::EpochSize;
 use qanat_executor_core::watermark::{Change, InputStatus, SplitWatermarks, UNKNOWN};
 use qanat_executor_core::window::TIME_LIMIT;
@@ -264,7 +265,7 @@ impl SourceTask {
                 }
                 continue;
             }
-            if let Some(epoch) = self.control.take().filter(|epoch| *epoch > self.sealed) {
+            if let Some(epoch) = self.control.take().filter(|epoch| !is_sealed(*epoch, self.sealed)) {
                 self.barrier(epoch)?;
                 continue;
             }

@@ -227,9 +227,7 @@ impl Sink for FileSink {
         let table = &self.table;
         let is_lower = |name: &str| {
             Origin::parse_object(name).is_some_and(|(origin, _)| {
-                origin.token.job == token.job
-                    && origin.token.generation < token.generation
-                    && origin.subtask.operator == operator.operator
+                origin.may_be_aborted_by(token) && origin.subtask.operator == operator.operator
             })
         };
         let is_kept = |name: &str| {

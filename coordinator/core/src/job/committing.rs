@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qanat_proto::control::{CommitPermit, ExecutorMessage, ToExecutor};
 use qanat_proto::ids::{Epoch, StartId, Token};
+use qanat_proto::zoo::{Bug, planted};
 use qanat_proto::{Code, Error};
 
-use super::Output;
 use super::running::Running;
+use super::{JobDriver, Output, Phase};
 use crate::apply::handle_names;
 use crate::command::Command;
 use crate::placement::Executor;
@@ -16,6 +17,7 @@ use crate::topics::next_topic_owner;
 
 /// A claimed epoch on its way to being visible: its files by one executor of the job, its rows of topics by the owner
 /// of each.
+#[derive(Clone, Debug)]
 pub(super) struct Committing {
     pub(super) permit: CommitPermit,
     pub(super) files: BTreeSet<StartId>,
@@ -26,6 +28,7 @@ pub(super) struct Committing {
 }
 
 /// The rows of one topic.
+#[derive(Clone, Debug)]
 pub(super) struct TopicPart {
     permit: CommitPermit,
     /// The owner's token that was told last.
@@ -92,13 +95,17 @@ impl Committing {
     /// Proposes that the commit is complete, if it is.
     pub(super) fn record_if_done(&self, out: &mut Vec<Output>) {
         if self.is_done() {
-            out.push(Output::Propose(Command::Committed {
-                token: self.permit.token,
-                epoch: self.permit.epoch,
-                manifest_key: self.permit.manifest_key.clone(),
-                handle_names: handle_names(&self.permit.handles),
-            }));
+            self.record(out);
         }
+    }
+
+    pub(super) fn record(&self, out: &mut Vec<Output>) {
+        out.push(Output::Propose(Command::Committed {
+            token: self.permit.token,
+            epoch: self.permit.epoch,
+            manifest_key: self.permit.manifest_key.clone(),
+            handle_names: handle_names(&self.permit.handles),
+        }));
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -109,4 +116,32 @@ impl Committing {
 pub(super) fn commit_slow(epoch: Epoch) -> Error {
     Error::new(Code::CommitPending, format!("the commit of epoch {epoch} is not complete yet"))
         .hint("it is claimed and will be retried until it succeeds; look at the sink's storage")
+}
+
+impl JobDriver {
+    /// The commit that is under way, if it is this one.
+    fn committing(&mut self, epoch: Epoch, manifest_key: &str) -> Option<&mut Committing> {
+        let committing = match &mut self.phase {
+            Phase::Replaying { committing, .. } => committing,
+            Phase::Running(running) => running.committing.as_mut()?,
+            _ => return None,
+        };
+        let is_this = committing.permit.epoch == epoch && committing.permit.manifest_key == manifest_key;
+        (is_this || planted(Bug::LateCommit)).then_some(committing)
+    }
+
+    /// An executor has made its handles visible.
+    pub(super) fn on_committed(&mut self, start: StartId, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
+        let Some(committing) = self.committing(epoch, manifest_key) else { return };
+        committing.files.remove(&start);
+        committing.record_if_done(out);
+    }
+
+    /// The owner of a topic has appended what is for it.
+    pub(super) fn on_log_committed(&mut self, topic: &str, epoch: Epoch, manifest_key: &str, out: &mut Vec<Output>) {
+        let Some(committing) = self.committing(epoch, manifest_key) else { return };
+        if committing.log.remove(topic).is_some() {
+            committing.record_if_done(out);
+        }
+    }
 }

@@ -20,7 +20,7 @@ struct Break {
 
 /// What one driver has seen break. A link that breaks once is tried again at once; one that breaks again is avoided,
 /// each time for twice as long.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct BrokenLinks(BTreeMap<Link, Break>);
 
 impl BrokenLinks {

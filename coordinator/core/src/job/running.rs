@@ -8,6 +8,7 @@ use qanat_proto::ids::{Epoch, StartId, SubtaskId, Token};
 use qanat_proto::manifest::{Manifest, PreparedHandle, SinkChannel};
 use qanat_proto::physical::PhysicalGraph;
 use qanat_proto::receipt::Totals;
+use qanat_proto::zoo::{Bug, planted};
 use qanat_proto::{Code, Error};
 
 use super::Output;
@@ -16,6 +17,7 @@ use crate::checkpoint::EpochReports;
 use crate::command::Command;
 
 /// A generation that processes records.
+#[derive(Clone, Debug)]
 pub(super) struct Running {
     pub(super) token: Token,
     /// Its executors; never changes within a generation (P1).
@@ -37,6 +39,7 @@ pub(super) struct Running {
     pub(super) totals: Totals,
 }
 
+#[derive(Clone, Debug)]
 pub(super) struct OpenEpoch {
     pub(super) reports: EpochReports,
     /// P8: counts from the trigger, the commit before or the last sign of progress, whichever is latest.
@@ -44,6 +47,7 @@ pub(super) struct OpenEpoch {
     pub(super) manifest: ManifestState,
 }
 
+#[derive(Clone, Debug)]
 pub(super) enum ManifestState {
     Gathering,
     Writing,
@@ -106,12 +110,15 @@ impl Running {
             && now_ms.saturating_sub(committing.since_ms) > settings.epoch_timeout_ms
         {
             committing.warned = true;
+            if planted(Bug::GiveUpCommit) {
+                committing.record(out);
+            }
             out.push(Output::CommitSlow(commit_slow(committing.permit.epoch)));
         }
         if let Some(open) = &self.open {
             // P8: while the commit before is pending, time does not count.
             let overdue = now_ms.saturating_sub(open.since_ms) > settings.epoch_timeout_ms;
-            return (overdue && self.committing.is_none()).then(|| {
+            return (overdue && (self.committing.is_none() || planted(Bug::TimeFromTrigger))).then(|| {
                 let missing = self.subtask_names(&open.reports.missing());
                 Error::new(
                     Code::EpochTimeout,
@@ -139,7 +146,7 @@ impl Running {
         let timeout = settings.epoch_timeout_ms + 1;
         let commit = self.committing.as_ref().filter(|c| !c.warned).map(|c| c.since_ms + timeout);
         let epoch = match &self.open {
-            Some(_) if self.committing.is_some() => None,
+            Some(_) if self.committing.is_some() && !planted(Bug::TimeFromTrigger) => None,
             Some(open) => Some(open.since_ms + timeout),
             None if !self.may_trigger => None,
             None => Some(self.due_ms),
@@ -149,7 +156,7 @@ impl Running {
 
     /// Proposes the claim of a written manifest once the commit before it is recorded (P4).
     pub(super) fn propose_claim(&mut self, out: &mut Vec<Output>) {
-        if self.committing.is_some() {
+        if self.committing.is_some() && !planted(Bug::ClaimBeforeCommit) {
             return;
         }
         let Some(open) = &mut self.open else { return };

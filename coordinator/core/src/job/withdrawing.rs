@@ -2,6 +2,7 @@
 
 use qanat_proto::control::ExecutorMessage;
 use qanat_proto::ids::StartId;
+use qanat_proto::zoo::{Bug, planted};
 
 use super::{JobDriver, Output, Phase};
 use crate::command::Command;
@@ -29,7 +30,7 @@ impl JobDriver {
         out: &mut Vec<Output>,
     ) {
         let Some(job) = state.job(self.job) else { return };
-        if job.withdrawing.is_empty() {
+        if job.withdrawing.is_empty() || planted(Bug::SkipWithdrawal) {
             self.replay(state, now_ms, running, out);
             return;
         }
@@ -47,6 +48,9 @@ impl JobDriver {
 
     /// That is recorded: what the withdrawn epochs alone named may be collected, and the generation goes on.
     pub(super) fn on_withdrawn(&mut self, state: &State, now_ms: u64, out: &mut Vec<Output>) {
+        if !matches!(self.phase, Phase::Withdrawing { .. }) {
+            return;
+        }
         let Phase::Withdrawing { running, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
         out.push(Output::Collect);
         if state.job(self.job).is_some_and(|job| job.status.is_ended()) {

@@ -3,8 +3,9 @@
 use qanat_coordinator_core::Refusal;
 use qanat_coordinator_core::command::{Command, Outcome};
 use qanat_coordinator_core::job::{Input, Output};
+use qanat_coordinator_core::retention::{TopicCut, TopicStart};
 use qanat_coordinator_core::state::JobStatus;
-use qanat_proto::control::ExecutorMessage;
+use qanat_proto::control::{ExecutorMessage, ToExecutor};
 use qanat_proto::ids::Epoch;
 
 use crate::schedules::{INTERVAL_MS, token};
@@ -73,6 +74,59 @@ fn p10_what_was_withdrawn_is_computed_again_under_higher_numbers() {
     assert_eq!(world.visible_rows(), (0..5).collect::<Vec<_>>());
     world.restart_coordinator();
     world.finish();
+}
+
+/// A generation has taken back what one rollback listed, and a second rollback is decided before that is.
+#[test]
+fn p10_what_a_generation_has_taken_back_says_nothing_of_a_later_rollback() {
+    let mut world = World::running();
+    world.read_epochs(3);
+    assert!(world.roll_back(Epoch(2)));
+    world.until("withdraw");
+    let Some(ToExecutor { token, .. }) = world.to_executor.front().cloned() else { panic!("it is told to") };
+    let rollback = Command::Rollback {
+        job: JOB,
+        to: Epoch(1),
+        expected: Epoch(2),
+        objects: world.to_withdraw(Epoch(1)),
+        starts: Vec::new(),
+        request: String::new(),
+    };
+    let rolled_back = world.propose(rollback);
+    assert!(matches!(world.propose(Command::Withdrawn { token }), Input::Applied(_, Err(Refusal::OldGeneration))));
+    world.step(rolled_back);
+    world.settle();
+    assert_eq!(world.visible_rows(), (0..5).collect::<Vec<_>>());
+    world.finish();
+}
+
+/// A leader does not hear of a rollback that is decided: its majority did not answer for a while. What its generation has
+/// done since is refused, and nothing waits for it.
+#[test]
+fn p10_a_generation_whose_leader_did_not_hear_of_a_rollback_is_replaced() {
+    for epoch in [1, 2] {
+        let mut world = World::running();
+        world.read_epochs(3);
+        assert!(world.roll_back(Epoch(2)));
+        world.until("withdraw");
+        let Some(ToExecutor { token, .. }) = world.to_executor.front().cloned() else { panic!("it is told to") };
+        let _ = world.propose(Command::Rollback {
+            job: JOB,
+            to: Epoch(epoch),
+            expected: Epoch(2),
+            objects: world.to_withdraw(Epoch(epoch)),
+            starts: Vec::new(),
+            request: String::new(),
+        });
+        let refused = world.propose(Command::Withdrawn { token });
+        assert!(matches!(refused, Input::Applied(_, Err(Refusal::OldGeneration))));
+        world.step(refused);
+        world.settle();
+        world.advance(60_000);
+        world.settle();
+        assert_eq!(world.visible_rows(), (0..5 * epoch).collect::<Vec<_>>());
+        world.finish();
+    }
 }
 
 /// The store answers late: a generation that is restored after a rollback takes no manifest that the one before asked
@@ -198,7 +252,7 @@ fn p10_a_commit_that_is_not_recorded_is_withdrawn_too() {
 /// A leader does not hear of a rollback that is decided, as one whose majority did not answer for a while. The commit that
 /// it waits for is refused, and its generation is replaced.
 #[test]
-fn p10_a_generation_whose_leader_did_not_hear_of_a_rollback_is_replaced() {
+fn p10_a_commit_that_a_rollback_overtook_unheard_is_not_waited_for() {
     let mut world = World::running();
     world.read_epochs(2);
     world.read(5);
@@ -242,7 +296,14 @@ fn p10_a_repeated_request_takes_nothing_back() {
     let mut world = World::running();
     world.read_epochs(3);
     let objects = Vec::new();
-    let to_last = Command::Rollback { job: JOB, to: Epoch(3), expected: Epoch(3), objects, request: "r".into() };
+    let to_last = Command::Rollback {
+        job: JOB,
+        to: Epoch(3),
+        expected: Epoch(3),
+        objects,
+        starts: Vec::new(),
+        request: "r".into(),
+    };
     let applied = world.propose(to_last.clone());
     world.step(applied);
     world.settle();
@@ -258,15 +319,52 @@ fn p10_a_repeated_request_takes_nothing_back() {
 fn p10_the_list_must_be_as_of_the_last_claim() {
     let mut world = World::running();
     world.read_epochs(3);
-    let stale =
-        Command::Rollback { job: JOB, to: Epoch(1), expected: Epoch(2), objects: Vec::new(), request: String::new() };
+    let stale = Command::Rollback {
+        job: JOB,
+        to: Epoch(1),
+        expected: Epoch(2),
+        objects: Vec::new(),
+        starts: Vec::new(),
+        request: String::new(),
+    };
     assert!(matches!(world.propose(stale), Input::Applied(_, Err(Refusal::NotNext { next: Epoch(4) }))));
-    let unknown =
-        Command::Rollback { job: JOB, to: Epoch(7), expected: Epoch(3), objects: Vec::new(), request: String::new() };
+    let unknown = Command::Rollback {
+        job: JOB,
+        to: Epoch(7),
+        expected: Epoch(3),
+        objects: Vec::new(),
+        starts: Vec::new(),
+        request: String::new(),
+    };
     assert!(matches!(world.propose(unknown), Input::Applied(_, Err(Refusal::NotRestorable { .. }))));
     // To the last claim: nothing is withdrawn, and the job starts again from there.
     assert!(world.roll_back(Epoch(3)));
     assert!(world.state.jobs[&JOB].withdrawn.is_empty());
     world.settle();
     world.finish();
+}
+
+/// An ended job keeps no rows of its sources for the epochs that have no name.
+#[test]
+fn p10_a_job_does_not_go_back_to_where_its_rows_are_gone() {
+    let mut world = World::running();
+    world.read_epochs(3);
+    let cut = TopicCut { id: 7, offsets: [(0, 20)].into() };
+    let as_of = world.state.applied;
+    world.propose(Command::CutTopic { topic: "t".into(), cut, as_of });
+    let Some(Command::Rollback { job, to, expected, objects, .. }) = world.rollback(Epoch(1)) else {
+        panic!("planned")
+    };
+    let reads_from = |offset: u64, id: u64| Command::Rollback {
+        job,
+        to,
+        expected,
+        objects: objects.clone(),
+        starts: vec![TopicStart { topic: "t".into(), id: Some(id), partition: 0, offset }],
+        request: String::new(),
+    };
+    let refused = Input::Applied(reads_from(19, 7), Err(Refusal::RowsGo { topic: "t".into() }));
+    assert_eq!(format!("{:?}", world.propose(reads_from(19, 7))), format!("{refused:?}"));
+    assert!(world.state.jobs[&JOB].withdrawn.is_empty());
+    assert!(matches!(world.propose(reads_from(20, 7)), Input::Applied(_, Ok(_))));
 }

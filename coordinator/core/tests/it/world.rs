@@ -286,7 +286,14 @@ impl World {
     /// What takes back everything after `to`, as of the last claim.
     pub(crate) fn rollback(&self, to: Epoch) -> Option<Command> {
         let (expected, _) = self.state.jobs[&JOB].last_claim()?;
-        Some(Command::Rollback { job: JOB, to, expected, objects: self.to_withdraw(to), request: String::new() })
+        Some(Command::Rollback {
+            job: JOB,
+            to,
+            expected,
+            objects: self.to_withdraw(to),
+            starts: Vec::new(),
+            request: String::new(),
+        })
     }
 
     /// Everything after `to` is taken back; whether that was accepted.
