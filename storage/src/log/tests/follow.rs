@@ -2,24 +2,9 @@
 
 use std::time::Duration;
 
-use qanat_proto::Result;
-
 use super::*;
 use crate::env::sim::{CrashPlan, Interrupt};
-use crate::log::{AppendOptions, LogReader, OwnerToken, Retention, StagedHandle};
-
-/// Rows that a job staged.
-fn staged(topic: &Arc<Topic>, job: u128, rows_of: std::ops::Range<i64>) -> StagedHandle {
-    let mut origin = origin(1, 2, 0);
-    origin.token.job = JobId(job);
-    let mut staging = topic.stage(origin, 0);
-    staging.write(0, &rows(rows_of), None).expect("room");
-    staging.prepare().expect("durable")
-}
-
-fn commit(topic: &Arc<Topic>, handle: &StagedHandle, owner: u64) -> Result<()> {
-    topic.commit_owned(std::slice::from_ref(handle), OwnerToken(owner)).map(drop)
-}
+use crate::log::{AppendOptions, LogReader, OwnerToken, Retention};
 
 /// A process that reads on.
 struct Follower {
@@ -50,14 +35,14 @@ fn p11_a_reader_takes_nothing_that_is_not_synced() {
         let sim = Env::sim(71);
         let interrupt = Arc::<Interrupt>::default();
         let owner = process(&interrupt.env(&sim.env));
-        commit(&owner, &staged(&owner, 1, 0..10), 5).expect("it owns the log");
-        let next = staged(&owner, 2, 10..20);
+        commit_as_owner(&owner, &staged_by(&owner, 1, 0..10), 5).expect("it owns the log");
+        let next = staged_by(&owner, 2, 10..20);
         let read = Arc::new(std::sync::Mutex::new(Follower::new(&sim.env)));
         let (follower, place) = (read.clone(), context.clone());
         interrupt.arm(at, move || follower.lock().expect("no panic").read_on(&place));
         let disk = sim.disk.clone();
         interrupt.arm(at, move || disk.cut_power_after(0));
-        let done = commit(&owner, &next, 5);
+        let done = commit_as_owner(&owner, &next, 5);
         if !interrupt.disarm() {
             assert!(at > 8 && done.is_ok(), "{at} operations");
             return;
@@ -82,15 +67,15 @@ fn p11_a_reader_takes_nothing_that_a_former_owner_writes_behind_the_end() {
             let sim = Env::sim(72);
             let (slow, slow_reader) = (Arc::<Interrupt>::default(), Arc::<Interrupt>::default());
             let (old, new) = (process(&slow.env(&sim.env)), process(&sim.env));
-            commit(&old, &staged(&old, 1, 0..10), 5).expect("it owns the log");
+            commit_as_owner(&old, &staged_by(&old, 1, 0..10), 5).expect("it owns the log");
             let mut follower = Follower::new(&slow_reader.env(&sim.env));
             follower.read_on(&context);
-            let (of_old, of_new) = (staged(&old, 2, 10..20), staged(&old, 3, 20..30));
+            let (of_old, of_new) = (staged_by(&old, 2, 10..20), staged_by(&old, 3, 20..30));
             let has_written = Arc::new(std::sync::atomic::AtomicBool::new(false));
             let (written, interrupt) = (has_written.clone(), slow.clone());
             slow_reader.arm(reads, move || {
-                interrupt.arm(writes, move || commit(&new, &of_new, 9).expect("it takes over"));
-                let _ = commit(&old, &of_old, 5);
+                interrupt.arm(writes, move || commit_as_owner(&new, &of_new, 9).expect("it takes over"));
+                let _ = commit_as_owner(&old, &of_old, 5);
                 written.store(interrupt.disarm(), std::sync::atomic::Ordering::Relaxed);
             });
             follower.read_on(&context);
@@ -117,7 +102,7 @@ fn what_a_dead_owner_wrote_is_read_after_a_while() {
         let sim = Env::sim(73);
         let interrupt = Arc::<Interrupt>::default();
         let owner = process(&interrupt.env(&sim.env));
-        commit(&owner, &staged(&owner, 1, 0..10), 5).expect("it owns the log");
+        commit_as_owner(&owner, &staged_by(&owner, 1, 0..10), 5).expect("it owns the log");
         interrupt.die_after(at);
         let appended = owner.append(0, &rows(10..20), &AppendOptions::default());
         let mut follower = Follower::new(&sim.env);
@@ -141,7 +126,7 @@ fn what_a_dead_owner_wrote_is_read_after_a_while() {
 fn a_reader_goes_on_behind_what_is_not_known_to_be_synced() {
     let sim = Env::sim(74);
     let owner = process(&sim.env);
-    commit(&owner, &staged(&owner, 1, 0..10), 5).expect("it owns the log");
+    commit_as_owner(&owner, &staged_by(&owner, 1, 0..10), 5).expect("it owns the log");
     owner.append(0, &rows(10..20), &AppendOptions::default()).expect("durable");
     let mut follower = Follower::new(&sim.env);
     follower.read_on("marked");
@@ -150,7 +135,7 @@ fn a_reader_goes_on_behind_what_is_not_known_to_be_synced() {
     let (reading, next) = (process(&sim.env), process(&sim.env));
     let mut reader = reading.read_from(0, Start::Offset(20)).expect("the rows are there");
     assert!(reader.poll().expect("nothing yet").is_none());
-    commit(&next, &staged(&next, 2, 20..30), 9).expect("it takes over");
+    commit_as_owner(&next, &staged_by(&next, 2, 20..30), 9).expect("it takes over");
     reading.partition(0).expect("there").refresh().expect("whole");
     let batch = reader.poll().expect("whole").expect("the next rows");
     assert_eq!((batch.first_offset, batch.rows.num_rows()), (20, 10));
@@ -161,10 +146,10 @@ fn a_reader_goes_on_behind_what_is_not_known_to_be_synced() {
 fn a_reader_whose_segment_went_goes_on_in_the_next() {
     let sim = Env::sim(75);
     let (first, second) = (process(&sim.env), process(&sim.env));
-    commit(&first, &staged(&first, 1, 0..10), 5).expect("it owns the log");
+    commit_as_owner(&first, &staged_by(&first, 1, 0..10), 5).expect("it owns the log");
     let mut follower = Follower::new(&sim.env);
     follower.read_on("the first segment");
-    commit(&second, &staged(&second, 2, 10..500), 9).expect("it takes over");
+    commit_as_owner(&second, &staged_by(&second, 2, 10..500), 9).expect("it takes over");
     let retention = Retention { bytes: Some(1), ..Retention::default() };
     assert!(second.partition(0).expect("there").retain(&retention).expect("removes") > 0);
     follower.read_on("the second segment");

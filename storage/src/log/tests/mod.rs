@@ -22,7 +22,7 @@ use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::names::{Name, Origin};
 
 use super::segment::segment_path;
-use super::{GroupCommit, LogOptions, Start, Topic, TopicSpec, Topics};
+use super::{GroupCommit, LogOptions, OwnerToken, StagedHandle, Start, Topic, TopicSpec, Topics};
 use crate::env::sim::{CrashState, SimEnv};
 use crate::env::{Disk, Env, OpenMode};
 
@@ -48,6 +48,19 @@ pub(super) fn process_with(env: &Env, options: LogOptions) -> Arc<Topic> {
     let folder = Path::new(FOLDER);
     let topics = Topics::open_shared_with(env.clone(), folder, GroupCommit::inline(), options).expect("opens");
     topics.get_or_create(&name("t"), TopicSpec::new(1)).expect("there")
+}
+
+/// Rows that a job staged. Jobs do not wait for each other's commits.
+pub(super) fn staged_by(topic: &Arc<Topic>, job: u128, rows_of: std::ops::Range<i64>) -> StagedHandle {
+    let mut origin = origin(1, 2, 0);
+    origin.token.job = JobId(job);
+    let mut staging = topic.stage(origin, 0);
+    staging.write(0, &rows(rows_of), None).expect("room");
+    staging.prepare().expect("durable")
+}
+
+pub(super) fn commit_as_owner(topic: &Arc<Topic>, handle: &StagedHandle, owner: u64) -> qanat_proto::Result<()> {
+    topic.commit_owned(std::slice::from_ref(handle), OwnerToken(owner)).map(drop)
 }
 
 /// Rows `(id, text)`.

@@ -7,20 +7,7 @@ use qanat_proto::{Code, Result};
 
 use super::*;
 use crate::env::sim::Interrupt;
-use crate::log::{OwnerToken, Retention, StagedHandle};
-
-/// Rows that a job staged. Jobs do not wait for each other's commits.
-fn staged(topic: &Arc<Topic>, job: u128, rows_of: std::ops::Range<i64>) -> StagedHandle {
-    let mut origin = origin(1, 2, 0);
-    origin.token.job = JobId(job);
-    let mut staging = topic.stage(origin, 0);
-    staging.write(0, &rows(rows_of), None).expect("room");
-    staging.prepare().expect("durable")
-}
-
-fn commit(topic: &Arc<Topic>, handle: &StagedHandle, owner: u64) -> Result<()> {
-    topic.commit_owned(std::slice::from_ref(handle), OwnerToken(owner)).map(drop)
-}
+use crate::log::{Retention, StagedHandle};
 
 /// The owner that is replaced: fenced, or done before it was.
 fn is_done(result: Result<()>, context: &str) -> bool {
@@ -43,21 +30,21 @@ fn play(takes_over_first: bool, is_same: bool) {
         let slow = interrupt.env(&sim.env);
         let (old_env, new_env) = if takes_over_first { (&sim.env, &slow) } else { (&slow, &sim.env) };
         let (old, new) = (process(old_env), process(new_env));
-        let begun = staged(&old, 1, 0..10);
-        commit(&old, &begun, 5).expect("it owns the log");
-        let of_old = staged(&old, 2, 10..20);
-        let of_new = if is_same { of_old.clone() } else { staged(&old, 3, 20..30) };
+        let begun = staged_by(&old, 1, 0..10);
+        commit_as_owner(&old, &begun, 5).expect("it owns the log");
+        let of_old = staged_by(&old, 2, 10..20);
+        let of_new = if is_same { of_old.clone() } else { staged_by(&old, 3, 20..30) };
         let old_result = Arc::<Mutex<Option<Result<()>>>>::default();
         if takes_over_first {
             let (old, handle, result) = (old.clone(), of_old.clone(), old_result.clone());
-            let act = move || *result.lock().expect("no panic") = Some(commit(&old, &handle, 5));
+            let act = move || *result.lock().expect("no panic") = Some(commit_as_owner(&old, &handle, 5));
             interrupt.arm(at, act);
-            commit(&new, &of_new, 9).unwrap_or_else(|e| panic!("{context}: {e}"));
+            commit_as_owner(&new, &of_new, 9).unwrap_or_else(|e| panic!("{context}: {e}"));
         } else {
             let (new, handle, told) = (new.clone(), of_new.clone(), context.clone());
-            let act = move || commit(&new, &handle, 9).unwrap_or_else(|e| panic!("{told}: {e}"));
+            let act = move || commit_as_owner(&new, &handle, 9).unwrap_or_else(|e| panic!("{told}: {e}"));
             interrupt.arm(at, act);
-            *old_result.lock().expect("no panic") = Some(commit(&old, &of_old, 5));
+            *old_result.lock().expect("no panic") = Some(commit_as_owner(&old, &of_old, 5));
         }
         if !interrupt.disarm() {
             assert!(at > 20, "{at} operations");
@@ -80,11 +67,11 @@ fn play(takes_over_first: bool, is_same: bool) {
         assert!(found == least || found == whole, "{context}: done {was_done}, {found:?}");
         // What was refused is done by the next owner, and what was done is not done again.
         for handle in [&begun, &of_old, &of_new] {
-            commit(&new, handle, 9).unwrap_or_else(|e| panic!("{context}: {e}"));
+            commit_as_owner(&new, handle, 9).unwrap_or_else(|e| panic!("{context}: {e}"));
         }
         assert_eq!(all(&reader), whole, "{context}");
-        let late = staged(&old, 4, 90..91);
-        assert_eq!(commit(&old, &late, 5).expect_err("it is over").code(), Code::Fenced, "{context}");
+        let late = staged_by(&old, 4, 90..91);
+        assert_eq!(commit_as_owner(&old, &late, 5).expect_err("it is over").code(), Code::Fenced, "{context}");
         assert_eq!(all(&reader), whole, "{context}");
         at += 1;
     }
@@ -104,7 +91,7 @@ fn p11_an_owner_that_lives_commits_at_every_moment_of_its_replacement() {
 
 /// One handle of each job, which has the rows from ten times its number on.
 fn ten_rows_each(topic: &Arc<Topic>, jobs: std::ops::Range<u128>) -> Vec<StagedHandle> {
-    jobs.map(|job| staged(topic, job, job as i64 * 10..job as i64 * 10 + 10)).collect()
+    jobs.map(|job| staged_by(topic, job, job as i64 * 10..job as i64 * 10 + 10)).collect()
 }
 
 /// What a process reads once it has looked again.
@@ -129,17 +116,17 @@ fn sleep_past_a_successor(is_takeover: bool) {
         let interrupt = Arc::<Interrupt>::default();
         let (slow, next) = (small(&interrupt.env(&sim.env)), small(&sim.env));
         let handles: Vec<StagedHandle> =
-            (1..9).map(|job| staged(&slow, job, job as i64 * 1_000..job as i64 * 1_000 + 150)).collect();
-        commit(if is_takeover { &next } else { &slow }, &handles[0], 5).expect("it owns the log");
+            (1..9).map(|job| staged_by(&slow, job, job as i64 * 1_000..job as i64 * 1_000 + 150)).collect();
+        commit_as_owner(if is_takeover { &next } else { &slow }, &handles[0], 5).expect("it owns the log");
         let successor = if is_takeover { small(&sim.env) } else { next };
         let (of_next, acting, told) = (handles[2..7].to_vec(), successor.clone(), context.clone());
         interrupt.arm(at, move || {
-            of_next.iter().for_each(|h| commit(&acting, h, 9).unwrap_or_else(|e| panic!("{told}: {e}")));
+            of_next.iter().for_each(|h| commit_as_owner(&acting, h, 9).unwrap_or_else(|e| panic!("{told}: {e}")));
             let retention = Retention { bytes: Some(1), ..Retention::default() };
             let removed = acting.partition(0).expect("open").retain(&retention).expect("removes");
             assert!(removed > 3, "{told}: {removed}");
         });
-        let was_done = is_done(commit(&slow, &handles[1], if is_takeover { 7 } else { 5 }), &context);
+        let was_done = is_done(commit_as_owner(&slow, &handles[1], if is_takeover { 7 } else { 5 }), &context);
         if !interrupt.disarm() {
             assert!(at > 20, "{at} operations");
             return;
@@ -149,11 +136,11 @@ fn sleep_past_a_successor(is_takeover: bool) {
         // All but its last segment is gone.
         assert_eq!(kept, (7_000..7_150).collect::<Vec<_>>(), "{context}");
         assert_eq!(read(&successor), kept, "{context}");
-        let late = commit(&slow, &handles[7], if is_takeover { 7 } else { 5 }).expect_err("it was replaced");
+        let late = commit_as_owner(&slow, &handles[7], if is_takeover { 7 } else { 5 }).expect_err("it was replaced");
         assert_eq!(late.code(), Code::Fenced, "{context}");
         assert_eq!(read(&small(&sim.env)), kept, "{context}");
         // What was done is not done again, though its rows are gone; what was not is, by whoever owns the log then.
-        commit(&small(&sim.env), &handles[1], 12).unwrap_or_else(|e| panic!("{context}: {e}"));
+        commit_as_owner(&small(&sim.env), &handles[1], 12).unwrap_or_else(|e| panic!("{context}: {e}"));
         let now = read(&small(&sim.env));
         // Refused, it may stand among what was removed, found by the successor.
         assert!(now == kept || (!was_done && now == [kept, (2_000..2_150).collect()].concat()), "{context}: {now:?}");
@@ -189,22 +176,22 @@ fn p11_a_taker_that_is_overtaken_touches_nothing_of_its_successor() {
             let interrupt = Arc::<Interrupt>::default();
             let (old, newer, slow) = (process(&sim.env), process(&sim.env), process(&interrupt.env(&sim.env)));
             let handles = ten_rows_each(&old, 1..7);
-            commit(&old, &handles[0], 5).expect("it owns the log");
+            commit_as_owner(&old, &handles[0], 5).expect("it owns the log");
             let done = Arc::<Mutex<Vec<i64>>>::default();
             for (owner, at, job) in [(early, first, 2), (9, second, 3)] {
                 let topic = if owner == 5 { old.clone() } else { newer.clone() };
                 let (handle, done, told) = (handles[job - 1].clone(), done.clone(), context.clone());
                 interrupt.arm(at, move || {
-                    if is_done(commit(&topic, &handle, owner), &told) {
+                    if is_done(commit_as_owner(&topic, &handle, owner), &told) {
                         done.lock().expect("no panic").push(job as i64);
                     }
                 });
             }
-            if is_done(commit(&slow, &handles[3], 7), &context) {
+            if is_done(commit_as_owner(&slow, &handles[3], 7), &context) {
                 done.lock().expect("no panic").push(4);
             }
             let all_came = interrupt.disarm();
-            if is_done(commit(&newer, &handles[4], 9), &context) {
+            if is_done(commit_as_owner(&newer, &handles[4], 9), &context) {
                 done.lock().expect("no panic").push(5);
             }
             let done = std::mem::take(&mut *done.lock().expect("no panic"));
@@ -213,7 +200,9 @@ fn p11_a_taker_that_is_overtaken_touches_nothing_of_its_successor() {
             assert!(done.iter().all(is_there), "{context}: {done:?} were done, there is {found:?}");
             assert_eq!(found.len() % 10, 0, "{context}: {found:?}");
             // Everyone who asks again sees the same, and the next owner does what is left, once.
-            handles.iter().for_each(|handle| commit(&newer, handle, 12).unwrap_or_else(|e| panic!("{context}: {e}")));
+            handles
+                .iter()
+                .for_each(|handle| commit_as_owner(&newer, handle, 12).unwrap_or_else(|e| panic!("{context}: {e}")));
             let mut all = read_anew(&newer, &context);
             all.sort_unstable();
             assert_eq!(all, (10..70).collect::<Vec<_>>(), "{context}");
@@ -237,17 +226,19 @@ fn an_owner_that_panics_at_any_moment_finds_out_what_it_has_done() {
             let interrupt = Arc::<Interrupt>::default();
             let (owner, before) = (process(&interrupt.env(&sim.env)), process(&sim.env));
             let handles = ten_rows_each(&owner, 1..4);
-            commit(if was_owner { &owner } else { &before }, &handles[0], if was_owner { 5 } else { 3 })
+            commit_as_owner(if was_owner { &owner } else { &before }, &handles[0], if was_owner { 5 } else { 3 })
                 .expect("it owns it");
             interrupt.arm(at, || std::panic::resume_unwind(Box::new("a bug")));
-            let attempt = std::panic::AssertUnwindSafe(|| commit(&owner, &handles[1], 5));
+            let attempt = std::panic::AssertUnwindSafe(|| commit_as_owner(&owner, &handles[1], 5));
             let has_panicked = std::panic::catch_unwind(attempt).is_err();
             if !interrupt.disarm() {
                 assert!(at > 10, "{at} operations");
                 break;
             }
             assert!(has_panicked, "{context}");
-            handles.iter().for_each(|handle| commit(&owner, handle, 5).unwrap_or_else(|e| panic!("{context}: {e}")));
+            handles
+                .iter()
+                .for_each(|handle| commit_as_owner(&owner, handle, 5).unwrap_or_else(|e| panic!("{context}: {e}")));
             sim.disk.crash(&crate::env::sim::CrashPlan::Nothing);
             assert_eq!(ids(&process(&sim.env), 0).expect("sound"), (10..40).collect::<Vec<_>>(), "{context}");
             at += 1;
