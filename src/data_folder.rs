@@ -12,23 +12,24 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use qanat_coordinator::raft::{Member, Reach, folder_to_watch, look as look_at_log};
+use qanat_coordinator::raft::{EVERYTHING, Member, Reach, folder_to_watch, look as look_at_log};
 use qanat_coordinator_core::{Command, JobStatus};
 use qanat_proto::ids::{Epoch, Generation};
 use qanat_proto::job_choice::{Candidate, choose};
 use qanat_proto::names::Name;
-use qanat_proto::{Code, Error, Place, Result};
+use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::crash_safe;
 use qanat_storage::env::watch::Watch;
-use qanat_storage::env::{Env, File, OpenMode};
+use qanat_storage::env::{Env, File, OpenMode, thread};
 use qanat_storage::log::{GroupCommit, IndexCache, Topics};
 use qanat_storage::object::Objects;
 
 use crate::history::{self, JobHistory};
 use crate::receipt_seen;
-use crate::small_file;
+use qanat_storage::small_file;
 
 /// An owned data folder.
 pub(crate) struct DataFolder {
@@ -243,7 +244,7 @@ impl DataView {
             return Ok(kept.map(|history| FoundJob { folder: self.root.clone(), history }).collect());
         }
         for folder in self.job_folders()? {
-            let found = look(&self.env, &folder.join("commands"), reach, u64::MAX)?;
+            let found = look(&self.env, &folder.join("commands"), reach, EVERYTHING)?;
             jobs.extend(found.into_iter().map(|history| FoundJob { folder: folder.clone(), history }));
         }
         Ok(jobs)
@@ -273,7 +274,7 @@ impl DataView {
     /// E0309 if it is gone; those of a look.
     pub(crate) fn again(&self, found: &FoundJob) -> Result<FoundJob> {
         let (id, folder) = (found.history.id, &found.folder);
-        let runs = look(&self.env, &folder.join("commands"), Reach::State, u64::MAX)?;
+        let runs = look(&self.env, &folder.join("commands"), Reach::State, EVERYTHING)?;
         let run = runs.into_iter().find(|history| history.id == id);
         let gone = || Error::new(Code::UnknownJob, format!("job `{}` has no run `{id}` any more", found.history.name));
         run.map(|history| FoundJob { folder: folder.clone(), history }).ok_or_else(gone)
@@ -310,15 +311,19 @@ impl FoundJob {
 
 /// Reads a command log whose owner may be writing to it.
 fn look(env: &Env, commands: &Path, reach: Reach, decided: u64) -> Result<Vec<JobHistory>> {
-    const TRIES: usize = 5;
+    const TRIES: usize = 4;
+    const PAUSE: Duration = Duration::from_millis(10);
     let mut tries = 0;
+    let patience = env.clock.monotonic() + Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
     loop {
-        tries += 1;
         match look_at_log(env, commands, reach, decided) {
             Ok(entries) => return history::replay(entries.unwrap_or_default()),
             // A look at bytes that are being written or removed may see them half; real damage stays.
             Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound | Code::OffsetGone) => {
+                tries += 1;
             }
+            // Decided, and on its way to this disk.
+            Err(e) if e.code() == Code::NoQuorum && env.clock.monotonic() < patience => thread::rest(PAUSE),
             Err(e) => return Err(e),
         }
     }

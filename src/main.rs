@@ -7,6 +7,8 @@ use clap::Parser;
 mod attach;
 mod audit;
 mod beginning;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod cli;
 mod cluster;
 mod data_folder;
@@ -17,11 +19,12 @@ mod inspect;
 mod observe;
 mod output;
 mod progress;
+mod proof;
 mod readmit;
 mod receipt_seen;
 mod retention;
 mod script;
-mod small_file;
+mod sim;
 mod withdrawable;
 
 fn main() -> ExitCode {

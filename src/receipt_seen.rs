@@ -19,7 +19,7 @@ use qanat_proto::ids::JobId;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::{Env, OpenMode};
 
-use crate::small_file;
+use qanat_storage::small_file;
 
 const NAME: &str = ".receipt-seen";
 /// Far more jobs than a script can have.

@@ -102,10 +102,10 @@ pub(crate) fn options_of(variables: BTreeMap<String, String>) -> PlanOptions {
 }
 
 /// Plans a script with all connectors there are, its paths relative to the working directory.
-pub(crate) fn plan(text: &str, options: &PlanOptions) -> Result<PlannedScript> {
+pub(crate) fn plan(env: &Env, text: &str, options: &PlanOptions) -> Result<PlannedScript> {
     let script = qanat_sql::plan_script(text, options, &Catalog)?;
     let graphs = script.jobs.iter().map(|job| &job.graph);
-    refuse_overwritten_sources(&Env::real(), Path::new(""), graphs)?;
+    refuse_overwritten_sources(env, Path::new(""), graphs)?;
     refuse_shared_input(&script)?;
     Ok(script)
 }

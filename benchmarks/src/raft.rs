@@ -50,7 +50,7 @@ impl Server {
         let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?.to_string();
         let member = Arc::new(Member::start(MemberConfig {
             env: env.clone(),
-            runtime: runtime.clone(),
+            runtime: runtime.handle().clone(),
             folder: folder.to_path_buf(),
             commit: GroupCommit::spawn()?,
             id,

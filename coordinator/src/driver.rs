@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -25,6 +24,7 @@ use qanat_proto::{Code, Error, Result, limits};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::Env;
 use qanat_storage::env::failpoint::failpoint;
+use qanat_storage::env::thread::{self, JoinHandle};
 use tokio::sync::Notify;
 
 use crate::caller;
@@ -117,7 +117,8 @@ pub(crate) enum Event {
 /// Handle of a running coordinator. Dropping it ends the loop; jobs keep what is claimed.
 pub struct Coordinator {
     events: Sender<Event>,
-    threads: Vec<JoinHandle<()>>,
+    /// With their names.
+    threads: Vec<(&'static str, JoinHandle<()>)>,
     metrics: Arc<CoordinatorMetrics>,
 }
 
@@ -139,7 +140,7 @@ impl Coordinator {
         coordinator.spawn("collect", move || collector.collect_newest(&collect_queue))?;
         let forward = events.clone();
         coordinator.spawn("inbox", move || {
-            for message in inbox {
+            for message in thread::messages(&inbox) {
                 if forward.send(Event::Input(message.token.job, Input::FromExecutor(message))).is_err() {
                     return;
                 }
@@ -151,7 +152,7 @@ impl Coordinator {
             Executors::Attached { nodes, events: heard } => {
                 let forward = events.clone();
                 coordinator.spawn("nodes", move || {
-                    for event in heard {
+                    for event in thread::messages(&heard) {
                         if forward.send(Event::Node(event)).is_err() {
                             return;
                         }
@@ -191,12 +192,9 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(work)
-            .map_err(|e| Error::io("start a coordinator thread", &e))?;
-        self.threads.push(thread);
+    fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = thread::spawn(name, work).map_err(|e| Error::io("start a coordinator thread", &e))?;
+        self.threads.push((name, thread));
         Ok(())
     }
 
@@ -263,7 +261,7 @@ impl Coordinator {
         let (reply, answer) = bounded(1);
         let ended = || Error::internal("the coordinator has ended");
         self.events.send(Event::Asked(caller::current(), request(reply))).map_err(|_| ended())?;
-        answer.recv().map_err(|_| ended())
+        thread::recv(&answer).map_err(|_| ended())
     }
 }
 
@@ -271,7 +269,7 @@ impl Drop for Coordinator {
     fn drop(&mut self) {
         let _ = self.events.send(Event::Request(Request::Shutdown));
         // These end when the last executor is gone; they are not waited for.
-        for thread in self.threads.drain(..).filter(|t| !matches!(t.thread().name(), Some("inbox" | "nodes"))) {
+        for (_, thread) in self.threads.drain(..).filter(|(name, _)| !matches!(*name, "inbox" | "nodes")) {
             drop(thread.join());
         }
     }
@@ -319,7 +317,7 @@ impl Leader {
             let wake = wake.into_iter().chain(expiry).min();
             let at = wake.map_or(self.sweep_ms, |at| at.min(self.sweep_ms));
             let wait = Duration::from_millis(at.saturating_sub(now));
-            match events.recv_timeout(wait) {
+            match thread::recv_timeout(events, wait) {
                 Ok(Event::Request(Request::Shutdown)) | Err(RecvTimeoutError::Disconnected) => {
                     (self.store, self.collector) = (None, None);
                     return;

@@ -13,6 +13,7 @@ use qanat_coordinator_core::{Claimed, Command, Job};
 use qanat_proto::owner::{OwnerAnswer, OwnerTask, OwnerTopic};
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::{Code, Error, limits};
+use qanat_storage::env::thread;
 use tonic::Status;
 
 use crate::owner::Owners;
@@ -118,7 +119,7 @@ impl TopicRetention {
         look: impl FnOnce(&dyn DataReader) -> qanat_proto::Result<T> + Send + 'static,
     ) -> Result<T, Status> {
         let reader = self.reader.clone();
-        let looked = tokio::task::spawn_blocking(move || look(reader.as_ref())).await;
+        let looked = thread::blocking(move || look(reader.as_ref())).await;
         let looked = looked.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("a sweep failed: {e}"))));
         looked.map_err(|error| status_of(&error))
     }

@@ -14,6 +14,7 @@ use qanat_proto::{Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::checkpoint::gc::{self, JobCheckpoints};
 use qanat_storage::env::failpoint::{SUBMIT_FAILPOINT, failpoint};
+use qanat_storage::env::thread;
 
 use crate::driver::{Event, NewJobs};
 
@@ -34,14 +35,14 @@ pub(crate) struct StoreThread {
 impl StoreThread {
     /// Until nobody can ask any more.
     pub(crate) fn run(&self, work: &Receiver<StoreWork>) {
-        for item in work {
+        for item in thread::messages(work) {
             self.perform(item);
         }
     }
 
     /// Of collections that wait, the last one does what all of them would.
     pub(crate) fn collect_newest(&self, work: &Receiver<BTreeMap<JobId, Job>>) {
-        for jobs in work {
+        for jobs in thread::messages(work) {
             self.collect(work.try_iter().last().unwrap_or(jobs));
         }
     }

@@ -16,6 +16,7 @@ use qanat_proto::rpc::cluster::{
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::{error_of, leader_of};
 use qanat_proto::{Code, Error, Place, limits};
+use qanat_storage::env::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -104,13 +105,13 @@ pub async fn keep_attached(
 /// Moves reports from the node's threads to the runtime.
 fn on_this_side(reports: Receiver<FromExecutor>) -> UnboundedReceiver<FromExecutor> {
     let (sender, receiver) = unbounded_channel();
-    tokio::task::spawn_blocking(move || {
-        for report in reports {
+    tokio::spawn(thread::blocking(move || {
+        for report in thread::messages(&reports) {
             if sender.send(report).is_err() {
                 return;
             }
         }
-    });
+    }));
     receiver
 }
 

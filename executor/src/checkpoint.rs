@@ -5,8 +5,7 @@
 //! files of a table is another thread's work, beside the epochs: a report lists what was merged until the
 //! result is durable, and the result from then on (P14).
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use qanat_connectors::contract::StopFlag;
@@ -16,6 +15,7 @@ use qanat_proto::names::Origin;
 use qanat_proto::{Error, Place, Result, limits};
 use qanat_storage::checkpoint::{CheckpointStore, StateWriter};
 use qanat_storage::env::failpoint::failpoint;
+use qanat_storage::env::thread::{self, Condvar, JoinHandle};
 use qanat_storage::state::{Compaction, Table, TableDelta, TableSpec};
 
 use crate::node::{LaneThreads, Reporter};
@@ -53,7 +53,7 @@ impl TableFiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        thread::lock(&self.tables)
     }
 
     /// Reads the rows of the restore point into the operator, key groups of `range` only.
@@ -87,10 +87,13 @@ impl TableFiles {
         origin: Origin,
         deltas: &[TableDelta],
     ) -> Result<(Files, Option<Merge>)> {
-        let is_behind = |state: &mut Tables| {
+        let is_behind = |state: &Tables| {
             state.is_merging && state.tables.iter().any(|t| t.files().len() >= limits::STATE_FILES_BEHIND_MAX)
         };
-        let mut state = self.merged.wait_while(self.lock(), is_behind).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        while is_behind(&state) {
+            state = self.merged.wait(&self.tables, state);
+        }
         let mut writer = StateWriter::new(store, origin);
         for delta in deltas {
             let table = state
@@ -204,12 +207,12 @@ impl SnapshotWriter {
     ) {
         let origin = Origin { token: self.reporter.token(), epoch, subtask: SubtaskId { operator, index } };
         // The writers end only when the generation does.
-        let _ = self.jobs.send(Job { origin, files, deltas, collector });
+        let _ = thread::send(&self.jobs, Job { origin, files, deltas, collector });
     }
 }
 
 fn write_all(store: &CheckpointStore, queue: &Receiver<Job>, merges: &Sender<Merge>) -> Result<()> {
-    for job in queue {
+    for job in thread::messages(queue) {
         let operator = job.origin.subtask.operator;
         failpoint("state.store");
         let (files, merge) =
@@ -225,7 +228,7 @@ fn write_all(store: &CheckpointStore, queue: &Receiver<Job>, merges: &Sender<Mer
 }
 
 fn merge_all(store: &CheckpointStore, due: &Receiver<Merge>, stop: &StopFlag) -> Result<()> {
-    for merge in due {
+    for merge in thread::messages(due) {
         if !stop.is_set() {
             merge.run(store).map_err(|error| at_operator(error, merge.origin.subtask.operator))?;
         }

@@ -18,7 +18,7 @@ use qanat_proto::names::Origin;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::checkpoint::{CheckpointStore, StateWriter};
-use qanat_storage::env::Clock;
+use qanat_storage::env::{Clock, thread};
 use qanat_storage::state::Table;
 
 use crate::node::NodeConfig;
@@ -202,7 +202,7 @@ pub fn refresh_until_stopped(
     while !stop.is_set() {
         let now = clock.monotonic();
         if now < due {
-            std::thread::park_timeout((due - now).min(Duration::from_millis(50)));
+            thread::park_timeout((due - now).min(Duration::from_millis(50)));
             continue;
         }
         match read(config.opener.as_ref(), node) {

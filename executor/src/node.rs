@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::{CommitScope, Opener, Sink};
@@ -24,6 +23,7 @@ use qanat_proto::trace::TraceParent;
 use qanat_proto::{Code, Error, Place, Result, limits};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::failpoint::failpoint;
+use qanat_storage::env::thread::{self, JoinHandle};
 use qanat_storage::env::{Clock, Env};
 use tracing::Span;
 
@@ -193,9 +193,7 @@ impl Node {
             control: control.clone(),
             log,
         };
-        let thread = std::thread::Builder::new()
-            .name("executor".to_owned())
-            .spawn(move || worker.run(&messages))
+        let thread = thread::spawn("executor", move || worker.run(&messages))
             .map_err(|e| Error::io("start the executor thread", &e))?;
         Ok(Self { start, inbox: Some(inbox), thread: Some(thread), metrics, fenced, exchange, clock, control })
     }
@@ -273,7 +271,7 @@ struct Running {
 
 impl Worker {
     fn run(mut self, messages: &Receiver<ToExecutor>) {
-        for message in messages {
+        for message in thread::messages(messages) {
             self.handle(message);
         }
         for (_, running) in std::mem::take(&mut self.generations) {
@@ -410,7 +408,7 @@ impl Committer {
         let (stop, stopped) = unbounded::<()>();
         let name = "commit".to_owned();
         let thread = crate::task::lane::spawn(name, reporter.clone(), move || {
-            for item in queue {
+            for item in thread::messages(&queue) {
                 match item {
                     Work::Commit(permit) => {
                         if !commit_until_done(&reporter, &sinks, &permit, &stopped, &fenced) {
@@ -464,28 +462,26 @@ impl LogCommitter {
         fenced: Arc<Fenced>,
     ) -> Result<Self> {
         let (work, queue) = unbounded::<(String, CommitPermit, u64)>();
-        let thread = std::thread::Builder::new()
-            .name("log-commit".to_owned())
-            .spawn(move || {
-                for (topic, permit, owner) in queue {
-                    let (epoch, manifest_key) = (permit.epoch, permit.manifest_key.clone());
-                    // A panic is a failure like others: whoever waits for the commit hears of it.
-                    let done = catch_unwind(AssertUnwindSafe(|| commit(&permit, owner)));
-                    let message = match done.unwrap_or_else(|_| Err(Error::internal("a commit panicked"))) {
-                        Ok(()) => CoordinatorMessage::LogCommitted { topic, epoch, manifest_key },
-                        // Another owner does it.
-                        Err(error) if error.code() == Code::Fenced => {
-                            fenced.refuse_log();
-                            tracing::info!(%error, topic, "another executor owns the topic");
-                            continue;
-                        }
-                        // The generation that the job opens then replays it.
-                        Err(error) => CoordinatorMessage::Failed { subtask: None, error },
-                    };
-                    let _ = outbox.send(FromExecutor { start, token: permit.token, message });
-                }
-            })
-            .map_err(|e| Error::io("start the log's thread", &e))?;
+        let run = move || {
+            for (topic, permit, owner) in thread::messages(&queue) {
+                let (epoch, manifest_key) = (permit.epoch, permit.manifest_key.clone());
+                // A panic is a failure like others: whoever waits for the commit hears of it.
+                let done = catch_unwind(AssertUnwindSafe(|| commit(&permit, owner)));
+                let message = match done.unwrap_or_else(|_| Err(Error::internal("a commit panicked"))) {
+                    Ok(()) => CoordinatorMessage::LogCommitted { topic, epoch, manifest_key },
+                    // Another owner does it.
+                    Err(error) if error.code() == Code::Fenced => {
+                        fenced.refuse_log();
+                        tracing::info!(%error, topic, "another executor owns the topic");
+                        continue;
+                    }
+                    // The generation that the job opens then replays it.
+                    Err(error) => CoordinatorMessage::Failed { subtask: None, error },
+                };
+                let _ = outbox.send(FromExecutor { start, token: permit.token, message });
+            }
+        };
+        let thread = thread::spawn("log-commit", run).map_err(|e| Error::io("start the log's thread", &e))?;
         Ok(Self { work: Some(work), thread: Some(thread) })
     }
 
@@ -544,7 +540,7 @@ fn commit_until_done(
                 }
             }
         }
-        match stopped.recv_timeout(pause) {
+        match thread::recv_timeout(stopped, pause) {
             Err(crossbeam::channel::RecvTimeoutError::Timeout) => {}
             _ => return false,
         }

@@ -40,6 +40,17 @@ pub struct Difference {
     /// The file, split, operator, edge or table.
     pub place: String,
     pub message: String,
+    /// Rows that were claimed and are not there, where that can be counted. Where the number is right and the rows
+    /// are not, none is lost or doubled: it is a difference all the same.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub lost: u64,
+    /// Rows that are there and were not claimed, where that can be counted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub duplicated: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +100,9 @@ pub struct Report {
     pub status: String,
     pub verdict: Verdict,
     pub totals: Sums,
+    /// Rows that were read back and are what was claimed: of files, and of epochs of topics, that are right as a whole.
+    #[serde(default)]
+    pub reconciled: u64,
     pub sinks: Vec<SinkLine>,
     pub epochs: Vec<EpochLine>,
     /// What could not be proved, and why. No failure.

@@ -153,6 +153,10 @@ codes! {
     CommitPending = "E0408", External;
     /// A rollback would leave rows in a sink that cannot take them back.
     CannotWithdraw = "E0409", User;
+    /// A proof (`chaos`, `sim`) found something lost, doubled or broken.
+    ProofFailed = "E0410", External;
+    /// A proof found nothing wrong, and not enough was tried or looked at to say so.
+    NotProved = "E0411", External;
 
     // E05xx: the command line and configuration.
     /// Bad arguments.

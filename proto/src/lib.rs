@@ -16,6 +16,7 @@ pub mod exposition;
 pub mod graph;
 pub mod ids;
 pub mod invariant;
+pub mod ipc;
 pub mod job_choice;
 pub mod limits;
 pub mod manifest;

@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 
 use crate::rpc::control;
-use crate::{Code, Error, Result, limits};
+use crate::{Code, Error, Result, ipc, limits};
 
 /// Rows that somebody follows.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +110,7 @@ pub fn encode(rows: &RecordBatch) -> Result<Vec<u8>> {
 /// E0503 for bytes that are none.
 pub fn decode(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     let failed = |e: arrow::error::ArrowError| Error::internal(format!("these are no rows: {e}"));
-    StreamReader::try_new(bytes, None).map_err(failed)?.map(|batch| batch.map_err(failed)).collect()
+    ipc::batches(bytes).map_err(failed)
 }
 
 /// Parts of a batch that aim at [`limits::TAIL_MESSAGE_BYTES`] and [`limits::BATCH_ROWS`] each.

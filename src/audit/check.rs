@@ -11,11 +11,11 @@ use qanat_proto::manifest::SinkChannel;
 use qanat_proto::physical::{PhysicalGraph, Routing};
 use qanat_proto::receipt::{OperatorReceipt, Receipt, RowSum, Totals};
 
-use super::evidence::{ClaimedEpoch, Evidence, ManifestEvidence, Medium, SideEvidence, SinkEvidence};
+use super::evidence::{ClaimedEpoch, Evidence, ManifestEvidence, Medium, SideEvidence, SinkEvidence, SinkFault};
 
 /// Judges a run.
 pub(super) fn check(evidence: &Evidence) -> Report {
-    let mut audit = Audit { evidence, differences: Vec::new(), unproved: Vec::new() };
+    let mut audit = Audit { evidence, differences: Vec::new(), unproved: Vec::new(), reconciled: 0 };
     audit.epochs();
     audit.sums_to_cut();
     audit.splits_and_manifests();
@@ -29,11 +29,39 @@ struct Audit<'a> {
     evidence: &'a Evidence,
     differences: Vec<Difference>,
     unproved: Vec<String>,
+    /// Rows that were read back and are what was claimed.
+    reconciled: u64,
+}
+
+/// Rows that are missing, and rows that are too many: what was claimed of one place against what is there.
+#[derive(Clone, Copy, Default)]
+struct Surplus {
+    lost: u64,
+    duplicated: u64,
+}
+
+impl Surplus {
+    fn of(claimed: u64, found: u64) -> Self {
+        Self { lost: claimed.saturating_sub(found), duplicated: found.saturating_sub(claimed) }
+    }
 }
 
 impl Audit<'_> {
     fn find(&mut self, epoch: impl Into<Option<Epoch>>, check: Check, place: impl ToString, message: String) {
-        self.differences.push(Difference { epoch: epoch.into(), check, place: place.to_string(), message });
+        self.find_rows(epoch, check, place, message, Surplus::default());
+    }
+
+    /// As [`Audit::find`], where rows can be counted that are missing or too many.
+    fn find_rows(
+        &mut self,
+        epoch: impl Into<Option<Epoch>>,
+        check: Check,
+        place: impl ToString,
+        message: String,
+        Surplus { lost, duplicated }: Surplus,
+    ) {
+        let (epoch, place) = (epoch.into(), place.to_string());
+        self.differences.push(Difference { epoch, check, place, message, lost, duplicated });
     }
 
     /// The epoch that follows: withdrawn ones do not count.
@@ -119,10 +147,21 @@ impl Audit<'_> {
             }
             let mut found = RowSum::default();
             let to_cut = of_table().flat_map(|sink| &sink.found).filter(|(found, _)| self.is_cut(**found));
-            to_cut.for_each(|(_, epoch)| found.add(epoch.sum));
+            let mut right = 0;
+            to_cut.for_each(|(_, epoch)| {
+                found.add(epoch.sum);
+                right += epoch.right;
+            });
+            let is_folder = of_table().any(|sink| matches!(sink.medium, Medium::Folder(_)));
+            if is_folder {
+                self.reconciled += right.min(claimed.rows);
+            }
             let gone = of_table().filter_map(|sink| sink.cut).max();
             let place = format!("{table}, epochs 1 to {epoch}");
-            self.compare(Check::Sinks, epoch, place, *claimed, found, gone.map(|_| epoch));
+            let is_equal = self.compare(Check::Sinks, epoch, place, *claimed, found, gone.map(|_| epoch));
+            if is_equal && !is_folder {
+                self.reconciled += claimed.rows;
+            }
         }
         for table in &evidence.side_tables {
             let claimed = match table.channel {
@@ -134,7 +173,9 @@ impl Audit<'_> {
             // Of side rows only the number is kept.
             let rows = |rows| RowSum { rows, ..RowSum::default() };
             let place = format!("topic {}, epochs 1 to {epoch}", table.topic);
-            self.compare(Check::SideTables, epoch, place, rows(claimed), rows(found), table.cut.map(|_| epoch));
+            let is_equal =
+                self.compare(Check::SideTables, epoch, place, rows(claimed), rows(found), table.cut.map(|_| epoch));
+            self.reconciled += if is_equal { claimed } else { 0 };
         }
     }
 
@@ -286,13 +327,16 @@ impl Audit<'_> {
         for (epoch, found) in &sink.found {
             if !self.evidence.epochs.iter().any(|claim| claim.epoch == *epoch) && !self.may_be(*epoch) {
                 let message = format!("it holds {} of an epoch that was never claimed", sum_text(found.sum));
-                self.find(*epoch, Check::Sinks, &sink.table, message);
+                self.find_rows(*epoch, Check::Sinks, &sink.table, message, Surplus::of(0, found.sum.rows));
             }
         }
         for fault in &sink.faults {
             // What a commit that is under way has done so far is not judged.
             if fault.epoch.is_none_or(|epoch| self.is_due(epoch) || !self.may_be(epoch)) {
-                self.find(fault.epoch, Check::Sinks, &fault.place, fault.message.clone());
+                // Of a file whose record is gone the rows are missed already: they are not there twice.
+                let duplicated = if self.is_missed(sink, fault) { 0 } else { fault.surplus };
+                let surplus = Surplus { lost: fault.lost, duplicated };
+                self.find_rows(fault.epoch, Check::Sinks, &fault.place, fault.message.clone(), surplus);
             }
         }
         let (medium, place) = match &sink.medium {
@@ -314,10 +358,18 @@ impl Audit<'_> {
         let found = matches!(sink.medium, Medium::Folder(_) | Medium::Topic(_)).then(|| {
             let mut sum = RowSum::default();
             let judged = sink.found.iter().filter(|(epoch, _)| **epoch <= self.last() && !self.is_cut(**epoch));
-            judged.for_each(|(_, found)| sum.add(found.sum));
+            judged.for_each(|(_, found)| sum.add(found.read));
             sum
         });
         SinkLine { table: sink.table.clone(), medium: medium.to_owned(), place, claimed, objects, found }
+    }
+
+    /// Whether a file holds an object that was claimed and that no commit record names.
+    fn is_missed(&self, sink: &SinkEvidence, fault: &SinkFault) -> bool {
+        let (Some(epoch), Some(object)) = (fault.epoch, &fault.object) else { return false };
+        let is_named = sink.found.get(&epoch).is_some_and(|found| found.objects.contains_key(object));
+        let mut claims = self.evidence.epochs.iter().filter(|claim| claim.epoch == epoch);
+        !is_named && claims.any(|claim| claim.handles.iter().any(|handle| handle.name == *object))
     }
 
     /// What the sink took, staged and claimed is the same.
@@ -363,31 +415,35 @@ impl Audit<'_> {
         if let Medium::Topic(topic) = &sink.medium {
             let mut sum = RowSum::default();
             listed.values().for_each(|object| sum.add(*object));
-            self.compare(Check::Sinks, epoch, format!("topic {topic}"), sum, found.sum, sink.cut);
+            let is_equal = self.compare(Check::Sinks, epoch, format!("topic {topic}"), sum, found.sum, sink.cut);
+            self.reconciled += if is_equal { sum.rows } else { 0 };
             return;
         }
+        self.reconciled += found.right.min(listed.values().map(|sum| sum.rows).sum());
         for (name, sum) in listed.iter().filter(|(_, sum)| sum.rows > 0) {
             match found.objects.get(*name) {
                 None if self.is_due(epoch) => {
                     let message = format!("no commit record of epoch {epoch} names it: {} are lost", sum_text(*sum));
-                    self.find(epoch, Check::Sinks, format!("{} in {}", name, sink.table), message);
+                    let place = format!("{} in {}", name, sink.table);
+                    self.find_rows(epoch, Check::Sinks, place, message, Surplus::of(sum.rows, 0));
                 }
                 None => {}
                 Some(object) if object.sum != *sum => {
                     let message =
                         format!("{} in its commit record, {} in the receipt", sum_text(object.sum), sum_text(*sum));
-                    self.find(epoch, Check::Sinks, &object.path, message);
+                    let surplus = Surplus::of(sum.rows, object.sum.rows);
+                    self.find_rows(epoch, Check::Sinks, &object.path, message, surplus);
                 }
                 Some(_) => {}
             }
         }
         for (name, object) in found.objects.iter().filter(|(name, _)| !listed.contains_key(name.as_str())) {
             let message = format!("{} that the receipt does not list (object {name})", sum_text(object.sum));
-            self.find(epoch, Check::Sinks, &object.path, message);
+            self.find_rows(epoch, Check::Sinks, &object.path, message, Surplus::of(0, object.sum.rows));
         }
     }
 
-    /// Sums of one epoch in a topic.
+    /// Sums of one epoch in a topic. Says whether they are equal.
     fn compare(
         &mut self,
         check: Check,
@@ -396,17 +452,21 @@ impl Audit<'_> {
         claimed: RowSum,
         found: RowSum,
         cut: Option<Epoch>,
-    ) {
-        if claimed == found || (found.rows <= claimed.rows && !self.is_due(epoch)) {
-            return;
+    ) -> bool {
+        if claimed == found {
+            return true;
+        }
+        if found.rows <= claimed.rows && !self.is_due(epoch) {
+            return false;
         }
         if found.rows < claimed.rows && cut.is_some_and(|cut| epoch <= cut) {
             let gone = claimed.rows - found.rows;
             self.unproved.push(format!("{gone} rows of epoch {epoch} in {place} are gone by retention"));
-            return;
+            return false;
         }
         let message = format!("{} claimed, {} found", sum_text(claimed), sum_text(found));
-        self.find(epoch, check, place, message);
+        self.find_rows(epoch, check, place, message, Surplus::of(claimed.rows, found.rows));
+        false
     }
 
     fn side_table(&mut self, table: &SideEvidence) {
@@ -424,17 +484,20 @@ impl Audit<'_> {
             };
             if judged != kept {
                 let message = format!("{judged} rows were put aside, {kept} were kept");
-                self.find(claim.epoch, Check::SideTables, &table.topic, message);
+                self.find_rows(claim.epoch, Check::SideTables, &table.topic, message, Surplus::of(judged, kept));
             }
         }
         for (key, sum) in &expected {
             let found = table.found.get(key).copied().unwrap_or_default();
-            self.compare(Check::SideTables, key.1, format!("topic {}", table.topic), *sum, found, table.cut);
+            let place = format!("topic {}", table.topic);
+            let is_equal = self.compare(Check::SideTables, key.1, place, *sum, found, table.cut);
+            self.reconciled += if is_equal { sum.rows } else { 0 };
         }
         for ((operator, epoch), sum) in table.found.iter().filter(|(key, _)| !expected.contains_key(key)) {
             if !self.is_cut(*epoch) && (*epoch <= self.last() || !self.may_be(*epoch)) {
                 let message = format!("{} of operator {operator} that no receipt knows", sum_text(*sum));
-                self.find(*epoch, Check::SideTables, format!("topic {}", table.topic), message);
+                let place = format!("topic {}", table.topic);
+                self.find_rows(*epoch, Check::SideTables, place, message, Surplus::of(0, sum.rows));
             }
         }
     }
@@ -479,6 +542,7 @@ impl Audit<'_> {
             status: self.evidence.status.to_owned(),
             verdict: verdict_of(!differences.is_empty()),
             totals,
+            reconciled: self.reconciled,
             sinks,
             epochs,
             unproved: self.unproved,

@@ -97,7 +97,12 @@ pub(super) enum Medium {
 /// What a sink holds of one epoch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FoundEpoch {
+    /// Of a topic as it was read; of files as the commit record says.
     pub(super) sum: RowSum,
+    /// What could be read. Of a topic that is all.
+    pub(super) read: RowSum,
+    /// Rows of files that are what their record says.
+    pub(super) right: u64,
     /// Files by object name, with their paths. Topics do not tell the handles of an epoch apart.
     pub(super) objects: BTreeMap<String, FoundObject>,
     /// The manifest key in the commit record.
@@ -115,6 +120,10 @@ pub(super) struct SinkFault {
     pub(super) epoch: Option<Epoch>,
     pub(super) place: String,
     pub(super) message: String,
+    /// The object that the file's name tells, of a file.
+    pub(super) object: Option<String>,
+    pub(super) lost: u64,
+    pub(super) surplus: u64,
 }
 
 /// What one side table holds of the job, by the operator that staged it and by epoch.

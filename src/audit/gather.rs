@@ -172,7 +172,9 @@ fn sinks(view: &DataView, graph: &JobGraph, job: JobId, base: &Path) -> Result<V
                 if let Some((sums, cut)) = read.get(&topic) {
                     sink.cut = *cut;
                     for ((_, epoch), sum) in sums.iter().filter(|((from, _), _)| *from == operator.id) {
-                        sink.found.entry(*epoch).or_default().sum.add(*sum);
+                        let found = sink.found.entry(*epoch).or_default();
+                        found.sum.add(*sum);
+                        found.read.add(*sum);
                     }
                 }
             }
@@ -192,6 +194,8 @@ fn files(view: &DataView, node: &SinkNode, job: JobId, base: &Path, sink: &mut S
     for record in audited.epochs.into_iter().filter(|record| record.operator == sink.operator) {
         let found: &mut FoundEpoch = sink.found.entry(record.epoch).or_default();
         found.manifest_key = Some(record.manifest_key);
+        found.read.add(record.read);
+        found.right += record.right;
         for file in record.files {
             found.sum.add(file.sum());
             let object = object_name(&file.path).to_owned();
@@ -203,8 +207,11 @@ fn files(view: &DataView, node: &SinkNode, job: JobId, base: &Path, sink: &mut S
     sink.faults = own
         .map(|finding| SinkFault {
             epoch: finding.epoch,
+            object: Some(object_name(&finding.path).to_owned()),
             place: folder.join(finding.path).display().to_string(),
             message: finding.message,
+            lost: finding.lost,
+            surplus: finding.surplus,
         })
         .collect();
     Ok(())

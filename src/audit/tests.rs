@@ -90,9 +90,15 @@ fn found(number: u64) -> FoundEpoch {
     let object = FoundObject { path: format!("part-o{number}.csv"), sum: sum(7) };
     FoundEpoch {
         sum: sum(7),
+        read: sum(7),
+        right: 7,
         objects: [(format!("o{number}"), object)].into(),
         manifest_key: Some(format!("m{number}")),
     }
+}
+
+fn topic_epoch(sum: RowSum) -> FoundEpoch {
+    FoundEpoch { sum, read: sum, ..FoundEpoch::default() }
 }
 
 /// Three epochs into a folder, all as it should be.
@@ -236,6 +242,9 @@ fn lost_and_doubled_output_is_found() {
             epoch: Some(Epoch(2)),
             place: "out/part-o2.csv".to_owned(),
             message: "the file with 7 rows is gone".to_owned(),
+            object: Some("o2".to_owned()),
+            lost: 7,
+            surplus: 0,
         });
     });
     assert_eq!(fault, "Sinks 2 out/part-o2.csv: the file with 7 rows is gone");
@@ -246,7 +255,7 @@ fn topics_are_compared_by_epoch() {
     let topic = |evidence: &mut Evidence| {
         let sink = sink(evidence);
         sink.medium = Medium::Topic("t".to_owned());
-        sink.found.values_mut().for_each(|found| *found = FoundEpoch { sum: found.sum, ..FoundEpoch::default() });
+        sink.found.values_mut().for_each(|found| *found = topic_epoch(found.sum));
     };
     let mut passing = whole();
     topic(&mut passing);
@@ -337,7 +346,9 @@ fn without_receipts_the_sums_are_compared() {
     assert_eq!(late.1, Check::SideTables);
     let file = first(|evidence| {
         let message = "the file with 7 rows is gone".to_owned();
-        sink(evidence).faults.push(SinkFault { epoch: Some(Epoch(1)), place: "out/part-o1.csv".to_owned(), message });
+        let place = "out/part-o1.csv".to_owned();
+        let (epoch, object) = (Some(Epoch(1)), Some("o1".to_owned()));
+        sink(evidence).faults.push(SinkFault { epoch, place, message, object, lost: 7, surplus: 0 });
     });
     assert_eq!(file, (Some(Epoch(1)), Check::Sinks, "out/part-o1.csv".to_owned()));
     // What retention took of a topic is not proved, and is no failure.
@@ -358,4 +369,54 @@ fn differences_come_by_epoch() {
     let order: Vec<(Option<Epoch>, Check)> = report.differences.iter().map(|d| (d.epoch, d.check)).collect();
     assert!(order.is_sorted(), "{order:?}");
     assert_eq!(order.first(), Some(&(Some(Epoch(1)), Check::Sinks)));
+}
+
+/// Lost rows, rows twice, and rows that are what was claimed.
+fn counts(plant: impl FnOnce(&mut Evidence)) -> (u64, u64, u64) {
+    let mut evidence = whole();
+    plant(&mut evidence);
+    let report = check(&evidence);
+    let sum = |of: fn(&qanat_proto::audit::Difference) -> u64| report.differences.iter().map(of).sum();
+    (sum(|difference| difference.lost), sum(|difference| difference.duplicated), report.reconciled)
+}
+
+#[test]
+fn rows_are_counted_by_sink_and_epoch() {
+    assert_eq!(counts(|_| ()), (0, 0, 24), "21 of the table and 3 late ones");
+    assert_eq!(counts(|evidence| drop(sink(evidence).found.remove(&Epoch(2)))), (7, 0, 17));
+    // What is missing of one epoch does not make up for what is too much of another.
+    let both = counts(|evidence| {
+        let sink = sink(evidence);
+        sink.medium = Medium::Topic("t".to_owned());
+        sink.found = [(1, 5), (2, 9), (3, 7)].map(|(epoch, rows)| (Epoch(epoch), topic_epoch(sum(rows)))).into();
+    });
+    assert_eq!(both, (2, 2, 10));
+    // As many rows, and others: none is lost, and none of them is proved.
+    let other = counts(|evidence| {
+        let sink = sink(evidence);
+        sink.medium = Medium::Topic("t".to_owned());
+        let sums = [(1, sum(7)), (2, RowSum { rows: 7, hash: RowHash(1) }), (3, sum(7))];
+        sink.found = sums.map(|(epoch, sum)| (Epoch(epoch), topic_epoch(sum))).into();
+    });
+    assert_eq!(other, (0, 0, 17));
+    // A file whose rows were read again: one of them is gone.
+    let damaged = counts(|evidence| {
+        let sink = sink(evidence);
+        sink.found.get_mut(&Epoch(2)).expect("found").right = 0;
+        let (epoch, place, message) = (Some(Epoch(2)), "out/part-o2.csv".to_owned(), "it holds 6 rows".to_owned());
+        sink.faults.push(SinkFault { epoch, place, message, object: Some("o2".to_owned()), lost: 1, surplus: 0 });
+    });
+    assert_eq!(damaged, (1, 0, 17));
+    // Its record is gone, and the file stands there: what is missed is not there twice.
+    let unnamed = counts(|evidence| {
+        let sink = sink(evidence);
+        sink.found.remove(&Epoch(2));
+        let (epoch, place, message) = (Some(Epoch(2)), "out/part-o2.csv".to_owned(), "no record".to_owned());
+        sink.faults.push(SinkFault { epoch, place, message, object: Some("o2".to_owned()), lost: 0, surplus: 7 });
+    });
+    assert_eq!(unnamed, (7, 0, 17));
+    let late = counts(|evidence| {
+        evidence.side_tables[0].found.remove(&(LATE, Epoch(2)));
+    });
+    assert_eq!(late, (1, 0, 23));
 }

@@ -4,20 +4,24 @@ use std::path::PathBuf;
 
 use clap::Args;
 use qanat_coordinator::raft::Reach;
-use qanat_proto::audit::{EpochLine, Report, SinkLine, Verdict};
+use qanat_proto::audit::{Difference, EpochLine, Report, SinkLine, Sums, Verdict};
+use qanat_proto::ids::JobId;
 use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::env::Env;
+use serde::Serialize;
 
 use crate::audit;
 use crate::cli::JobArguments;
 use crate::cli::cluster::ClusterArguments;
 use crate::output::{self, Format};
+use crate::proof::{Detail, Judged, Proof, command_line};
 
 /// Prove conservation: receipts against each other and against what the sinks hold.
 ///
 /// Reads the receipt of every epoch from the command log and checks that each split goes on where the
 /// epoch before left it, that edges and operators balance, and that files, topics, late rows and dead
 /// letters are exactly those that were claimed; every row is read and hashed again. The exit status is 0
-/// only if all of it holds (E0406 otherwise).
+/// only if all of it holds (E0406 otherwise) and there were rows to compare (E0411 otherwise).
 #[derive(Args, Debug)]
 pub(crate) struct Audit {
     /// Name of the job, its id or the first digits of it.
@@ -34,28 +38,30 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
+        let clock = Env::real().clock;
+        let begun = clock.monotonic();
         let run = self.job.run.as_deref();
         let is_cluster = self.cluster.is_used(self.job.folder_option())?;
         let report = match is_cluster {
             true => self.cluster.ask(|client| async move { client.audit(&self.name, run).await })?,
             false => self.in_folder()?,
         };
-        output::print_object(&report, format, || text(&report));
-        match (report.verdict, report.differences.first()) {
-            (Verdict::Pass, _) | (Verdict::Fail, None) => Ok(()),
-            (Verdict::Fail, Some(first)) => {
-                let epoch = first.epoch.map_or_else(String::new, |epoch| format!("epoch {epoch}: "));
-                let error = Error::new(Code::AuditFailed, format!("{epoch}{}", first.message))
-                    .at(Place::Named(first.place.clone()));
-                let relative =
-                    report.sinks.iter().any(|sink| sink.found.is_some_and(|f| f.rows == 0) && sink.claimed.rows > 0);
-                Err(if relative && self.base.is_none() && !is_cluster {
-                    error.hint("relative paths are looked up in the working directory: run it where the job ran, or give --base")
-                } else {
-                    error
-                })
-            }
-        }
+        let mut proof = Proof { replay: command_line(), ..Proof::default() };
+        proof.add(&report);
+        proof.seconds = clock.monotonic().saturating_sub(begun).as_secs_f64();
+        let whole = Whole { report: &report, proof: &proof };
+        output::print_object(&whole.printed(), format, || text(&report, &proof));
+        let Some(first) = report.differences.first() else { return proof.outcome(Code::AuditFailed) };
+        let epoch = first.epoch.map_or_else(String::new, |epoch| format!("epoch {epoch}: "));
+        let error = Error::new(Code::AuditFailed, format!("{epoch}{}", first.message));
+        let error = error.at(Place::Named(first.place.clone()));
+        let relative = report.sinks.iter().any(|sink| sink.found.is_some_and(|f| f.rows == 0) && sink.claimed.rows > 0);
+        Err(if relative && self.base.is_none() && !is_cluster {
+            error
+                .hint("relative paths are looked up in the working directory: run it where the job ran, or give --base")
+        } else {
+            error
+        })
     }
 
     fn in_folder(&self) -> Result<Report> {
@@ -69,11 +75,39 @@ impl Audit {
     }
 }
 
+/// The details, and the common report.
+struct Whole<'a> {
+    report: &'a Report,
+    proof: &'a Proof,
+}
+
+/// What both of them call by one name stands there once: the verdict, and what is not proved.
+#[derive(Serialize)]
+struct Printed<'a> {
+    job: JobId,
+    name: &'a str,
+    status: &'a str,
+    totals: &'a Sums,
+    sinks: &'a [SinkLine],
+    epochs: &'a [EpochLine],
+    differences: &'a [Difference],
+    #[serde(flatten)]
+    proof: Judged<'a>,
+}
+
+impl<'a> Whole<'a> {
+    fn printed(&self) -> Printed<'a> {
+        let Report { job, name, status, verdict: _, totals, reconciled: _, sinks, epochs, unproved: _, differences } =
+            self.report;
+        Printed { job: *job, name, status, totals, sinks, epochs, differences, proof: self.proof.judged() }
+    }
+}
+
 /// Lines of a table at most; `-o json` has all.
 const LINES_MAX: usize = 40;
 
 /// The report for people.
-fn text(report: &Report) -> String {
+fn text(report: &Report, proof: &Proof) -> String {
     let verdict = match report.verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "FAIL",
@@ -103,9 +137,6 @@ fn text(report: &Report) -> String {
     let rows: Vec<Vec<String>> = report.sinks.iter().map(sink_row).collect();
     text.push('\n');
     text.push_str(&output::table(&["sink", "medium", "claimed", "found", "hash", "place"], &rows));
-    for line in &report.unproved {
-        text.push_str(&format!("\nnot proved: {line}\n"));
-    }
     for difference in report.differences.iter().take(LINES_MAX) {
         let epoch = difference.epoch.map_or_else(String::new, |epoch| format!("epoch {epoch}, "));
         text.push_str(&format!("\ndifference: {epoch}{}: {}\n", difference.place, difference.message));
@@ -113,6 +144,8 @@ fn text(report: &Report) -> String {
     if report.differences.len() > LINES_MAX {
         text.push_str(&format!("\n({} differences more)\n", report.differences.len() - LINES_MAX));
     }
+    text.push('\n');
+    text.push_str(&proof.summary(Detail::Told));
     text
 }
 

@@ -17,7 +17,7 @@ use crate::cli::init::{Certify, Init};
 use crate::cli::members::{CoordinatorLine, ExecutorLine};
 use crate::cli::token::Token;
 use crate::cluster::{
-    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_with, read_authority, read_token,
+    CoordinatorOptions, DevOptions, ExecutorOptions, NodeSecurity, end_behind, end_with, read_authority, read_token,
     run_coordinator, run_dev, run_executor,
 };
 use crate::observe::MetricsArguments;
@@ -44,7 +44,7 @@ pub(crate) struct ClusterArguments {
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
 impl ClusterArguments {
-    fn client(&self, addresses: &str) -> Result<Client> {
+    pub(super) fn client(&self, addresses: &str) -> Result<Client> {
         let addresses = addresses.split(',').map(str::trim);
         let env = Env::real();
         let token = self.token_file.as_ref().map(|path| read_token(&env, path)).transpose()?;
@@ -54,6 +54,13 @@ impl ClusterArguments {
                 .hint("name the authority of the cluster: --ca, or QANAT_CA")),
             None => Client::new(addresses),
         }
+    }
+
+    /// The options of access, as one types them.
+    pub(super) fn security_words(&self) -> Vec<String> {
+        let options = [("--ca", &self.ca), ("--token-file", &self.token_file)];
+        let given = options.into_iter().filter_map(|(name, path)| path.as_ref().map(|path| (name, path)));
+        given.flat_map(|(name, path)| [name.to_owned(), path.display().to_string()]).collect()
     }
 
     /// Runs one request against the cluster that is named.
@@ -102,6 +109,9 @@ pub(crate) struct CoordinatorCommand {
     /// End when this process does, which started it.
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<i32>,
+    /// End when this process does, which did not start it.
+    #[arg(long, value_name = "PID", hide = true, conflicts_with = "parent")]
+    until: Option<i32>,
 }
 
 /// A group of coordinators: `HOST:PORT` by number.
@@ -120,6 +130,7 @@ fn member(text: &str) -> std::result::Result<(u64, String), String> {
 impl CoordinatorCommand {
     pub(crate) fn execute(self, format: Format) -> Result<()> {
         self.parent.map_or(Ok(()), end_with)?;
+        self.until.map_or(Ok(()), end_behind)?;
         let env = Env::real();
         let security = self.security.as_deref();
         let security = security.map(|folder| NodeSecurity::read(&env, folder, NodeRole::Coordinator)).transpose()?;
@@ -148,7 +159,7 @@ impl CoordinatorCommand {
             founds: self.found,
             data: self.data,
             storage: self.storage,
-            files_roots: self.files_root,
+            files_roots: Some(self.files_root),
             metrics: self.metrics,
             format,
         })
@@ -191,11 +202,15 @@ pub(crate) struct ExecutorCommand {
     /// End when this process does, which started it.
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<i32>,
+    /// End when this process does, which did not start it.
+    #[arg(long, value_name = "PID", hide = true, conflicts_with = "parent")]
+    until: Option<i32>,
 }
 
 impl ExecutorCommand {
     pub(crate) fn execute(self, format: Format) -> Result<()> {
         self.parent.map_or(Ok(()), end_with)?;
+        self.until.map_or(Ok(()), end_behind)?;
         let env = Env::real();
         let security = self.security.as_deref();
         let security = security.map(|folder| NodeSecurity::read(&env, folder, NodeRole::Executor)).transpose()?;

@@ -16,8 +16,9 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
-        let text = script::read(&Env::real(), &self.script.script)?;
-        let planned = script::plan(&text, &script::options(&self.script.set)?)?;
+        let env = Env::real();
+        let text = script::read(&env, &self.script.script)?;
+        let planned = script::plan(&env, &text, &script::options(&self.script.set)?)?;
         let graphs: Vec<_> = planned.jobs.iter().map(|job| &job.graph).collect();
         output::print_object(&serde_json::json!({ "jobs": graphs }), format, || qanat_sql::explain(&planned));
         Ok(())

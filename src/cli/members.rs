@@ -45,12 +45,14 @@ pub(super) struct ExecutorLine {
     pub(super) attached: bool,
     pub(super) draining: bool,
     pub(super) jobs: Vec<String>,
+    /// Where other executors reach it.
+    address: String,
 }
 
 impl From<Executor> for ExecutorLine {
     fn from(executor: Executor) -> Self {
-        let Executor { node, start, slots, attached, draining, jobs } = executor;
-        Self { node, start, slots, attached, draining, jobs }
+        let Executor { node, start, slots, attached, draining, jobs, address } = executor;
+        Self { node, start, slots, attached, draining, jobs, address }
     }
 }
 

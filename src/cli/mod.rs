@@ -10,6 +10,8 @@ use crate::output::Format;
 
 mod audit;
 mod audit_log;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod checkpoints;
 mod cluster;
 mod explain;
@@ -22,6 +24,7 @@ mod rollback;
 mod run;
 mod savepoint;
 mod side;
+mod sim;
 mod submit;
 mod tail;
 mod target;
@@ -74,8 +77,11 @@ enum Command {
     #[command(subcommand)]
     Checkpoints(checkpoints::Checkpoints),
     Audit(audit::Audit),
+    #[cfg(target_os = "linux")]
+    Chaos(chaos::Chaos),
     /// Run a script as jobs of a cluster.
     Submit(submit::Submit),
+    Sim(sim::Sim),
     Dev(cluster::Dev),
     /// A cluster: who is in it, who may call, what was changed; coordinators and executors that come and go.
     #[command(subcommand)]
@@ -110,7 +116,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::DeadLetters(command) => command.execute(arguments.output),
         Command::Checkpoints(command) => command.execute(arguments.output),
         Command::Audit(command) => command.execute(arguments.output),
+        #[cfg(target_os = "linux")]
+        Command::Chaos(command) => command.execute(arguments.output),
         Command::Submit(command) => command.execute(arguments.output),
+        Command::Sim(command) => command.execute(arguments.output),
         Command::Dev(command) => command.execute(arguments.output),
         Command::Cluster(command) => command.execute(arguments.output),
         Command::Top(command) => command.execute(arguments.output),

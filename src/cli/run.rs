@@ -83,7 +83,7 @@ impl Run {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
         let env = Env::real();
         let text = script::read(&env, &self.script.script)?;
-        let planned = script::plan(&text, &script::options(&self.script.set)?)?;
+        let planned = script::plan(&env, &text, &script::options(&self.script.set)?)?;
         script::refuse_own_input(&self.script.script, &planned)?;
         let texts = [planned.explains.as_slice(), planned.listings.as_slice()].concat();
         if planned.jobs.is_empty() {

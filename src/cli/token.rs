@@ -43,7 +43,7 @@ fn role(text: &str) -> std::result::Result<Role, String> {
 }
 
 /// `90s`, `15m`, `12h` or `30d` in milliseconds. A number alone would be milliseconds, which nobody means.
-fn duration_ms(text: &str) -> std::result::Result<i64, String> {
+pub(super) fn duration_ms(text: &str) -> std::result::Result<i64, String> {
     let has_unit = !text.ends_with(|last: char| last.is_ascii_digit());
     let ms = parse_duration_ms(text).filter(|ms| has_unit && *ms > 0).and_then(|ms| i64::try_from(ms).ok());
     ms.ok_or_else(|| "write a number above 0 and a unit: `90s`, `15m`, `12h` or `30d`".to_owned())

@@ -32,8 +32,9 @@ struct JobSummary {
 
 impl Validate {
     pub(crate) fn execute(&self, format: Format) -> Result<()> {
-        let text = script::read(&Env::real(), &self.script.script)?;
-        let planned = script::plan(&text, &script::options(&self.script.set)?)?;
+        let env = Env::real();
+        let text = script::read(&env, &self.script.script)?;
+        let planned = script::plan(&env, &text, &script::options(&self.script.set)?)?;
         let jobs = planned.jobs.iter().map(|job| JobSummary {
             sources: job.graph.sources().map(|(_, source)| source.table.name.clone()).collect(),
             sinks: job.graph.sinks().map(|(_, sink)| sink.table.name.clone()).collect(),

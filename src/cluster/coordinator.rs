@@ -15,22 +15,25 @@ use qanat_coordinator::service::{
     ClusterService, DataService, Guard, GuardLayer, JobsService, NodesService, RaftService,
 };
 use qanat_coordinator::{Coordinator, CoordinatorConfig, Executors};
+use qanat_proto::exposition::Page;
 use qanat_proto::rpc::control::cluster_server::ClusterServer;
 use qanat_proto::rpc::control::data_server::DataServer;
 use qanat_proto::rpc::control::jobs_server::JobsServer;
 use qanat_proto::rpc::edge;
 use qanat_proto::rpc::tls::Peers;
 use qanat_proto::{Error, Result, rpc};
-use qanat_storage::env::Env;
+use qanat_storage::env::{Env, File};
 use qanat_storage::log::GroupCommit;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::Router;
+use tower_layer::{Identity, Stack};
 
-use crate::cluster::ending::end_in_error;
+use crate::cluster::ending::{end_in_error, until_poisoned};
 use crate::cluster::planner::ScriptPlanner;
 use crate::cluster::reader::ClusterReader;
 use crate::cluster::roots::Roots;
 use crate::cluster::storage::{Storage, bind};
-use crate::cluster::{NodeSecurity, asked_to_end, bind_port, dial, listen, lock, runtime};
+use crate::cluster::{NodeSecurity, World, asked_to_end, bind_port, dial, listen, lock, runtime};
 use crate::data_folder::DataView;
 use crate::file_limit;
 use crate::observe::MetricsArguments;
@@ -50,7 +53,8 @@ pub(crate) struct CoordinatorOptions {
     pub(crate) founds: bool,
     pub(crate) data: PathBuf,
     pub(crate) storage: PathBuf,
-    pub(crate) files_roots: Vec<PathBuf>,
+    /// None: everywhere, and relative paths go from the root. For a simulated cluster, which reaches no disk.
+    pub(crate) files_roots: Option<Vec<PathBuf>>,
     /// None: on loopback, without certificates and tokens.
     pub(crate) security: Option<NodeSecurity>,
     pub(crate) metrics: MetricsArguments,
@@ -74,95 +78,151 @@ pub(crate) fn run_coordinator(options: CoordinatorOptions) -> Result<()> {
         security.check_address(address)?;
     }
     let listener = listen(&runtime, &options.listen, security)?;
-    let metrics = options.metrics.bind(|address| bind_port(&runtime, address))?;
-    let _lock = lock(&runtime, &env, &options.data)?;
-    bind(&env, &options.data, &options.cluster)?;
-    let storage = Storage::open(&env, &options.storage, &options.cluster)?;
-    let roots = Roots::new(&options.files_roots)?;
-    let cluster: Arc<str> = options.cluster.as_str().into();
-    let member = Arc::new(Member::start(MemberConfig {
-        env: env.clone(),
-        runtime: runtime.clone(),
-        folder: options.data.join("commands"),
-        commit: GroupCommit::spawn()?,
-        id: options.id,
-        cluster: cluster.clone(),
-        dial: dial(security),
-    })?);
-    let (events, heard) = unbounded();
-    let (reports, inbox) = unbounded();
-    let nodes = Nodes::new(env.clock.clone(), events, reports);
-    let coordinator = Arc::new(Coordinator::start(CoordinatorConfig {
-        env: env.clone(),
-        member: member.clone(),
-        checkpoints: storage.checkpoints.clone(),
-        executors: Executors::Attached { nodes: nodes.clone(), events: heard },
-        inbox,
-    })?);
-    let counted = coordinator.metrics().clone();
+    let metrics = options.metrics.bind(bind_port)?;
+    let world = World { env: env.clone(), runtime: runtime.handle().clone(), dial: dial(security) };
+    let process = CoordinatorProcess::start(&world, &options)?;
     if let Some(metrics) = metrics {
-        let (counted, member, nodes) = (counted.clone(), member.clone(), nodes.clone());
-        output::print_line(&metrics.serve(&env, move |page| counted.show(page, &member, Some(&nodes)))?);
+        let shown = process.shown();
+        output::print_line(&metrics.serve(&env, shown)?);
     }
-    let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
-    let planner = ScriptPlanner {
-        opener: Arc::new(Registry::new(context)),
-        roots: roots.clone(),
-        env: env.clone(),
-        checkpoints: storage.checkpoints.clone(),
-    };
-    let (health, healthy) = tonic_health::server::health_reporter();
-    runtime.block_on(async {
-        health.set_serving::<JobsServer<JobsService>>().await;
-        health.set_serving::<ClusterServer<ClusterService>>().await;
-        health.set_serving::<DataServer<DataService>>().await;
-    });
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(rpc::DESCRIPTORS);
-    let failed = |e: tonic_reflection::server::Error| Error::internal(format!("reflection: {e}"));
-    // Clients ask for either version.
-    let (reflection, older) = (reflection().build_v1().map_err(failed)?, reflection().build_v1alpha().map_err(failed)?);
-    let guard = Guard::new(member.clone(), env.clock.clone(), security.map(NodeSecurity::for_services));
-    let clock = env.clock.clone();
-    let applied = {
-        let member = member.clone();
-        move || member.raft_status().applied.unwrap_or(0)
-    };
-    let view = DataView::of_cluster(&env, &options.storage, &options.data.join("commands"), applied);
-    let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone(), roots };
-    let owners = Owners::new(member.clone(), nodes.clone(), dial(security), cluster.clone());
-    let (reader, to_taps) = (Arc::new(reader), dial(security));
-    let data = DataService::server(member.clone(), nodes.clone(), reader, to_taps, cluster.clone(), owners);
-    let jobs = JobsService::server(env, member.clone(), nodes.clone(), coordinator, Arc::new(planner));
-    let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?
-        .layer(GuardLayer(guard.clone()))
-        .add_service(healthy)
-        .add_service(reflection)
-        .add_service(older)
-        .add_service(RaftService::server(member.clone(), cluster.clone()))
-        .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
-        .add_service(jobs)
-        .add_service(data)
-        .add_service(ClusterService::server(member.clone(), nodes.clone(), cluster, guard, counted, clock));
+    let router = runtime.block_on(process.router(&world, &options))?;
     if options.founds {
-        member.found(options.members)?;
+        process.member.found(options.members)?;
     }
     let address = listener.local_addr().map_err(|e| Error::io("listen", &e))?;
     output::print_line(&format!("coordinator {} serves at {address}", options.id));
     let ended = runtime.block_on(async {
         tokio::select! {
-            served = server.serve_with_incoming(TcpListenerStream::new(listener)) => {
+            served = router.serve_with_incoming(TcpListenerStream::new(listener)) => {
                 served.map_err(|e| Error::internal(format!("serve: {e}")))
             }
             // Connections are not waited for: executors keep theirs for ever, and what was answered is on the disk.
-            () = may_end(&member, &nodes) => Ok(()),
-            removed = member.until_removed() => Err(removed),
-            broken = member.until_broken() => Err(broken),
+            () = may_end(&process.member, &process.nodes) => Ok(()),
+            ended = process.until_ended() => Err(ended),
         }
     });
     match ended {
         Ok(()) => std::process::exit(0),
         Err(error) => end_in_error(&error, options.format),
+    }
+}
+
+/// What a coordinator serves, with the guard in front of it.
+pub(crate) type CoordinatorRouter = Router<Stack<GuardLayer, Identity>>;
+
+/// A coordinator without its door to the network, and without the signals that end it.
+pub(crate) struct CoordinatorProcess {
+    pub(crate) member: Arc<Member>,
+    nodes: Arc<Nodes>,
+    coordinator: Arc<Coordinator>,
+    storage: Storage,
+    roots: Roots,
+    /// Nobody else has its folder.
+    _lock: Arc<dyn File>,
+}
+
+impl CoordinatorProcess {
+    /// Opens its folders and takes part in its group. From a thread, not a task.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub(crate) fn start(world: &World, options: &CoordinatorOptions) -> Result<Self> {
+        let env = &world.env;
+        let _lock = lock(env, &options.data)?;
+        bind(env, &options.data, &options.cluster)?;
+        let storage = Storage::open(env, &options.storage, &options.cluster)?;
+        let roots = match &options.files_roots {
+            Some(roots) => Roots::new(env, roots)?,
+            None => Roots::everywhere(env),
+        };
+        let member = Arc::new(Member::start(MemberConfig {
+            env: env.clone(),
+            runtime: world.runtime.clone(),
+            folder: options.data.join("commands"),
+            commit: GroupCommit::spawn()?,
+            id: options.id,
+            cluster: options.cluster.as_str().into(),
+            dial: world.dial.clone(),
+        })?);
+        let (events, heard) = unbounded();
+        let (reports, inbox) = unbounded();
+        let nodes = Nodes::new(env.clock.clone(), events, reports);
+        let coordinator = Arc::new(Coordinator::start(CoordinatorConfig {
+            env: env.clone(),
+            member: member.clone(),
+            checkpoints: storage.checkpoints.clone(),
+            executors: Executors::Attached { nodes: nodes.clone(), events: heard },
+            inbox,
+        })?);
+        Ok(Self { member, nodes, coordinator, storage, roots, _lock })
+    }
+
+    /// Its page of metrics.
+    fn shown(&self) -> impl Fn(&mut Page) + Send + Sync + 'static {
+        let (counted, member, nodes) = (self.coordinator.metrics().clone(), self.member.clone(), self.nodes.clone());
+        move |page| counted.show(page, &member, Some(&nodes))
+    }
+
+    /// All that it serves.
+    ///
+    /// # Errors
+    /// E0608 for credentials that do not fit each other.
+    pub(crate) async fn router(&self, world: &World, options: &CoordinatorOptions) -> Result<CoordinatorRouter> {
+        let Self { member, nodes, coordinator, storage, roots, .. } = self;
+        let (env, security) = (&world.env, options.security.as_ref());
+        let cluster: Arc<str> = options.cluster.as_str().into();
+        let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
+        let planner = ScriptPlanner {
+            opener: Arc::new(Registry::new(context)),
+            roots: roots.clone(),
+            env: env.clone(),
+            checkpoints: storage.checkpoints.clone(),
+        };
+        let (health, healthy) = tonic_health::server::health_reporter();
+        health.set_serving::<JobsServer<JobsService>>().await;
+        health.set_serving::<ClusterServer<ClusterService>>().await;
+        health.set_serving::<DataServer<DataService>>().await;
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(rpc::DESCRIPTORS);
+        let failed = |e: tonic_reflection::server::Error| Error::internal(format!("reflection: {e}"));
+        // Clients ask for either version.
+        let (reflection, older) =
+            (reflection().build_v1().map_err(failed)?, reflection().build_v1alpha().map_err(failed)?);
+        let clock = env.clock.clone();
+        let guard = Guard::new(member.clone(), clock.clone(), security.map(NodeSecurity::for_services));
+        let applied = {
+            let member = member.clone();
+            move || member.raft_status().applied.unwrap_or(0)
+        };
+        let view = DataView::of_cluster(env, &options.storage, &options.data.join("commands"), applied);
+        let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone(), roots: roots.clone() };
+        let dial = || world.dial.clone();
+        let owners = Owners::new(member.clone(), nodes.clone(), dial(), cluster.clone());
+        let data =
+            DataService::server(member.clone(), nodes.clone(), Arc::new(reader), dial(), cluster.clone(), owners);
+        let jobs =
+            JobsService::server(env.clone(), member.clone(), nodes.clone(), coordinator.clone(), Arc::new(planner));
+        let counted = coordinator.metrics().clone();
+        let server = edge::server(security.map(NodeSecurity::credentials), Peers::NodesAndClients)?;
+        Ok(server
+            .layer(GuardLayer(guard.clone()))
+            .add_service(healthy)
+            .add_service(reflection)
+            .add_service(older)
+            .add_service(RaftService::server(member.clone(), cluster.clone()))
+            .add_service(NodesService::server(nodes.clone(), member.clone(), cluster.clone()))
+            .add_service(jobs)
+            .add_service(data)
+            .add_service(ClusterService::server(member.clone(), nodes.clone(), cluster, guard, counted, clock)))
+    }
+
+    /// Returns once this process cannot go on, with the reason.
+    pub(crate) async fn until_ended(&self) -> Error {
+        tokio::select! {
+            removed = self.member.until_removed() => removed,
+            broken = self.member.until_broken() => broken,
+            poisoned = until_poisoned(&self.storage.checkpoints) => poisoned,
+        }
     }
 }
 

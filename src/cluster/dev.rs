@@ -14,7 +14,7 @@ use crate::cluster::family::{Family, PATIENCE, ToldProcess};
 use crate::cluster::{listen, lock, runtime};
 use crate::data_folder::make_dir;
 use crate::output::{self, Format};
-use crate::small_file;
+use qanat_storage::small_file;
 
 /// What the cluster is made of.
 pub(crate) struct DevOptions {
@@ -45,7 +45,7 @@ pub(crate) fn run_dev(options: &DevOptions, format: Format) -> Result<()> {
     let root = absolute(&options.data)?;
     make_dir(&env, &root)?;
     let runtime = runtime()?;
-    let _lock = lock(&runtime, &env, &root)?;
+    let _lock = lock(&env, &root)?;
     let cluster = cluster_id(&env, &root)?;
     let has_served = Served::is_noted(&env, &root)?;
     let ports = Ports::new(&env, &root, &runtime, options)?;

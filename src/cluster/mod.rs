@@ -6,6 +6,7 @@ mod dev;
 mod ending;
 mod executor;
 mod family;
+mod guardian;
 mod node_folder;
 mod owner;
 mod planner;
@@ -15,9 +16,10 @@ mod security;
 mod storage;
 
 pub(crate) use authority::{InitOptions, NewNode, certify, host_of, init};
-pub(crate) use coordinator::{CoordinatorOptions, run_coordinator};
+pub(crate) use coordinator::{CoordinatorOptions, CoordinatorProcess, run_coordinator};
 pub(crate) use dev::{DevOptions, run_dev};
-pub(crate) use executor::{ExecutorOptions, run_executor};
+pub(crate) use executor::{ExecutorFolders, ExecutorOptions, ExecutorProcess, run_executor};
+pub(crate) use guardian::end_behind;
 pub(crate) use planner::starts_of;
 pub(crate) use security::{NodeSecurity, read_authority, read_token};
 
@@ -28,10 +30,20 @@ use std::time::Duration;
 
 use qanat_proto::rpc::dial::{Dial, TcpDial, TlsDial};
 use qanat_proto::{Code, Error, Place, Result};
-use qanat_storage::env::{Env, File};
-use tokio::runtime::Runtime;
+use qanat_storage::env::{Env, File, thread};
+use tokio::runtime::{Handle, Runtime};
 
 use crate::data_folder;
+
+/// What a process stands in: the machine, or a simulated one.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) env: Env,
+    /// Of its IO.
+    pub(crate) runtime: Handle,
+    /// How it reaches the others.
+    pub(crate) dial: Arc<dyn Dial>,
+}
 
 /// The runtime of a process: IO only, jobs compute elsewhere.
 fn runtime() -> Result<Arc<Runtime>> {
@@ -57,13 +69,13 @@ fn listen(runtime: &Runtime, address: &str, security: Option<&NodeSecurity>) -> 
         let error = Error::new(Code::Usage, "without certificates a process listens on loopback only");
         return Err(error.at(at()).hint("use 127.0.0.1; or `qanat cluster init`, and --security"));
     }
-    let bound = take(runtime, || runtime.block_on(tokio::net::TcpListener::bind(parsed)), is_in_use);
+    let bound = take(|| runtime.block_on(tokio::net::TcpListener::bind(parsed)), is_in_use);
     bound.map_err(|e| Error::io("listen", &e).at(at()).hint("another process may use the port"))
 }
 
 /// Binds the address of the metrics.
-fn bind_port(runtime: &Runtime, address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    take(runtime, || std::net::TcpListener::bind(address), is_in_use)
+fn bind_port(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    take(|| std::net::TcpListener::bind(address), is_in_use)
 }
 
 fn is_in_use(error: &std::io::Error) -> bool {
@@ -71,21 +83,20 @@ fn is_in_use(error: &std::io::Error) -> bool {
 }
 
 /// [`data_folder::lock`], as [`take`] does.
-fn lock(runtime: &Runtime, env: &Env, folder: &Path) -> Result<Arc<dyn File>> {
-    take(runtime, || data_folder::lock(env, folder), |e| e.code() == Code::DataFolderLocked)
+fn lock(env: &Env, folder: &Path) -> Result<Arc<dyn File>> {
+    take(|| data_folder::lock(env, folder), |e| e.code() == Code::DataFolderLocked)
 }
 
 /// Tries until what is taken is free, for two seconds: an earlier start of this process that was just killed may still
 /// have it, because the system takes that apart behind the back of whoever starts the next one.
 fn take<T, E>(
-    runtime: &Runtime,
     mut take: impl FnMut() -> std::result::Result<T, E>,
     is_taken: impl Fn(&E) -> bool,
 ) -> std::result::Result<T, E> {
     const PAUSE: Duration = Duration::from_millis(50);
     for _ in 0..40 {
         match take() {
-            Err(error) if is_taken(&error) => runtime.block_on(async { tokio::time::sleep(PAUSE).await }),
+            Err(error) if is_taken(&error) => thread::rest(PAUSE),
             taken => return taken,
         }
     }
@@ -110,7 +121,7 @@ pub(crate) fn end_with(parent: i32) -> Result<()> {
 }
 
 /// Returns when the process is asked to end (Ctrl-C or SIGTERM).
-async fn asked_to_end() {
+pub(crate) async fn asked_to_end() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
     tokio::select! {
@@ -125,10 +136,9 @@ mod tests {
 
     #[test]
     fn what_becomes_free_is_taken_and_what_is_wrong_is_told() {
-        let runtime = runtime().expect("starts");
         let answers = |given: Vec<std::result::Result<u8, &'static str>>| {
             let mut given = given.into_iter();
-            take(&runtime, || given.next().unwrap_or(Err("taken")), |e| *e == "taken")
+            take(|| given.next().unwrap_or(Err("taken")), |e| *e == "taken")
         };
         assert_eq!(answers(vec![Err("taken"), Err("taken"), Ok(7)]), Ok(7));
         assert_eq!(answers(vec![Err("taken"), Err("no address"), Ok(7)]), Err("no address"));

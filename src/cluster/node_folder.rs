@@ -14,7 +14,7 @@ use qanat_storage::crash_safe;
 use qanat_storage::env::{Env, File};
 
 use crate::cluster::storage::bind;
-use crate::small_file;
+use qanat_storage::small_file;
 
 /// An opened folder; nobody else has it while this lives.
 pub(crate) struct NodeFolder {

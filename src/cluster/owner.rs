@@ -1,12 +1,12 @@
 //! The executor's part as the owner of topics: what the leader asks beside the rows of jobs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use qanat_proto::names::Name;
 use qanat_proto::owner::{OwnerAnswer, OwnerTask, OwnerTopic};
 use qanat_proto::{Error, Result};
-use qanat_storage::env::Env;
+use qanat_storage::env::{Env, thread};
 use qanat_storage::log::{Changed, OwnerToken, StagedHandle, Topics};
 
 use crate::readmit::{Readmitter, Step};
@@ -36,7 +36,7 @@ impl TopicOwner {
                 })
             }
             OwnerTask::Readmit { asked, published } => {
-                let _one = self.readmitting.lock().unwrap_or_else(PoisonError::into_inner);
+                let _one = thread::lock(&self.readmitting);
                 let readmitter = Readmitter { env: &self.env, topics: &self.topics, owner: Some(OwnerToken(owner)) };
                 Ok(match readmitter.step(&asked, &published)? {
                     Step::Done(readmitted) => OwnerAnswer::Readmitted(readmitted),

@@ -49,7 +49,7 @@ impl Planner for ScriptPlanner {
         parallelism: u32,
         starts: bool,
     ) -> Result<PlannedScript> {
-        let planned = script::plan(text, &script::options_of(set.clone()))?;
+        let planned = script::plan(&self.env, text, &script::options_of(set.clone()))?;
         let settings = &planned.settings;
         let asked = beginning::parallelism((parallelism > 0).then_some(parallelism), settings)?;
         let mut jobs = Vec::new();

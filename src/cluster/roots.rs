@@ -1,29 +1,41 @@
 //! Where the jobs of a cluster may read and write files.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::graph::{JobGraph, OperatorKind};
 use qanat_proto::{Code, Error, Place, Result};
+use qanat_storage::env::{Disk, Env};
 
 /// Folders below which paths must lie (`files.roots`).
-#[derive(Clone, Debug)]
-pub(crate) struct Roots(Vec<PathBuf>);
+#[derive(Clone)]
+pub(crate) struct Roots {
+    disk: Arc<dyn Disk>,
+    /// None: everywhere.
+    folders: Option<Vec<PathBuf>>,
+}
 
 impl Roots {
     /// Resolves links once, so that what is compared later is where things really lie.
     ///
     /// # Errors
     /// E0206 for a folder that is not there.
-    pub(crate) fn new(roots: &[PathBuf]) -> Result<Self> {
+    pub(crate) fn new(env: &Env, roots: &[PathBuf]) -> Result<Self> {
         let resolved = roots.iter().map(|root| {
-            root.canonicalize().map_err(|e| {
+            env.disk.real_path(root).map_err(|e| {
                 Error::io("open a files root", &e)
                     .at(Place::Named(root.display().to_string()))
                     .hint("--files-root names a folder that exists")
             })
         });
-        resolved.collect::<Result<_>>().map(Self)
+        let folders = resolved.collect::<Result<_>>()?;
+        Ok(Self { disk: env.disk.clone(), folders: Some(folders) })
+    }
+
+    /// Every path, relative ones too.
+    pub(crate) fn everywhere(env: &Env) -> Self {
+        Self { disk: env.disk.clone(), folders: None }
     }
 
     /// # Errors
@@ -58,6 +70,7 @@ impl Roots {
     /// # Errors
     /// E0207 for a path that lies elsewhere. `place` is what names it.
     pub(crate) fn check_path(&self, path: &str, place: &str) -> Result<()> {
+        let Some(folders) = &self.folders else { return Ok(()) };
         let path = Path::new(path);
         let refused = |message: String, hint: &str| {
             Err(Error::new(Code::PermissionDenied, message).at(Place::Named(place.to_owned())).hint(hint))
@@ -69,21 +82,22 @@ impl Roots {
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
             return refused(format!("the path `{}` has `..` in it", path.display()), "write it without");
         }
-        if self.0.iter().any(|root| real(path).starts_with(root)) {
+        let real = real(self.disk.as_ref(), path);
+        if folders.iter().any(|root| real.starts_with(root)) {
             return Ok(());
         }
-        let roots: Vec<String> = self.0.iter().map(|root| format!("`{}`", root.display())).collect();
+        let roots: Vec<String> = folders.iter().map(|root| format!("`{}`", root.display())).collect();
         let message = format!("the path `{}` lies outside of {}", path.display(), roots.join(", "));
         refused(message, "the operator of the cluster names the folders with --files-root")
     }
 }
 
 /// The path with the links of what exists of it resolved.
-fn real(path: &Path) -> PathBuf {
+fn real(disk: &dyn Disk, path: &Path) -> PathBuf {
     let mut rest = Vec::new();
     let mut existing = path;
     loop {
-        if let Ok(resolved) = existing.canonicalize() {
+        if let Ok(resolved) = disk.real_path(existing) {
             return rest.iter().rev().fold(resolved, |whole, part| whole.join(part));
         }
         match (existing.parent(), existing.file_name()) {
@@ -120,7 +134,9 @@ mod tests {
             options: [("connector".to_owned(), "print".to_owned())].into(),
             ..table("")
         };
-        let refused = |name: &str| Roots(Vec::new()).check_table(&print(name)).expect_err("refused");
+        let refused = |name: &str| {
+            Roots::new(&Env::real(), &[]).expect("no folder").check_table(&print(name)).expect_err("refused")
+        };
         let alone = refused("print");
         assert!(alone.message().contains("SELECT") && !alone.message().contains("`print`"), "{alone}");
         assert!(alone.hint_text().is_some_and(|hint| hint.contains("INSERT INTO")), "{alone}");
@@ -134,7 +150,7 @@ mod tests {
         std::fs::create_dir_all(&inside).expect("made");
         std::fs::create_dir_all(&outside).expect("made");
         std::os::unix::fs::symlink(&outside, inside.join("link")).expect("made");
-        let roots = Roots::new(std::slice::from_ref(&inside)).expect("exists");
+        let roots = Roots::new(&Env::real(), std::slice::from_ref(&inside)).expect("exists");
         let check = |path: &Path| roots.check_table(&table(&path.display().to_string())).map_err(|e| e.code());
         assert_eq!(check(&inside.join("new/*.csv")), Ok(()));
         for path in [outside.join("x"), inside.join("../outside"), inside.join("link/x"), "relative".into()] {

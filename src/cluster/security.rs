@@ -21,7 +21,7 @@ use qanat_storage::env::Env;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::authority::host_of;
-use crate::small_file;
+use qanat_storage::small_file;
 
 pub(super) const AUTHORITY: &str = "ca.pem";
 pub(super) const CERTIFICATE: &str = "cert.pem";

@@ -17,7 +17,7 @@ use qanat_storage::log::{GroupCommit, Topics};
 use qanat_storage::object::Objects;
 
 use crate::data_folder::make_dir;
-use crate::small_file;
+use qanat_storage::small_file;
 
 /// An opened storage folder.
 pub(crate) struct Storage {

@@ -12,7 +12,7 @@ use qanat_storage::log::Topics;
 use super::Record;
 use super::notes::{Note, Target};
 use super::rows::rows;
-use crate::small_file;
+use qanat_storage::small_file;
 
 /// Does what a note says; a repeat changes nothing. Of a topic this process must be the only one that appends.
 pub(super) fn publish(env: &Env, topics: &Topics, note: &Note, records: &[Record]) -> Result<()> {
@@ -39,7 +39,7 @@ pub(super) fn publish(env: &Env, topics: &Topics, note: &Note, records: &[Record
             }
             crash_safe::write_new(env, path, &lines(header.as_deref(), records)).map_err(|e| match e {
                 crash_safe::Error::Exists(_) => taken_name(path),
-                e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
+                e => e.into(),
             })
         }
     }

@@ -222,16 +222,17 @@ fn no_mutation_of_a_script_panics() {
                     let other = rng.below(scripts.len());
                     let text = mutated(&mut rng, &scripts[index], &scripts[other]);
                     let started = Instant::now();
-                    let failure = match super::plan(&text, &super::PlanOptions::default()) {
-                        Ok(script) => {
-                            drop(qanat_sql::explain(&script));
-                            None
-                        }
-                        Err(error) if [Code::Internal, Code::Invariant].contains(&error.code()) => {
-                            Some(error.to_string())
-                        }
-                        Err(_) => None,
-                    };
+                    let failure =
+                        match super::plan(&qanat_storage::env::Env::real(), &text, &super::PlanOptions::default()) {
+                            Ok(script) => {
+                                drop(qanat_sql::explain(&script));
+                                None
+                            }
+                            Err(error) if [Code::Internal, Code::Invariant].contains(&error.code()) => {
+                                Some(error.to_string())
+                            }
+                            Err(_) => None,
+                        };
                     // A plan takes some milliseconds; the limit is for machines that are busy with other work.
                     let slow = (started.elapsed().as_secs() >= number("QANAT_SLOW", 30)).then(|| "slow".to_owned());
                     if let Some(failure) = failure.or(slow) {

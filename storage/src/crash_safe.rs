@@ -11,8 +11,9 @@
 //! A crash before the rename leaves a draft, whose hidden name no reader looks at and which [`sweep`]
 //! removes; a crash after it leaves the whole file, because its contents were synced before its name
 //! existed. What must never happen: a name that leads to a part of the bytes, and an `Ok` for a file that
-//! a power failure can take back (I7). A failed sync is [`Error::Sync`]: the caller stops writing and
-//! never tries again (the second sync would succeed without the data).
+//! a power failure can take back (I7). A failed sync is never tried again (the second one would succeed without the
+//! data). Of a file that has no name yet it is [`Error::Draft`]: the file is given up, and nobody else is concerned. Of
+//! names it is [`Error::Sync`]: the caller stops writing.
 
 use std::ffi::OsStr;
 use std::io;
@@ -41,6 +42,9 @@ pub enum Error {
     /// What is on disk is unknown from here on. Never retry.
     #[error("could not sync {}: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
+    /// A file that has no name yet could not be synced: it is given up.
+    #[error("could not sync {}: {source}", path.display())]
+    Draft { path: PathBuf, source: io::Error },
     #[error("could not {what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
@@ -65,7 +69,7 @@ impl From<&Error> for qanat_proto::Error {
             Error::Sync { path, source } if is_out_of_files(source) => {
                 Self::io(format!("sync {}", path.display()), source)
             }
-            Error::Sync { .. } => Self::new(Code::FsyncFailed, error.to_string())
+            Error::Sync { .. } | Error::Draft { .. } => Self::new(Code::FsyncFailed, error.to_string())
                 .hint("look at the disk's health and the kernel log, then start again from the last checkpoint"),
             Error::Io { what, path, source } => Self::io(format!("{what} {}", path.display()), source),
         }
@@ -253,7 +257,7 @@ impl Draft {
             let source = io::Error::other("an earlier write of this file failed");
             return Err(Error::Io { what: "publish", path: self.path.clone(), source });
         }
-        self.file.sync_all().map_err(|source| Error::Sync { path: self.path.clone(), source })
+        self.file.sync_all().map_err(|source| Error::Draft { path: self.path.clone(), source })
     }
 
     /// Gives the file its name, which must lie in the draft's folder and be free.

@@ -7,5 +7,6 @@ pub mod env;
 pub mod log;
 pub mod meta;
 pub mod object;
+pub mod small_file;
 pub mod state;
 pub mod suite;

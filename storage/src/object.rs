@@ -4,8 +4,9 @@
 //! because the crate's local store never syncs: here a put is durable when it returns, and a name leads
 //! to a whole object or to none (I7). [`Objects`] is the door for code that runs on ordinary threads.
 //!
-//! After a failed sync nobody knows what is on disk: the store is poisoned, and every later write is
-//! refused with E0305 until the process starts anew.
+//! An object that cannot be synced is given up before it has a name: only whoever puts it hears of that. Once names
+//! could not be synced nobody knows what is on disk: the store is poisoned, and every later write is refused with E0305
+//! until the process starts anew.
 
 mod directory;
 mod upload;
@@ -18,12 +19,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use futures::executor::block_on;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use qanat_proto::{Code, Error, Place, Result};
 
 use crate::env::Env;
+use crate::env::thread::block_on_here as block_on;
 
 /// Objects for synchronous callers. Cheap to clone.
 ///
@@ -32,6 +33,8 @@ use crate::env::Env;
 #[derive(Clone, Debug)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    /// Where they lie in a folder.
+    directory: Option<DirectoryStore>,
 }
 
 /// What became of [`Objects::put_new`].
@@ -56,12 +59,18 @@ pub struct Listed {
 
 impl Objects {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+        Self { store, directory: None }
     }
 
     /// Objects in a folder, which is created if it is missing.
     pub fn in_directory(env: &Env, root: &FilePath) -> Result<Self> {
-        Ok(Self::new(Arc::new(DirectoryStore::open(env, root)?)))
+        let directory = DirectoryStore::open(env, root)?;
+        Ok(Self { store: Arc::new(directory.clone()), directory: Some(directory) })
+    }
+
+    /// Whether what was written may be gone after a loss of power, and nothing is written any more: see the module.
+    pub fn is_poisoned(&self) -> bool {
+        self.directory.as_ref().is_some_and(DirectoryStore::is_poisoned)
     }
 
     pub fn store(&self) -> &Arc<dyn ObjectStore> {

@@ -4,6 +4,7 @@
 //!
 //! - `slt`: the cases of `tests/slt`, one SQL file each, every one run four ways.
 //! - `audit`: planted faults, found and named.
+//! - `chaos`: faults to a cluster by its own command, and what comes of them.
 //! - `dev`: a cluster on one machine, and what keeps it from starting.
 //! - `hostile`: bad input and bad surroundings.
 //! - `follow`: jobs without an end.
@@ -25,6 +26,7 @@
 
 mod audit;
 mod case;
+mod chaos;
 mod compare;
 mod csv;
 mod dev;

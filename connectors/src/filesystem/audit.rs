@@ -50,6 +50,10 @@ pub struct Finding {
     pub operator: Option<OperatorId>,
     pub epoch: Option<Epoch>,
     pub message: String,
+    /// Rows of the record that the file does not hold.
+    pub lost: u64,
+    /// Rows that a reader of the folder finds and no record, or a second one, stands for.
+    pub surplus: u64,
 }
 
 impl fmt::Display for Finding {
@@ -81,6 +85,10 @@ pub struct AuditedEpoch {
     pub epoch: Epoch,
     pub manifest_key: String,
     pub files: Vec<CommittedFile>,
+    /// What the files hold that are there: rows that could be read.
+    pub read: RowSum,
+    /// Rows of files that are what the record says, and of those that were replaced since.
+    pub right: u64,
 }
 
 /// Audits what `job` committed into `folder`.
@@ -93,28 +101,37 @@ pub fn audit(disk: &dyn Disk, folder: &Path, job: JobId) -> Result<FolderAudit> 
     let removed = removed_by_any(disk, folder)?;
     let mut named: BTreeMap<&str, Epoch> = BTreeMap::new();
     for record in &own {
+        let (mut read, mut right) = (RowSum::default(), 0);
         for file in &record.files {
             if let Some(first) = named.insert(&file.path, record.epoch) {
-                audit.find(Fault::NamedTwice, &file.path, record, format!("it stands in epoch {first} too"));
-            } else if !removed.contains(&file.path) {
-                check_file(disk, folder, record, file, &mut audit)?;
+                let message = format!("it stands in epoch {first} too");
+                audit.find(Fault::NamedTwice, &file.path, record, message, (0, file.rows));
+                continue;
             }
+            let found = match removed.contains(&file.path) {
+                true => file.sum(),
+                false => check_file(disk, folder, record, file, &mut audit)?,
+            };
+            read.add(found);
+            right += if found == file.sum() { file.rows } else { 0 };
         }
         audit.epochs.push(AuditedEpoch {
             operator: record.operator,
             epoch: record.epoch,
             manifest_key: record.manifest_key.clone(),
             files: record.files.clone(),
+            read,
+            right,
         });
     }
-    find_extra_files(disk, folder, job, &named, &mut audit)?;
+    find_extra_files(disk, folder, job, &own, &named, &mut audit)?;
     Ok(audit)
 }
 
 impl FolderAudit {
-    fn find(&mut self, fault: Fault, path: &str, record: &CommitRecord, message: String) {
+    fn find(&mut self, fault: Fault, path: &str, record: &CommitRecord, message: String, (lost, surplus): (u64, u64)) {
         let (operator, epoch) = (Some(record.operator), Some(record.epoch));
-        self.findings.push(Finding { fault, path: path.to_owned(), operator, epoch, message });
+        self.findings.push(Finding { fault, path: path.to_owned(), operator, epoch, message, lost, surplus });
     }
 }
 
@@ -136,6 +153,9 @@ fn own_records(disk: &dyn Disk, folder: &Path, job: JobId, audit: &mut FolderAud
                     operator: None,
                     epoch,
                     message: error.message().to_owned(),
+                    // Of what it names, the receipts know: that is missed there.
+                    lost: 0,
+                    surplus: 0,
                 });
             }
         }
@@ -154,6 +174,8 @@ fn own_records(disk: &dyn Disk, folder: &Path, job: JobId, audit: &mut FolderAud
                 operator: Some(record.operator),
                 epoch: Some(previous),
                 message,
+                lost: 0,
+                surplus: 0,
             });
         }
     }
@@ -171,18 +193,20 @@ fn removed_by_any(disk: &dyn Disk, folder: &Path) -> Result<BTreeSet<String>> {
     Ok(removed)
 }
 
+/// Returns what rows the file holds.
 fn check_file(
     disk: &dyn Disk,
     folder: &Path,
     record: &CommitRecord,
     file: &CommittedFile,
     audit: &mut FolderAudit,
-) -> Result<()> {
+) -> Result<RowSum> {
     let (bytes, crc) = match file_checksum(disk, &folder.join(&file.path)) {
         Ok(found) => found,
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            audit.find(Fault::MissingFile, &file.path, record, format!("the file with {} rows is gone", file.rows));
-            return Ok(());
+            let message = format!("the file with {} rows is gone", file.rows);
+            audit.find(Fault::MissingFile, &file.path, record, message, (file.rows, 0));
+            return Ok(RowSum::default());
         }
         Err(e) => return Err(Error::io(format!("read {}", file.path), &e)),
     };
@@ -193,10 +217,10 @@ fn check_file(
             "it has {bytes} bytes with CRC32C {crc:08x}; the record says {} bytes with {:08x}",
             file.bytes, file.crc32c
         );
-        audit.find(Fault::ChangedBytes, &file.path, record, message);
+        audit.find(Fault::ChangedBytes, &file.path, record, message, (0, 0));
         // The readers of these formats follow offsets inside the file, and may panic on wrong ones.
-        if matches!(record.encoding, EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_)) {
-            return Ok(());
+        if follows_offsets(record) {
+            return Ok(RowSum::default());
         }
     }
     let mut hasher = RowHasher::default();
@@ -209,18 +233,37 @@ fn check_file(
     match read {
         Err(error) => {
             let message = format!("its rows cannot be read: {}", error.message());
-            audit.find(Fault::WrongRows, &file.path, record, message);
+            // How many rows would have followed nobody knows.
+            audit.find(Fault::WrongRows, &file.path, record, message, (0, 0));
         }
         Ok(()) if sum != file.sum() => {
             let message = format!(
                 "it holds {} rows with hash {}; the record says {} rows with {}",
                 sum.rows, sum.hash, file.rows, file.hash
             );
-            audit.find(Fault::WrongRows, &file.path, record, message);
+            let differs = (file.rows.saturating_sub(sum.rows), sum.rows.saturating_sub(file.rows));
+            audit.find(Fault::WrongRows, &file.path, record, message, differs);
         }
         Ok(()) => {}
     }
-    Ok(())
+    Ok(sum)
+}
+
+fn follows_offsets(record: &CommitRecord) -> bool {
+    matches!(record.encoding, EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_))
+}
+
+/// The rows of a file that no record names, as far as they can be read like those of the job's other files: a reader
+/// of the folder takes them for data. One that may hold anything is not followed into where its offsets lead.
+fn rows_of_stranger(disk: &dyn Disk, folder: &Path, like: Option<&CommitRecord>, path: &str) -> u64 {
+    let Some(like) = like.filter(|record| !follows_offsets(record)) else { return 0 };
+    let mut rows = 0;
+    // What cannot be read is found all the same, without a number.
+    let _ = read_rows(disk, folder, like, path, |batch| {
+        rows += batch.num_rows() as u64;
+        Ok(())
+    });
+    rows
 }
 
 /// Files of the job, by name, that no record names. Hidden folders and foreign files are not looked at.
@@ -228,6 +271,7 @@ fn find_extra_files(
     disk: &dyn Disk,
     folder: &Path,
     job: JobId,
+    own: &[CommitRecord],
     named: &BTreeMap<&str, Epoch>,
     audit: &mut FolderAudit,
 ) -> Result<()> {
@@ -253,11 +297,16 @@ fn find_extra_files(
             let is_own = part.is_some_and(|part| part.starts_with(&job.to_string()));
             if is_own && !named.contains_key(relative.as_str()) {
                 let origin = part.and_then(Origin::parse_object).map(|(origin, _)| origin);
+                let operator = origin.map(|o| o.subtask.operator);
+                let like = own.iter().find(|record| Some(record.operator) == operator);
+                let surplus = rows_of_stranger(disk, folder, like, &relative);
                 audit.findings.push(Finding {
                     fault: Fault::ExtraFile,
                     path: relative,
-                    operator: origin.map(|o| o.subtask.operator),
+                    operator,
                     epoch: origin.map(|o| o.epoch),
+                    lost: 0,
+                    surplus,
                     message: "it carries the job's name, and no commit record names it".to_owned(),
                 });
             }

@@ -24,7 +24,7 @@ use qanat_proto::connector::{
 };
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
-use qanat_storage::env::Env;
+use qanat_storage::env::{Disk, Env};
 
 pub(crate) use self::output::Output;
 use self::source::FilesystemSource;
@@ -34,6 +34,15 @@ use crate::format;
 use crate::format::decode::FormatOptions;
 use crate::options::Options;
 use crate::registry::Connector;
+
+/// The files that a table's path names now, with their lengths in bytes: relative ones below `base`.
+///
+/// # Errors
+/// E0206 if nothing is there, E0207 without permission.
+pub fn files_of(disk: &dyn Disk, base: &Path, path: &str) -> Result<Vec<(PathBuf, u64)>> {
+    let found = listing::Location::new(disk, base, path).list(disk, true)?;
+    Ok(found.into_iter().map(|file| (file.path, file.len)).collect())
+}
 
 const fn option(key: &'static str, kind: OptionKind, default: Option<&'static str>, doc: &'static str) -> OptionSpec {
     OptionSpec { key, kind, default, required: false, doc }

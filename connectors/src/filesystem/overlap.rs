@@ -28,7 +28,7 @@ pub fn refuse_overwritten_sources<'g>(
     };
     let overwritten = graphs.clone().flat_map(|graph| graph.sinks().map(|(_, node)| node));
     for sink in overwritten.filter(|node| node.overwrite).map(|node| &node.table).filter(is_file) {
-        let folder = resolved(&sink_folder(base, sink)?);
+        let folder = resolved(env, &sink_folder(base, sink)?);
         let mut read = graphs.clone().flat_map(|graph| &graph.operators).filter_map(|operator| match &operator.kind {
             OperatorKind::Source(node) => Some(&node.table),
             OperatorKind::LookupJoin(node) => Some(&node.table),
@@ -49,7 +49,7 @@ pub fn refuse_overwritten_sources<'g>(
 fn reads_from(env: &Env, base: &Path, table: &TableDescriptor, folder: &Path) -> bool {
     let Some(path) = table.option("path") else { return false };
     let location = Location::new(env.disk.as_ref(), base, path);
-    let root = resolved(&location.root);
+    let root = resolved(env, &location.root);
     if root.starts_with(folder) {
         return true;
     }
@@ -67,14 +67,14 @@ fn reads_from(env: &Env, base: &Path, table: &TableDescriptor, folder: &Path) ->
 }
 
 /// The path without links, `.` and `..`, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
+fn resolved(env: &Env, path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in std::path::absolute(path).as_deref().unwrap_or(path).components() {
         match component {
             Component::ParentDir => drop(plain.pop()),
             component => plain.push(component),
         }
-        if let Ok(real) = plain.canonicalize() {
+        if let Ok(real) = env.disk.real_path(&plain) {
             plain = real;
         }
     }
@@ -99,7 +99,8 @@ mod tests {
             primary_key: Vec::new(),
             partitioned_by: Vec::new(),
         };
-        reads_from(&Env::real(), Path::new("/nowhere"), &table, &resolved(&Path::new("/nowhere").join(folder)))
+        let env = Env::real();
+        reads_from(&env, Path::new("/nowhere"), &table, &resolved(&env, &Path::new("/nowhere").join(folder)))
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! none, or half a line.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -13,7 +13,7 @@ use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::SplitId;
 use qanat_proto::limits::{FILE_SPLIT_BYTES, SPLITS_MAX};
-use qanat_storage::env::Env;
+use qanat_storage::env::{Env, thread};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ impl SplitReader for Away {
 impl Source for FilesystemSource {
     fn discover(&self) -> Result<Vec<Split>> {
         let now = self.env.clock.monotonic();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = thread::lock(&self.last);
         if let (Some((at, splits)), Some(interval)) = (last.as_ref(), self.monitor)
             && now.saturating_sub(*at) < interval
         {

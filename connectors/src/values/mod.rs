@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, take};
-use arrow::ipc::reader::StreamReader;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits, VALUES_CONNECTOR, VALUES_ROWS,
 };
 use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::ipc;
 
 use crate::contract::{Context, ReadRequest, Source};
 use crate::generator::{GeneratorSource, Plan, Rows};
@@ -67,7 +67,6 @@ fn decode(table: &TableDescriptor) -> Result<RecordBatch> {
     };
     let text = table.option(VALUES_ROWS).unwrap_or_default();
     let bytes = STANDARD.decode(text).map_err(|e| bad(&e))?;
-    let reader = StreamReader::try_new(bytes.as_slice(), None).map_err(|e| bad(&e))?;
-    let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| bad(&e))?;
+    let batches = ipc::batches(&bytes).map_err(|e| bad(&e))?;
     concat_batches(&table.physical, &batches).map_err(|e| bad(&e))
 }

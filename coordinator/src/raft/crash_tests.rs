@@ -17,7 +17,7 @@ use qanat_storage::env::{Disk, Env};
 use qanat_storage::log::GroupCommit;
 
 use super::journal::{Journal, Limits, Recovered, Row};
-use super::look::{Entry, Reach, look};
+use super::look::{EVERYTHING, Entry, Reach, look};
 use super::state_machine::{RunSummary, Snapshot, replayed};
 use super::types::{LogId, RaftEntry, SnapshotMeta, StoredMembership, Types, Vote};
 
@@ -216,9 +216,23 @@ fn long_run(seed: u64, behind: u64) -> Run {
     run
 }
 
+/// A leader whose own disk is slower than those of a majority has applied what it has not written yet.
+#[test]
+fn a_history_that_lacks_what_is_decided_is_not_told() {
+    let mut run = Run::new(5, 1);
+    run.vote(1);
+    run.take(None);
+    run.take(Some(create(1)));
+    let look = |decided| look(&run.sim.env, Path::new(FOLDER), Reach::History, decided);
+    let last = run.known.next() - 1;
+    assert!(look(last).expect("is there").is_some_and(|entries| !entries.is_empty()));
+    assert_eq!(look(last + 1).expect_err("is on its way").code(), Code::NoQuorum);
+    assert!(look(EVERYTHING).is_ok());
+}
+
 /// History from the oldest row that is left must lead to the same state, through every snapshot on the way.
 fn told(env: &Env, reach: Reach) -> Result<(State, BTreeMap<JobId, Totals>, usize)> {
-    let entries = look(env, Path::new(FOLDER), reach, u64::MAX)?.unwrap_or_default();
+    let entries = look(env, Path::new(FOLDER), reach, EVERYTHING)?.unwrap_or_default();
     let (mut state, mut totals, mut snapshots) = (State::default(), BTreeMap::<JobId, Totals>::new(), 0);
     let sums = |runs: Vec<RunSummary>| runs.into_iter().map(|run| (run.job, run.totals)).collect::<BTreeMap<_, _>>();
     for (index, (_, entry)) in entries.into_iter().enumerate() {

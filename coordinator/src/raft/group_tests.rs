@@ -39,10 +39,11 @@ struct Node {
 }
 
 struct Group {
-    runtime: Arc<Runtime>,
     disks: BTreeMap<u64, SimEnv>,
     addresses: BTreeMap<u64, SocketAddr>,
     nodes: BTreeMap<u64, Node>,
+    /// Members end on it, so it is dropped behind them.
+    runtime: Arc<Runtime>,
 }
 
 impl Group {
@@ -79,7 +80,7 @@ impl Group {
         let disk = self.disks.entry(id).or_insert_with(|| Env::sim(id));
         let member = Member::start(MemberConfig {
             env: disk.env.clone(),
-            runtime: self.runtime.clone(),
+            runtime: self.runtime.handle().clone(),
             folder: PathBuf::from("/raft"),
             commit: GroupCommit::inline(),
             id,
@@ -384,7 +385,7 @@ fn a_member_of_another_cluster_is_refused() {
     let address = group.addresses[&1];
     let stranger = Member::start(MemberConfig {
         env: Env::sim(9).env,
-        runtime: group.runtime.clone(),
+        runtime: group.runtime.handle().clone(),
         folder: PathBuf::from("/raft"),
         commit: GroupCommit::inline(),
         id: 2,

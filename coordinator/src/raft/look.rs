@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qanat_coordinator_core::command::Proposal;
-use qanat_proto::Result;
+use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
 
 use super::journal::{self, Row};
@@ -33,14 +33,18 @@ pub fn folder_to_watch(env: &Env, folder: &Path) -> Result<Option<PathBuf>> {
     Ok(journal::find(env, folder)?.map(|topic| topic.folder_of(0)))
 }
 
+/// All that is appended.
+pub const EVERYTHING: u64 = u64::MAX;
+
 /// The history in the log in `folder`, each command with the time of its proposal in ms, from the first one or from
 /// a snapshot on: the newest, or the first if older rows are gone. Takes no part in writing. None if there is no log.
 ///
 /// Entries behind `decided` do not count: a member of a larger group may have appended what is never decided. For a
-/// group of one, whatever is appended is decided.
+/// group of one, whatever is appended is decided, and `decided` is [`EVERYTHING`].
 ///
 /// # Errors
-/// E0304 for a damaged log; E0307 for a row of an unknown version.
+/// E0304 for a damaged log; E0307 for a row of an unknown version; E0602 if this member's disk has less than is
+/// decided: others had it before, and soon it will have it, too.
 pub fn look(env: &Env, folder: &Path, reach: Reach, decided: u64) -> Result<Option<Vec<(i64, Entry)>>> {
     let Some(topic) = journal::find(env, folder)? else { return Ok(None) };
     let partition = topic.partition(0)?;
@@ -52,6 +56,10 @@ pub fn look(env: &Env, folder: &Path, reach: Reach, decided: u64) -> Result<Opti
     let first = first.unwrap_or_else(|| partition.first_offset());
     let mut history = History { entries: Vec::new(), open: Vec::new(), next: 0, has_begun: first == 0 };
     journal::read(&topic, first, |_, _, row| history.take(row))?;
+    if decided != EVERYTHING && history.next <= decided {
+        let message = format!("this coordinator's disk holds {} of {} decided commands", history.next, decided + 1);
+        return Err(Error::new(Code::NoQuorum, message).hint("its disk is slow: ask again"));
+    }
     history.finish_to(decided.saturating_add(1));
     if !history.has_begun {
         return Err(journal::damaged(&topic, "it has lost its beginning: no snapshot stands for what is gone"));

@@ -15,9 +15,9 @@ use qanat_coordinator_core::command::Proposal;
 use qanat_coordinator_core::{Command, Refusal, State};
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::{Code, Error, Place, Result, limits};
-use qanat_storage::env::Env;
+use qanat_storage::env::{Env, thread};
 use qanat_storage::log::GroupCommit;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 
 use super::follow::follow_leaders;
@@ -33,7 +33,7 @@ use crate::caller;
 /// What a member is made of.
 pub struct MemberConfig {
     pub env: Env,
-    pub runtime: Arc<Runtime>,
+    pub runtime: Handle,
     /// Where its log lies.
     pub folder: PathBuf,
     pub commit: GroupCommit,
@@ -47,11 +47,13 @@ pub struct MemberConfig {
 pub struct Member {
     id: MemberId,
     env: Env,
-    runtime: Arc<Runtime>,
+    runtime: Handle,
     raft: Raft,
     log: LogStore,
     machine: StateMachine,
     removal: Removal,
+    /// Of a group of one.
+    own: Option<Runtime>,
 }
 
 /// Who leads, as far as this member knows.
@@ -103,6 +105,9 @@ impl Member {
     /// E0304 for a damaged log, E0307 for one of another version, E0305 if it cannot be written.
     pub fn start(config: MemberConfig) -> Result<Self> {
         let MemberConfig { env, runtime, folder, commit, id, cluster, dial } = config;
+        if thread::is_simulated() {
+            super::runtime::seed(env.entropy.u64());
+        }
         let (journal, mut found) = Journal::open(&env, &folder, commit, Limits::default())?;
         let (large, mut is_large) = tokio::sync::watch::channel(());
         let log = LogStore::new(
@@ -116,7 +121,7 @@ impl Member {
         let removal = Removal::new();
         let network = Network { cluster, me: id, dial, removal: removal.clone() };
         let follower = network.clone();
-        let raft = runtime.block_on(Raft::new(id, Arc::new(settings), network, log.clone(), machine.clone()));
+        let raft = thread::block_on(&runtime, Raft::new(id, Arc::new(settings), network, log.clone(), machine.clone()));
         let raft = raft.map_err(|fatal| log.failure().unwrap_or_else(|| Error::internal(format!("Raft: {fatal}"))))?;
         let trigger = raft.clone();
         runtime.spawn(async move {
@@ -127,7 +132,7 @@ impl Member {
             }
         });
         runtime.spawn(follow_leaders(raft.clone(), follower, id));
-        Ok(Self { id, env, runtime, raft, log, machine, removal })
+        Ok(Self { id, env, runtime, raft, log, machine, removal, own: None })
     }
 
     /// A group of one, which leads when this returns: the command log of a single process.
@@ -147,17 +152,18 @@ impl Member {
             .enable_time()
             .build()
             .map_err(|e| Error::io("start the coordinator's runtime", &e))?;
-        let member = Self::start(MemberConfig {
+        let mut member = Self::start(MemberConfig {
             env: env.clone(),
-            runtime: Arc::new(runtime),
+            runtime: runtime.handle().clone(),
             folder,
             commit: GroupCommit::spawn()?,
             id: 1,
             cluster: "alone".into(),
             dial: Arc::new(Nobody),
         })?;
+        member.own = Some(runtime);
         member.found([(1, "alone".to_owned())].into())?;
-        member.runtime.block_on(async {
+        thread::block_on(&member.runtime, async {
             // Nobody else can be elected: there is no reason to wait for a timeout first.
             if !member.raft.is_leader() {
                 member.raft.trigger().elect(false).await.map_err(|fatal| member.broken(&fatal))?;
@@ -173,7 +179,7 @@ impl Member {
     /// E0305 if the log cannot be written.
     pub fn found(&self, members: BTreeMap<MemberId, String>) -> Result<()> {
         let members: BTreeMap<_, _> = members.into_iter().map(|(id, addr)| (id, BasicNode { addr })).collect();
-        self.runtime.block_on(async {
+        thread::block_on(&self.runtime, async {
             if self.raft.is_initialized().await.map_err(|fatal| self.broken(&fatal))? {
                 return Ok(());
             }
@@ -189,7 +195,7 @@ impl Member {
         self.id
     }
 
-    pub fn runtime(&self) -> &Arc<Runtime> {
+    pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
@@ -219,7 +225,7 @@ impl Member {
     /// E0601 if another member leads; E0602 if no majority answers in time, and nobody knows what became of it; E0305
     /// and others if this member's disk failed.
     pub fn propose(&self, command: &Command) -> Result<Decision> {
-        self.runtime.block_on(self.propose_async(command.clone()))
+        thread::block_on(&self.runtime, self.propose_async(command.clone()))
     }
 
     /// As [`Member::propose`], on the runtime.
@@ -414,6 +420,14 @@ impl Member {
         metrics.replication?.get(&id)?.as_ref().map(|log| log.index)
     }
 
+    /// How many entries are applied, and a hash of the state behind the last of them: the same on every member.
+    pub fn state_hash(&self) -> (u64, u64) {
+        let machine = self.machine.machine();
+        // What cannot be encoded could not be sent to another member either.
+        let text = machine.content.text().unwrap_or_default();
+        (machine.applied.map_or(0, |applied| applied.index), xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+    }
+
     /// How far this member is.
     pub fn raft_status(&self) -> RaftStatus {
         let metrics = self.raft.metrics().borrow_watched().clone();
@@ -477,9 +491,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         let raft = self.raft.clone();
         let ended = async move { drop(raft.shutdown().await) };
-        if tokio::runtime::Handle::try_current().is_ok() {
+        if Handle::try_current().is_ok() || thread::is_simulated() {
             // Within a runtime nobody may wait: what was acknowledged is on the disk in any case.
             self.runtime.spawn(ended);
+            if let Some(own) = self.own.take() {
+                own.shutdown_background();
+            }
         } else {
             self.runtime.block_on(ended);
         }

@@ -23,6 +23,8 @@ mod member;
 mod network;
 mod plant;
 mod removal;
+mod reread;
+mod runtime;
 mod state_machine;
 mod types;
 mod writer;
@@ -34,10 +36,12 @@ mod group_tests;
 #[cfg(test)]
 mod suite_tests;
 
-pub use look::{Entry, Reach, folder_to_watch, look};
+pub use look::{EVERYTHING, Entry, Reach, folder_to_watch, look};
 pub(crate) use member::not_leader;
 pub use member::{Decision, Leadership, Member, MemberConfig, MemberStatus, RaftStatus};
 pub use plant::plant;
+#[doc(hidden)]
+pub use reread::{reread, samples};
 pub use state_machine::{RunSummary, Snapshot};
 pub use types::MemberId;
 

@@ -13,6 +13,7 @@ use qanat_coordinator_core::{Command, State};
 use qanat_proto::ids::{Epoch, JobId};
 use qanat_proto::receipt::Totals;
 use qanat_proto::{Code, Error, Result};
+use qanat_storage::env::thread;
 use serde::{Deserialize, Serialize};
 
 use super::log_store::LogStore;
@@ -195,7 +196,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         let content = std::mem::take(&mut self.content);
-        let encoded = tokio::task::spawn_blocking(move || content.text()).await;
+        let encoded = thread::blocking(move || content.text()).await;
         let text = encoded.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.store.log.save_snapshot(self.meta.clone(), text.clone()).await?;
         self.store.machine().snapshot = Some((self.meta.clone(), text.clone()));

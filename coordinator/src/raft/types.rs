@@ -33,6 +33,7 @@ openraft::declare_raft_types!(
         R = Answer,
         NodeId = MemberId,
         Node = openraft::BasicNode,
+        AsyncRuntime = super::runtime::RaftRuntime,
 );
 
 pub(crate) type Raft = openraft::Raft<Types, StateMachine>;

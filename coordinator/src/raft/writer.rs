@@ -4,10 +4,10 @@
 //! second does not depend on how long a sync takes.
 
 use std::io;
-use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_proto::{Error, Result};
+use qanat_storage::env::thread::{self, JoinHandle};
 
 use super::journal::{Journal, Row};
 
@@ -40,9 +40,7 @@ impl JournalWriter {
     /// E0214 if the system gives no more threads.
     pub(super) fn start(journal: Journal, on_large: impl Fn() + Send + 'static) -> Result<Self> {
         let (sender, queue) = unbounded();
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || run(journal, &queue, &on_large))
+        let thread = thread::spawn("journal", move || run(journal, &queue, &on_large))
             .map_err(|e| Error::io("start the journal's thread", &e))?;
         Ok(Self { queue: Some(sender), thread: Some(thread) })
     }
@@ -67,7 +65,7 @@ impl Drop for JournalWriter {
 fn run(mut journal: Journal, queue: &Receiver<Write>, on_large: &dyn Fn()) {
     // After a write that failed nobody knows what is on the disk: all that come after it fail alike.
     let mut failure: Option<Error> = None;
-    while let Ok(first) = queue.recv() {
+    while let Ok(first) = thread::recv(queue) {
         let mut next = Some(first);
         while let Some(write) = next.take() {
             let mut waiting = Vec::new();

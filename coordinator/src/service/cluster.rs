@@ -116,6 +116,7 @@ impl ClusterService {
             slots: executor.slots,
             attached: executor.attached,
             draining: executor.draining,
+            address: executor.address,
         });
         StatusResponse {
             cluster: self.cluster.to_string(),

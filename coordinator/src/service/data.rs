@@ -27,6 +27,7 @@ use qanat_proto::rpc::control::{
 use qanat_proto::rpc::dial::Dial;
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::{Code, Error, Result, limits, rows};
+use qanat_storage::env::thread;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -129,7 +130,7 @@ pub struct Parts<T>(mpsc::Sender<std::result::Result<T, Status>>);
 impl<T> Parts<T> {
     /// Waits until the connection has room. False: nobody wants more.
     pub fn send(&self, part: T) -> bool {
-        self.0.blocking_send(Ok(part)).is_ok()
+        thread::block_on_here(self.0.send(Ok(part))).is_ok()
     }
 
     /// Whether somebody waits for more.
@@ -197,7 +198,7 @@ impl DataService {
         look: impl FnOnce(&dyn DataReader) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
         let reader = self.reader.clone();
-        let looked = tokio::task::spawn_blocking(move || look(reader.as_ref())).await;
+        let looked = thread::blocking(move || look(reader.as_ref())).await;
         looked.unwrap_or_else(|e| Err(panicked(&e))).map_err(|error| status_of(&error))
     }
 
@@ -211,10 +212,10 @@ impl DataService {
         let (sender, parts) = mpsc::channel(QUEUED);
         let (reader, out) = (self.reader.clone(), Parts(sender.clone()));
         tokio::spawn(async move {
-            let mut made = tokio::task::spawn_blocking(move || {
+            let mut made = std::pin::pin!(thread::blocking(move || {
                 let _permit = permit;
                 make(reader.as_ref(), &out)
-            });
+            }));
             let made = loop {
                 match tokio::time::timeout(BEAT, &mut made).await {
                     Ok(made) => break made,
@@ -300,7 +301,7 @@ impl DataService {
     }
 }
 
-fn panicked(error: &tokio::task::JoinError) -> Error {
+fn panicked(error: &str) -> Error {
     Error::new(Code::Panic, format!("the request failed: {error}"))
 }
 

@@ -25,7 +25,7 @@ use qanat_proto::rpc::status::status_of;
 use qanat_proto::settings::JobSettings;
 use qanat_proto::trace::TraceParent;
 use qanat_proto::{Code, Error, Place, Result, limits};
-use qanat_storage::env::Env;
+use qanat_storage::env::{Env, thread};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -136,7 +136,7 @@ impl JobsService {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Status> {
         let caller = caller::current();
-        let done = tokio::task::spawn_blocking(move || caller::with(caller, work)).await;
+        let done = thread::blocking(move || caller::with(caller, work)).await;
         let done = done.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("the request failed: {e}"))));
         done.map_err(|error| status_of(&error))
     }

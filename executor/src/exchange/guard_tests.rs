@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
+use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{FlightData, FlightDescriptor};
+use arrow_flight::{FlightData, FlightDescriptor, SchemaAsIpc};
 use prost::Message;
 use qanat_proto::Code;
 use qanat_proto::ids::StartId;
@@ -69,7 +71,8 @@ fn rows_come_from_executors_of_the_cluster_alone() {
         let open =
             Open { start: format!("{:016x}", 2), from: format!("{:016x}", 3), to: format!("{:016x}", 4), ..open };
         let descriptor = FlightDescriptor::new_cmd(open.encode_to_vec());
-        let first = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
+        let schema = FlightData::from(SchemaAsIpc::new(&Schema::empty(), &IpcWriteOptions::default()));
+        let first = FlightData { flight_descriptor: Some(descriptor), ..schema };
         runtime.block_on(async {
             let mut client = FlightServiceClient::new(dial.dial(&address).expect("an address"));
             let call = client.do_exchange(futures::stream::iter([first]));

@@ -17,7 +17,7 @@ use qanat_proto::ids::Epoch;
 use qanat_proto::receipt::{RowHash, RowSum};
 use qanat_proto::rpc::exchange::{Forward, Forwards, Rows, forward};
 use qanat_proto::settings::ExchangeCompression;
-use qanat_proto::{Error, Result, limits};
+use qanat_proto::{Error, Result, ipc, limits};
 
 use crate::exchange::message::Message;
 use crate::exchange::{Pair, pieces};
@@ -228,7 +228,39 @@ pub(super) fn decode(data: &FlightData, schema: &SchemaRef) -> Result<Vec<Arrive
     Ok(arrived)
 }
 
-/// The batch of a message. The library panics at some headers that are not its own.
+/// What stands in a message, by channel: [`decode`] for whoever tests it from outside.
+///
+/// # Errors
+/// As [`decode`].
+#[doc(hidden)]
+pub fn elements(message: &FlightData, schema: &SchemaRef) -> Result<Vec<(Pair, Element)>> {
+    Ok(decode(message, schema)?.into_iter().map(|arrived| (arrived.pair, arrived.element)).collect())
+}
+
+/// The messages that carry these elements, as they arrive.
+///
+/// # Errors
+/// If one cannot be encoded.
+#[doc(hidden)]
+pub fn messages(
+    elements: Vec<(Pair, Element)>,
+    schema: &SchemaRef,
+    compression: ExchangeCompression,
+) -> Result<Vec<FlightData>> {
+    let mut encoder = Encoder::new(schema, compression)?;
+    let mut messages = Vec::new();
+    for (pair, element) in elements {
+        messages.extend(encoder.add(pair, element.into())?);
+    }
+    messages.extend(encoder.finish());
+    let arrive = |message: Message| {
+        let body: Vec<u8> = message.body.iter().flat_map(|piece| piece.as_slice()).copied().collect();
+        FlightData { data_body: body.into(), ..message.head }
+    };
+    Ok(messages.into_iter().map(arrive).collect())
+}
+
+/// The batch of a message.
 fn batch(data: &FlightData, schema: &SchemaRef) -> Result<RecordBatch> {
     let wrong =
         |what: &dyn std::fmt::Display| Error::internal(format!("an executor sent a batch that cannot be read: {what}"));
@@ -236,6 +268,7 @@ fn batch(data: &FlightData, schema: &SchemaRef) -> Result<RecordBatch> {
         let message = root_as_message(&data.data_header).map_err(|e| ArrowError::ParseError(e.to_string()))?;
         let header = message.header_as_record_batch();
         let header = header.ok_or_else(|| ArrowError::ParseError("not a batch".to_owned()))?;
+        ipc::check(header, &data.data_body)?;
         // Its columns share the message's memory where it is aligned for them, and are copied where it is not. So is a
         // small body: it shares its memory with what was read after it, and may be kept for longer.
         let body = match data.data_body.len() {
@@ -244,10 +277,7 @@ fn batch(data: &FlightData, schema: &SchemaRef) -> Result<RecordBatch> {
         };
         read_record_batch(&body, header, Arc::clone(schema), &HashMap::new(), None, &message.version())
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|e| wrong(&e)),
-        Err(_) => Err(wrong(&"its header makes no sense")),
-    }
+    ipc::guarded(read).map_err(|e| wrong(&e))
 }
 
 #[cfg(test)]

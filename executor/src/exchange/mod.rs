@@ -13,6 +13,7 @@
 //! What must never happen: rows of a generation that is over in one that runs (I4); a batch of another schema; an
 //! element lost, doubled or out of order within its channel. A link that breaks ends the generation.
 
+mod asked;
 #[cfg(test)]
 mod guard_tests;
 mod incoming;
@@ -30,11 +31,15 @@ use std::sync::Arc;
 use qanat_proto::ids::{OperatorId, StartId};
 use qanat_proto::rpc::dial::Dial;
 
+#[doc(hidden)]
+pub use asked::Asked;
 pub use incoming::{Incoming, IncomingEdge, Opening};
+#[doc(hidden)]
+pub use link::{elements, messages};
 pub use outgoing::{LinkHandles, OutgoingEdge};
 pub use owner::PerformTask;
 pub use runtimes::{RowThreads, Runtimes};
-pub use server::serve;
+pub use server::{router, serve};
 
 /// What moves rows to and from other executors.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::rpc::tls::admit;
 use qanat_proto::{Code, Error, Result, limits};
+use qanat_storage::env::thread;
 use tonic::{Request, Response, Status};
 
 use crate::exchange::Exchange;
@@ -56,7 +57,7 @@ impl LogOwner for OwnerService {
         let task: OwnerTask = serde_json::from_slice(&task)
             .map_err(|e| Status::invalid_argument(format!("a task cannot be read: {e}")))?;
         let perform = self.perform.clone().ok_or_else(|| Status::unimplemented("this executor owns no topics"))?;
-        let done = tokio::task::spawn_blocking(move || perform(task, owner)).await;
+        let done = thread::blocking(move || perform(task, owner)).await;
         let done = done.unwrap_or_else(|e| Err(Error::new(Code::Panic, format!("a task failed: {e}"))));
         let answer = done.map_err(|error| status_of(&error))?;
         let answer = serde_json::to_vec(&answer).map_err(|e| Status::internal(format!("encode an answer: {e}")))?;

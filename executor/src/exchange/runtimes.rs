@@ -36,7 +36,7 @@ pub struct Runtimes {
 
 impl Runtimes {
     /// At least one.
-    pub(super) fn new(handles: Vec<Handle>) -> Self {
+    pub fn new(handles: Vec<Handle>) -> Self {
         Self { handles: handles.into(), taken: Arc::default() }
     }
 

@@ -2,12 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
-use arrow::ipc::convert::fb_to_schema;
-use arrow::ipc::root_as_message;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
@@ -15,9 +11,8 @@ use arrow_flight::{
 };
 use futures::{Stream, StreamExt};
 use prost::Message;
-use qanat_proto::ids::{Generation, JobId, OperatorId, StartId, Token};
+use qanat_proto::ids::StartId;
 use qanat_proto::rpc::edge;
-use qanat_proto::rpc::exchange::Open;
 use qanat_proto::rpc::identity::NodeRole;
 use qanat_proto::rpc::status::status_of;
 use qanat_proto::rpc::tls::{Credentials, Peers, admit};
@@ -26,8 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::exchange::asked::Asked;
 use crate::exchange::incoming::{Far, Opened, Owed};
 use crate::exchange::link::decode;
 use crate::exchange::owner::{OwnerService, PerformTask};
@@ -49,18 +46,8 @@ pub async fn serve(
     credentials: Option<Credentials>,
     perform: Option<Arc<PerformTask>>,
 ) -> Result<()> {
-    let is_guarded = credentials.is_some();
     let runtimes = exchange.runtimes.clone();
-    let owner = OwnerService::server(exchange.clone(), is_guarded, perform);
-    let taps = TapService { exchange: exchange.clone(), is_guarded }.server();
-    let service = FlightServiceServer::new(Server { is_guarded, exchange })
-        .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
-    let router = edge::server(credentials.as_ref(), Peers::Nodes)?
-        .max_frame_size(limits::DATA_FRAME_BYTES)
-        .add_service(service)
-        .add_service(taps)
-        .add_service(owner);
+    let router = router(exchange, credentials, perform)?;
     let (mut serving, mut queues) = (JoinSet::new(), Vec::new());
     for runtime in runtimes.all() {
         let (queue, accepted) = mpsc::channel(QUEUED);
@@ -89,6 +76,28 @@ pub async fn serve(
     }
 }
 
+/// What an exchange serves; [`serve`] without its listener.
+///
+/// # Errors
+/// E0608 for credentials that do not fit each other.
+pub fn router(
+    exchange: Exchange,
+    credentials: Option<Credentials>,
+    perform: Option<Arc<PerformTask>>,
+) -> Result<Router> {
+    let is_guarded = credentials.is_some();
+    let owner = OwnerService::server(exchange.clone(), is_guarded, perform);
+    let taps = TapService { exchange: exchange.clone(), is_guarded }.server();
+    let service = FlightServiceServer::new(Server { is_guarded, exchange })
+        .max_decoding_message_size(limits::DATA_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::DATA_MESSAGE_BYTES);
+    Ok(edge::server(credentials.as_ref(), Peers::Nodes)?
+        .max_frame_size(limits::DATA_FRAME_BYTES)
+        .add_service(service)
+        .add_service(taps)
+        .add_service(owner))
+}
+
 struct Server {
     exchange: Exchange,
     /// Callers show a certificate.
@@ -102,42 +111,22 @@ impl Server {
     /// The edge that the first message asks for, of a generation that runs here.
     fn open(&self, first: &FlightData) -> Answer<(Arc<Opened>, EdgeKey, StartId)> {
         let invalid = |what: String| Status::invalid_argument(what);
-        let missing = || invalid("an exchange begins with its descriptor".to_owned());
-        let command = first.flight_descriptor.as_ref().map(|descriptor| descriptor.cmd.clone()).ok_or_else(missing)?;
-        let open = Open::decode(command).map_err(|e| invalid(e.to_string()))?;
-        if open.cluster != *self.exchange.cluster {
+        let Asked { cluster, token, key, start, schema } = Asked::of(first).map_err(invalid)?;
+        if cluster != *self.exchange.cluster {
             return Err(Status::permission_denied("this executor belongs to another cluster"));
         }
-        let token = token(&open.token).ok_or_else(|| invalid(format!("`{}` is no token", open.token)))?;
-        let key = EdgeKey {
-            from: OperatorId::from_str(&open.from).map_err(invalid)?,
-            to: OperatorId::from_str(&open.to).map_err(invalid)?,
-            port: open.port as usize,
-        };
         let opened = self.exchange.incoming.find(token);
         let opened =
             opened.ok_or_else(|| Status::failed_precondition(format!("generation {token} does not run here")))?;
         let edge = opened.edges.get(&key).ok_or_else(|| Status::not_found("no such edge"))?;
-        let schema = schema(first).ok_or_else(|| invalid("an exchange begins with its schema".to_owned()))?;
         if schema != *edge.schema {
             return Err(invalid("the rows have another schema than the edge".to_owned()));
         }
-        let start = StartId::from_str(&open.start).map_err(invalid)?;
         if !opened.take(key, start) {
             return Err(Status::already_exists("this edge was opened before in this generation"));
         }
         Ok((opened, key, start))
     }
-}
-
-pub(super) fn token(text: &str) -> Option<Token> {
-    let (job, generation) = text.split_once('.')?;
-    Some(Token { job: JobId::from_str(job).ok()?, generation: Generation(generation.parse().ok()?) })
-}
-
-fn schema(first: &FlightData) -> Option<Schema> {
-    let message = root_as_message(&first.data_header).ok()?;
-    message.header_as_schema().map(fb_to_schema)
 }
 
 /// Moves what arrives into the channels, until the sender or the generation ends.

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::exchange::Exchange;
-use crate::exchange::server::token;
+use crate::exchange::asked::token;
 use crate::tap::{Tap, TapReader};
 
 /// Messages that wait for the connection.

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use qanat_executor_core::alignment::Reading;
 use qanat_executor_core::watermark::ENDED;
 use qanat_proto::control::Deployment;
 use qanat_proto::ids::{OperatorId, SplitId};
+use qanat_storage::env::thread::Condvar;
 
 /// How long a lane sleeps before it looks whether it should stop.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -93,7 +94,7 @@ impl Alignment {
         let parts = self.group.parts.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked at under the lock under which the slowest moves, so that no move is missed.
         if !is_free() {
-            drop(self.group.moved.wait_timeout(parts, WAIT_MAX));
+            drop(self.group.moved.wait_timeout(&self.group.parts, parts, WAIT_MAX));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! memory.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -13,6 +13,7 @@ use crossbeam::queue::ArrayQueue;
 use qanat_proto::ids::Epoch;
 use qanat_proto::limits;
 use qanat_proto::receipt::RowSum;
+use qanat_storage::env::thread::Condvar;
 
 use crate::memory::{JobMemory, batch_bytes};
 use crate::task::pool::Waker;
@@ -207,7 +208,7 @@ impl Channel {
             }
             let guard = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
             if self.queue.is_empty() && !self.closed.load(Ordering::Acquire) {
-                drop(self.arrived.wait_timeout(guard, Duration::from_millis(100)));
+                drop(self.arrived.wait_timeout(&self.parked, guard, Duration::from_millis(100)));
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use qanat_connectors::contract::SinkWriter;
 use qanat_proto::ids::{Epoch, OperatorId};
 use qanat_proto::{Error, Result};
 use qanat_storage::env::failpoint::failpoint;
+use qanat_storage::env::thread::{self, JoinHandle};
 
 use crate::node::Reporter;
 use crate::task::channel::{Channel, Element};
@@ -24,17 +24,15 @@ pub fn spawn(
     reporter: Reporter,
     work: impl FnOnce() -> Result<()> + Send + 'static,
 ) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            let span = reporter.span().clone();
-            let _inside = span.enter();
-            let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|p| Err(panic_error(p.as_ref())));
-            if let Err(error) = result {
-                reporter.fail(None, error);
-            }
-        })
-        .map_err(|e| Error::io("start a lane thread", &e))
+    let run = move || {
+        let span = reporter.span().clone();
+        let _inside = span.enter();
+        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|p| Err(panic_error(p.as_ref())));
+        if let Err(error) = result {
+            reporter.fail(None, error);
+        }
+    };
+    thread::spawn(name, run).map_err(|e| Error::io("start a lane thread", &e))
 }
 
 /// Feeds one [`SinkWriter`]. Rows and barriers arrive through `channel`; the collector of each barrier
@@ -89,7 +87,7 @@ fn drive(
                 failpoint("sink.prepare");
                 let handles = writer.prepare(epoch)?;
                 failpoint("sink.prepared");
-                let Ok(collector) = sealed.recv() else { return Ok(()) };
+                let Ok(collector) = thread::recv(sealed) else { return Ok(()) };
                 collector.prepared(operator, handles);
                 epoch = epoch.next();
             }

@@ -15,13 +15,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 use qanat_proto::{Code, Error};
 use qanat_storage::env::Clock;
+use qanat_storage::env::thread::{self, Condvar, JoinHandle};
 use tracing::Span;
 
 /// What a task wants after a quantum.
@@ -194,12 +194,12 @@ impl Shared {
         }
         // An upper bound on the sleep costs nothing and forgives a missed wake-up.
         let bound = next.unwrap_or(Duration::from_millis(100)).min(Duration::from_millis(100));
-        drop(self.wake_up.wait_timeout(timers, bound));
+        drop(self.wake_up.wait_timeout(&self.timers, timers, bound));
     }
 
     fn run(&self, slot: &Arc<Slot>) {
         slot.state.store(RUNNING, Ordering::Release);
-        let mut guard = slot.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = thread::lock(&slot.task);
         let Some(Spanned { span, task }) = guard.as_mut() else { return };
         let now = nanoseconds(self.clock.monotonic());
         let waited = Duration::from_nanos(now.saturating_sub(slot.queued.load(Ordering::Relaxed)));
@@ -276,11 +276,8 @@ impl Pool {
         let mut pool = Self { shared, workers: Vec::new() };
         for index in 0..workers.max(1) {
             let shared = pool.shared.clone();
-            let worker = std::thread::Builder::new()
-                .name(format!("compute-{index}"))
-                // Expressions are evaluated recursively, as deep as the planner lets them be.
-                .stack_size(16 << 20)
-                .spawn(move || shared.work())
+            // Expressions are evaluated recursively, as deep as the planner lets them be.
+            let worker = thread::spawn_deep(format!("compute-{index}"), move || shared.work())
                 .map_err(|e| Error::io("start a compute thread", &e))?;
             pool.workers.push(worker);
         }
@@ -297,7 +294,7 @@ impl Pool {
         });
         let task = build(Waker(Arc::downgrade(&slot)));
         let task = Spanned { span: task.span(), task };
-        *slot.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *thread::lock(&slot.task) = Some(task);
         TaskHandle(slot)
     }
 }
@@ -314,7 +311,7 @@ impl TaskHandle {
 impl Drop for TaskHandle {
     fn drop(&mut self) {
         // Waits for a quantum that is running now.
-        *self.0.task.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *thread::lock(&self.0.task) = None;
     }
 }
 

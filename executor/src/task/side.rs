@@ -4,7 +4,6 @@
 //! it is given: most tasks never have one.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
 use qanat_connectors::contract::{DeadLetter, Sink};
@@ -13,6 +12,7 @@ use qanat_proto::Result;
 use qanat_proto::ids::{Epoch, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::SinkChannel;
 use qanat_proto::receipt::RowSum;
+use qanat_storage::env::thread::JoinHandle;
 
 use crate::memory::JobMemory;
 use crate::node::{LaneThreads, Reporter};

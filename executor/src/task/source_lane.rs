@@ -9,7 +9,7 @@ use qanat_connectors::contract::{ReadOutcome, Source, SourceBatch, Split, SplitR
 use qanat_proto::ids::SplitId;
 use qanat_proto::manifest::SplitState;
 use qanat_proto::{Place, Result};
-use qanat_storage::env::Clock;
+use qanat_storage::env::{Clock, thread};
 
 use crate::memory::{JobMemory, batch_bytes};
 use crate::task::alignment::Alignment;
@@ -204,7 +204,7 @@ impl SourceLane {
 
     /// Hands an item over; false once nobody listens.
     fn send(&self, item: LaneItem) -> bool {
-        let sent = self.items.send(item);
+        let sent = thread::send(&self.items, item);
         if let Err(crossbeam::channel::SendError(LaneItem::Batch { held, .. })) = &sent {
             self.memory.shrink(*held);
         }
@@ -231,7 +231,7 @@ impl SourceLane {
 
     /// A folder that is followed and holds nothing yet.
     fn wait(&self, time: Duration) {
-        std::thread::park_timeout(time);
+        thread::park_timeout(time);
     }
 }
 

@@ -50,7 +50,11 @@ impl Dial for TlsDial {
     }
 }
 
-fn endpoint(scheme: &str, address: &str) -> Result<Endpoint, String> {
+/// What every connection to `SCHEME://ADDRESS` is made with.
+///
+/// # Errors
+/// What is wrong with the address.
+pub fn endpoint(scheme: &str, address: &str) -> Result<Endpoint, String> {
     let (stream, connection) = limits::RPC_WINDOW_BYTES;
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|e| e.to_string())?;
     Ok(endpoint

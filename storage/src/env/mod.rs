@@ -13,6 +13,7 @@
 pub mod failpoint;
 pub mod real;
 pub mod sim;
+pub mod thread;
 pub mod watch;
 
 use std::io;

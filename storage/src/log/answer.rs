@@ -4,12 +4,12 @@
 //! are there, and that one wakes two others, and so on, while the writer is at the next group.
 
 use std::sync::{Arc, Mutex};
-use std::thread::Thread;
 
 use qanat_proto::error::{Error, Result};
 
 use super::lock;
 use super::writer::Appended;
+use crate::env::thread::{self, Thread};
 
 /// The writer's end. Dropped without an answer, it says that the writer is gone.
 pub(super) struct Reply(Arc<Slot>);
@@ -92,10 +92,10 @@ impl Answer {
                 if state.is_answered {
                     continue;
                 }
-                state.sleeper = Some(std::thread::current());
+                state.sleeper = Some(thread::current());
             }
             // May return early: the loop looks again.
-            std::thread::park();
+            thread::park();
         }
     }
 }

@@ -10,11 +10,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::limits::LOG_QUEUE_LENGTH;
+
+use crate::env::thread::{self, JoinHandle};
 
 use super::answer::{Answer, Reply, pair};
 use super::lock;
@@ -46,10 +47,8 @@ impl GroupCommit {
     /// E0214 if the system gives no thread.
     pub fn spawn() -> Result<Self> {
         let (sender, receiver) = bounded(LOG_QUEUE_LENGTH);
-        let thread = std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || run(&receiver))
-            .map_err(|e| Error::io("start the log writer", &e))?;
+        let thread =
+            thread::spawn("log-writer", move || run(&receiver)).map_err(|e| Error::io("start the log writer", &e))?;
         Ok(Self(Arc::new(Queue::Thread { sender: Some(sender), thread: Some(thread) })))
     }
 
@@ -77,7 +76,7 @@ impl GroupCommit {
             // A thread that is gone drops the request, and with it the reply: `wait` says so.
             Queue::Thread { sender, .. } => {
                 if let Some(sender) = sender {
-                    let _ = sender.send(request);
+                    let _ = thread::send(sender, request);
                 }
             }
         }
@@ -90,7 +89,7 @@ impl Drop for Queue {
         if let Self::Thread { sender, thread } = self {
             drop(sender.take());
             if let Some(thread) = thread.take()
-                && thread.thread().id() != std::thread::current().id()
+                && !thread.thread().is_current()
             {
                 // A panic of the writer was already an error to everyone who waited for it.
                 let _ = thread.join();
@@ -139,7 +138,7 @@ fn run(queue: &Receiver<Request>) {
             Ok(first) => first,
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
                 unmarked.drain(..).for_each(|partition| partition.mark_end());
-                match queue.recv() {
+                match thread::recv(queue) {
                     Ok(first) => first,
                     Err(_) => return,
                 }

@@ -45,9 +45,9 @@ mod topic;
 mod topics;
 mod writer;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use crate::env::Env;
+use crate::env::{Env, thread};
 
 pub use changes::Changed;
 pub use frame::{EventTime, WriterStamp};
@@ -77,5 +77,5 @@ struct Setup {
 /// Locks, also after a panic elsewhere: what the locks here guard is changed in single steps, and the
 /// one exception, the writer, refuses to go on by itself ([`writer::Writer::poison`]).
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    thread::lock(mutex)
 }

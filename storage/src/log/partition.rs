@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use super::segment::{Extent, SEGMENT_MAGIC, Segment, SegmentHeader, Window, dama
 use super::writer::{Active, OwnerToken, Writer, refuse_if_sealed};
 use super::{Setup, ends, lock, takeover};
 use crate::crash_safe;
+use crate::env::thread::Condvar;
 use crate::env::{Env, File, OpenMode};
 
 /// Bytes of a tail that recovery writes again at a time.
@@ -543,10 +544,7 @@ impl Partition {
         if shared.end.offset > offset {
             return true;
         }
-        match self.arrived.wait_timeout(shared, at_most) {
-            Ok((shared, _)) => shared.end.offset > offset,
-            Err(poisoned) => poisoned.into_inner().0.end.offset > offset,
-        }
+        self.arrived.wait_timeout(&self.shared, shared, at_most).end.offset > offset
     }
 
     /// The segment that holds `offset`, or will hold it.

@@ -14,6 +14,7 @@ use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use qanat_proto::error::{Code, Error, Result};
+use qanat_proto::ipc;
 use qanat_proto::limits::LOG_FRAME_BYTES_MAX;
 
 use super::codec::{long, u32_at};
@@ -64,7 +65,7 @@ impl TopicSchema {
     pub(super) fn parse(message: &[u8]) -> Result<Self> {
         let mut decoder = decoder_of(message)?;
         // The decoder takes the schema in once it sees that something follows it.
-        decoder.decode(&mut Buffer::from(END_OF_STREAM.as_slice())).map_err(decoding)?;
+        ipc::guarded(|| decoder.decode(&mut Buffer::from(END_OF_STREAM.as_slice()))).map_err(decoding)?;
         let schema =
             decoder.schema().ok_or_else(|| Error::new(Code::CorruptLog, "a topic's schema is no Arrow schema"))?;
         Ok(Self { schema, message: message.into() })
@@ -161,15 +162,24 @@ impl PayloadDecoder {
     }
 
     /// The batch of one payload; its columns point into `payload` where alignment allows.
-    pub(super) fn decode(&mut self, mut payload: Buffer) -> Result<RecordBatch> {
+    pub(super) fn decode(&mut self, payload: Buffer) -> Result<RecordBatch> {
+        let decoded = ipc::check_all(&payload).and_then(|()| ipc::guarded(|| self.next(payload)));
+        decoded.map_err(|error| {
+            // What stopped in the middle of a message knows nothing of the next one.
+            self.0 = StreamDecoder::new();
+            decoding(error)
+        })
+    }
+
+    fn next(&mut self, mut payload: Buffer) -> Result<RecordBatch, ArrowError> {
         while !payload.is_empty() {
-            if let Some(batch) = self.0.decode(&mut payload).map_err(decoding)? {
+            if let Some(batch) = self.0.decode(&mut payload)? {
                 return Ok(batch);
             }
         }
         // A batch whose columns have no bytes at all has no body: one more look finishes it.
         let mut end = Buffer::from(END_OF_STREAM.as_slice());
-        self.0.decode(&mut end).map_err(decoding)?.ok_or_else(|| decoding(ArrowError::IpcError("no batch".into())))
+        self.0.decode(&mut end)?.ok_or_else(|| ArrowError::IpcError("no batch".into()))
     }
 }
 
@@ -193,7 +203,8 @@ fn compact_views(column: &ArrayRef) -> ArrayRef {
 /// refuses every batch.
 fn decoder_of(schema_message: &[u8]) -> Result<StreamDecoder> {
     let mut decoder = StreamDecoder::new();
-    decoder.decode(&mut Buffer::from(schema_message)).map_err(decoding)?;
+    ipc::check_all(schema_message).map_err(decoding)?;
+    ipc::guarded(|| decoder.decode(&mut Buffer::from(schema_message))).map_err(decoding)?;
     Ok(decoder)
 }
 

@@ -18,7 +18,7 @@ use super::topic::{
 };
 use super::{Setup, document, lock};
 use crate::crash_safe;
-use crate::env::{Entry, Env, File, OpenMode};
+use crate::env::{Entry, Env, File, OpenMode, thread};
 
 /// The description of a topic whose deletion began.
 const DELETED_FILE: &str = ".deleted";
@@ -128,7 +128,7 @@ impl Topics {
         crash_safe::write_new(&self.setup.env, &folder.join(TOPIC_FILE), &document::to_bytes(&described)).map_err(
             |e| match e {
                 crash_safe::Error::Exists(_) => exists(),
-                e @ (crash_safe::Error::Io { .. } | crash_safe::Error::Sync { .. }) => e.into(),
+                e => e.into(),
             },
         )?;
         let topic = Arc::new(self.open_topic(name, described, &folder)?);
@@ -150,7 +150,7 @@ impl Topics {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && clock.monotonic() < deadline => {
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
                 Err(e) => return Err(failed(e)),
             }

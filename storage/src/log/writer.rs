@@ -518,7 +518,7 @@ fn create_segment(partition: &Partition, header: SegmentHeader) -> Result<(Segme
             Code::Fenced,
             format!("{partition} was taken over: segment {} is there already", header.sequence),
         ),
-        crash_safe::Error::Sync { source, .. } => unknown(&source),
+        crash_safe::Error::Sync { source, .. } | crash_safe::Error::Draft { source, .. } => unknown(&source),
         crash_safe::Error::Io { path: named, source, .. } if named == path => unknown(&source),
         e @ crash_safe::Error::Io { .. } => e.into(),
     })?;

@@ -16,7 +16,6 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +24,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Batch, Error, KeyValue, Pair, is_empty_range};
 use crate::crash_safe::{self, Error as FileError};
-use crate::env::{Disk, Env, File, OpenMode};
+use crate::env::{Disk, Env, File, OpenMode, thread};
 
 /// Memory sled may use for its pages, in bytes. Its own default is a gigabyte.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -169,7 +168,7 @@ impl SledStore {
             };
             match opened {
                 // We own the folder, so it is a store of this process whose threads are still closing it.
-                Err(Error::Locked(_)) if env.clock.monotonic() < deadline => thread::sleep(CLOSING_STEP),
+                Err(Error::Locked(_)) if env.clock.monotonic() < deadline => thread::rest(CLOSING_STEP),
                 result => break result?,
             }
         };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,11 +17,12 @@ use object_store::{
     Attributes, CopyMode, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, UpdateVersion,
 };
+use qanat_proto::error::is_out_of_files;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::upload::DirectoryUpload;
 use crate::crash_safe::{self, Draft};
-use crate::env::{Entry, Env, File, OpenMode};
+use crate::env::{Entry, Env, File, OpenMode, thread};
 
 const STORE: &str = "DirectoryStore";
 
@@ -79,11 +80,16 @@ impl DirectoryStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Whether names could not be synced: nothing is written any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.writable().is_err()
+    }
+
     /// Removes the drafts that crashes left behind and the folders that hold nothing; returns the number
     /// of drafts. Only while nobody else, in no process, writes to the store.
     pub fn sweep(&self) -> Result<usize, Fault> {
-        let _names = self.inner.names.write().unwrap_or_else(PoisonError::into_inner);
-        self.inner.folders.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder| *folder == self.inner.root);
+        let _names = thread::write(&self.inner.names);
+        thread::lock(&self.inner.folders).retain(|folder| *folder == self.inner.root);
         self.inner.sweep(&self.inner.root)
     }
 }
@@ -138,9 +144,12 @@ impl Inner {
         if self.poisoned.load(Ordering::SeqCst) { Err(Fault::Poisoned) } else { Ok(()) }
     }
 
-    /// Passes a result on, and remembers a failed sync.
+    /// Passes a result on, and remembers a failed sync of names. A folder that could not be opened to be synced is
+    /// synced first by whoever tries again.
     pub(super) fn noted<T>(&self, result: Result<T, crash_safe::Error>) -> Result<T, Fault> {
-        if matches!(result, Err(crash_safe::Error::Sync { .. })) {
+        if let Err(crash_safe::Error::Sync { source, .. }) = &result
+            && !is_out_of_files(source)
+        {
             self.poisoned.store(true, Ordering::SeqCst);
         }
         Ok(result?)
@@ -155,7 +164,7 @@ impl Inner {
 
     fn prepare_folder(&self, path: &FilePath) -> Result<(), Fault> {
         let folder = crash_safe::folder_of(path);
-        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = thread::lock(&self.folders);
         if known.contains(folder) {
             return Ok(());
         }
@@ -191,7 +200,7 @@ impl Inner {
             PutMode::Update(expected) => {
                 // The slow part, the contents, goes first; the lock then covers a short step.
                 self.noted(draft.sync()).map_err(failed)?;
-                let _names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+                let _names = thread::write(&self.names);
                 self.check_version(key, &path, expected)?;
                 self.noted(draft.publish_replacing(&path)).map_err(failed)?;
             }
@@ -201,7 +210,7 @@ impl Inner {
 
     pub(super) fn publish(&self, draft: Draft, path: &FilePath, is_new: bool) -> Result<(), Fault> {
         self.noted(draft.sync())?;
-        let _names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let _names = thread::read(&self.names);
         self.writable()?;
         self.noted(if is_new { draft.publish_new(path) } else { draft.publish_replacing(path) })
     }
@@ -253,7 +262,7 @@ impl Inner {
     fn delete(&self, key: &Path) -> object_store::Result<()> {
         let path = self.place(key).map_err(|fault| read_error(key, fault))?;
         self.writable().map_err(|fault| write_error(key, fault))?;
-        let _names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let _names = thread::read(&self.names);
         match self.env.disk.metadata(&path) {
             Ok(entry) if !entry.is_dir => {}
             Ok(_) => return Err(not_found(key, io::ErrorKind::IsADirectory.into(), &path)),
@@ -277,7 +286,7 @@ impl Inner {
             }
         }
         self.prepare_folder(&target).map_err(failed)?;
-        let _names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let _names = thread::read(&self.names);
         let copied = match mode {
             CopyMode::Create => crash_safe::copy_new(self.env.disk.as_ref(), &source, &target),
             CopyMode::Overwrite => crash_safe::copy_replacing(&self.env, &source, &target),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use object_store::path::Path;
@@ -10,6 +10,7 @@ use object_store::{MultipartUpload, PutPayload, PutResult, UploadPart};
 
 use super::directory::{Fault, Inner, write_error};
 use crate::crash_safe::Draft;
+use crate::env::thread;
 
 /// Parts are written into one draft, each at its place, in whatever order they are polled; `complete`
 /// publishes it. Dropped or aborted before that, it leaves nothing.
@@ -44,7 +45,7 @@ impl MultipartUpload for DirectoryUpload {
         self.handed += data.content_length() as u64;
         let (store, key, parts) = (self.store.clone(), self.key.clone(), self.parts.clone());
         Box::pin(async move {
-            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut parts = thread::lock(&parts);
             let Some(draft) = &mut parts.draft else { return Err(ended(&key)) };
             for bytes in &data {
                 store.noted(draft.write_at(bytes, offset)).map_err(|fault| write_error(&key, fault))?;
@@ -56,7 +57,7 @@ impl MultipartUpload for DirectoryUpload {
     }
 
     async fn complete(&mut self) -> object_store::Result<PutResult> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = thread::lock(&self.parts);
         if parts.written != self.handed {
             let source = format!("{} of {} bytes of {} are written", parts.written, self.handed, self.key).into();
             return Err(object_store::Error::Generic { store: "DirectoryStore", source });
@@ -67,7 +68,7 @@ impl MultipartUpload for DirectoryUpload {
     }
 
     async fn abort(&mut self) -> object_store::Result<()> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).draft = None;
+        thread::lock(&self.parts).draft = None;
         Ok(())
     }
 }

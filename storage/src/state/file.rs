@@ -10,18 +10,17 @@
 //! Every byte is under a checksum, and the footer names its own object, so that neither a flipped bit nor
 //! a misdirected file passes (I9). Written by `snapshot` and `compact`, read by `restore`.
 
-use std::io::Cursor;
 use std::ops::Range;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{SchemaRef, UInt16Type};
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::KeyGroupRange;
+use qanat_proto::ipc;
 use qanat_proto::limits::BATCH_ROWS;
 use qanat_proto::manifest::StateFile;
 use serde::{Deserialize, Serialize};
@@ -220,8 +219,7 @@ impl<'a> OpenFile<'a> {
             return Err(corrupt(self.file, "the checksum of a section is wrong"));
         }
         let bad = |e: &dyn std::fmt::Display| corrupt(self.file, &format!("a section cannot be read: {e}"));
-        let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|e| bad(&e))?;
-        let batch = reader.next().ok_or_else(|| bad(&"it is empty"))?.map_err(|e| bad(&e))?;
+        let batch = ipc::batches(&bytes).map_err(|e| bad(&e))?.into_iter().next().ok_or_else(|| bad(&"it is empty"))?;
         if batch.num_rows() as u64 != section.rows {
             return Err(bad(&"it has another number of rows"));
         }

@@ -24,7 +24,7 @@ use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::names::Origin;
-use qanat_storage::env::{Entropy, OpenMode};
+use qanat_storage::env::{Entropy, OpenMode, thread};
 
 use super::announce::Pending;
 use super::overwrite::{self, Overwritten, Removal};
@@ -106,7 +106,7 @@ pub(super) fn commit(
         sweep_drafts(table, &records, permit.token)?;
     }
     announce(sink, scope, permit, &files, watermark)?;
-    let mut recorded = sink.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut recorded = thread::lock(&sink.recorded);
     let newest = recorded.entry((permit.token.job, scope.operator)).or_insert(permit.epoch);
     *newest = (*newest).max(permit.epoch);
     Ok(())
@@ -126,7 +126,7 @@ fn removals(
     if !table.overwrite || table.partition_columns.is_empty() {
         return Ok(listed.to_vec());
     }
-    let mut all = sink.overwritten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut all = thread::lock(&sink.overwritten);
     let overwritten = match all.entry((permit.token.job, scope.operator)) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(new) => new.insert(Overwritten::load(&table.env, records, table.emptied.clone())?),
@@ -282,7 +282,7 @@ fn is_published(table: &FileTable, target: &Path, claimed: &CommittedFile) -> Re
 /// so that whoever asks gets the same answer.
 fn previous_epoch(sink: &FileSink, scope: CommitScope, permit: &CommitPermit) -> Result<Option<Epoch>> {
     let key = (permit.token.job, scope.operator);
-    let known = sink.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).copied();
+    let known = thread::lock(&sink.recorded).get(&key).copied();
     if let Some(epoch) = known.filter(|epoch| *epoch < permit.epoch) {
         return Ok(Some(epoch));
     }
@@ -344,7 +344,7 @@ fn announce(
 ) -> Result<()> {
     let table = sink.table.as_ref();
     let Some(commit) = &table.options.partition_commit else { return Ok(()) };
-    let mut all = sink.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut all = thread::lock(&sink.pending);
     let pending = match all.entry((permit.token.job, scope.operator)) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(new) => {

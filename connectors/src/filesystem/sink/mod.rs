@@ -44,7 +44,7 @@ use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::names::Origin;
-use qanat_storage::env::Env;
+use qanat_storage::env::{Env, thread};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CommitScope, Sink, SinkWriter};
@@ -243,8 +243,8 @@ impl Sink for FileSink {
         withdraw::withdraw(&self.table, operator, job, withdrawal)?;
         // What is remembered of the folder may be of withdrawn epochs.
         let key = (job, operator.operator);
-        self.recorded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
-        self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+        thread::lock(&self.recorded).remove(&key);
+        thread::lock(&self.pending).remove(&key);
         Ok(())
     }
 

@@ -598,8 +598,19 @@ fn audit_names_each_planted_fault() {
         file.set_len(0).expect("cuts");
         file.write_all_at(changed.as_bytes(), 0).expect("writes");
     }
-    let plants: [(Plant, &[Fault]); 5] = [
-        (|disk, path| disk.remove_file(path).expect("removes"), &[Fault::MissingFile]),
+    // With the rows that are lost and those that are too many, of a file with so many.
+    let plants: [(Plant, &[Fault], fn(u64) -> (u64, u64)); 6] = [
+        (|disk, path| disk.remove_file(path).expect("removes"), &[Fault::MissingFile], |rows| (rows, 0)),
+        (
+            |disk, path| {
+                rewrite(disk, path, |text| {
+                    let (kept, _) = text.trim_end().rsplit_once('\n').expect("two lines");
+                    format!("{kept}\n")
+                });
+            },
+            &[Fault::ChangedBytes, Fault::WrongRows],
+            |_| (1, 0),
+        ),
         (
             |disk, path| {
                 rewrite(disk, path, |text| {
@@ -608,13 +619,15 @@ fn audit_names_each_planted_fault() {
                 });
             },
             &[Fault::ChangedBytes, Fault::WrongRows],
+            |_| (0, 1),
         ),
         (
             |disk, path| rewrite(disk, path, |text| text.replacen("AA", "AB", 1)),
             &[Fault::ChangedBytes, Fault::WrongRows],
+            |_| (0, 0),
         ),
         // The same rows in other bytes.
-        (|disk, path| rewrite(disk, path, |text| text.replacen("AA", "\"AA\"", 1)), &[Fault::ChangedBytes]),
+        (|disk, path| rewrite(disk, path, |text| text.replacen("AA", "\"AA\"", 1)), &[Fault::ChangedBytes], |_| (0, 0)),
         (
             |disk, path| {
                 let copy = path.with_file_name(
@@ -623,9 +636,10 @@ fn audit_names_each_planted_fault() {
                 disk.link(path, &copy).expect("copies");
             },
             &[Fault::ExtraFile],
+            |rows| (0, rows),
         ),
     ];
-    for (plant, expected) in plants {
+    for (plant, expected, differ) in plants {
         let SimEnv { env, disk, .. } = Env::sim(11);
         two_epochs(&env, &table(&[], &[]), |_| {});
         let target = visible(&disk).pop().expect("a file");
@@ -634,6 +648,15 @@ fn audit_names_each_planted_fault() {
         let faults: Vec<Fault> = found.findings.iter().map(|f| f.fault).collect();
         assert_eq!(faults, expected, "{:#?}", found.findings);
         assert!(found.findings.iter().all(|f| f.epoch == Some(Epoch(2))), "{:#?}", found.findings);
+        let sums = found.findings.iter().fold((0, 0), |sums, f| (sums.0 + f.lost, sums.1 + f.surplus));
+        let second = found.epochs.iter().find(|audited| audited.epoch == Epoch(2)).expect("an epoch");
+        let named: Vec<_> = second.files.iter().filter(|file| target.ends_with(&file.path)).collect();
+        let rows = named.first().expect("a record names it").rows;
+        assert_eq!(sums, differ(rows), "{:#?}", found.findings);
+        // All of a file is right, or none.
+        let whole: u64 = second.files.iter().map(|file| file.rows).sum();
+        let is_right = !faults.iter().any(|fault| matches!(fault, Fault::MissingFile | Fault::WrongRows));
+        assert_eq!(second.right, if is_right { whole } else { whole - rows });
     }
     // A record gone or changed.
     for (damage, expected) in [(false, Fault::MissingRecord), (true, Fault::DamagedRecord)] {

@@ -13,7 +13,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
-use arrow::ipc::{Block, Message, MessageHeader, RecordBatch as Batch, root_as_footer, root_as_message};
+use arrow::ipc::{Block, Message, MessageHeader, root_as_footer, root_as_message};
+use qanat_proto::ipc;
 use qanat_proto::limits::RECORD_BYTES_MAX;
 
 /// How an IPC file begins; a stream does not.
@@ -27,9 +28,6 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Bytes allocated before any of them was read; then twice as many as were read.
 const FIRST_BYTES: usize = 16 << 20;
-
-/// The most bytes of one buffer: more cannot be reached with the offsets of 32 bits that tables have.
-const BUFFER_BYTES_MAX: i64 = i32::MAX as i64;
 
 /// Record batches in order.
 pub(super) struct Messages {
@@ -198,28 +196,10 @@ impl Framed {
         let dictionary = message.header_as_dictionary_batch();
         if let Some(batch) = message.header_as_record_batch().or_else(|| dictionary?.data()) {
             let body = usize::try_from(self.block.metaDataLength()).ok().and_then(|at| self.bytes.get(at..));
-            check(batch, body.unwrap_or_default())?;
+            ipc::check(batch, body.unwrap_or_default())?;
         }
         Ok(self)
     }
-}
-
-fn check(batch: Batch<'_>, body: &[u8]) -> Result<(), ArrowError> {
-    if batch.nodes().is_some_and(|nodes| !nodes.is_empty() && nodes.get(0).length() != batch.length()) {
-        return Err(damaged("a batch and its first column are of other lengths"));
-    }
-    for buffer in batch.buffers().into_iter().flatten() {
-        let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
-        let bytes = range.and_then(|(at, length)| body.get(at..at.checked_add(length)?));
-        let bytes = bytes.ok_or_else(|| impossible("a column"))?;
-        if batch.compression().is_some()
-            && let Some(length) = bytes.first_chunk().copied().map(i64::from_le_bytes)
-            && length > BUFFER_BYTES_MAX
-        {
-            return Err(impossible("a column"));
-        }
-    }
-    Ok(())
 }
 
 /// The metadata at the beginning of a message.

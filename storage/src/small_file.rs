@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use crate::env::{Env, OpenMode};
 use qanat_proto::{Code, Error, Place, Result};
-use qanat_storage::env::{Env, OpenMode};
 
 /// What a file holds, the first `bytes_max` bytes of it. None if there is none.
 ///
 /// # Errors
 /// E0214 if it cannot be read.
-pub(crate) fn read(env: &Env, path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+pub fn read(env: &Env, path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>> {
     let failed = |e: &std::io::Error| Error::io(format!("read `{}`", path.display()), e);
     let file = match env.disk.open(path, OpenMode::Read) {
         Ok(file) => file,
@@ -26,19 +26,19 @@ pub(crate) fn read(env: &Env, path: &Path, bytes_max: u64) -> Result<Option<Vec<
 ///
 /// # Errors
 /// E0214 if it cannot be read; E0304 if it is damaged.
-pub(crate) fn read_sealed(env: &Env, path: &Path, bytes_max: u64, damaged: &str) -> Result<Option<String>> {
+pub fn read_sealed(env: &Env, path: &Path, bytes_max: u64, damaged: &str) -> Result<Option<String>> {
     let Some(bytes) = read(env, path, bytes_max)? else { return Ok(None) };
     let lines = unsealed(&bytes).map(|lines| Some(lines.to_owned()));
     lines.ok_or_else(|| Error::new(Code::CorruptLog, damaged).at(Place::Named(path.display().to_string())))
 }
 
 /// `lines`, each with its end, and their checksum.
-pub(crate) fn sealed(lines: &str) -> Vec<u8> {
+pub fn sealed(lines: &str) -> Vec<u8> {
     format!("{lines}{:08x}\n", crc32c::crc32c(lines.as_bytes())).into_bytes()
 }
 
 /// The lines of [`sealed`]. None if the bytes are not whole.
-pub(crate) fn unsealed(bytes: &[u8]) -> Option<&str> {
+pub fn unsealed(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let end = text.strip_suffix('\n')?.rfind('\n').map_or(0, |end| end + 1);
     let lines = text.get(..end)?;
