@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use qanat_chaos::live::binary;
-use qanat_chaos::live::cluster::ClusterCampaign;
+use qanat_chaos::live::cluster::{ClusterCampaign, Extent};
 use qanat_chaos::live::fault::FaultKind;
 use qanat_chaos::live::rolling::RollingRestart;
 
@@ -14,15 +14,16 @@ use qanat_chaos::live::rolling::RollingRestart;
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
-fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()> {
+fn a_fault_of_every_kind_loses_and_doubles_nothing() -> Result<()> {
     let campaign = ClusterCampaign {
-        records: 2_000_000,
-        faults: 20,
+        records: 400_000,
+        extent: Extent::Faults(FaultKind::ALL.len() as u64),
         rows_per_second: 12_000,
         seed: 1,
         parallelism: 6,
         interval_ms: 200,
         kinds: FaultKind::ALL.to_vec(),
+        links: false,
         binary: binary::locate(None)?,
         name: "cluster-test".to_owned(),
         keep: false,
@@ -38,7 +39,7 @@ fn twenty_faults_over_two_million_records_lose_and_double_nothing() -> Result<()
 #[test]
 fn a_rolling_restart_of_every_process_loses_and_doubles_nothing() -> Result<()> {
     let restart = RollingRestart {
-        records: 720_000,
+        records: 560_000,
         rows_per_second: 8_000,
         rounds: 1,
         parallelism: 6,

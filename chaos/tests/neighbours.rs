@@ -1,14 +1,14 @@
 //! A cluster that has lost the majority of its coordinators, and one whose clocks disagree.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use qanat_chaos::live::binary;
-use qanat_chaos::live::members::{COORDINATORS, Members};
+use qanat_chaos::live::members::{COORDINATORS, Members, NODES};
+use qanat_chaos::live::network::Network;
 use qanat_chaos::live::process::Qanat;
 use qanat_chaos::live::scrape::sum;
+use qanat_chaos::live::shim::Order;
 use qanat_chaos::live::watch::Watch;
 use qanat_chaos::live::workload::{JOB, Workload};
 use rustix::process::Signal;
@@ -33,7 +33,7 @@ impl Trial {
         let qanat = Qanat::in_new_folder(name, &binary::locate(None)?)?;
         let workload = Workload::of_cluster(records, 10_000, 200, &qanat.folder);
         qanat.write(&format!("{JOB}.sql"), &format!("{settings}{}", workload.script()))?;
-        let members = Members::start(&qanat)?;
+        let members = Members::start(&qanat, Network::of_links(NODES)?)?;
         let watch = Watch::new(&workload, &qanat.folder);
         Ok(Self { qanat, workload, members, watch })
     }
@@ -63,7 +63,7 @@ impl Trial {
 
     /// What the sources of all executors have read.
     fn read(&self) -> Result<f64> {
-        let addresses = self.members.executors.iter().map(|executor| executor.process.metrics());
+        let addresses = self.members.servers[COORDINATORS..].iter().map(|server| server.metrics());
         addresses.map(|address| sum(&address.context("no metrics")?, "qanat_source_rows_total")).sum()
     }
 
@@ -107,7 +107,7 @@ fn a_lost_majority_refuses_all_decisions_and_loses_nothing() -> Result<()> {
     let leader = trial.members.leader()?;
     let lost = [leader, (leader + 1) % COORDINATORS];
     for index in lost {
-        trial.members.end_coordinator(index, Signal::KILL)?;
+        trial.members.end(index, Signal::KILL)?;
     }
     let read = trial.read()?;
     trial.until("rows are read on", |trial| Ok(trial.read()? > read))?;
@@ -149,7 +149,7 @@ fn a_lost_majority_refuses_all_decisions_and_loses_nothing() -> Result<()> {
         ensure!(trial.look()? == visible && trial.read()? == read, "something went on");
     }
     for index in lost {
-        trial.members.start_coordinator(index)?;
+        trial.members.begin(index)?;
     }
     trial.grows()?;
     ensure!(trial.finish()? == generation, "the job had to begin again");
@@ -162,36 +162,27 @@ fn a_lost_majority_refuses_all_decisions_and_loses_nothing() -> Result<()> {
 fn clocks_an_hour_off_change_nothing() -> Result<()> {
     let settings = "SET 'execution.exchange.compression' = 'lz4';\n";
     let mut trial = Trial::start("clocks", 400_000, settings)?;
-    let shim = trial.qanat.folder.join("clock.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clock.c");
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).status()?;
-    ensure!(compiled.success(), "cc cannot compile {}", source.display());
-    let shim = shim.display().to_string();
-    for (index, off_s) in ["3600", "-3600"].into_iter().enumerate() {
-        for process in [&mut trial.members.coordinators[index], &mut trial.members.executors[index].process] {
-            process.set("LD_PRELOAD", &shim);
-            process.set("CLOCK_OFF_S", off_s);
+    for (index, off_s) in [3600_i32, -3600].into_iter().enumerate() {
+        let executor = COORDINATORS + index;
+        for node in [index, executor] {
+            trial.members.server(node)?.control.order(Order::ClockOffMs, i64::from(off_s) * 1_000)?;
+            trial.members.end(node, Signal::TERM)?;
+            trial.members.begin(node)?;
         }
-        trial.members.end_coordinator(index, Signal::TERM)?;
-        trial.members.start_coordinator(index)?;
         trial.until("it takes part", |trial| trial.members.takes_part(index))?;
-        trial.members.end_executor(index, Signal::TERM)?;
-        trial.members.start_executor(index)?;
-        trial.until("it says where its metrics are", |trial| {
-            Ok(trial.members.executors[index].process.metrics().is_some())
-        })?;
-        let address = trial.members.executors[index].process.metrics().context("no metrics")?;
+        trial
+            .until("it says where its metrics are", |trial| Ok(trial.members.servers[executor].metrics().is_some()))?;
+        let address = trial.members.servers[executor].metrics().context("no metrics")?;
         let started = sum(&address, "qanat_process_start_time_seconds")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let off = off_s.parse::<f64>()?;
-        ensure!((started - now - off).abs() < 600.0, "its clock is right: {started}, and now is {now}");
+        ensure!((started - now - f64::from(off_s)).abs() < 600.0, "its clock is right: {started}, and now is {now}");
     }
     trial.submit()?;
     for _ in 0..COORDINATORS {
         let leader = trial.members.leader()?;
-        trial.members.end_coordinator(leader, Signal::KILL)?;
+        trial.members.end(leader, Signal::KILL)?;
         trial.grows()?;
-        trial.members.start_coordinator(leader)?;
+        trial.members.begin(leader)?;
         trial.until("it takes part", |trial| trial.members.takes_part(leader))?;
     }
     trial.finish()?;

@@ -9,7 +9,7 @@ use super::moment::{Moment, Phase, Random};
 use super::process::{Ended, Life, POLL, Qanat};
 use super::report::{Kill, Report};
 use super::watch::Watch;
-use super::workload::{JOB, Place, Workload};
+use super::workload::{JOB, Place, TOPIC, Workload};
 use crate::oracle::Violation;
 
 /// What a life is expected to add, at the rate that is asked of the source: the rate is chosen so that the
@@ -133,6 +133,7 @@ impl Campaign {
             file: self.file,
             log: self.log,
             windows: self.windows,
+            topic: TOPIC.to_owned(),
             place: Place::of_run(),
         }
     }

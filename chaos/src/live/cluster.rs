@@ -1,43 +1,62 @@
 //! A whole cluster of real processes under faults, while an independent reader looks at what it writes.
+//!
+//! [`inject`](super::inject) does the faults, [`operator`](super::operator) is the clients; here is what holds them
+//! together: the plan, the watch over progress, and what must hold in the end.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use serde_json::Value;
+use anyhow::{Context, Result};
+use rustix::process::Signal;
 
-use super::fault::{Fault, FaultKind};
-use super::members::{COORDINATORS, EXECUTORS, Members};
-use super::moment::Random;
+use super::cluster_report::ClusterReport;
+use super::fault::{Fault, FaultKind, Plan};
+use super::history::History;
+use super::ledger;
+use super::logs;
+use super::members::{COORDINATORS, Members, NODES, name};
+use super::network::Network;
+use super::operator::{Operator, audit};
 use super::process::Qanat;
 use super::watch::{Verdict, Watch};
 use super::workload::{JOB, Workload};
 use crate::oracle::Violation;
 
 /// A cluster whose last fault is over makes progress within this time, or it is stuck (I15).
-const PROGRESS_MAX: Duration = Duration::from_secs(30);
-/// The last part has all the time it needs, within reason.
+pub(super) const PROGRESS_MAX: Duration = Duration::from_secs(30);
+/// The last part has all the time it needs, within reason, beside what the records take at their rate.
 const LAST_MAX: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Between two questions of the client.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// More violations than this tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
+/// No process of a campaign needs more memory than this (I14): several times what one has when nothing happens, the
+/// pages of an unoptimized binary with it.
+const MEMORY_MAX: u64 = 1 << 30;
+
+/// How long a campaign goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Faults(u64),
+    Time(Duration),
+}
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct ClusterCampaign {
+    /// Of each job: one follows the other until all faults have come.
     pub records: u64,
-    pub faults: u64,
+    pub extent: Extent,
     pub rows_per_second: u64,
     pub seed: u64,
     pub parallelism: u32,
     pub interval_ms: u64,
     /// What may happen.
     pub kinds: Vec<FaultKind>,
+    /// Proxies, also where the system allows a network for each node.
+    pub links: bool,
     pub binary: PathBuf,
     /// Part of the folder's name, so that campaigns of one process do not meet.
     pub name: String,
@@ -45,104 +64,28 @@ pub struct ClusterCampaign {
     pub keep: bool,
 }
 
-/// What it found.
-#[derive(Clone, Debug, Serialize)]
-pub struct ClusterReport {
-    pub seed: u64,
-    pub records: u64,
-    pub faults_planned: u64,
-    pub kinds_planned: usize,
-    pub faults: BTreeMap<FaultKind, u64>,
-    /// From a fault to the next epoch that is visible, by kind, where nothing else happened meanwhile.
-    pub recovered_ms: BTreeMap<FaultKind, Vec<u64>>,
-    pub generations: u64,
-    pub looks: u64,
-    pub elapsed_ms: u64,
-    pub found: Verdict,
-    pub violations: Vec<Violation>,
-    pub replay: String,
-    pub folder: String,
-}
-
-impl ClusterReport {
-    fn is_exact(&self) -> bool {
-        self.violations.is_empty() && self.found.is_exact()
-    }
-
-    fn has_enough_faults(&self) -> bool {
-        let kinds = self.kinds_planned.min(usize::try_from(self.faults_planned).unwrap_or(usize::MAX));
-        self.faults.values().sum::<u64>() >= self.faults_planned && self.faults.len() >= kinds
-    }
-
-    /// Nothing lost, nothing twice, never stuck, and all the faults that were asked for.
-    pub fn passes(&self) -> bool {
-        self.is_exact() && self.has_enough_faults()
-    }
-
-    pub fn verdict(&self) -> &'static str {
-        match (self.is_exact(), self.has_enough_faults()) {
-            (true, true) => "PASS",
-            (true, false) => "UNKNOWN",
-            (false, _) => "FAIL",
-        }
-    }
-
-    /// The report as one JSON object.
-    pub fn to_json(&self) -> Value {
-        let mut object = serde_json::to_value(self).unwrap_or_default();
-        if let Some(map) = object.as_object_mut() {
-            map.insert("verdict".to_owned(), self.verdict().into());
-        }
-        object
-    }
-}
-
-impl fmt::Display for ClusterReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}, {} records, {:.1} s", self.seed, self.records, self.elapsed_ms as f64 / 1000.0)?;
-        let sum: u64 = self.faults.values().sum();
-        writeln!(f, "faults     {sum} of {} planned, {} generations", self.faults_planned, self.generations)?;
-        for (kind, count) in &self.faults {
-            let mut times = self.recovered_ms.get(kind).cloned().unwrap_or_default();
-            times.sort_unstable();
-            let at = |share: usize| times.get(times.len().saturating_sub(1) * share / 100).copied().unwrap_or(0);
-            let name = format!("{kind:?}");
-            writeln!(
-                f,
-                "  {name:<15} {count:>4}  an epoch after {} / {} / {} ms (least, median, most)",
-                at(0),
-                at(50),
-                at(100)
-            )?;
-        }
-        let found = &self.found;
-        writeln!(
-            f,
-            "seen       {} epochs, {} files, {} runs, by {} looks",
-            found.epochs, found.committed_files, found.runs, self.looks
-        )?;
-        write!(f, "{found}")?;
-        for violation in &self.violations {
-            writeln!(f, "violation  {violation}")?;
-        }
-        writeln!(f, "verdict    {}", self.verdict())?;
-        if !self.passes() {
-            writeln!(f, "folder     {}\nreplay     {}", self.folder, self.replay)?;
-        }
-        Ok(())
-    }
-}
-
-struct Trial<'a> {
-    campaign: &'a ClusterCampaign,
-    cluster: Members,
+/// A campaign that is under way.
+pub(super) struct Trial {
+    pub(super) members: Members,
+    pub(super) operator: Operator,
+    pub(super) violations: Vec<Violation>,
+    pub(super) damages: BTreeMap<String, u64>,
+    /// Faults that a node has had; what its process says is judged by them.
+    pub(super) felt: BTreeMap<usize, BTreeSet<FaultKind>>,
+    workload: Workload,
     watch: Watch,
-    random: Random,
+    /// The job that runs, counted from 1, and what was found of those before.
+    round: u64,
+    found: Verdict,
+    generations: u64,
+    history: History,
     faults: BTreeMap<FaultKind, u64>,
+    missed: BTreeMap<FaultKind, u64>,
     last: Option<(FaultKind, Instant)>,
     recovered_ms: BTreeMap<FaultKind, Vec<u64>>,
+    /// The newest generation and epoch of the job that a client was told.
+    newest: (u64, u64),
     looks: u64,
-    violations: Vec<Violation>,
 }
 
 impl ClusterCampaign {
@@ -153,38 +96,53 @@ impl ClusterCampaign {
     pub fn run(&self) -> Result<ClusterReport> {
         let begun = Instant::now();
         let qanat = Qanat::in_new_folder(&self.name, &self.binary)?;
-        let workload = Workload::of_cluster(self.records, self.rows_per_second, self.interval_ms, &qanat.folder);
-        let script = format!("{JOB}.sql");
-        qanat.write(&script, &workload.script())?;
-        let cluster = Members::start(&qanat)?;
-        cluster.ask(&["submit", &script, "--parallelism", &self.parallelism.to_string()])?;
+        let network = if self.links { Network::of_links(NODES)? } else { Network::new(NODES)? };
+        let members = Members::start(&qanat, network)?;
+        let workload = self.workload(&qanat, 1);
         let mut trial = Trial {
-            campaign: self,
-            cluster,
-            watch: Watch::new(&workload, &qanat.folder),
-            random: Random::new(self.seed),
+            members,
+            operator: Operator::default(),
+            violations: Vec::new(),
+            damages: BTreeMap::new(),
+            felt: BTreeMap::new(),
+            watch: Watch::new(&workload, &workload.place.sinks),
+            workload,
+            round: 1,
+            found: Verdict::default(),
+            generations: 0,
+            history: History::new(&qanat.folder)?,
             faults: BTreeMap::new(),
+            missed: BTreeMap::new(),
             last: None,
             recovered_ms: BTreeMap::new(),
+            newest: (0, 0),
             looks: 0,
-            violations: Vec::new(),
         };
-        trial.run()?;
-        let generations = trial.finish()?;
-        let (found, last) = trial.watch.finish_twice(&workload, &qanat.folder)?;
-        trial.violations.extend(last);
-        trial.violations.dedup();
+        // A cluster that answers nobody any more is a finding, and what there is of it belongs into the report.
+        let done = trial.submit(self).and_then(|()| trial.run(self)).and_then(|()| trial.finish());
+        let judged = done.and_then(|()| trial.judge());
+        trial.violations.extend(judged.err().map(|error| format!("{error:#}")));
         let report = ClusterReport {
+            commit: ledger::commit(),
             seed: self.seed,
-            records: self.records,
-            faults_planned: self.faults,
-            kinds_planned: self.kinds.len(),
-            faults: trial.faults.clone(),
-            recovered_ms: trial.recovered_ms.clone(),
-            generations,
+            records: self.records * trial.round,
+            jobs: trial.round,
+            network: trial.members.network.name(),
+            faults_planned: match self.extent {
+                Extent::Faults(faults) => Some(faults),
+                Extent::Time(_) => None,
+            },
+            missing: self.missing(&trial.faults),
+            faults: std::mem::take(&mut trial.faults),
+            missed: std::mem::take(&mut trial.missed),
+            damages: std::mem::take(&mut trial.damages),
+            recovered_ms: std::mem::take(&mut trial.recovered_ms),
+            generations: trial.generations,
+            small_jobs: trial.operator.jobs(),
+            peaks: trial.members.servers.iter().map(|server| (server.name.clone(), server.peak())).collect(),
             looks: trial.looks,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            found,
+            found: std::mem::take(&mut trial.found),
             violations: std::mem::take(&mut trial.violations),
             replay: self.replay(),
             folder: qanat.folder.display().to_string(),
@@ -196,40 +154,127 @@ impl ClusterCampaign {
         Ok(report)
     }
 
+    fn workload(&self, qanat: &Qanat, round: u64) -> Workload {
+        let folder = &qanat.folder;
+        let all = Workload::of_cluster(self.records, self.rows_per_second, self.interval_ms, folder);
+        all.apart(folder, &format!("{JOB}-{round}"))
+    }
+
+    /// Fewer faults than kinds can have no more kinds.
+    fn missing(&self, faults: &BTreeMap<FaultKind, u64>) -> Vec<FaultKind> {
+        let enough = match self.extent {
+            Extent::Faults(planned) => usize::try_from(planned).unwrap_or(usize::MAX).min(self.kinds.len()),
+            Extent::Time(_) => self.kinds.len(),
+        };
+        if faults.len() >= enough {
+            return Vec::new();
+        }
+        self.kinds.iter().filter(|kind| !faults.contains_key(kind)).copied().collect()
+    }
+
     fn replay(&self) -> String {
+        let extent = match self.extent {
+            Extent::Faults(faults) => format!("--faults {faults}"),
+            Extent::Time(time) => format!("--for {}s", time.as_secs()),
+        };
+        let kinds = match self.kinds.len() == FaultKind::ALL.len() {
+            true => String::new(),
+            false => format!(" --kinds {}", self.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")),
+        };
         format!(
-            "cargo run -p qanat-chaos --bin cluster -- --records {} --faults {} --rate {} --seed {} --parallelism {} --interval-ms {}",
-            self.records, self.faults, self.rows_per_second, self.seed, self.parallelism, self.interval_ms
+            "cargo run -p qanat-chaos --bin cluster -- --records {} {extent} --rate {} --seed {} --parallelism {} --interval-ms {}{kinds}{}",
+            self.records,
+            self.rows_per_second,
+            self.seed,
+            self.parallelism,
+            self.interval_ms,
+            if self.links { " --links" } else { "" }
         )
     }
 }
 
-impl Trial<'_> {
-    fn run(&mut self) -> Result<()> {
-        for number in 0..self.campaign.faults {
-            let fault = Fault::draw(&mut self.random, number, &self.campaign.kinds);
-            // Some come while the one before is still felt.
-            let is_alone = self.random.below(4) > 0;
-            if is_alone && !self.progresses()? {
+impl Trial {
+    fn run(&mut self, campaign: &ClusterCampaign) -> Result<()> {
+        let mut plan = Plan::new(campaign.seed, &campaign.kinds);
+        let begun = Instant::now();
+        loop {
+            let is_enough = match campaign.extent {
+                Extent::Faults(planned) => self.faults.values().sum::<u64>() >= planned,
+                Extent::Time(time) => begun.elapsed() >= time,
+            };
+            // What is wrong once goes wrong again, and hides how it began.
+            if is_enough || !self.violations.is_empty() {
                 return Ok(());
+            }
+            let fault = plan.draw();
+            if fault.is_alone {
+                self.progresses()?;
             }
             self.pass(fault.delay)?;
-            if self.cluster.job()?.0 == "FINISHED" {
+            if !self.violations.is_empty() {
                 return Ok(());
             }
-            let begun = Instant::now();
-            self.inject(fault)?;
+            if self.job()?.0 == "FINISHED" {
+                self.finish()?;
+                self.round += 1;
+                self.workload = campaign.workload(&self.members.qanat, self.round);
+                self.watch = Watch::new(&self.workload, &self.workload.place.sinks);
+                self.newest = (0, 0);
+                self.submit(campaign)?;
+                // Whatever comes meets a job that runs.
+                self.progresses()?;
+            }
+            self.happens(fault, &mut plan)?;
+        }
+    }
+
+    fn submit(&mut self, campaign: &ClusterCampaign) -> Result<()> {
+        let script = format!("{JOB}-{}.sql", self.round);
+        self.members.qanat.write(&script, &self.workload.script())?;
+        let parallelism = campaign.parallelism.to_string();
+        let arguments = ["submit", &script, "--name", JOB, "--parallelism", &parallelism];
+        self.members.insist(&arguments, |error| !error.contains("E06")).map(drop)
+    }
+
+    fn happens(&mut self, fault: Fault, plan: &mut Plan) -> Result<()> {
+        let begun = Instant::now();
+        let has_met = self.inject(fault).with_context(|| format!("{fault:?}"))?;
+        self.history.note(&fault, begun.elapsed(), has_met)?;
+        self.revive()?;
+        if has_met {
             *self.faults.entry(fault.kind).or_default() += 1;
-            self.last = is_alone.then_some((fault.kind, begun));
-            if self.violations.len() >= VIOLATIONS_MAX {
-                return Ok(());
+            self.last = fault.is_alone.then_some((fault.kind, begun));
+        } else {
+            *self.missed.entry(fault.kind).or_default() += 1;
+            plan.again(fault.kind);
+        }
+        Ok(())
+    }
+
+    /// Nothing ends by itself, unless a fault says so and has seen to it.
+    fn revive(&mut self) -> Result<()> {
+        for node in 0..NODES {
+            if let Some(status) = self.members.server(node)?.ended()? {
+                self.violations.push(format!("{} has ended by itself: {status}", name(node)));
+                self.members.begin(node)?;
             }
         }
         Ok(())
     }
 
-    /// Waits until more rows are visible. False if the job has ended, or none come: then it is stuck.
-    fn progresses(&mut self) -> Result<bool> {
+    /// As a client sees it; what it is told never goes back.
+    fn job(&mut self) -> Result<(String, u64, u64)> {
+        let (status, generation, epoch) = self.members.job()?;
+        if generation < self.newest.0 || epoch < self.newest.1 {
+            let before = self.newest;
+            self.violations.push(format!("generation and epoch were {before:?}, and are {:?}", (generation, epoch)));
+        }
+        self.newest = (generation.max(self.newest.0), epoch.max(self.newest.1));
+        Ok((status, generation, epoch))
+    }
+
+    /// Waits until more rows are visible, or the job has ended. If none come it is stuck.
+    fn progresses(&mut self) -> Result<()> {
         let before = self.watch.committed();
         let begun = Instant::now();
         let mut asked = Instant::now();
@@ -239,24 +284,26 @@ impl Trial<'_> {
                     let after = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
                     self.recovered_ms.entry(kind).or_default().push(after);
                 }
-                return Ok(true);
+                return Ok(());
             }
             // Now and then: a client is a process too, and takes its share of the machine.
             if asked.elapsed() > ASK_EVERY {
                 asked = Instant::now();
-                let (status, generation, epoch) = self.cluster.job()?;
+                let (status, generation, epoch) = self.job()?;
                 if status == "FINISHED" {
-                    return Ok(false);
+                    return Ok(());
                 }
                 if matches!(status.as_str(), "FAILED" | "STOPPED") {
-                    let job = self.cluster.ask(&["job", "describe", JOB])?;
+                    let job = self.members.ask(&["job", "describe", JOB])?;
                     self.violations.push(format!("the job is {status}: {job}"));
-                    return Ok(false);
+                    return Ok(());
                 }
                 if begun.elapsed() > PROGRESS_MAX {
-                    let text = format!("no row in {PROGRESS_MAX:?} after epoch {epoch} of generation {generation}");
-                    self.violations.push(text);
-                    return Ok(false);
+                    let last = self.last.map(|(kind, _)| kind);
+                    self.violations.push(format!(
+                        "no row in {PROGRESS_MAX:?} after epoch {epoch} of generation {generation}, and {last:?}"
+                    ));
+                    return Ok(());
                 }
             }
             self.pass(LOOK_EVERY)?;
@@ -264,7 +311,7 @@ impl Trial<'_> {
     }
 
     /// Lets time go by, looking.
-    fn pass(&mut self, time: Duration) -> Result<()> {
+    pub(super) fn pass(&mut self, time: Duration) -> Result<()> {
         let begun = Instant::now();
         loop {
             self.look()?;
@@ -276,72 +323,65 @@ impl Trial<'_> {
         }
     }
 
-    fn inject(&mut self, fault: Fault) -> Result<()> {
-        use rustix::process::Signal;
-        let executor = usize::try_from(fault.which % EXECUTORS as u64)?;
-        match fault.kind {
-            FaultKind::KillExecutor => self.bounce_executor(executor, Signal::KILL, fault.lasts),
-            FaultKind::KillLeader => {
-                let leader = self.cluster.leader()?;
-                self.bounce_coordinator(leader, Signal::KILL, fault.lasts)
+    /// Lets time go by until something is so. False if it is not in time.
+    pub(super) fn until(
+        &mut self,
+        patience: Duration,
+        mut is_so: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<bool> {
+        let begun = Instant::now();
+        while !is_so(self)? {
+            if begun.elapsed() > patience {
+                return Ok(false);
             }
-            FaultKind::KillFollower => {
-                let other = 1 + usize::try_from(fault.which % (COORDINATORS as u64 - 1))?;
-                let follower = (self.cluster.leader()? + other) % COORDINATORS;
-                self.bounce_coordinator(follower, Signal::KILL, fault.lasts)
-            }
-            FaultKind::PauseExecutor => {
-                self.cluster.executors[executor].process.signal(Signal::STOP)?;
-                self.pass(fault.lasts)?;
-                self.cluster.executors[executor].process.signal(Signal::CONT)
-            }
-            FaultKind::PauseLeader => {
-                let leader = self.cluster.leader()?;
-                self.cluster.coordinators[leader].signal(Signal::STOP)?;
-                self.pass(fault.lasts)?;
-                self.cluster.coordinators[leader].signal(Signal::CONT)
-            }
-            FaultKind::CutLink => {
-                self.cluster.executors[executor].link.cut(true);
-                self.pass(fault.lasts)?;
-                self.cluster.executors[executor].link.cut(false);
-                Ok(())
-            }
-            FaultKind::Restart => {
-                let any = usize::try_from(fault.which % (COORDINATORS + EXECUTORS) as u64)?;
-                match any.checked_sub(COORDINATORS) {
-                    Some(executor) => self.bounce_executor(executor, Signal::TERM, Duration::ZERO),
-                    None => self.bounce_coordinator(any, Signal::TERM, Duration::ZERO),
-                }
-            }
+            self.pass(LOOK_EVERY)?;
         }
+        Ok(true)
     }
 
-    fn bounce_executor(&mut self, index: usize, signal: rustix::process::Signal, away: Duration) -> Result<()> {
-        self.cluster.end_executor(index, signal)?;
-        self.pass(away)?;
-        self.cluster.start_executor(index)
-    }
-
-    fn bounce_coordinator(&mut self, index: usize, signal: rustix::process::Signal, away: Duration) -> Result<()> {
-        self.cluster.end_coordinator(index, signal)?;
-        self.pass(away)?;
-        self.cluster.start_coordinator(index)
-    }
-
-    /// Waits for the end of the job. Returns how many generations it took.
-    fn finish(&mut self) -> Result<u64> {
+    /// Waits for the end of the job, and has it judged.
+    fn finish(&mut self) -> Result<()> {
         let begun = Instant::now();
         loop {
-            let (status, generation, _) = self.cluster.job()?;
-            match status.as_str() {
-                "FINISHED" => return Ok(generation),
-                "FAILED" | "STOPPED" => return Ok(generation),
-                _ if !self.violations.is_empty() => return Ok(generation),
-                _ if begun.elapsed() > LAST_MAX => bail!("the job does not end"),
-                _ => self.pass(Duration::from_millis(200))?,
+            let (status, generation, _) = self.job()?;
+            if status == "FINISHED" {
+                self.generations += generation;
+                break;
             }
+            // One that something is wrong with already is not waited for as long.
+            let patience = if self.violations.is_empty() { LAST_MAX } else { PROGRESS_MAX };
+            if matches!(status.as_str(), "FAILED" | "STOPPED") || begun.elapsed() > patience + self.workload.lasts() {
+                self.violations.push(format!("the job is {status} and was to end; what is there is not reconciled"));
+                return Ok(());
+            }
+            self.pass(ASK_EVERY)?;
         }
+        let (found, last) = self.watch.finish_twice(&self.workload, &self.workload.place.sinks)?;
+        self.violations.extend(last);
+        self.found.add(found);
+        self.violations.extend(audit(&self.members, JOB));
+        Ok(())
+    }
+
+    /// What must hold in the end, beside what the reader finds.
+    fn judge(&mut self) -> Result<()> {
+        if self.violations.is_empty() {
+            let found = self.operator.settle(&self.members)?;
+            self.violations.extend(found);
+        }
+        for node in 0..NODES {
+            let server = self.members.server(node)?;
+            server.weigh();
+            let (peak, said) = (server.peak(), server.said()?);
+            if peak > MEMORY_MAX {
+                self.violations.push(format!("{} has had {} MiB of memory", name(node), peak >> 20));
+            }
+            let felt: Vec<FaultKind> = self.felt.get(&node).into_iter().flatten().copied().collect();
+            self.violations.extend(logs::unlisted(&name(node), &said, &felt));
+        }
+        self.violations.dedup();
+        self.violations.truncate(VIOLATIONS_MAX);
+        Ok(())
     }
 
     fn look(&mut self) -> Result<()> {
@@ -349,6 +389,21 @@ impl Trial<'_> {
         let found = self.watch.observe().context("look at the output")?;
         self.violations.extend(found);
         self.violations.truncate(VIOLATIONS_MAX);
+        Ok(())
+    }
+
+    /// Ends a node and starts it again after a while.
+    pub(super) fn bounce(&mut self, node: usize, signal: Signal, away: Duration) -> Result<()> {
+        self.members.end(node, signal)?;
+        self.pass(away)?;
+        self.members.begin(node)
+    }
+
+    /// A coordinator takes part again, or that is wrong.
+    pub(super) fn takes_part(&mut self, node: usize) -> Result<()> {
+        if node < COORDINATORS && !self.until(PROGRESS_MAX, |trial| trial.members.takes_part(node))? {
+            self.violations.push(format!("{} takes no part after {PROGRESS_MAX:?}", name(node)));
+        }
         Ok(())
     }
 }

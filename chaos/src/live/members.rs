@@ -1,146 +1,52 @@
-//! The processes of one cluster, each of which can be ended, paused and started again on its disk.
+//! The processes of one cluster, the network between them, and what a client asks of them.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::link::Link;
+use super::network::Network;
 use super::process::{Ended, Qanat};
-use super::workload::JOB;
+use super::server::Server;
+use super::shim::Shim;
+use super::workload::{FOLDER, JOB};
 
-/// Coordinators and executors of the cluster.
+/// Coordinators and executors of the cluster. Nodes are counted from 0, coordinators first.
 pub const COORDINATORS: usize = 3;
 pub const EXECUTORS: usize = 3;
-/// A start, or a command of a client.
+pub const NODES: usize = COORDINATORS + EXECUTORS;
+/// What a client has asked for comes about.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// What a process says of its metrics.
-const ANNOUNCEMENT: &str = "metrics at http://";
-
-/// A process of the cluster, and how to start it again.
-pub struct Process {
-    command: Vec<String>,
-    /// Set for its starts from now on.
-    variables: Vec<(String, String)>,
-    /// None: `qanat dev` started it, and its id is all there is.
-    child: Option<Child>,
-    pid: i32,
-    /// Where its metrics are, once it has said so: `HOST:PORT`.
-    metrics: Arc<Mutex<Option<String>>>,
-}
-
-impl Process {
-    fn new(command: Vec<String>, pid: i32) -> Self {
-        Self { command, variables: Vec::new(), child: None, pid, metrics: Arc::default() }
-    }
-
-    /// An environment variable for every start from now on.
-    pub fn set(&mut self, name: &str, value: &str) {
-        self.variables.push((name.to_owned(), value.to_owned()));
-    }
-
-    /// # Errors
-    /// If it is not there.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.pid).context("the process has no id")?;
-        rustix::process::kill_process(pid, signal).with_context(|| format!("signal process {}", self.pid))
-    }
-
-    /// Where its metrics are: `HOST:PORT`. None before it has said so.
-    pub fn metrics(&self) -> Option<String> {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Waits until it is gone.
-    fn reap(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        if let Some(child) = &mut self.child {
-            while child.try_wait().context("wait for a process")?.is_none() {
-                ensure!(begun.elapsed() < PATIENCE, "process {} does not end", self.pid);
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            return Ok(());
-        }
-        while !self.is_gone() {
-            ensure!(begun.elapsed() < PATIENCE, "process {} does not end", self.pid);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    }
-
-    /// One that its parent has not waited for yet is gone all the same, once the last of its threads has let go of its
-    /// files.
-    fn is_gone(&self) -> bool {
-        let process = PathBuf::from(format!("/proc/{}", self.pid));
-        let Ok(stat) = std::fs::read_to_string(process.join("stat")) else { return true };
-        stat.contains(") Z ") && std::fs::read_dir(process.join("task")).map_or(0, Iterator::count) <= 1
-    }
-
-    /// Starts it on its disk. Returns the first line that it says.
-    fn start(&mut self, qanat: &Qanat) -> Result<String> {
-        let (program, arguments) = self.command.split_first().context("no command")?;
-        let errors = std::fs::File::options().append(true).create(true).open(qanat.folder.join(STDERR))?;
-        let mut command = Command::new(program);
-        command.args(arguments).envs(self.variables.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
-        let mut child = command.spawn().with_context(|| format!("start {program}"))?;
-        self.pid = i32::try_from(child.id())?;
-        self.metrics = Arc::default();
-        let stdout = child.stdout.take().context("no output")?;
-        self.child = Some(child);
-        let mut lines = BufReader::new(stdout).lines();
-        let first = lines.next().context("the process said nothing")??;
-        let metrics = self.metrics.clone();
-        let note = move |line: &str| {
-            if let Some(address) = line.strip_prefix(ANNOUNCEMENT) {
-                let address = address.split('/').next().unwrap_or_default().to_owned();
-                *metrics.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
-            }
-        };
-        note(&first);
-        std::thread::spawn(move || lines.map_while(std::result::Result::ok).for_each(|line| note(&line)));
-        Ok(first)
-    }
-}
-
-/// What all processes say on stderr that were not started by `qanat dev`.
-const STDERR: &str = "stderr";
-
-/// An executor behind a link that can be cut.
-pub struct Executor {
-    pub node: String,
-    pub process: Process,
-    pub link: Link,
-}
+/// So long a client tries again: the cluster serves by then.
+const INSISTS_MAX: Duration = Duration::from_secs(120);
+/// A command of a client. An audit reads all that a job has written.
+const COMMAND_MAX: Duration = Duration::from_secs(180);
+/// Between two tries.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+const CLUSTER_ID: &str = "chaos";
+/// The node whose disk is small, where a disk can be made, and its size: more than a campaign needs.
+const SMALL_DISK: (usize, &str) = (0, "1g");
 
 /// All processes of a cluster; they end with this.
 pub struct Members {
     pub qanat: Qanat,
-    dev: Child,
-    /// Of the coordinators, by their numbers less one.
-    pub addresses: Vec<String>,
-    pub coordinators: Vec<Process>,
-    pub executors: Vec<Executor>,
+    pub servers: Vec<Server>,
+    /// Of the coordinators, as their group knows them now.
+    ids: [u64; COORDINATORS],
+    /// The next number of a coordinator that was never used.
+    next_id: u64,
+    has_small_disk: bool,
+    /// Goes last: processes run in it.
+    pub network: Network,
 }
 
-impl Drop for Members {
-    fn drop(&mut self) {
-        let executors = self.executors.iter_mut().map(|executor| &mut executor.process);
-        for child in self.coordinators.iter_mut().chain(executors).filter_map(|process| process.child.as_mut()) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        for process in self.coordinators.iter().filter(|process| process.child.is_none()) {
-            let _ = process.signal(Signal::KILL);
-        }
-        let _ = self.dev.kill();
-        let _ = self.dev.wait();
+/// Name of a node; a coordinator keeps it when it gets another number.
+pub fn name(node: usize) -> String {
+    match node.checked_sub(COORDINATORS) {
+        Some(executor) => format!("executor-{}", executor + 1),
+        None => format!("coordinator-{}", node + 1),
     }
 }
 
@@ -149,99 +55,115 @@ impl Members {
     ///
     /// # Errors
     /// If a process does not start.
-    pub fn start(qanat: &Qanat) -> Result<Self> {
-        let root = qanat.folder.display().to_string();
-        let mut command =
-            qanat.command(&["-o", "json", "dev", "--data", "dev", "--executors", "0", "--files-root", &root]);
-        let errors = std::fs::File::create(qanat.folder.join("dev.stderr"))?;
-        let mut dev =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().context("start dev")?;
-        let mut line = String::new();
-        BufReader::new(dev.stdout.take().context("no output")?).read_line(&mut line)?;
-        let told: Value = serde_json::from_str(&line).with_context(|| format!("dev says {line:?}"))?;
-        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text is missing");
-        let list =
-            |value: &Value| value.as_array().cloned().unwrap_or_default().iter().map(text).collect::<Result<Vec<_>>>();
-        let mut coordinators = Vec::new();
-        for process in told["processes"].as_array().context("no processes")? {
-            let pid = i32::try_from(process["pid"].as_i64().context("no pid")?)?;
-            coordinators.push(Process::new(list(&process["command"])?, pid));
+    pub fn start(qanat: &Qanat, network: Network) -> Result<Self> {
+        let shim = Shim::build(&qanat.folder)?;
+        let root = qanat.folder.join(FOLDER);
+        std::fs::create_dir_all(root.join("storage")).context("make the folder of the cluster")?;
+        let disk = root.join(name(SMALL_DISK.0)).display().to_string();
+        let has_small_disk = network.small_disk(SMALL_DISK.0, &disk, SMALL_DISK.1);
+        let mut servers = Vec::new();
+        for node in 0..NODES {
+            let name = name(node);
+            let control = shim.control(&name)?;
+            // A coordinator writes to its own folder, an executor to that of all.
+            let full = root.join(if node < COORDINATORS { &name } else { "storage" });
+            let variables = shim.variables(&control, &[full]);
+            servers.push(Server::new(&name, &qanat.folder, control, variables));
         }
-        ensure!(coordinators.len() == COORDINATORS, "{} coordinators", coordinators.len());
-        let addresses = list(&told["coordinators"])?;
-        let cluster_id = std::fs::read_to_string(qanat.folder.join("dev/storage/.cluster"))?;
-        let cluster_id = cluster_id.lines().next().unwrap_or_default().to_owned();
-        let mut members = Self { qanat: qanat.clone(), dev, addresses, coordinators, executors: Vec::new() };
-        for number in 1..=EXECUTORS {
-            let link = Link::new()?;
-            let node = format!("executor-{number}");
-            let program = qanat.binary.display().to_string();
-            let command = [
-                program.as_str(),
-                "executor",
-                "--cluster-id",
-                &cluster_id,
-                "--node",
-                &node,
-                "--slots",
-                "2",
-                "--coordinators",
-                &members.addresses.join(","),
-                "--data",
-                &qanat.folder.join("dev").join(&node).display().to_string(),
-                "--storage",
-                &qanat.folder.join("dev/storage").display().to_string(),
-                "--advertise",
-                &link.address().to_string(),
-                "--metrics",
-                "127.0.0.1:0",
-            ];
-            let process = Process::new(command.map(str::to_owned).to_vec(), 0);
-            members.executors.push(Executor { node, process, link });
-            members.start_executor(number - 1)?;
+        let ids = std::array::from_fn(|node| node as u64 + 1);
+        let next_id = COORDINATORS as u64 + 1;
+        let mut members = Self { qanat: qanat.clone(), servers, ids, next_id, has_small_disk, network };
+        let group = (0..COORDINATORS).map(|node| Ok(format!("{}={}", node + 1, members.network.address(node)?)));
+        let group = group.collect::<Result<Vec<_>>>()?.join(",");
+        for node in 0..COORDINATORS {
+            let founds: &[&str] = if node == 0 { &["--found"] } else { &[] };
+            let command = members.coordinator(node, &[&["--members", &group], founds].concat())?;
+            members.servers[node].becomes(command);
+            members.begin(node)?;
+            let command = members.coordinator(node, &["--members", &group])?;
+            members.servers[node].becomes(command);
+        }
+        for node in COORDINATORS..NODES {
+            let command = members.executor(node)?;
+            members.servers[node].becomes(command);
+            members.begin(node)?;
         }
         Ok(members)
     }
 
-    /// Starts an executor on its node and has its link lead there.
+    fn folder(&self, node: usize) -> PathBuf {
+        self.qanat.folder.join(FOLDER).join(name(node))
+    }
+
+    fn command_of(&self, node: usize, arguments: &[&str]) -> Vec<String> {
+        let mut command = self.network.prefix(Some(node));
+        command.push(self.qanat.binary.display().to_string());
+        let storage = self.qanat.folder.join(FOLDER).join("storage").display().to_string();
+        let data = self.folder(node).display().to_string();
+        let own = std::process::id().to_string();
+        let listens = self.network.listens(node);
+        let all = ["--cluster-id", CLUSTER_ID, "--storage", &storage, "--data", &data, "--listen", &listens];
+        command.extend(arguments.iter().chain(&all).chain(&["--parent", &own]).map(|text| (*text).to_owned()));
+        command
+    }
+
+    fn coordinator(&self, node: usize, more: &[&str]) -> Result<Vec<String>> {
+        let id = self.ids.get(node).context("no such coordinator")?.to_string();
+        let root = self.qanat.folder.display().to_string();
+        let arguments = ["coordinator", "--id", &id, "--files-root", &root];
+        Ok(self.command_of(node, &[&arguments[..], more].concat()))
+    }
+
+    fn executor(&self, node: usize) -> Result<Vec<String>> {
+        let (node_name, all) = (name(node), self.addresses()?.join(","));
+        let advertised = self.network.address(node)?;
+        let arguments = ["executor", "--node", &node_name, "--slots", "2", "--coordinators", &all];
+        let more = ["--advertise", &advertised, "--metrics", "127.0.0.1:0"];
+        Ok(self.command_of(node, &[&arguments[..], &more].concat()))
+    }
+
+    /// Of the coordinators.
+    ///
+    /// # Errors
+    /// If there is no network for one.
+    pub fn addresses(&self) -> Result<Vec<String>> {
+        (0..COORDINATORS).map(|node| self.network.address(node)).collect()
+    }
+
+    /// # Errors
+    /// If there is no such node.
+    pub fn server(&mut self, node: usize) -> Result<&mut Server> {
+        self.servers.get_mut(node).context("no such node")
+    }
+
+    /// Starts a node on its disk.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start_executor(&mut self, index: usize) -> Result<()> {
-        let executor = self.executors.get_mut(index).context("no such executor")?;
-        let first = executor.process.start(&self.qanat)?;
-        let address: SocketAddr =
-            first.rsplit(' ').next().unwrap_or_default().parse().with_context(|| first.clone())?;
-        executor.link.lead_to(address);
+    pub fn begin(&mut self, node: usize) -> Result<()> {
+        if !self.try_begin(node)? {
+            bail!("{} does not start: {}", name(node), self.server(node)?.said()?);
+        }
         Ok(())
     }
 
-    /// Starts a coordinator on its disk.
+    /// Starts a node on its disk. False if it ends at once.
     ///
     /// # Errors
-    /// If it does not start.
-    pub fn start_coordinator(&mut self, index: usize) -> Result<()> {
-        self.coordinators.get_mut(index).context("no such coordinator")?.start(&self.qanat).map(drop)
+    /// If it cannot be started.
+    pub fn try_begin(&mut self, node: usize) -> Result<bool> {
+        let Ok(first) = self.server(node)?.try_start()? else { return Ok(false) };
+        let listens = first.rsplit(' ').next().unwrap_or_default();
+        self.network.has_begun(node, self.servers[node].pid(), listens)?;
+        Ok(true)
     }
 
-    /// Sends a signal that ends an executor, and waits for its end.
+    /// Sends a signal that ends a node, and waits for its end.
     ///
     /// # Errors
     /// If it does not end.
-    pub fn end_executor(&mut self, index: usize, signal: Signal) -> Result<()> {
-        let executor = self.executors.get_mut(index).context("no such executor")?;
-        executor.process.signal(signal)?;
-        executor.process.reap()
-    }
-
-    /// Sends a signal that ends a coordinator, and waits for its end.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub fn end_coordinator(&mut self, index: usize, signal: Signal) -> Result<()> {
-        let process = self.coordinators.get_mut(index).context("no such coordinator")?;
-        process.signal(signal)?;
-        process.reap()
+    pub fn end(&mut self, node: usize, signal: Signal) -> Result<()> {
+        self.server(node)?.end(signal).map(drop)
     }
 
     /// A command of a client that knows all coordinators, whatever comes of it.
@@ -249,12 +171,12 @@ impl Members {
     /// # Errors
     /// If it does not end in time.
     pub fn command(&self, arguments: &[&str]) -> Result<Ended> {
-        self.command_at(&self.addresses.join(","), arguments)
+        self.command_at(&self.addresses()?.join(","), arguments)
     }
 
     fn command_at(&self, addresses: &str, arguments: &[&str]) -> Result<Ended> {
         let all = [&["-o", "json"], arguments, &["--cluster", addresses]].concat();
-        self.qanat.run(&all, PATIENCE)
+        self.qanat.run_behind(&self.network.prefix(None), &all, COMMAND_MAX)
     }
 
     /// A command of a client that succeeds.
@@ -267,24 +189,44 @@ impl Members {
         ended.json()
     }
 
-    /// Which coordinator leads, as an index.
+    /// As [`Members::ask`], again and again: whoever has a cluster that serves gets an answer.
+    ///
+    /// # Errors
+    /// All that it was told, if no try succeeds in time, or up to one that `is_final`.
+    pub fn insist(&self, arguments: &[&str], is_final: impl Fn(&str) -> bool) -> Result<Value> {
+        let begun = Instant::now();
+        let mut told: Vec<String> = Vec::new();
+        loop {
+            let error = match self.ask(arguments) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => format!("{error:#}"),
+            };
+            let is_last = is_final(&error) || begun.elapsed() > INSISTS_MAX;
+            if told.last() != Some(&error) {
+                told.push(error);
+            }
+            ensure!(!is_last, "{}", told.join("; then "));
+            std::thread::sleep(AGAIN_AFTER);
+        }
+    }
+
+    /// Which coordinator leads, as a node.
     ///
     /// # Errors
     /// If nobody does.
     pub fn leader(&self) -> Result<usize> {
-        let status = self.ask(&["cluster", "status"])?;
+        let status = self.insist(&["cluster", "status"], |_| false)?;
         let coordinators = status["coordinators"].as_array().context("no coordinators")?;
         let leads = coordinators.iter().find(|coordinator| coordinator["leads"] == true).context("nobody leads")?;
-        Ok(usize::try_from(leads["id"].as_u64().context("no id")?)? - 1)
+        self.ids.iter().position(|id| leads["id"] == *id).with_context(|| format!("nobody has the number of {leads}"))
     }
 
     /// Whether a coordinator takes part: it leads, or it knows who does.
     ///
     /// # Errors
     /// If the client cannot be run.
-    pub fn takes_part(&self, index: usize) -> Result<bool> {
-        let address = self.addresses.get(index).context("no such coordinator")?;
-        Ok(self.command_at(address, &["cluster", "status"])?.success())
+    pub fn takes_part(&self, node: usize) -> Result<bool> {
+        Ok(self.command_at(&self.network.address(node)?, &["cluster", "status"])?.success())
     }
 
     /// The job's state, generation and newest visible epoch.
@@ -292,16 +234,82 @@ impl Members {
     /// # Errors
     /// If the cluster does not say.
     pub fn job(&self) -> Result<(String, u64, u64)> {
-        let job = self.ask(&["job", "describe", JOB])?;
+        let job = self.insist(&["job", "describe", JOB], |_| false)?;
         let number = |name: &str| job[name].as_u64().unwrap_or(0);
         Ok((job["status"].as_str().unwrap_or_default().to_owned(), number("generation"), number("committed_epoch")))
     }
 
-    /// What executors, and coordinators that were started again, have said on stderr.
+    /// A coordinator that ended and whose folder is not to be believed comes back as the guide has it: it is removed
+    /// from the group, and another one with an empty folder and a new number is added at its address.
+    ///
+    /// # Errors
+    /// If the group does not take it.
+    pub fn readmit(&mut self, node: usize) -> Result<()> {
+        let old = self.ids.get(node).context("no such coordinator")?.to_string();
+        // Repeated after it came about it is a member no more.
+        let removed = self.insist(&["cluster", "remove", &old], |error| error.contains("E0501"));
+        let status = self.insist(&["cluster", "status"], |_| false)?;
+        let stays = status["coordinators"].as_array().is_none_or(|all| all.iter().any(|c| c["id"] == self.ids[node]));
+        if stays {
+            removed?;
+            bail!("coordinator {old} was removed and is there: {status}");
+        }
+        self.wipe(node)?;
+        self.ids[node] = self.next_id;
+        self.next_id += 1;
+        let command = self.coordinator(node, &[])?;
+        self.server(node)?.becomes(command);
+        self.begin(node)?;
+        let member = format!("{}={}", self.ids[node], self.network.address(node)?);
+        self.insist(&["cluster", "add", &member], |_| false).map(drop)
+    }
+
+    /// Where the files of a node are.
+    pub fn disk(&self, node: usize) -> PathBuf {
+        let folder = self.folder(node);
+        let below = folder.strip_prefix("/").unwrap_or(&folder);
+        match self.network.root(node) {
+            root if root.is_empty() => folder,
+            root => Path::new(&root).join(below),
+        }
+    }
+
+    /// Removes all that is on the disk of a node that does not run.
+    ///
+    /// # Errors
+    /// If something stays.
+    pub fn wipe(&self, node: usize) -> Result<()> {
+        let disk = self.disk(node);
+        for entry in std::fs::read_dir(&disk).with_context(|| format!("read {}", disk.display()))? {
+            let path = entry?.path();
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the disk of a node can be filled without the shim.
+    pub fn has_small_disk(&self, node: usize) -> bool {
+        self.has_small_disk && node == SMALL_DISK.0
+    }
+
+    /// Fills the small disk of a node, or makes room on it again.
+    ///
+    /// # Errors
+    /// If the system does not do it.
+    pub fn fill_disk(&self, node: usize, is_full: bool) -> Result<()> {
+        let folder = self.folder(node).display().to_string();
+        match is_full {
+            true => self.network.fill_disk(node, &folder),
+            false => self.network.empty_disk(node, &folder, SMALL_DISK.1),
+        }
+    }
+
+    /// What all processes have said on stderr.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn said(&self) -> Result<String> {
-        std::fs::read_to_string(self.qanat.folder.join(STDERR)).context("read what the processes said")
+        self.servers.iter().map(Server::said).collect()
     }
 }

@@ -62,7 +62,9 @@ impl Qanat {
     /// # Errors
     /// If there is no binary or no room.
     pub fn in_new_folder(name: &str, binary: &Path) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("qanat-chaos-{}-{name}", std::process::id()));
+        // As processes find it by their open files.
+        let temporary = std::env::temp_dir().canonicalize().context("find the temporary folder")?;
+        let folder = temporary.join(format!("qanat-chaos-{}-{name}", std::process::id()));
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
         }
@@ -82,7 +84,7 @@ impl Qanat {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).current_dir(&self.folder);
-        command.env_remove("QANAT_FAILPOINT").env_remove("QANAT_DATA");
+        command.env_remove("QANAT_FAILPOINT").env_remove("QANAT_DATA").env_remove("QANAT_CLUSTER");
         command
     }
 
@@ -115,6 +117,24 @@ impl Qanat {
     /// If it cannot start or does not end within `deadline`.
     pub fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Ended> {
         self.start(arguments)?.wait(deadline)
+    }
+
+    /// As [`Qanat::run`], by a command that runs another one and stands in front of it; none if empty.
+    ///
+    /// # Errors
+    /// If it cannot start or does not end within `deadline`.
+    pub fn run_behind(&self, front: &[String], arguments: &[&str], deadline: Duration) -> Result<Ended> {
+        let Some((program, more)) = front.split_first() else { return self.run(arguments, deadline) };
+        let own = self.command(arguments);
+        let mut command = Command::new(program);
+        command.args(more).arg(&self.binary).args(arguments).current_dir(&self.folder);
+        for (name, value) in own.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.spawn(command)?.wait(deadline)
     }
 
     /// Removes the folder.

@@ -13,7 +13,8 @@ use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::members::{COORDINATORS, EXECUTORS, Members};
+use super::members::{COORDINATORS, EXECUTORS, Members, NODES, name};
+use super::network::Network;
 use super::process::Qanat;
 use super::watch::{Verdict, Watch};
 use super::workload::{JOB, Workload};
@@ -207,7 +208,7 @@ impl RollingRestart {
         let workload = Workload::of_cluster(self.records, self.rows_per_second, self.interval_ms, &qanat.folder);
         let script = format!("{JOB}.sql");
         qanat.write(&script, &workload.script())?;
-        let mut members = Members::start(&qanat)?;
+        let mut members = Members::start(&qanat, Network::new(NODES)?)?;
         members.ask(&["submit", &script, "--parallelism", &self.parallelism.to_string()])?;
         let reader = Reader::start(Watch::new(&workload, &qanat.folder));
         let mut restarts = Vec::new();
@@ -251,14 +252,14 @@ impl RollingRestart {
 
 fn restart_executor(members: &mut Members, seen: &Seen, index: usize) -> Result<Restart> {
     settled(members, seen)?;
-    let node = members.executors.get(index).context("no such executor")?.node.clone();
+    let node = name(COORDINATORS + index);
     let begun = Instant::now();
     members.ask(&["cluster", "drain", &node])?;
     let drained = begun.elapsed();
     let gone = Instant::now();
-    members.end_executor(index, Signal::TERM)?;
+    members.end(COORDINATORS + index, Signal::TERM)?;
     let away = gone.elapsed();
-    members.start_executor(index)?;
+    members.begin(COORDINATORS + index)?;
     settled(members, seen)?;
     let pause = seen.longest_pause(begun, Instant::now());
     Ok(Restart { process: node, drained_ms: Some(millis(drained)), away_ms: millis(away), pause_ms: millis(pause) })
@@ -268,9 +269,9 @@ fn restart_coordinator(members: &mut Members, seen: &Seen, index: usize) -> Resu
     settled(members, seen)?;
     let leads = members.leader()? == index;
     let begun = Instant::now();
-    members.end_coordinator(index, Signal::TERM)?;
+    members.end(index, Signal::TERM)?;
     let away = begun.elapsed();
-    members.start_coordinator(index)?;
+    members.begin(index)?;
     until(|| members.takes_part(index), || format!("coordinator {} takes no part again", index + 1))?;
     settled(members, seen)?;
     let pause = seen.longest_pause(begun, Instant::now());

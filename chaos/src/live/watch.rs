@@ -46,6 +46,23 @@ impl Verdict {
         )
     }
 
+    /// With what was found of another job.
+    pub fn add(&mut self, other: Self) {
+        fn both<T>(mine: &mut Option<T>, other: Option<T>, add: impl Fn(&mut T, T)) {
+            match (mine.as_mut(), other) {
+                (Some(mine), Some(other)) => add(mine, other),
+                (None, other) => *mine = other,
+                (Some(_), None) => {}
+            }
+        }
+        both(&mut self.files, other.files, Reconciliation::add);
+        both(&mut self.log, other.log, Reconciliation::add);
+        both(&mut self.windows, other.windows, WindowVerdict::add);
+        self.epochs += other.epochs;
+        self.committed_files += other.committed_files;
+        self.runs += other.runs;
+    }
+
     pub fn is_exact(&self) -> bool {
         self.files.as_ref().is_none_or(Reconciliation::is_exact)
             && self.log.as_ref().is_none_or(Reconciliation::is_exact)
@@ -88,7 +105,7 @@ impl Watch {
         Self {
             records: workload.records,
             files: workload.file.then(|| (reader("ids", IDS_HEADER), IdSet::new(workload.records))),
-            log: workload.log.then(|| (topic("ids"), IdSet::new(workload.records))),
+            log: workload.log.then(|| (topic(&workload.topic), IdSet::new(workload.records))),
             windows: workload.windows.then(|| (reader("windows", WINDOWS_HEADER), Windows::default())),
             side: vec![side("late"), side("dead-letters")],
         }

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::oracle::expected::{KEYS, WINDOW_MS};
 
 /// The name of the job.
 pub const JOB: &str = "campaign";
+/// Where a cluster keeps what it keeps, in the folder that it is tried in.
+pub const FOLDER: &str = "cluster";
 /// First line of the files of the ids.
 pub const IDS_HEADER: &str = "id,checked";
 /// First line of the files of the windows.
@@ -25,8 +28,13 @@ pub struct Workload {
     pub log: bool,
     /// A windowed aggregation over the ids into files.
     pub windows: bool,
+    /// Where the ids go in a topic.
+    pub topic: String,
     pub place: Place,
 }
+
+/// The topic of a job that is the only one of its folder.
+pub const TOPIC: &str = "ids";
 
 /// Where a workload keeps what it keeps, relative to the folder it is tried in.
 #[derive(Clone, Debug)]
@@ -47,12 +55,13 @@ impl Place {
         }
     }
 
-    /// In a cluster whose storage is that of `qanat dev --data dev` in `folder`.
+    /// In a cluster that is tried in `folder`.
     pub fn of_cluster(folder: &Path) -> Self {
+        let storage = Path::new(FOLDER).join("storage");
         Self {
             sinks: folder.to_owned(),
-            manifests: PathBuf::from("dev/storage/checkpoints/manifests"),
-            topics: PathBuf::from("dev/storage/topics"),
+            manifests: storage.join("checkpoints/manifests"),
+            topics: storage.join("topics"),
         }
     }
 }
@@ -67,8 +76,23 @@ impl Workload {
             file: true,
             log: true,
             windows: true,
+            topic: TOPIC.to_owned(),
             place: Place::of_cluster(folder),
         }
+    }
+
+    /// The same as another job of the cluster in `folder`, which writes to a folder and a topic of its own, both called
+    /// `name`. Its readers look there: [`Watch::new`](super::watch::Watch::new) of that folder.
+    #[must_use]
+    pub fn apart(self, folder: &Path, name: &str) -> Self {
+        let kept = Place::of_cluster(folder);
+        let (manifests, topics) = (folder.join(kept.manifests), folder.join(kept.topics));
+        Self { topic: name.to_owned(), place: Place { sinks: folder.join(name), manifests, topics }, ..self }
+    }
+
+    /// What its records take at their rate.
+    pub fn lasts(&self) -> Duration {
+        Duration::from_secs(self.rows_per_second.map_or(0, |rate| self.records / rate.max(1)))
     }
 
     /// The script. All paths are relative to the folder it runs in.
@@ -96,9 +120,11 @@ impl Workload {
             );
         }
         if self.log {
-            sql.push_str(
-                "CREATE TABLE ids_log (id BIGINT, checked BIGINT) WITH ('connector' = 'log', 'topic' = 'ids');\n\
+            let _ = write!(
+                sql,
+                "CREATE TABLE ids_log (id BIGINT, checked BIGINT) WITH ('connector' = 'log', 'topic' = '{}');\n\
                  INSERT INTO ids_log SELECT id, id * 31 + 7 FROM numbers;\n",
+                self.topic
             );
         }
         if self.windows {

@@ -39,6 +39,16 @@ pub struct WindowVerdict {
 }
 
 impl WindowVerdict {
+    /// With those of another job.
+    pub fn add(&mut self, other: Self) {
+        self.expected += other.expected;
+        self.right += other.right;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.wrong += other.wrong;
+        self.examples.extend(other.examples);
+    }
+
     pub fn is_exact(&self) -> bool {
         self.right == self.expected && self.lost == 0 && self.duplicated == 0 && self.wrong == 0
     }

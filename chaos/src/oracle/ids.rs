@@ -31,6 +31,16 @@ pub struct Reconciliation {
 }
 
 impl Reconciliation {
+    /// With those of another set.
+    pub fn add(&mut self, other: Self) {
+        self.expected += other.expected;
+        self.reconciled += other.reconciled;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.foreign += other.foreign;
+        self.examples.extend(other.examples);
+    }
+
     pub fn is_exact(&self) -> bool {
         self.lost == 0 && self.duplicated == 0 && self.foreign == 0
     }
