@@ -173,7 +173,7 @@ pub(crate) struct DataView {
 /// The command log of a group, as one of its members has it.
 struct GroupLog {
     folder: PathBuf,
-    /// The last entry that is decided.
+    /// Index behind the last entry that is decided.
     decided: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -201,7 +201,7 @@ impl DataView {
     }
 
     /// What the jobs of a cluster hold: `storage` is the folder that all of its processes reach, `commands` the log of
-    /// the coordinator that looks, up to the entry that is `decided`.
+    /// the coordinator that looks, `decided` the index behind the last entry that is.
     pub(crate) fn of_cluster(
         env: &Env,
         storage: &Path,
@@ -310,20 +310,23 @@ impl FoundJob {
 }
 
 /// Reads a command log whose owner may be writing to it.
-fn look(env: &Env, commands: &Path, reach: Reach, decided: u64) -> Result<Vec<JobHistory>> {
+fn look(env: &Env, commands: &Path, reach: Reach, end: u64) -> Result<Vec<JobHistory>> {
     const TRIES: usize = 4;
-    const PAUSE: Duration = Duration::from_millis(10);
+    let mut pause = Duration::from_millis(10);
     let mut tries = 0;
     let patience = env.clock.monotonic() + Duration::from_millis(limits::PROPOSAL_TIMEOUT_MS);
     loop {
-        match look_at_log(env, commands, reach, decided) {
+        match look_at_log(env, commands, reach, end) {
             Ok(entries) => return history::replay(entries.unwrap_or_default()),
             // A look at bytes that are being written or removed may see them half; real damage stays.
             Err(e) if tries < TRIES && matches!(e.code(), Code::CorruptLog | Code::PathNotFound | Code::OffsetGone) => {
                 tries += 1;
             }
             // Decided, and on its way to this disk.
-            Err(e) if e.code() == Code::NoQuorum && env.clock.monotonic() < patience => thread::rest(PAUSE),
+            Err(e) if e.code() == Code::NoQuorum && env.clock.monotonic() < patience => {
+                thread::rest(pause);
+                pause *= 2;
+            }
             Err(e) => return Err(e),
         }
     }

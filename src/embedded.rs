@@ -16,11 +16,11 @@ use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::metrics::JobMetrics;
 use qanat_executor::node::{Node, NodeConfig, OpenSideTables};
 use qanat_executor::task::side::SideTables;
-use qanat_proto::Result;
 use qanat_proto::control::ToExecutor;
 use qanat_proto::exposition::Page;
 use qanat_proto::ids::{JobId, StartId};
 use qanat_proto::manifest::{Manifest, SinkChannel};
+use qanat_proto::{Error, Result};
 use qanat_storage::checkpoint::CheckpointStore;
 use qanat_storage::env::File;
 use qanat_storage::log::Topics;
@@ -129,6 +129,11 @@ impl Embedded {
             manifests.push(checkpoints.read_manifest(&claim.manifest_key, &claim.checksum)?);
         }
         hold_positions(&self.topics, &id.to_string(), &manifests)
+    }
+
+    /// Why no checkpoint can be written any more, if that is so.
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.checkpoints.objects().poisoned()
     }
 
     /// The manifest of a job's last claim.

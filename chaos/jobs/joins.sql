@@ -5,7 +5,7 @@ CREATE TABLE shown (
   ts AS TO_TIMESTAMP_LTZ(id * 200, 3),
   WATERMARK FOR ts AS ts - INTERVAL '1' SECOND
 ) WITH (
-  'connector' = 'datagen', 'number-of-rows' = '2500', 'rows-per-second' = '1000', 'seed' = '13',
+  'connector' = 'datagen', 'number-of-rows' = '2500', 'rows-per-second' = '750', 'seed' = '13',
   'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '2500',
   'fields.campaign.min' = '1', 'fields.campaign.max' = '40'
 );
@@ -15,7 +15,7 @@ CREATE TABLE clicked (
   ts AS TO_TIMESTAMP_LTZ(id * 500, 3),
   WATERMARK FOR ts AS ts - INTERVAL '3' SECOND
 ) WITH (
-  'connector' = 'datagen', 'number-of-rows' = '1000', 'rows-per-second' = '400', 'seed' = '14',
+  'connector' = 'datagen', 'number-of-rows' = '1000', 'rows-per-second' = '300', 'seed' = '14',
   'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '1000',
   'fields.campaign.min' = '1', 'fields.campaign.max' = '60'
 );

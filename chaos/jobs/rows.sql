@@ -6,7 +6,7 @@ CREATE TABLE numbers (
 ) WITH (
   'connector' = 'datagen',
   'number-of-rows' = '3000',
-  'rows-per-second' = '1200',
+  'rows-per-second' = '900',
   'seed' = '11',
   'fields.id.kind' = 'sequence',
   'fields.id.start' = '1',

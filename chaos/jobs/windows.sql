@@ -9,7 +9,7 @@ CREATE TABLE orders (
 ) WITH (
   'connector' = 'datagen',
   'number-of-rows' = '3000',
-  'rows-per-second' = '1200',
+  'rows-per-second' = '900',
   'seed' = '12',
   'fields.id.kind' = 'sequence',
   'fields.id.start' = '1',

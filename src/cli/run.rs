@@ -313,6 +313,9 @@ fn watch(embedded: &Embedded, jobs: &mut [Running], mut progress: Progress) -> R
         } else if ready == clock {
             let _ = ticks.try_recv();
             attempts.tick(&progress);
+            if let Some(error) = embedded.poisoned() {
+                return Err(error);
+            }
             if !asked && qanat_connectors::print::is_closed() {
                 // `qanat run … | head` has seen enough. What also goes elsewhere goes on.
                 asked = true;

@@ -31,14 +31,14 @@ pub(crate) struct Sim {
     /// Kinds of faults, with commas between; `none` for none. All of them if not given.
     #[arg(long, value_name = "KIND,...")]
     faults: Option<String>,
-    /// Only these faults and actions of the seed, by their numbers: how a failure is replayed that was made smaller.
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
-    keep: Option<Vec<usize>>,
+    /// Only these faults and actions of the seed, by their numbers, or `none`: how a failure is replayed that was made smaller.
+    #[arg(long, value_name = "N,...")]
+    keep: Option<String>,
     /// The script has one right answer, whatever the order of its rows: compare sinks even where `explain` says that a
     /// step may differ (ties that cannot be, sums of floats without a remainder).
     #[arg(long)]
     deterministic: bool,
-    /// Print every step of the one seed.
+    /// Print every step of the first seed. Its sinks are audited, and not compared.
     #[arg(long)]
     trace: bool,
     /// Simulations at a time; as many as there are processors if not given.
@@ -65,7 +65,7 @@ impl Sim {
             first: self.seed,
             seeds: self.seeds.max(1),
             kinds,
-            kept: self.keep,
+            kept: self.keep.as_deref().map(numbers).transpose()?,
             is_deterministic: self.deterministic,
             processes: self.processes.unwrap_or(processors),
         };
@@ -78,6 +78,9 @@ impl Sim {
             let outcome = one(&campaign, campaign.first, true)?;
             for line in outcome.trace.iter().chain(&outcome.violations).chain(&outcome.unseen) {
                 output::print_line(line);
+            }
+            if let Some(first) = outcome.violations.first().or_else(|| outcome.unseen.first()) {
+                return Err(Error::new(Code::ProofFailed, first.clone()));
             }
             return Ok(());
         }
@@ -102,6 +105,17 @@ fn kinds(text: Option<&str>) -> Result<Vec<FaultKind>> {
         Some("none") => Ok(Vec::new()),
         Some(text) => text.split(',').map(|name| FaultKind::from_str(name, true).map_err(|_| unknown(name))).collect(),
     }
+}
+
+fn numbers(text: &str) -> Result<Vec<usize>> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let number = |word: &str| {
+        let error = |e| Error::new(Code::Usage, format!("`{word}` is no number of a fault: {e}"));
+        word.parse().map_err(|e| error(e).at(Place::Named("--keep".to_owned())).hint("write numbers, or `none`"))
+    };
+    text.split(',').map(number).collect()
 }
 
 fn unknown(name: &str) -> Error {

@@ -192,7 +192,7 @@ impl CoordinatorProcess {
         let guard = Guard::new(member.clone(), clock.clone(), security.map(NodeSecurity::for_services));
         let applied = {
             let member = member.clone();
-            move || member.raft_status().applied.unwrap_or(0)
+            move || member.raft_status().applied.map_or(0, |applied| applied + 1)
         };
         let view = DataView::of_cluster(env, &options.storage, &options.data.join("commands"), applied);
         let reader = ClusterReader { view, checkpoints: storage.checkpoints.clone(), roots: roots.clone() };

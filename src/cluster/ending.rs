@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qanat_proto::{Code, Error, Place};
+use qanat_proto::{Code, Error};
 use qanat_storage::checkpoint::CheckpointStore;
 
 use crate::output::{self, Format};
@@ -22,15 +22,14 @@ pub(super) fn end_in_error(error: &Error, format: Format) -> ! {
 /// Between two looks at what cannot be synced any more.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Returns once names in the shared storage could not be synced: whatever this process makes visible there may be gone
-/// after a loss of power, so it writes nothing more. A start looks at what is really there.
+/// Returns once nothing can be written to the shared storage any more, with the reason.
 pub(super) async fn until_poisoned(checkpoints: &CheckpointStore) -> Error {
-    while !checkpoints.objects().is_poisoned() {
+    loop {
+        if let Some(error) = checkpoints.objects().poisoned() {
+            return error;
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Error::new(Code::FsyncFailed, "names in the storage folder could not be synced")
-        .at(Place::Named("checkpoints".to_owned()))
-        .hint("look at the disk, then start this process again")
 }
 
 /// Ends the process after so long, unless it has ended by then. Without a thread to do it nothing is lost: the way

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use qanat_proto::{Error, Place, Result};
 use qanat_storage::env::Env;
@@ -11,11 +12,14 @@ use serde::Serialize;
 
 use super::faults::FaultKind;
 use super::input::Input;
-use super::seed::{Outcome, Seed, SinkSum};
+use super::seed::{Outcome, Seed};
+use crate::proof::quoted;
 use crate::script;
 
 /// Simulations that a failing one is made smaller by, at most.
 const SHRINKS_MAX: usize = 60;
+/// A simulation that takes longer on a real clock waits for what never comes.
+const STANDS_STILL_AFTER: Duration = Duration::from_secs(900);
 /// Failing seeds that are made smaller; the others are only told.
 const SHRUNK_MAX: usize = 3;
 
@@ -152,7 +156,17 @@ impl Campaign {
         if let Some(kept) = kept {
             command.args(["--keep", &numbers(kept)]);
         }
-        let output = command.stdin(Stdio::null()).output().map_err(|e| format!("start a simulation: {e}"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(|e| format!("start a simulation: {e}"))?;
+        let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let (sender, ended) = std::sync::mpsc::channel();
+        // What it says is read while it says it.
+        std::thread::spawn(move || drop(sender.send(child.wait_with_output())));
+        let Ok(output) = ended.recv_timeout(STANDS_STILL_AFTER) else {
+            let killed = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            return Err(format!("it stood still for {STANDS_STILL_AFTER:?}; its end: {killed:?}"));
+        };
+        let output = output.map_err(|e| format!("run a simulation: {e}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let said: Vec<&str> = said.lines().rev().take(5).collect();
@@ -189,7 +203,7 @@ impl Campaign {
 
     /// The command that does one seed again.
     pub(crate) fn replay(&self, seed: u64, kept: Option<&[usize]>) -> String {
-        let mut words = vec!["qanat".to_owned(), "sim".to_owned(), self.script.display().to_string()];
+        let mut words = vec!["qanat".to_owned(), "sim".to_owned(), quoted(&self.script.display().to_string())];
         words.extend(["--seed".to_owned(), seed.to_string(), "--seeds".to_owned(), "1".to_owned()]);
         if self.kinds != FaultKind::ALL {
             words.extend(["--faults".to_owned(), names(&self.kinds)]);
@@ -198,7 +212,10 @@ impl Campaign {
             words.extend(["--keep".to_owned(), numbers(kept)]);
         }
         for pair in &self.set {
-            words.extend(["--set".to_owned(), pair.clone()]);
+            words.extend(["--set".to_owned(), quoted(pair)]);
+        }
+        if self.is_deterministic {
+            words.push("--deterministic".to_owned());
         }
         words.join(" ")
     }
@@ -230,9 +247,11 @@ impl Found {
     }
 
     fn compare(&mut self, outcome: &mut Outcome, reference: Option<&Outcome>) {
+        self.unproved.extend(outcome.unproved.iter().cloned());
+        self.unproved.sort();
+        self.unproved.dedup();
         let Some(reference) = reference else {
-            self.reconciled +=
-                outcome.sinks.iter().filter_map(|sink| sink.found.as_ref()).map(|(rows, _)| rows).sum::<u64>();
+            self.reconciled += outcome.reconciled;
             return;
         };
         if (outcome.late, outcome.dead_lettered) != (reference.late, reference.dead_lettered) {
@@ -241,26 +260,25 @@ impl Found {
                 outcome.late, outcome.dead_lettered, reference.late, reference.dead_lettered
             ));
         }
-        let of = |sinks: &[SinkSum], wanted: &SinkSum| {
-            sinks
-                .iter()
-                .find(|sink| (&sink.job, &sink.table) == (&wanted.job, &wanted.table))
-                .and_then(|s| s.found.clone())
-        };
-        for sink in &reference.sinks {
-            let Some((rows, hash)) = &sink.found else {
+        if outcome.sinks.len() != reference.sinks.len() {
+            let (found, wanted) = (outcome.sinks.len(), reference.sinks.len());
+            outcome.unseen.push(format!("{found} sinks were read back, and {wanted} without faults"));
+        }
+        // In the order in which the audit tells of them: a table may be written by several statements.
+        for (sink, wanted) in outcome.sinks.iter().zip(&reference.sinks) {
+            let (Some((held, held_hash)), Some((rows, hash))) = (&sink.found, &wanted.found) else {
                 outcome.unseen.push(format!("sink `{}` cannot be read back", sink.table));
                 continue;
             };
-            let Some((held, held_hash)) = of(&outcome.sinks, sink) else {
-                outcome.unseen.push(format!("sink `{}` was not read back", sink.table));
+            if (&sink.job, &sink.table) != (&wanted.job, &wanted.table) {
+                outcome.unseen.push(format!("`{}` stands where `{}` stands without faults", sink.table, wanted.table));
                 continue;
-            };
-            self.lost += rows.saturating_sub(held);
+            }
+            self.lost += rows.saturating_sub(*held);
             self.duplicated += held.saturating_sub(*rows);
-            if held != *rows {
+            if held != rows {
                 outcome.violations.push(format!("`{}` holds {held} rows, and {rows} without faults", sink.table));
-            } else if held_hash != *hash {
+            } else if held_hash != hash {
                 outcome
                     .violations
                     .push(format!("`{}` holds as many rows as without faults, and not the same", sink.table));
@@ -279,6 +297,9 @@ fn names(kinds: &[FaultKind]) -> String {
 }
 
 fn numbers(kept: &[usize]) -> String {
+    if kept.is_empty() {
+        return "none".to_owned();
+    }
     kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

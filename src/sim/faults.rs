@@ -33,15 +33,15 @@ pub(crate) enum FaultKind {
     HeldLink,
     /// A wall clock is set, up to an hour forward or back.
     ClockJump,
-    /// A machine's own disk has no room.
+    /// A coordinator's own disk has no room.
     DiskFull,
     /// The shared storage has no room.
     StorageFull,
-    /// A sync of a file fails on a machine's own disk.
+    /// A sync of a file fails on a coordinator's own disk.
     SyncFails,
     /// A sync of a file fails in the shared storage.
     StorageSyncFails,
-    /// Syncs on a machine's own disk take up to seconds.
+    /// Syncs on a coordinator's own disk take up to seconds.
     SlowDisk,
     /// Syncs of one process in the shared storage take up to seconds.
     SlowStorage,
@@ -75,18 +75,30 @@ impl FaultKind {
         clap::ValueEnum::to_possible_value(&self).map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Whether processes may end by themselves for it.
-    pub(super) fn harms_disks(self) -> bool {
-        matches!(
-            self,
-            Self::DiskFull
-                | Self::StorageFull
-                | Self::SyncFails
-                | Self::StorageSyncFails
-                | Self::SlowDisk
-                | Self::SlowStorage
-        )
+    /// Whether it is about a disk, of which there is one, or the storage.
+    pub(super) fn is_of_disk(self) -> bool {
+        matches!(self, Self::DiskFull | Self::SyncFails | Self::SlowDisk | Self::SlowStorage) || self.is_of_storage()
     }
+
+    pub(super) fn is_of_storage(self) -> bool {
+        matches!(self, Self::StorageFull | Self::StorageSyncFails)
+    }
+
+    /// Whether processes may end by themselves for it, or log errors: the one whose own disk it is, or all.
+    pub(super) fn excuses(self) -> Option<Excused> {
+        match self {
+            Self::DiskFull | Self::SyncFails => Some(Excused::Machine),
+            Self::StorageFull | Self::StorageSyncFails => Some(Excused::All),
+            _ => None,
+        }
+    }
+}
+
+/// Who may end by itself for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excused {
+    Machine,
+    All,
 }
 
 /// What a user does meanwhile.
@@ -150,7 +162,7 @@ impl Plan {
         let random = Random::new(seed);
         let coordinators = [1, 3, 3, 3, 5][random.index(5)];
         let executors = usize::try_from(random.between(1, 4)).unwrap_or(1);
-        let fires_ms = random.between(1_000, 7_000);
+        let fires_ms = random.between(1_000, 5_000);
         let own: Vec<FaultKind> = kinds.iter().copied().filter(|_| random.once_in(2)).collect();
         let own = if own.is_empty() { kinds.to_vec() } else { own };
         let mut faults = Vec::new();

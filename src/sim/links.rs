@@ -45,6 +45,10 @@ impl Links {
         };
         *count = if begins { *count + 1 } else { count.saturating_sub(1) };
         if let Trouble::Slow(ms) = trouble {
+            // Of several the one that began last says how slow; the link is well again when the last of them ends.
+            if !begins && faults.slow > 0 {
+                return;
+            }
             let most = if faults.slow > 0 { Duration::from_millis(ms) } else { LATENCY_MAX };
             sim.set_link_max_message_latency(first, second, most);
             return;

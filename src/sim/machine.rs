@@ -146,8 +146,9 @@ impl Machine {
         };
         let bit = (size / 7) % (len * 8);
         self.shared.trace.line(&self.name, &format!("bit {bit} of {} flips", path.display()));
-        self.is_rotten.set(true);
-        disk.flip_bit(path, bit).is_ok()
+        let has_flipped = disk.flip_bit(path, bit).is_ok();
+        self.is_rotten.set(has_flipped);
+        has_flipped
     }
 
     /// A coordinator's part in its group, and the number of the life that it is of.

@@ -14,14 +14,14 @@ pub(super) struct RaftWatch {
     states: BTreeMap<u64, (u64, u64)>,
     /// How far each life of each member was.
     applied: BTreeMap<(u64, u64), u64>,
-    committed: u64,
-    looks: u64,
+    committed: BTreeMap<(u64, u64), u64>,
+    /// States that two members showed, and that were equal.
+    compared: usize,
 }
 
 impl RaftWatch {
     /// Looks at one member in one life of its process. What is wrong, if anything is.
     pub(super) fn look(&mut self, member: &Member, life: u64) -> Option<String> {
-        self.looks += 1;
         let id = member.id();
         let status = member.raft_status();
         if status.role == "leader" {
@@ -29,6 +29,11 @@ impl RaftWatch {
             if leader != id {
                 return Some(format!("coordinators {leader} and {id} both lead in term {}", status.term));
             }
+        }
+        let committed = status.committed.unwrap_or(0);
+        let before = self.committed.insert((id, life), committed).unwrap_or(0);
+        if committed < before {
+            return Some(format!("coordinator {id} knew {before} commands to be decided, and then {committed}"));
         }
         // To hash the state costs more than all else here.
         let before = self.applied.get(&(id, life)).copied().unwrap_or(0);
@@ -44,7 +49,7 @@ impl RaftWatch {
         if known != hash {
             return Some(format!("coordinators {first} and {id} have other states behind command {index}"));
         }
-        self.committed = self.committed.max(status.committed.unwrap_or(0));
+        self.compared += usize::from(first != id);
         None
     }
 
@@ -55,6 +60,6 @@ impl RaftWatch {
 
     /// States that were compared.
     pub(super) fn states(&self) -> usize {
-        self.states.len()
+        self.compared
     }
 }

@@ -42,7 +42,7 @@ impl Report {
         let proof = Proof {
             subject: vec![campaign.script.display().to_string()],
             faults: found.fired.clone(),
-            faults_missing: if is_chosen { missing.collect() } else { Vec::new() },
+            faults_missing: if is_chosen && campaign.kept.is_none() { missing.collect() } else { Vec::new() },
             epochs_checked: found.epochs,
             reconciled: found.reconciled,
             lost: found.lost,

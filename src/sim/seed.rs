@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use turmoil::Sim;
 
 use super::clock::{HostClock, Time};
-use super::faults::{Fault, FaultKind, Plan};
+use super::faults::{Excused, Fault, FaultKind, Plan};
 use super::history::History;
 use super::input::Input;
 use super::links::{LATENCY_MAX, Links, Trouble};
@@ -28,6 +28,8 @@ use super::user::{ENDS_WITHIN_MS, Replaced, Seen, User};
 const RESTARTS_AFTER_MS: u64 = 500;
 /// Between two looks at the members of the group.
 const RAFT_LOOK_EVERY_MS: u64 = 20;
+/// A process that ends for a disk does so within this time after the trouble is over.
+const EXCUSED_FOR_MS: u64 = 5_000;
 /// Segments that wait in one connection: more than any window lets be sent.
 const SEGMENTS_MAX: usize = 1 << 20;
 
@@ -72,12 +74,23 @@ pub(crate) struct Outcome {
     /// Rows that came too late for a window, and records that could not be used.
     pub(super) late: u64,
     pub(super) dead_lettered: u64,
+    /// Rows that audits read back, and what they could not prove.
+    pub(super) reconciled: u64,
+    pub(super) unproved: Vec<String>,
     pub(crate) violations: Vec<String>,
     pub(crate) unseen: Vec<String>,
     /// Equal for equal seeds.
     pub(super) trace_hash: String,
     pub(super) trace_lines: u64,
     pub(crate) trace: Vec<String>,
+}
+
+/// Trouble with a disk.
+struct Excuse {
+    /// The machine whose own it is; None: the storage.
+    process: Option<usize>,
+    from_ms: u64,
+    until_ms: u64,
 }
 
 /// A fault that has begun.
@@ -103,7 +116,10 @@ struct Run<'a> {
     begun: Vec<Begun>,
     next: usize,
     fired: BTreeMap<String, u64>,
-    has_disk_trouble: bool,
+    /// Until when whose processes may end by themselves.
+    excused: Vec<Excuse>,
+    /// A job that was submitted has not ended yet.
+    is_at_work: bool,
     trace: Rc<Trace>,
     raft: RaftWatch,
     /// Coordinators that are to take the place of others.
@@ -190,7 +206,8 @@ impl Seed {
             begun: Vec::new(),
             next: 0,
             fired: BTreeMap::new(),
-            has_disk_trouble: false,
+            excused: Vec::new(),
+            is_at_work: false,
             trace,
             raft: RaftWatch::default(),
             replaced,
@@ -211,7 +228,7 @@ fn note_panics(trace: &Rc<Trace>) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         TRACE.with_borrow(|slot| match slot {
-            Some(trace) => trace.error(format!("panic: {panic}")),
+            Some(trace) => trace.panic(format!("panic: {panic}")),
             // Of a thread that only lends its stack; whoever waits for it says so.
             None => before(panic),
         });
@@ -241,9 +258,16 @@ impl Run<'_> {
         if !self.time.ms().is_multiple_of(RAFT_LOOK_EVERY_MS) {
             return;
         }
+        let mut known = None;
         for machine in &self.machines {
             let Some((member, life)) = machine.member() else { continue };
             self.violations.extend(self.raft.look(&member, life));
+            let applied = member.raft_status().applied;
+            let is_at_work = member.state(|state| state.jobs.values().any(|job| !job.status.is_ended()));
+            known = known.max(Some((applied, is_at_work)));
+        }
+        if let Some((_, is_at_work)) = known {
+            self.is_at_work = is_at_work;
         }
     }
 
@@ -254,14 +278,13 @@ impl Run<'_> {
             if let Some(error) = machine.take_end() {
                 machine.bury();
                 self.restarts[index] = Some(self.time.ms() + RESTARTS_AFTER_MS);
-                let is_never_right = matches!(
-                    error.code(),
-                    Code::CorruptLog | Code::CorruptCheckpoint | Code::Invariant | Code::Panic | Code::Internal
-                );
-                if machine.is_rotten.get() {
+                let is_damage = matches!(error.code(), Code::CorruptLog | Code::CorruptCheckpoint);
+                let is_never_right =
+                    is_damage || matches!(error.code(), Code::Invariant | Code::Panic | Code::Internal);
+                if machine.is_rotten.get() && is_damage {
                     self.trace.line(&machine.name, "gives up its disk");
                     self.replace_disk(&machine);
-                } else if is_never_right || !self.has_disk_trouble {
+                } else if is_never_right || !self.is_excused(machine.process, self.time.ms()) {
                     self.violations.push(format!("{} ended at {} ms: {error}", machine.name, self.time.ms()));
                 }
             }
@@ -304,7 +327,22 @@ impl Run<'_> {
         let other = pick(&others, fault.other);
         let index = self.index(&machine);
         let mut begun = Begun { fault: fault.clone(), machine: machine.clone(), other: other.clone(), before: 0 };
-        self.has_disk_trouble |= fault.kind.harms_disks();
+        let is_away = |machine: &Machine| self.restarts[self.index(machine)].is_some();
+        let needs_two =
+            matches!(fault.kind, FaultKind::Partition | FaultKind::OneWay | FaultKind::SlowLink | FaultKind::HeldLink);
+        // To nobody, or twice to one disk: it would not be felt, or end with the first.
+        let is_doubled = self.begun.iter().any(|begun| {
+            begun.fault.kind == fault.kind && (begun.machine.process == machine.process || fault.kind.is_of_storage())
+        });
+        let is_unfelt = is_away(&machine) || (needs_two && other.as_ref().is_none_or(|other| is_away(other)));
+        if is_unfelt || (is_doubled && fault.kind.is_of_disk()) {
+            return;
+        }
+        if let Some(excused) = fault.kind.excuses() {
+            let process = (excused == Excused::Machine).then_some(machine.process);
+            let until_ms = fault.at_ms + fault.lasts_ms + EXCUSED_FOR_MS;
+            self.excused.push(Excuse { process, from_ms: fault.at_ms, until_ms });
+        }
         let told = other.as_ref().map_or_else(String::new, |other| format!(" ({})", other.name));
         self.trace.line(&machine.name, &format!("{:?}{told} for {} ms", fault.kind, fault.lasts_ms));
         match fault.kind {
@@ -314,7 +352,7 @@ impl Run<'_> {
             | FaultKind::DiskLost
             | FaultKind::BitFlip => {
                 let costs_disk = matches!(fault.kind, FaultKind::DiskLost | FaultKind::BitFlip);
-                if self.restarts[index].is_some() || (costs_disk && !self.can_lose_disk(&machine)) {
+                if costs_disk && !self.can_lose_disk(&machine) {
                     return;
                 }
                 self.sim.crash(machine.name.clone());
@@ -322,11 +360,13 @@ impl Run<'_> {
                 match fault.kind {
                     FaultKind::PowerOff => drop(machine.own().crash_arbitrary()),
                     FaultKind::DiskLost => self.replace_disk(&machine),
-                    FaultKind::BitFlip => drop(machine.rot(fault.size)),
                     _ => {}
                 }
+                let is_felt = fault.kind != FaultKind::BitFlip || machine.rot(fault.size);
                 self.restarts[index] = Some(self.time.ms() + fault.lasts_ms.max(1));
-                self.count(fault.kind);
+                if is_felt {
+                    self.count(fault.kind);
+                }
                 return;
             }
             FaultKind::PauseExecutor | FaultKind::PauseCoordinator => {
@@ -449,7 +489,16 @@ impl Run<'_> {
         }
     }
 
+    fn is_excused(&self, process: usize, at_ms: u64) -> bool {
+        let is_within = |excuse: &Excuse| (excuse.from_ms..excuse.until_ms).contains(&at_ms);
+        self.excused.iter().any(|excuse| is_within(excuse) && excuse.process.is_none_or(|own| own == process))
+    }
+
+    /// A fault has come about. What nobody was at work to feel does not count.
     fn count(&mut self, kind: FaultKind) {
+        if !self.is_at_work {
+            return;
+        }
         *self.fired.entry(kind.name()).or_default() += 1;
     }
 
@@ -485,10 +534,14 @@ impl Run<'_> {
     }
 
     fn outcome(mut self, seed: u64, events: usize, seen: Seen) -> Outcome {
-        let errors = self.trace.take_errors();
         // A full or failing disk is worth an error line; a panic never is.
-        let is_wrong = |line: &String| !self.has_disk_trouble || line.starts_with("panic");
-        self.violations.extend(errors.into_iter().filter(is_wrong));
+        let process_of = |name: &str| self.machines.iter().find(|m| m.name == name).map_or(usize::MAX, |m| m.process);
+        let errors = self.trace.take_errors().into_iter();
+        let errors = errors.filter(|error| !self.is_excused(process_of(&error.who), error.at_ms));
+        let errors: Vec<String> =
+            errors.map(|error| format!("{} logs an error at {} ms: {}", error.who, error.at_ms, error.what)).collect();
+        self.violations.extend(errors);
+        self.violations.extend(self.trace.take_panics());
         self.violations.extend(seen.violations);
         let sinks = seen.audits.iter().flat_map(|report| {
             report.sinks.iter().map(|sink| SinkSum {
@@ -512,6 +565,8 @@ impl Run<'_> {
             answers: seen.answers,
             late: total(|sums| sums.late),
             dead_lettered: total(|sums| sums.dead_lettered),
+            reconciled: seen.audits.iter().map(|report| report.reconciled).sum(),
+            unproved: seen.audits.iter().flat_map(|report| report.unproved.clone()).collect(),
             violations: self.violations,
             unseen: seen.unseen,
             trace_hash: format!("{:016x}", self.trace.hash()),

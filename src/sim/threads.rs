@@ -159,7 +159,7 @@ impl Threads for SimThreads {
         let waiting = waiting.expect("a task waits where only a thread may");
         // SAFETY: the pointer was set by the coroutine that runs now, to what lies on its own stack for as long as it
         // runs; it runs until this call gives up its turn, and again when the call returns.
-        #[allow(unsafe_code)]
+        #[expect(unsafe_code, reason = "a coroutine finds its own way out only by a pointer to what is on its stack")]
         unsafe {
             (*waiting).suspend(is_first);
         }

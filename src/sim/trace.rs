@@ -20,6 +20,13 @@ const KEPT: usize = 200;
 /// Lines of errors that are kept.
 const ERRORS_MAX: usize = 50;
 
+/// An error that a process logged.
+pub(super) struct Unexpected {
+    pub(super) at_ms: u64,
+    pub(super) who: String,
+    pub(super) what: String,
+}
+
 /// The trace of one simulation.
 pub(super) struct Trace {
     time: Time,
@@ -27,7 +34,8 @@ pub(super) struct Trace {
     hash: RefCell<Xxh3>,
     count: Cell<u64>,
     lines: RefCell<std::collections::VecDeque<String>>,
-    errors: RefCell<Vec<String>>,
+    errors: RefCell<Vec<Unexpected>>,
+    panics: RefCell<Vec<String>>,
 }
 
 impl Trace {
@@ -40,6 +48,7 @@ impl Trace {
             count: Cell::default(),
             lines: RefCell::default(),
             errors: RefCell::default(),
+            panics: RefCell::default(),
         })
     }
 
@@ -57,17 +66,26 @@ impl Trace {
         lines.push_back(line);
     }
 
-    /// Notes an error that nobody expects.
-    pub(super) fn error(&self, what: String) {
-        self.line("", &format!("error: {what}"));
+    /// Notes an error that a process logs.
+    fn error(&self, who: &str, what: &str) {
         let mut errors = self.errors.borrow_mut();
         if errors.len() < ERRORS_MAX {
-            errors.push(what);
+            errors.push(Unexpected { at_ms: self.time.ms(), who: who.to_owned(), what: what.to_owned() });
         }
     }
 
-    pub(super) fn take_errors(&self) -> Vec<String> {
+    /// Notes a panic, which nothing excuses.
+    pub(super) fn panic(&self, what: String) {
+        self.line("", &what);
+        self.panics.borrow_mut().push(what);
+    }
+
+    pub(super) fn take_errors(&self) -> Vec<Unexpected> {
         std::mem::take(&mut *self.errors.borrow_mut())
+    }
+
+    pub(super) fn take_panics(&self) -> Vec<String> {
+        std::mem::take(&mut *self.panics.borrow_mut())
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -112,20 +130,17 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let (trace, scheduler, name) = match CURRENT.with_borrow(|current| {
+        let known = CURRENT.with_borrow(|current| {
             let (trace, scheduler, names) = current.as_ref()?;
             let name = scheduler.process().and_then(|process| names.get(process).cloned()).unwrap_or_default();
-            Some((trace.clone(), scheduler.clone(), name))
-        }) {
-            Some(known) => known,
-            None => return,
-        };
-        drop(scheduler);
+            Some((trace.clone(), name))
+        });
+        let Some((trace, name)) = known else { return };
         let mut text = Text(format!("{} {}", event.metadata().level(), event.metadata().target()));
         event.record(&mut text);
         trace.line(&name, &text.0);
         if *event.metadata().level() == Level::ERROR {
-            trace.error(format!("{name} logs an error: {}", text.0));
+            trace.error(&name, &text.0);
         }
     }
 

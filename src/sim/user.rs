@@ -155,7 +155,8 @@ impl User {
         for action in &self.plan.actions {
             let wait = action.at_ms.saturating_sub(self.time.ms());
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            let job = &jobs[usize::try_from(action.which).unwrap_or(0) % jobs.len().max(1)];
+            let which = usize::try_from(action.which % jobs.len().max(1) as u64).unwrap_or(0);
+            let Some(job) = jobs.get(which) else { continue };
             let done = self.wish(&client, action, job).await;
             let end = done.as_ref().map_or_else(ToString::to_string, |()| "done".to_owned());
             self.trace.line("user", &format!("{:?}: {end}", action.wish));
@@ -236,10 +237,18 @@ impl User {
         let mut last = String::new();
         let mut is_undrained = false;
         let mut replaced = 0;
-        while let Some(job) = left.first().copied() {
+        loop {
+            let job = left.first().copied();
+            let is_replaced = replaced == self.replaced.borrow().len();
+            if job.is_none() && is_undrained && is_replaced {
+                return Ok(());
+            }
             if self.time.ms() > deadline {
                 let seconds = ENDS_WITHIN_MS / 1_000;
-                let text = format!("job {job} has not ended {seconds} s after the last fault: {last}");
+                let text = match job {
+                    Some(job) => format!("job {job} has not ended {seconds} s after the last fault: {last}"),
+                    None => format!("lost coordinators have not been replaced {seconds} s after the last fault"),
+                };
                 self.seen.borrow_mut().violations.push(text);
                 return Err(Error::new(Code::Usage, "the jobs do not end"));
             }
@@ -255,6 +264,10 @@ impl User {
                     is_undrained &= client.drain(&format!("e{number}"), true).await.is_ok();
                 }
             }
+            let Some(job) = job else {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            };
             match client.describe(job).await {
                 Ok(seen) => {
                     let failure = seen.failure.as_ref().map(|f| format!("{f:?}")).unwrap_or_default();
@@ -283,6 +296,5 @@ impl User {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(())
     }
 }

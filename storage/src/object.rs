@@ -68,9 +68,14 @@ impl Objects {
         Ok(Self { store: Arc::new(directory.clone()), directory: Some(directory) })
     }
 
-    /// Whether what was written may be gone after a loss of power, and nothing is written any more: see the module.
-    pub fn is_poisoned(&self) -> bool {
-        self.directory.as_ref().is_some_and(DirectoryStore::is_poisoned)
+    /// Why nothing is written any more (E0305): what was made visible may be gone after a loss of power. Whoever has
+    /// the store ends then; a start looks at what is really there.
+    pub fn poisoned(&self) -> Option<Error> {
+        self.directory.as_ref().filter(|directory| directory.is_poisoned()).map(|_| {
+            Error::new(Code::FsyncFailed, "names of objects could not be synced")
+                .at(Place::Named("checkpoints".to_owned()))
+                .hint("look at the disk's health and the kernel log, then start again")
+        })
     }
 
     pub fn store(&self) -> &Arc<dyn ObjectStore> {

@@ -95,10 +95,10 @@ pub const OPENING: Target = Target {
 
 fn opening(input: &[u8]) -> Verdict {
     let Ok(message) = FlightData::decode(input) else { return Verdict::Refused };
-    match Asked::of(&message) {
-        Ok(asked) => {
+    match Asked::of(&message).and_then(|asked| Asked::schema(&message).map(|schema| (asked, schema))) {
+        Ok((asked, schema)) => {
             // What is compared with the schema of the edge.
-            assert!(asked.schema == asked.schema.clone());
+            assert!(schema == schema.clone());
             assert_eq!(asked.token.to_string(), open_of(&message).token);
             Verdict::Accepted
         }

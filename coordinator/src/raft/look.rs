@@ -39,13 +39,13 @@ pub const EVERYTHING: u64 = u64::MAX;
 /// The history in the log in `folder`, each command with the time of its proposal in ms, from the first one or from
 /// a snapshot on: the newest, or the first if older rows are gone. Takes no part in writing. None if there is no log.
 ///
-/// Entries behind `decided` do not count: a member of a larger group may have appended what is never decided. For a
-/// group of one, whatever is appended is decided, and `decided` is [`EVERYTHING`].
+/// Entries from the index `end` on do not count: a member of a larger group may have appended what is never decided. For
+/// a group of one, whatever is appended is decided, and `end` is [`EVERYTHING`].
 ///
 /// # Errors
 /// E0304 for a damaged log; E0307 for a row of an unknown version; E0602 if this member's disk has less than is
 /// decided: others had it before, and soon it will have it, too.
-pub fn look(env: &Env, folder: &Path, reach: Reach, decided: u64) -> Result<Option<Vec<(i64, Entry)>>> {
+pub fn look(env: &Env, folder: &Path, reach: Reach, end: u64) -> Result<Option<Vec<(i64, Entry)>>> {
     let Some(topic) = journal::find(env, folder)? else { return Ok(None) };
     let partition = topic.partition(0)?;
     let snapshots = journal::snapshots(&topic, &partition)?;
@@ -56,11 +56,11 @@ pub fn look(env: &Env, folder: &Path, reach: Reach, decided: u64) -> Result<Opti
     let first = first.unwrap_or_else(|| partition.first_offset());
     let mut history = History { entries: Vec::new(), open: Vec::new(), next: 0, has_begun: first == 0 };
     journal::read(&topic, first, |_, _, row| history.take(row))?;
-    if decided != EVERYTHING && history.next <= decided {
-        let message = format!("this coordinator's disk holds {} of {} decided commands", history.next, decided + 1);
+    if end != EVERYTHING && history.next < end {
+        let message = format!("this coordinator's disk holds {} of {end} decided commands", history.next);
         return Err(Error::new(Code::NoQuorum, message).hint("its disk is slow: ask again"));
     }
-    history.finish_to(decided.saturating_add(1));
+    history.finish_to(end);
     if !history.has_begun {
         return Err(journal::damaged(&topic, "it has lost its beginning: no snapshot stands for what is gone"));
     }

@@ -19,8 +19,6 @@ pub struct Asked {
     pub key: EdgeKey,
     /// The caller.
     pub start: StartId,
-    /// Of the rows that it is going to send.
-    pub schema: Schema,
 }
 
 impl Asked {
@@ -38,9 +36,16 @@ impl Asked {
                 port: open.port as usize,
             },
             start: StartId::from_str(&open.start)?,
-            schema: ipc::schema(&first.data_header).map_err(|e| format!("an exchange begins with its schema: {e}"))?,
             cluster: open.cluster,
         })
+    }
+
+    /// The schema of the rows that the caller is going to send.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn schema(first: &FlightData) -> Result<Schema, String> {
+        ipc::schema(&first.data_header).map_err(|e| format!("an exchange begins with its schema: {e}"))
     }
 }
 

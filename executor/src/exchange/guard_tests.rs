@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::Schema;
-use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{FlightData, FlightDescriptor, SchemaAsIpc};
+use arrow_flight::{FlightData, FlightDescriptor};
 use prost::Message;
 use qanat_proto::Code;
 use qanat_proto::ids::StartId;
@@ -71,8 +69,7 @@ fn rows_come_from_executors_of_the_cluster_alone() {
         let open =
             Open { start: format!("{:016x}", 2), from: format!("{:016x}", 3), to: format!("{:016x}", 4), ..open };
         let descriptor = FlightDescriptor::new_cmd(open.encode_to_vec());
-        let schema = FlightData::from(SchemaAsIpc::new(&Schema::empty(), &IpcWriteOptions::default()));
-        let first = FlightData { flight_descriptor: Some(descriptor), ..schema };
+        let first = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
         runtime.block_on(async {
             let mut client = FlightServiceClient::new(dial.dial(&address).expect("an address"));
             let call = client.do_exchange(futures::stream::iter([first]));

@@ -111,7 +111,7 @@ impl Server {
     /// The edge that the first message asks for, of a generation that runs here.
     fn open(&self, first: &FlightData) -> Answer<(Arc<Opened>, EdgeKey, StartId)> {
         let invalid = |what: String| Status::invalid_argument(what);
-        let Asked { cluster, token, key, start, schema } = Asked::of(first).map_err(invalid)?;
+        let Asked { cluster, token, key, start } = Asked::of(first).map_err(invalid)?;
         if cluster != *self.exchange.cluster {
             return Err(Status::permission_denied("this executor belongs to another cluster"));
         }
@@ -119,7 +119,7 @@ impl Server {
         let opened =
             opened.ok_or_else(|| Status::failed_precondition(format!("generation {token} does not run here")))?;
         let edge = opened.edges.get(&key).ok_or_else(|| Status::not_found("no such edge"))?;
-        if schema != *edge.schema {
+        if Asked::schema(first).map_err(invalid)? != *edge.schema {
             return Err(invalid("the rows have another schema than the edge".to_owned()));
         }
         if !opened.take(key, start) {

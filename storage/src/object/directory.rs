@@ -144,15 +144,23 @@ impl Inner {
         if self.poisoned.load(Ordering::SeqCst) { Err(Fault::Poisoned) } else { Ok(()) }
     }
 
-    /// Passes a result on, and remembers a failed sync of names. A folder that could not be opened to be synced is
-    /// synced first by whoever tries again.
+    /// Passes a result on, and remembers a failed sync of names.
     pub(super) fn noted<T>(&self, result: Result<T, crash_safe::Error>) -> Result<T, Fault> {
-        if let Err(crash_safe::Error::Sync { source, .. }) = &result
-            && !is_out_of_files(source)
-        {
+        if matches!(result, Err(crash_safe::Error::Sync { .. })) {
             self.poisoned.store(true, Ordering::SeqCst);
         }
         Ok(result?)
+    }
+
+    /// As [`Self::noted`], where whoever tries again syncs the names first: then a folder that could not be opened to be
+    /// synced, for want of a file descriptor, is no reason to give the store up.
+    fn noted_if_lasting<T>(&self, result: Result<T, crash_safe::Error>) -> Result<T, Fault> {
+        match result {
+            Err(crash_safe::Error::Sync { source, path }) if is_out_of_files(&source) => {
+                Err(crash_safe::Error::Sync { source, path }.into())
+            }
+            result => self.noted(result),
+        }
     }
 
     /// A draft beside `path`, whose folder is created durably if need be.
@@ -173,7 +181,7 @@ impl Inner {
             folder.ancestors().take_while(|level| level.starts_with(&self.root) && !known.contains(*level)).collect();
         levels.reverse();
         for level in levels {
-            self.noted(crash_safe::create_folder(self.env.disk.as_ref(), level))?;
+            self.noted_if_lasting(crash_safe::create_folder(self.env.disk.as_ref(), level))?;
             known.insert(level.to_path_buf());
         }
         Ok(())
@@ -212,7 +220,10 @@ impl Inner {
         self.noted(draft.sync())?;
         let _names = thread::read(&self.names);
         self.writable()?;
-        self.noted(if is_new { draft.publish_new(path) } else { draft.publish_replacing(path) })
+        match is_new {
+            true => self.noted_if_lasting(draft.publish_new(path)),
+            false => self.noted(draft.publish_replacing(path)),
+        }
     }
 
     fn check_version(&self, key: &Path, path: &FilePath, expected: &UpdateVersion) -> object_store::Result<()> {
