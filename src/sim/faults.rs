@@ -14,6 +14,8 @@ pub(crate) enum FaultKind {
     KillCoordinator,
     /// A coordinator's machine loses power: what was not synced may be gone.
     PowerOff,
+    /// The shared storage loses power, and all processes with it.
+    StoragePowerOff,
     /// A machine comes back with an empty disk; a coordinator is another one then, which takes the place of the lost one.
     DiskLost,
     /// A bit of a coordinator's log flips while it is away: it has to notice, and its disk is given up.
@@ -48,10 +50,11 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::KillExecutor,
         Self::KillCoordinator,
         Self::PowerOff,
+        Self::StoragePowerOff,
         Self::DiskLost,
         Self::BitFlip,
         Self::PauseExecutor,

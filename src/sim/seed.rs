@@ -346,6 +346,18 @@ impl Run<'_> {
         let told = other.as_ref().map_or_else(String::new, |other| format!(" ({})", other.name));
         self.trace.line(&machine.name, &format!("{:?}{told} for {} ms", fault.kind, fault.lasts_ms));
         match fault.kind {
+            FaultKind::StoragePowerOff => {
+                for index in 0..self.machines.len() {
+                    if self.restarts[index].is_none() {
+                        self.sim.crash(self.machines[index].name.clone());
+                        self.machines[index].bury();
+                    }
+                    self.restarts[index] = Some(self.time.ms() + fault.lasts_ms.max(1));
+                }
+                self.storage.crash_arbitrary();
+                self.count(fault.kind);
+                return;
+            }
             FaultKind::KillExecutor
             | FaultKind::KillCoordinator
             | FaultKind::PowerOff
@@ -421,6 +433,7 @@ impl Run<'_> {
             FaultKind::KillExecutor
             | FaultKind::KillCoordinator
             | FaultKind::PowerOff
+            | FaultKind::StoragePowerOff
             | FaultKind::DiskLost
             | FaultKind::BitFlip => return,
             FaultKind::PauseExecutor | FaultKind::PauseCoordinator => {
