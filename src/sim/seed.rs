@@ -79,9 +79,7 @@ pub(crate) struct Outcome {
     pub(super) unproved: Vec<String>,
     pub(crate) violations: Vec<String>,
     pub(crate) unseen: Vec<String>,
-    /// Equal for equal seeds.
-    pub(super) trace_hash: String,
-    pub(super) trace_lines: u64,
+    /// The last lines, or all: equal for equal seeds.
     pub(crate) trace: Vec<String>,
 }
 
@@ -582,8 +580,6 @@ impl Run<'_> {
             unproved: seen.audits.iter().flat_map(|report| report.unproved.clone()).collect(),
             violations: self.violations,
             unseen: seen.unseen,
-            trace_hash: format!("{:016x}", self.trace.hash()),
-            trace_lines: self.trace.count(),
             trace: self.trace.lines(),
         };
         // Like a killed process's, the simulated ones' destructors are nobody's business.

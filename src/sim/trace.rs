@@ -1,16 +1,15 @@
 //! What happened in a simulation, line by line: the same for the same seed, or the simulation is none.
 //!
-//! Every log line of the engine is in it, with its fields, beside faults and what the user saw. Kept is a hash of all
-//! lines, and the lines themselves where somebody wants to read them.
+//! Every log line of the engine is in it, with its fields, beside faults and what the user saw. All of them are kept
+//! where somebody wants to read them, and the last ones otherwise.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::clock::Time;
 use super::threads::Scheduler;
@@ -31,8 +30,6 @@ pub(super) struct Unexpected {
 pub(super) struct Trace {
     time: Time,
     is_whole: bool,
-    hash: RefCell<Xxh3>,
-    count: Cell<u64>,
     lines: RefCell<std::collections::VecDeque<String>>,
     errors: RefCell<Vec<Unexpected>>,
     panics: RefCell<Vec<String>>,
@@ -44,8 +41,6 @@ impl Trace {
         Rc::new(Self {
             time,
             is_whole,
-            hash: RefCell::new(Xxh3::new()),
-            count: Cell::default(),
             lines: RefCell::default(),
             errors: RefCell::default(),
             panics: RefCell::default(),
@@ -55,10 +50,6 @@ impl Trace {
     /// Notes what happened to somebody.
     pub(super) fn line(&self, who: &str, what: &str) {
         let line = format!("{:>7} {who:<8} {what}", self.time.ms());
-        let mut hash = self.hash.borrow_mut();
-        hash.update(line.as_bytes());
-        hash.update(b"\n");
-        self.count.set(self.count.get() + 1);
         let mut lines = self.lines.borrow_mut();
         if !self.is_whole && lines.len() == KEPT {
             lines.pop_front();
@@ -86,14 +77,6 @@ impl Trace {
 
     pub(super) fn take_panics(&self) -> Vec<String> {
         std::mem::take(&mut *self.panics.borrow_mut())
-    }
-
-    pub(super) fn hash(&self) -> u64 {
-        self.hash.borrow().digest()
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.count.get()
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
