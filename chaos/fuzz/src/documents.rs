@@ -546,7 +546,7 @@ fn journal_seeds() -> Vec<Seed> {
     let entry = |index: u64, more: serde_json::Value| {
         let mut row = serde_json::json!({
             "row": "entry",
-            "id": {"leader_id": {"term": 1, "node_id": 1}, "index": index},
+            "id": {"leader_id": 1, "index": index},
         });
         row.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         row.to_string()
@@ -560,8 +560,8 @@ fn journal_seeds() -> Vec<Seed> {
         .zip(&commands[..4])
         .map(|(index, command)| entry(index, serde_json::json!({"at_ms": index, "command": command})))
         .collect();
-    let truncate = r#"{"row":"truncate","after":{"leader_id":{"term":1,"node_id":1},"index":2}}"#;
-    let vote = r#"{"row":"vote","vote":{"leader_id":{"term":2,"node_id":1},"committed":true}}"#;
+    let truncate = r#"{"row":"truncate","after":{"leader_id":1,"index":2}}"#;
+    let vote = r#"{"row":"vote","vote":{"leader_id":{"term":2,"voted_for":1},"committed":true}}"#;
     let lines = |parts: &[&[String]]| {
         let lines: Vec<String> = parts.concat();
         (lines.join("\n") + "\n").into_bytes()

@@ -10,6 +10,7 @@ use crossbeam::channel::unbounded;
 use object_store::memory::InMemory;
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
+use openraft::raft::VoteRequest;
 use openraft::{BasicNode, ChangeMembers};
 use qanat_coordinator_core::{Command, Refusal};
 use qanat_proto::ids::JobId;
@@ -24,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::member::{Leadership, Member, MemberConfig, RaftStatus};
-use super::types::Types;
+use super::types::{Types, Vote};
 use crate::driver::{Coordinator, CoordinatorConfig, Executors};
 use crate::nodes::Nodes;
 use crate::service::RaftService;
@@ -615,6 +616,19 @@ fn one_whose_disk_hangs_is_not_counted_on() {
     drop(goes_on);
     group.agree([1, 2, 3, 4]);
     assert_eq!(group.voters(), [1, 2, 3]);
+}
+
+/// What leaders write is named by the term that they lead in.
+#[test]
+fn a_member_votes_once_in_a_term() {
+    let mut group = Group::new(1);
+    group.start(2);
+    let voter = group.nodes[&2].member.clone();
+    let granted = |term, candidate| {
+        let request = VoteRequest::new(Vote::new(term, candidate), None);
+        group.runtime.block_on(voter.raft().vote(request)).expect("answers").vote_granted
+    };
+    assert_eq!([granted(7, 1), granted(7, 3), granted(7, 1), granted(8, 3)], [true, false, true, true]);
 }
 
 #[test]

@@ -27,11 +27,13 @@ impl fmt::Display for Answer {
 }
 
 openraft::declare_raft_types!(
-    /// One type for each of openraft's open places.
+    /// One type for each of openraft's open places. One leader a term, as in the paper: by default the library lets
+    /// another member of a higher number lead in the same one, and what is named by the term would have two owners.
     pub(crate) Types:
         D = Proposal,
         R = Answer,
         NodeId = MemberId,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, MemberId>,
         Node = openraft::BasicNode,
         AsyncRuntime = super::runtime::RaftRuntime,
 );

@@ -57,7 +57,7 @@ impl RaftService {
     /// Nobody votes or leads in another's name.
     fn own_name(extensions: &tonic::Extensions, vote: &Vote) -> Result<(), Status> {
         let Some(identity) = extensions.get::<NodeIdentity>() else { return Ok(()) };
-        let claimed = vote.leader_id.node_id;
+        let claimed = vote.leader_id.voted_for;
         if identity.node.as_str() == claimed.to_string() {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl RaftService {
 
     /// One that the group has removed asks in vain, and for ever if nobody says so.
     async fn refuse_removed(&self, vote: &Vote) -> Result<(), Status> {
-        let id = vote.leader_id.node_id;
+        let id = vote.leader_id.voted_for;
         if self.member.has_removed(id).await { Err(status_of(&removed(id))) } else { Ok(()) }
     }
 
