@@ -90,7 +90,10 @@ pub const RAFT_HEARTBEAT_MS: u64 = 75;
 pub const RAFT_ELECTION_MS: (u64, u64) = (300, 350);
 /// Between two followers that ask for votes because their leader's process is gone, so that one of them is first.
 pub const RAFT_TURN_MS: u64 = 100;
-/// One batch of entries to another coordinator, which syncs them before it answers.
+/// Bytes of entries in one batch to another coordinator, as long as there is more than one of them.
+pub const RAFT_BATCH_BYTES: usize = 256 << 10;
+/// One batch of entries to another coordinator, which syncs them before it answers; as much again for each
+/// [`RAFT_BATCH_BYTES`] of a batch that is larger, because a single entry may be.
 pub const RAFT_RPC_MS: u64 = 1_000;
 /// Calls that a peer gave up before they were looked at: a process that was paused finds many heartbeats like that,
 /// and must not take them for an attack.

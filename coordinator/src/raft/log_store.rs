@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use qanat_proto::{Error, Result};
+use qanat_proto::{Error, Result, limits};
 use tokio::sync::oneshot;
 
 use super::journal::{Recovered, Row};
@@ -92,12 +92,45 @@ fn noting(failure: &Arc<Mutex<Option<Error>>>, done: Done) -> Done {
     })
 }
 
+/// Counts the bytes that are written to it.
+struct Written(usize);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
     ) -> io::Result<Vec<RaftEntry>> {
         Ok(self.log().entries.range(range).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    /// As many of the first ones as one message to another member shall hold, one at least.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+        let log = self.log();
+        // None, or one: nothing to weigh.
+        if end.saturating_sub(start) < 2 {
+            return Ok((start < end).then(|| log.entries.get(&start).cloned()).flatten().into_iter().collect());
+        }
+        let mut bytes = Written(0);
+        let mut taken = Vec::new();
+        for (_, entry) in log.entries.range(start..end) {
+            serde_json::to_writer(&mut bytes, entry).map_err(io::Error::other)?;
+            if bytes.0 > limits::RAFT_BATCH_BYTES && !taken.is_empty() {
+                break;
+            }
+            taken.push(entry.clone());
+        }
+        Ok(taken)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -34,6 +34,8 @@ mod crash_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod log_store_tests;
+#[cfg(test)]
 mod suite_tests;
 
 pub use look::{EVERYTHING, Entry, Reach, folder_to_watch, look};

@@ -90,14 +90,16 @@ impl Peer {
         &self,
         rpc: RPCTypes,
         body: &impl Serialize,
-        limit: Duration,
+        limit: impl FnOnce(usize) -> Duration,
         call: impl FnOnce(
             RaftClient<Channel>,
             Request<RaftMessage>,
         ) -> BoxFuture<'static, Result<Response<RaftMessage>, Status>>,
     ) -> RpcResult<T> {
         let client = self.client()?;
-        let mut request = Request::new(self.message(body)?);
+        let message = self.message(body)?;
+        let limit = limit(message.body.len());
+        let mut request = Request::new(message);
         request.set_timeout(limit);
         match tokio::time::timeout(limit, call(client, request)).await {
             Err(_) => {
@@ -112,6 +114,13 @@ impl Peer {
                 .map_err(|e| RPCError::Network(NetworkError::new(&e))),
         }
     }
+}
+
+/// How long a batch of so many bytes may take: with a fixed limit a large one, or one to a busy machine, would be sent
+/// again for ever.
+fn batch_limit(bytes: usize) -> Duration {
+    let batches = bytes.div_ceil(limits::RAFT_BATCH_BYTES).max(1);
+    Duration::from_millis(limits::RAFT_RPC_MS.saturating_mul(batches as u64))
 }
 
 /// A peer that cannot be reached is asked again after a pause; anything else at once.
@@ -140,7 +149,8 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<Types>> {
         // The option's limit is that of a heartbeat. Entries are synced at the other end before it answers.
-        let limit = if rpc.entries.is_empty() { option.hard_ttl() } else { Duration::from_millis(limits::RAFT_RPC_MS) };
+        let is_empty = rpc.entries.is_empty();
+        let limit = |bytes| if is_empty { option.hard_ttl() } else { batch_limit(bytes) };
         self.call(RPCTypes::AppendEntries, &rpc, limit, |mut client, request| {
             Box::pin(async move { client.append_entries(request).await })
         })
@@ -148,16 +158,22 @@ impl RaftNetworkV2<Types> for Peer {
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
-        self.call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| {
-            Box::pin(async move { client.vote(request).await })
-        })
+        self.call(
+            RPCTypes::Vote,
+            &rpc,
+            |_| option.soft_ttl(),
+            |mut client, request| Box::pin(async move { client.vote(request).await }),
+        )
         .await
     }
 
     async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {
-        self.call(RPCTypes::Vote, &rpc, option.soft_ttl(), |mut client, request| {
-            Box::pin(async move { client.pre_vote(request).await })
-        })
+        self.call(
+            RPCTypes::Vote,
+            &rpc,
+            |_| option.soft_ttl(),
+            |mut client, request| Box::pin(async move { client.pre_vote(request).await }),
+        )
         .await
     }
 
@@ -198,9 +214,12 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<TransferLeaderResponse<Types>> {
-        self.call(RPCTypes::TransferLeader, &rpc, option.soft_ttl(), |mut client, request| {
-            Box::pin(async move { client.transfer_leader(request).await })
-        })
+        self.call(
+            RPCTypes::TransferLeader,
+            &rpc,
+            |_| option.soft_ttl(),
+            |mut client, request| Box::pin(async move { client.transfer_leader(request).await }),
+        )
         .await
     }
 }
