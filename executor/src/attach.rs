@@ -76,6 +76,7 @@ pub async fn keep_attached(
                 return Err(error);
             }
         } else {
+            taken.says_otherwise(&address);
             leaderless.tell();
         }
         left.clone_from(&address);
@@ -202,6 +203,14 @@ impl Taken {
         self.since.is_some_and(|since| now - since >= Self::LIMIT)
     }
 
+    /// Whoever is there does not lead, or does not answer: if it says so again, it leads again, and has given one more
+    /// lease.
+    fn says_otherwise(&mut self, address: &str) {
+        if self.leader == address {
+            *self = Self::default();
+        }
+    }
+
     const LIMIT: Duration = Duration::from_millis(limits::NODE_NAME_TAKEN_MS);
 }
 
@@ -260,5 +269,9 @@ mod tests {
         assert!(!taken.lasts("b", at(limit)), "another leader gives it another lease");
         assert!(!taken.lasts("b", at(2 * limit - 1)) && taken.lasts("b", at(2 * limit)));
         assert!(!taken.lasts("b", at(9 * limit)), "that was long ago");
+        taken.says_otherwise("c");
+        assert!(taken.lasts("b", at(10 * limit)), "whoever does not lead has no say");
+        taken.says_otherwise("b");
+        assert!(!taken.lasts("b", at(10 * limit)), "it was away, and leads anew");
     }
 }
