@@ -12,9 +12,6 @@ use qanat_proto::{Code, Error, Result, limits, settings};
 use qanat_sql::{PlanOptions, PlannedScript};
 use qanat_storage::env::{Env, OpenMode};
 
-#[cfg(test)]
-mod mutation_tests;
-
 /// Whether a script is what comes on the standard input.
 fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == "-" || path.as_os_str() == "/dev/stdin"

@@ -40,7 +40,7 @@ impl Trial {
 
     /// Submits the job and waits for its first rows.
     fn submit(&mut self) -> Result<()> {
-        self.members.ask(&["submit", &format!("{JOB}.sql"), "--parallelism", "6"])?;
+        self.members.console.ask(&["submit", &format!("{JOB}.sql"), "--parallelism", "6"])?;
         self.grows()
     }
 
@@ -124,7 +124,7 @@ fn a_lost_majority_refuses_all_decisions_and_loses_nothing() -> Result<()> {
     let members = &trial.members;
     let begun = Instant::now();
     let answers: Vec<_> = std::thread::scope(|scope| {
-        let asked = asked.map(|arguments| scope.spawn(move || members.command(arguments)));
+        let asked = asked.map(|arguments| scope.spawn(move || members.console.command(arguments)));
         asked.into_iter().map(|asked| asked.join().expect("a client")).collect()
     });
     ensure!(begun.elapsed() < REFUSED_MAX, "refused only after {:?}", begun.elapsed());

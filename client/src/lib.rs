@@ -37,6 +37,7 @@
 mod call;
 mod client;
 mod data;
+pub mod history;
 mod readmit;
 mod rollback;
 mod submit;

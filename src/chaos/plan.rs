@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use qanat_proto::limits::{EXECUTOR_LEASE_MS, RAFT_ELECTION_MS};
+use qanat_storage::env::sim::Random;
 
 use crate::chaos::kind::Kind;
 
@@ -39,7 +40,7 @@ impl Plan {
         let mut kinds = kinds.to_vec();
         kinds.sort();
         kinds.dedup();
-        Self { random: Random(seed), kinds, round: Vec::new() }
+        Self { random: Random::new(seed), kinds, round: Vec::new() }
     }
 
     pub(super) fn kinds(&self) -> &[Kind] {
@@ -57,11 +58,10 @@ impl Plan {
         if self.round.is_empty() {
             self.round.clone_from(&self.kinds);
         }
-        let count = self.round.len() as u64;
-        if count == 0 {
+        if self.round.is_empty() {
             return None;
         }
-        let kind = self.round.remove(usize::try_from(self.random.below(count)).unwrap_or(0));
+        let kind = self.round.remove(self.random.index(self.round.len()));
         let beyond = BEYOND_MS.0 + self.random.below(BEYOND_MS.1 - BEYOND_MS.0);
         let lasts = match kind {
             Kind::PauseExecutor => EXECUTOR_LEASE_MS + beyond,
@@ -71,25 +71,6 @@ impl Plan {
         };
         let (which, delay) = (self.random.draw(), self.random.below(DELAY_MAX_MS));
         Some(Fault { kind, which, delay: Duration::from_millis(delay), lasts: Duration::from_millis(lasts) })
-    }
-}
-
-/// SplitMix64: small, seeded, good enough to pick moments.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound.max(1)
     }
 }
 

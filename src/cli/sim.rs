@@ -2,12 +2,15 @@
 
 use clap::Args;
 use clap::ValueEnum;
+use qanat_proto::zoo::Bug;
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 
 use crate::cli::ScriptArguments;
 use crate::output::{self, Format};
 use crate::sim::{Campaign, FaultKind, Report, one};
+#[cfg(feature = "zoo")]
+use crate::sim::{bug, look_for};
 
 /// How often progress is told, in seeds.
 const TOLD_EVERY: u64 = 50;
@@ -47,6 +50,10 @@ pub(crate) struct Sim {
     /// Run this seed in this process, and say what came of it.
     #[arg(long, hide = true)]
     one: Option<u64>,
+    /// Plant this bug, or `all` in turn, and print how many seeds pass until one fails.
+    #[cfg(feature = "zoo")]
+    #[arg(long, value_name = "BUG", hide = true)]
+    plant: Option<String>,
 }
 
 impl Sim {
@@ -68,7 +75,16 @@ impl Sim {
             kept: self.keep.as_deref().map(numbers).transpose()?,
             is_deterministic: self.deterministic,
             processes: self.processes.unwrap_or(processors),
+            planted: Bug::None,
         };
+        #[cfg(feature = "zoo")]
+        if let Some(name) = self.plant.as_deref() {
+            let bugs = if name == "all" { Bug::ALL.to_vec() } else { vec![bug(name)?] };
+            match (self.one, bugs.as_slice()) {
+                (Some(_), [bug]) => qanat_proto::zoo::plant(*bug),
+                _ => return look_for(&campaign, &bugs),
+            }
+        }
         if let Some(seed) = self.one {
             let outcome = one(&campaign, seed, self.trace)?;
             output::print_object(&outcome, Format::Json, String::new);

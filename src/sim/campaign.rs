@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use qanat_proto::zoo::Bug;
 use qanat_proto::{Error, Place, Result};
 use qanat_storage::env::Env;
 use serde::Serialize;
@@ -37,6 +38,9 @@ pub(crate) struct Campaign {
     pub(crate) is_deterministic: bool,
     /// Simulations at a time.
     pub(crate) processes: usize,
+    /// A bug that all simulations have but the one without faults: the first seed that fails ends the campaign, and is
+    /// not made smaller.
+    pub(crate) planted: Bug,
 }
 
 /// A seed in which something was wrong, or could not be looked at.
@@ -114,6 +118,9 @@ impl Campaign {
             for _ in 0..self.processes.max(1) {
                 scope.spawn(|| {
                     loop {
+                        if self.planted != Bug::None && !locked(&shared).failures.is_empty() {
+                            return;
+                        }
                         let Some(seed) = locked(&seeds).pop_front() else { return };
                         let outcome = self.child(seed, &self.kinds, self.kept.as_deref());
                         let mut found = locked(&shared);
@@ -125,6 +132,9 @@ impl Campaign {
         });
         let mut found = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.failures.sort_by_key(|failure| failure.seed);
+        if self.planted != Bug::None {
+            return Ok(found);
+        }
         let failing = found.failures.iter_mut().filter(|failure| !failure.violations.is_empty());
         for failure in failing.take(SHRUNK_MAX) {
             self.shrink(failure, is_compared.then_some(&reference));
@@ -155,6 +165,9 @@ impl Campaign {
         }
         if let Some(kept) = kept {
             command.args(["--keep", &numbers(kept)]);
+        }
+        if self.planted != Bug::None && !kinds.is_empty() {
+            command.args(["--plant", &format!("{:?}", self.planted)]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|e| format!("start a simulation: {e}"))?;

@@ -1,8 +1,7 @@
 //! What goes wrong in a simulation: which faults, when, and to whom, all drawn from its seed.
 
+use qanat_storage::env::sim::Random;
 use serde::Serialize;
-
-use super::random::Random;
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]

@@ -9,14 +9,13 @@ use std::sync::{Arc, Weak};
 use qanat_coordinator::raft::Member;
 use qanat_executor::exchange::{self, Runtimes};
 use qanat_proto::{Code, Error, Result};
-use qanat_storage::env::sim::{SimDisk, SimEntropy};
+use qanat_storage::env::sim::{Random, SimDisk, SimEntropy};
 use qanat_storage::env::{Disk, Env, thread};
 use tokio::runtime::Handle;
 
 use super::clock::HostClock;
 use super::disk::{Life, OWN, ProcessDisk, Troubles};
 use super::network::{SimDial, incoming};
-use super::random::Random;
 use super::threads::Scheduler;
 use super::trace::Trace;
 use crate::cluster::{

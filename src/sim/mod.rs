@@ -19,19 +19,21 @@ mod campaign;
 mod clock;
 mod disk;
 mod faults;
-mod history;
 mod input;
 mod links;
 mod machine;
 mod network;
 mod raft_watch;
-mod random;
 mod report;
 mod seed;
 mod threads;
 mod trace;
 mod user;
+#[cfg(feature = "zoo")]
+mod zoo;
 
 pub(crate) use campaign::{Campaign, one};
 pub(crate) use faults::FaultKind;
 pub(crate) use report::Report;
+#[cfg(feature = "zoo")]
+pub(crate) use zoo::{bug, look_for};

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qanat_client::history::History;
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::sim::SimDisk;
 use qanat_storage::env::thread;
@@ -15,7 +16,6 @@ use turmoil::Sim;
 
 use super::clock::{HostClock, Time};
 use super::faults::{Excused, Fault, FaultKind, Plan};
-use super::history::History;
 use super::input::Input;
 use super::links::{LATENCY_MAX, Links, Trouble};
 use super::machine::{Machine, Role, STORAGE, Shared, address, make_folder};
@@ -259,7 +259,9 @@ impl Run<'_> {
         let mut known = None;
         for machine in &self.machines {
             let Some((member, life)) = machine.member() else { continue };
-            self.violations.extend(self.raft.look(&member, life));
+            // What stays wrong is told once.
+            let wrong = self.raft.look(&member, life).filter(|wrong| !self.violations.contains(wrong));
+            self.violations.extend(wrong);
             let applied = member.raft_status().applied;
             let is_at_work = member.state(|state| state.jobs.values().any(|job| !job.status.is_ended()));
             known = known.max(Some((applied, is_at_work)));

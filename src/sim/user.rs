@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use qanat_client::history::History;
 use qanat_client::{Client, JobState, Submit};
 use qanat_proto::audit::{Report, Verdict};
 use qanat_proto::{Code, Error, Result};
+use qanat_storage::env::sim::Random;
 
 use super::clock::Time;
 use super::faults::{Action, Plan, Wish};
-use super::history::History;
 use super::network::SimDial;
-use super::random::Random;
 use super::trace::Trace;
 
 /// A cluster in which nothing goes wrong any more ends its jobs within this time, or it is stuck (I15).

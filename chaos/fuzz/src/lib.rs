@@ -19,7 +19,6 @@ pub mod memory;
 pub mod messages;
 pub mod mutate;
 pub mod plan;
-pub mod random;
 pub mod smoke;
 pub mod sql;
 pub mod verdict;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::mutate::mutated;
-use crate::random::Random;
 use crate::{Seed, TARGETS, Target, Verdict};
+use qanat_storage::env::sim::Random;
 
 /// One input in so many is made of random bytes.
 const RANDOM_EVERY: usize = 24;
@@ -106,13 +106,13 @@ impl Smoke {
         run.flips(&entries)?;
         let rounds = (target.rounds as f64 * self.factor).ceil() as usize;
         for round in 0..rounds {
-            let mut random = Random::new(self.seed ^ (round as u64).wrapping_mul(0x1000_0000_01b3));
+            let random = Random::new(self.seed ^ (round as u64).wrapping_mul(0x1000_0000_01b3));
             let input = if round % RANDOM_EVERY == RANDOM_EVERY - 1 {
-                let length = random.below(300);
+                let length = random.index(300);
                 random.bytes(length)
             } else {
-                let (entry, other) = (random.below(entries.len()), random.below(entries.len()));
-                mutated(&mut random, target.form, &entries[entry].1, &entries[other].1)
+                let (entry, other) = (random.index(entries.len()), random.index(entries.len()));
+                mutated(&random, target.form, &entries[entry].1, &entries[other].1)
             };
             run.input(&input, &format!("round {round} of seed {}", self.seed))?;
         }
@@ -189,9 +189,9 @@ impl Run<'_> {
                 return Err(self.failed(whole, &format!("corpus entry `{name}`"), "it says nothing as it is"));
             };
             let bits = whole.len() * 8;
-            let mut random = Random::new(self.smoke.seed);
+            let random = Random::new(self.smoke.seed);
             for _ in 0..(FLIPS as f64 * self.smoke.factor).ceil() as usize {
-                let bit = random.below(bits);
+                let bit = random.index(bits);
                 let mut flipped = whole.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 let what = format!("bit {bit} of `{name}`");

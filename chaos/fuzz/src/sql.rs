@@ -53,9 +53,8 @@ fn in_good_order(error: &Error) {
     assert!(!error.message().is_empty());
 }
 
-/// Scripts of the examples and of the SQL cases: short ones, without the comments that say what a case expects.
-fn script_seeds() -> Vec<Seed> {
-    const BYTES_MAX: usize = 1_100;
+/// Scripts of the examples and of the SQL cases, by name, without the comments that say what a case expects.
+pub fn scripts() -> Vec<(String, String)> {
     let mut texts = Vec::new();
     let mut open = ["tests/slt", "examples"].map(|folder| crate::top().join(folder)).to_vec();
     while let Some(folder) = open.pop() {
@@ -71,8 +70,15 @@ fn script_seeds() -> Vec<Seed> {
             }
         }
     }
-    texts.retain(|(_, text)| text.len() <= BYTES_MAX);
     texts.sort();
+    texts
+}
+
+/// Short ones.
+fn script_seeds() -> Vec<Seed> {
+    const BYTES_MAX: usize = 1_100;
+    let mut texts = scripts();
+    texts.retain(|(_, text)| text.len() <= BYTES_MAX);
     // Those of one operator are much alike: one of six is enough.
     let chosen = texts.into_iter().step_by(6);
     let named = chosen.map(|(stem, text)| {

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use prost::Message;
+use qanat_fuzz::mutate::{Form, mutated};
 use qanat_fuzz::smoke::{Smoke, corpus_bytes, entries, folder, is_made, write_corpus};
-use qanat_fuzz::{TARGETS, top};
+use qanat_fuzz::{TARGETS, sql, top};
+use qanat_storage::env::sim::Random;
 
 /// The whole corpus is small enough to be looked through.
 const CORPUS_BYTES_MAX: usize = 300 << 10;
@@ -40,6 +42,22 @@ fn smoke(names: &[&str]) {
 #[test]
 fn texts_are_planned_or_refused() {
     smoke(TEXTS);
+}
+
+/// The corpus has a few of them, which is what damage begins with otherwise.
+#[test]
+fn no_mutation_of_any_case_panics() {
+    let factor = std::env::var("QANAT_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    let seed = std::env::var("QANAT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    let scripts = sql::scripts();
+    for round in 0..150 * factor {
+        let random = Random::new(seed.wrapping_mul(0x1000_0000_01b3) ^ round);
+        let (name, script) = &scripts[random.index(scripts.len())];
+        let (_, other) = &scripts[random.index(scripts.len())];
+        let input = mutated(&random, Form::Sql, script.as_bytes(), other.as_bytes());
+        let planned = std::panic::catch_unwind(|| (sql::SCRIPT.body)(&input));
+        assert!(planned.is_ok(), "round {round} of seed {seed}, from {name}:\n{}", String::from_utf8_lossy(&input));
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use qanat_storage::env::sim::Random;
 
-use super::moment::{Moment, Phase, Random};
+use super::moment::{Moment, Phase};
 use super::process::{Ended, Life, POLL, Qanat};
 use super::report::{Kill, Report};
 use super::watch::Watch;
@@ -203,11 +204,11 @@ impl Trial<'_> {
     /// The next kill: the planned ones over the whole run, then a few around the end.
     fn plan(&mut self) -> Option<Moment> {
         if (self.kills.len() as u64) < self.campaign.kills {
-            return Some(Moment::draw(&mut self.random, self.watch.sees_files()));
+            return Some(Moment::draw(&self.random, self.watch.sees_files()));
         }
         if self.finals < self.campaign.kills.div_ceil(20).max(2) {
             self.finals += 1;
-            return Some(Moment::at_the_end(&mut self.random));
+            return Some(Moment::at_the_end(&self.random));
         }
         None
     }

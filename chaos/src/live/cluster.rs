@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
+use super::clients::Clients;
 use super::cluster_report::ClusterReport;
 use super::fault::{Fault, FaultKind, Plan};
 use super::history::History;
@@ -79,6 +80,10 @@ pub(super) struct Trial {
     found: Verdict,
     generations: u64,
     history: History,
+    /// Of the job that runs.
+    clients: Option<Clients>,
+    /// To clients, all of which were explained.
+    answers: u64,
     faults: BTreeMap<FaultKind, u64>,
     missed: BTreeMap<FaultKind, u64>,
     last: Option<(FaultKind, Instant)>,
@@ -111,6 +116,8 @@ impl ClusterCampaign {
             found: Verdict::default(),
             generations: 0,
             history: History::new(&qanat.folder)?,
+            clients: None,
+            answers: 0,
             faults: BTreeMap::new(),
             missed: BTreeMap::new(),
             last: None,
@@ -141,6 +148,7 @@ impl ClusterCampaign {
             small_jobs: trial.operator.jobs(),
             peaks: trial.members.servers.iter().map(|server| (server.name.clone(), server.peak())).collect(),
             looks: trial.looks,
+            answers: trial.answers,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             found: std::mem::take(&mut trial.found),
             violations: std::mem::take(&mut trial.violations),
@@ -233,7 +241,25 @@ impl Trial {
         self.members.qanat.write(&script, &self.workload.script())?;
         let parallelism = campaign.parallelism.to_string();
         let arguments = ["submit", &script, "--name", JOB, "--parallelism", &parallelism];
-        self.members.insist(&arguments, |error| !error.contains("E06")).map(drop)
+        let told = self.members.console.insist(&arguments, |error| !error.contains("E06"))?;
+        let job = told["jobs"][0]["job"].as_str().context("the job has no id")?;
+        let seed = campaign.seed.wrapping_add(self.round);
+        self.clients = Some(Clients::start(self.members.console.clone(), job, campaign.parallelism, seed));
+        Ok(())
+    }
+
+    /// Whether it came about before the end of the job.
+    pub(super) fn rescale(&self, parallelism: u64) -> Result<bool> {
+        let clients = self.clients.as_ref().context("no job runs")?;
+        self.operator.rescale(&clients.register(), parallelism)
+    }
+
+    /// What clients were told is explained, or that is wrong.
+    fn hear(&mut self) {
+        if let Some((answers, wrong)) = self.clients.take().map(Clients::finish) {
+            self.answers += answers;
+            self.violations.extend(wrong);
+        }
     }
 
     fn happens(&mut self, fault: Fault, plan: &mut Plan) -> Result<()> {
@@ -294,7 +320,7 @@ impl Trial {
                     return Ok(());
                 }
                 if matches!(status.as_str(), "FAILED" | "STOPPED") {
-                    let job = self.members.ask(&["job", "describe", JOB])?;
+                    let job = self.members.console.ask(&["job", "describe", JOB])?;
                     self.violations.push(format!("the job is {status}: {job}"));
                     return Ok(());
                 }
@@ -346,6 +372,7 @@ impl Trial {
             let (status, generation, _) = self.job()?;
             if status == "FINISHED" {
                 self.generations += generation;
+                self.hear();
                 break;
             }
             // One that something is wrong with already is not waited for as long.
@@ -365,6 +392,7 @@ impl Trial {
 
     /// What must hold in the end, beside what the reader finds.
     fn judge(&mut self) -> Result<()> {
+        self.hear();
         if self.violations.is_empty() {
             let found = self.operator.settle(&self.members)?;
             self.violations.extend(found);

@@ -38,6 +38,8 @@ pub struct ClusterReport {
     /// The most memory that a process had, in bytes, by node.
     pub peaks: BTreeMap<String, u64>,
     pub looks: u64,
+    /// To clients that asked meanwhile, all of which some order of the calls explains.
+    pub answers: u64,
     pub elapsed_ms: u64,
     pub found: Verdict,
     pub violations: Vec<Violation>,
@@ -119,6 +121,7 @@ impl fmt::Display for ClusterReport {
             "seen       {} epochs, {} files, {} runs, by {} looks",
             found.epochs, found.committed_files, found.runs, self.looks
         )?;
+        writeln!(f, "answers    {} to clients", self.answers)?;
         write!(f, "{found}")?;
         self.violations.iter().try_for_each(|violation| writeln!(f, "violation  {violation}"))?;
         writeln!(f, "verdict    {}", self.verdict())?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::moment::Random;
+use qanat_storage::env::sim::Random;
 
 /// Which bit was flipped.
 #[derive(Clone, Debug)]
@@ -22,14 +22,14 @@ impl Flip {
     ///
     /// # Errors
     /// If there is no file, or it cannot be written.
-    pub fn new(folder: &Path, sealed: bool, random: &mut Random) -> Result<Self> {
+    pub fn new(folder: &Path, sealed: bool, random: &Random) -> Result<Self> {
         let mut segments = Vec::new();
         find(folder, &mut segments)?;
         segments.sort();
         let newest = segments.last().cloned().with_context(|| format!("no segment below {}", folder.display()))?;
         let older = segments.len() - 1;
         let file = match sealed && older > 0 {
-            true => segments.swap_remove(usize::try_from(random.below(older as u64))?),
+            true => segments.swap_remove(random.index(older)),
             false => newest,
         };
         let bytes = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;

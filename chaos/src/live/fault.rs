@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::moment::Random;
+use qanat_storage::env::sim::Random;
 
 /// One kind of fault, or of what an operator does in the middle of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -147,22 +147,22 @@ const MISSED_MAX: usize = 3;
 
 impl Plan {
     pub fn new(seed: u64, kinds: &[FaultKind]) -> Self {
-        let mut random = Random::new(seed);
+        let random = Random::new(seed);
         let mut first: Vec<FaultKind> = kinds.to_vec();
         for place in (1..first.len()).rev() {
-            first.swap(place, usize::try_from(random.below(place as u64 + 1)).unwrap_or(0));
+            first.swap(place, random.index(place + 1));
         }
         Self { random, kinds: kinds.to_vec(), first: first.into(), missed: 0 }
     }
 
     /// The next one. Each kind comes once before any comes again, so that a short campaign has all of them.
     pub fn draw(&mut self) -> Fault {
-        let random = &mut self.random;
-        let any = usize::try_from(random.below(self.kinds.len() as u64)).unwrap_or(0);
+        let random = &self.random;
+        let any = random.index(self.kinds.len());
         let kind = self.first.pop_front().unwrap_or(self.kinds[any]);
         let (least, more) = kind.lasts_ms();
-        let lasts = Duration::from_millis(least) + random.micros_below(more * 1_000);
-        let delay = random.micros_below(700_000);
+        let lasts = Duration::from_millis(least) + Duration::from_micros(random.below(more * 1_000));
+        let delay = Duration::from_micros(random.below(700_000));
         Fault { kind, which: random.draw(), delay, lasts, is_alone: random.below(4) > 0 }
     }
 

@@ -11,11 +11,11 @@ use super::cluster::{PROGRESS_MAX, Trial};
 use super::damage::Flip;
 use super::fault::{Fault, FaultKind};
 use super::members::{COORDINATORS, EXECUTORS, NODES, name};
-use super::moment::Random;
 use super::operator::audit;
 use super::shim::Order;
 use super::weather::Trouble;
 use super::workload::JOB;
+use qanat_storage::env::sim::Random;
 
 /// So long an order waits for somebody whom it concerns.
 const MEETS_MAX: Duration = Duration::from_secs(5);
@@ -143,7 +143,7 @@ impl Trial {
             FaultKind::FlipStopped => self.is_damaged(coordinator(which), which, fault, false),
             FaultKind::FlipRunning => self.is_damaged(coordinator(which), which, fault, true),
             FaultKind::Roll => self.rolls(),
-            FaultKind::Rescale => self.operator.rescale(&self.members, 2 + which % 5),
+            FaultKind::Rescale => self.rescale(2 + which % 5),
             FaultKind::Savepoint => self.operator.savepoint(&self.members, which),
             FaultKind::StopResume => self.operator.stop_and_resume(&self.members),
             FaultKind::Drain => self.is_drained(executor(which), lasts),
@@ -225,7 +225,7 @@ impl Trial {
         self.members.server(node)?.starve()?;
         let mut died = false;
         for parallelism in STARVED {
-            self.operator.rescale(&self.members, parallelism)?;
+            self.rescale(parallelism)?;
             died = died || self.until(STARVES_MAX, |trial| Ok(trial.members.server(node)?.ended()?.is_some()))?;
         }
         self.members.end(node, Signal::KILL)?;
@@ -250,7 +250,7 @@ impl Trial {
         if !runs {
             self.members.end(node, signal)?;
         }
-        let flip = Flip::new(&self.members.disk(node), runs, &mut Random::new(which))?;
+        let flip = Flip::new(&self.members.disk(node), runs, &Random::new(which))?;
         if runs {
             self.pass(fault.lasts)?;
             // Whoever leads reads its journal for an audit.
@@ -289,9 +289,9 @@ impl Trial {
 
     /// False if nobody else could take over.
     fn is_drained(&mut self, node: usize, lasts: Duration) -> Result<bool> {
-        let drained = self.members.insist(&["cluster", "drain", &name(node)], |error| error.contains("E0612"));
+        let drained = self.members.console.insist(&["cluster", "drain", &name(node)], |error| error.contains("E0612"));
         self.pass(lasts)?;
-        self.members.insist(&["cluster", "drain", &name(node), "--undo"], |_| false)?;
+        self.members.console.insist(&["cluster", "drain", &name(node), "--undo"], |_| false)?;
         match drained {
             Err(error) if format!("{error:#}").contains("E0612") => Ok(false),
             done => done.map(|_| true),
@@ -300,7 +300,7 @@ impl Trial {
 
     fn rolls(&mut self) -> Result<bool> {
         for node in COORDINATORS..NODES {
-            self.members.insist(&["cluster", "drain", &name(node)], |error| error.contains("E0612"))?;
+            self.members.console.insist(&["cluster", "drain", &name(node)], |error| error.contains("E0612"))?;
             self.bounce(node, Signal::TERM, Duration::ZERO)?;
             let is_back = self.until(PROGRESS_MAX, |trial| trial.is_attached(node))?;
             if !is_back {
@@ -317,7 +317,7 @@ impl Trial {
     }
 
     fn is_attached(&self, node: usize) -> Result<bool> {
-        let status = self.members.insist(&["cluster", "status"], |_| false)?;
+        let status = self.members.console.insist(&["cluster", "status"], |_| false)?;
         let executors = status["executors"].as_array().context("no executors")?;
         Ok(executors.iter().any(|executor| executor["node"] == name(node) && executor["attached"] == true))
     }

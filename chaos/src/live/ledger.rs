@@ -25,6 +25,7 @@ pub struct Part {
     pub small_jobs: u64,
     pub generations: u64,
     pub epochs: u64,
+    pub answers: u64,
     pub elapsed_ms: u64,
     pub verdict: String,
 }
@@ -42,6 +43,8 @@ pub struct Sum {
     pub small_jobs: u64,
     pub generations: u64,
     pub epochs: u64,
+    /// To clients, all of which were explained.
+    pub answers: u64,
     pub elapsed_ms: u64,
 }
 
@@ -73,6 +76,7 @@ impl Part {
             small_jobs: report.small_jobs as u64,
             generations: report.generations,
             epochs: report.found.epochs,
+            answers: report.answers,
             elapsed_ms: report.elapsed_ms,
             verdict: report.verdict().to_owned(),
         }
@@ -116,6 +120,7 @@ impl Sum {
         self.small_jobs += part.small_jobs;
         self.generations += part.generations;
         self.epochs += part.epochs;
+        self.answers += part.answers;
         self.elapsed_ms += part.elapsed_ms;
     }
 
@@ -134,8 +139,8 @@ impl fmt::Display for Sum {
         writeln!(f, "records    {}, {} lost, {} duplicated", self.records, self.lost, self.duplicated)?;
         writeln!(
             f,
-            "seen       {} epochs, {} generations, {} small jobs",
-            self.epochs, self.generations, self.small_jobs
+            "seen       {} epochs, {} generations, {} small jobs, {} answers to clients",
+            self.epochs, self.generations, self.small_jobs, self.answers
         )?;
         let verdicts: Vec<String> = self.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
         writeln!(f, "verdicts   {}", verdicts.join(", "))
@@ -160,6 +165,7 @@ mod tests {
             small_jobs: 1,
             generations: 3,
             epochs: 4,
+            answers: 6,
             elapsed_ms: 5,
             verdict: "PASS".to_owned(),
         };

@@ -1,14 +1,14 @@
 //! The processes of one cluster, the network between them, and what a client asks of them.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use serde_json::Value;
 
+use super::console::Console;
 use super::network::Network;
-use super::process::{Ended, Qanat};
+use super::process::Qanat;
 use super::server::Server;
 use super::shim::Shim;
 use super::workload::{FOLDER, JOB};
@@ -19,12 +19,6 @@ pub const EXECUTORS: usize = 3;
 pub const NODES: usize = COORDINATORS + EXECUTORS;
 /// What a client has asked for comes about.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// So long a client tries again: the cluster serves by then.
-const INSISTS_MAX: Duration = Duration::from_secs(120);
-/// A command of a client. An audit reads all that a job has written.
-const COMMAND_MAX: Duration = Duration::from_secs(180);
-/// Between two tries.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
 const CLUSTER_ID: &str = "chaos";
 /// The node whose disk is small, where a disk can be made, and its size: more than a campaign needs.
 const SMALL_DISK: (usize, &str) = (0, "1g");
@@ -32,6 +26,8 @@ const SMALL_DISK: (usize, &str) = (0, "1g");
 /// All processes of a cluster; they end with this.
 pub struct Members {
     pub qanat: Qanat,
+    /// Of a client that knows all coordinators.
+    pub console: Console,
     pub servers: Vec<Server>,
     /// Of the coordinators, as their group knows them now.
     ids: [u64; COORDINATORS],
@@ -72,7 +68,9 @@ impl Members {
         }
         let ids = std::array::from_fn(|node| node as u64 + 1);
         let next_id = COORDINATORS as u64 + 1;
-        let mut members = Self { qanat: qanat.clone(), servers, ids, next_id, has_small_disk, network };
+        let addresses = (0..COORDINATORS).map(|node| network.address(node)).collect::<Result<Vec<_>>>()?;
+        let console = Console::new(qanat, &network, addresses);
+        let mut members = Self { qanat: qanat.clone(), console, servers, ids, next_id, has_small_disk, network };
         let group = (0..COORDINATORS).map(|node| Ok(format!("{}={}", node + 1, members.network.address(node)?)));
         let group = group.collect::<Result<Vec<_>>>()?.join(",");
         for node in 0..COORDINATORS {
@@ -115,19 +113,11 @@ impl Members {
     }
 
     fn executor(&self, node: usize) -> Result<Vec<String>> {
-        let (node_name, all) = (name(node), self.addresses()?.join(","));
+        let (node_name, all) = (name(node), self.console.addresses());
         let advertised = self.network.address(node)?;
         let arguments = ["executor", "--node", &node_name, "--slots", "2", "--coordinators", &all];
         let more = ["--advertise", &advertised, "--metrics", "127.0.0.1:0"];
         Ok(self.command_of(node, &[&arguments[..], &more].concat()))
-    }
-
-    /// Of the coordinators.
-    ///
-    /// # Errors
-    /// If there is no network for one.
-    pub fn addresses(&self) -> Result<Vec<String>> {
-        (0..COORDINATORS).map(|node| self.network.address(node)).collect()
     }
 
     /// # Errors
@@ -166,56 +156,12 @@ impl Members {
         self.server(node)?.end(signal).map(drop)
     }
 
-    /// A command of a client that knows all coordinators, whatever comes of it.
-    ///
-    /// # Errors
-    /// If it does not end in time.
-    pub fn command(&self, arguments: &[&str]) -> Result<Ended> {
-        self.command_at(&self.addresses()?.join(","), arguments)
-    }
-
-    fn command_at(&self, addresses: &str, arguments: &[&str]) -> Result<Ended> {
-        let all = [&["-o", "json"], arguments, &["--cluster", addresses]].concat();
-        self.qanat.run_behind(&self.network.prefix(None), &all, COMMAND_MAX)
-    }
-
-    /// A command of a client that succeeds.
-    ///
-    /// # Errors
-    /// If it fails.
-    pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
-        let ended = self.command(arguments)?;
-        ensure!(ended.success(), "`{}` failed: {}", arguments.join(" "), ended.stderr.trim());
-        ended.json()
-    }
-
-    /// As [`Members::ask`], again and again: whoever has a cluster that serves gets an answer.
-    ///
-    /// # Errors
-    /// All that it was told, if no try succeeds in time, or up to one that `is_final`.
-    pub fn insist(&self, arguments: &[&str], is_final: impl Fn(&str) -> bool) -> Result<Value> {
-        let begun = Instant::now();
-        let mut told: Vec<String> = Vec::new();
-        loop {
-            let error = match self.ask(arguments) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => format!("{error:#}"),
-            };
-            let is_last = is_final(&error) || begun.elapsed() > INSISTS_MAX;
-            if told.last() != Some(&error) {
-                told.push(error);
-            }
-            ensure!(!is_last, "{}", told.join("; then "));
-            std::thread::sleep(AGAIN_AFTER);
-        }
-    }
-
     /// Which coordinator leads, as a node.
     ///
     /// # Errors
     /// If nobody does.
     pub fn leader(&self) -> Result<usize> {
-        let status = self.insist(&["cluster", "status"], |_| false)?;
+        let status = self.console.insist(&["cluster", "status"], |_| false)?;
         let coordinators = status["coordinators"].as_array().context("no coordinators")?;
         let leads = coordinators.iter().find(|coordinator| coordinator["leads"] == true).context("nobody leads")?;
         self.ids.iter().position(|id| leads["id"] == *id).with_context(|| format!("nobody has the number of {leads}"))
@@ -226,7 +172,7 @@ impl Members {
     /// # Errors
     /// If the client cannot be run.
     pub fn takes_part(&self, node: usize) -> Result<bool> {
-        Ok(self.command_at(&self.network.address(node)?, &["cluster", "status"])?.success())
+        Ok(self.console.at(self.network.address(node)?).command(&["cluster", "status"])?.success())
     }
 
     /// The job's state, generation and newest visible epoch.
@@ -234,7 +180,7 @@ impl Members {
     /// # Errors
     /// If the cluster does not say.
     pub fn job(&self) -> Result<(String, u64, u64)> {
-        let job = self.insist(&["job", "describe", JOB], |_| false)?;
+        let job = self.console.insist(&["job", "describe", JOB], |_| false)?;
         let number = |name: &str| job[name].as_u64().unwrap_or(0);
         Ok((job["status"].as_str().unwrap_or_default().to_owned(), number("generation"), number("committed_epoch")))
     }
@@ -247,8 +193,8 @@ impl Members {
     pub fn readmit(&mut self, node: usize) -> Result<()> {
         let old = self.ids.get(node).context("no such coordinator")?.to_string();
         // Repeated after it came about it is a member no more.
-        let removed = self.insist(&["cluster", "remove", &old], |error| error.contains("E0501"));
-        let status = self.insist(&["cluster", "status"], |_| false)?;
+        let removed = self.console.insist(&["cluster", "remove", &old], |error| error.contains("E0501"));
+        let status = self.console.insist(&["cluster", "status"], |_| false)?;
         let stays = status["coordinators"].as_array().is_none_or(|all| all.iter().any(|c| c["id"] == self.ids[node]));
         if stays {
             removed?;
@@ -261,7 +207,7 @@ impl Members {
         self.server(node)?.becomes(command);
         self.begin(node)?;
         let member = format!("{}={}", self.ids[node], self.network.address(node)?);
-        self.insist(&["cluster", "add", &member], |_| false).map(drop)
+        self.console.insist(&["cluster", "add", &member], |_| false).map(drop)
     }
 
     /// Where the files of a node are.

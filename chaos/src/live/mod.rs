@@ -2,8 +2,10 @@
 
 pub mod binary;
 pub mod campaign;
+pub mod clients;
 pub mod cluster;
 pub mod cluster_report;
+pub mod console;
 pub mod damage;
 pub mod fault;
 pub mod history;

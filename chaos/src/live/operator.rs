@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::clients::Register;
+use super::console::insist;
 use super::members::{Members, PATIENCE};
-use super::moment::Random;
 use super::watch::Watch;
 use super::workload::{JOB, Workload};
 use crate::oracle::Violation;
+use qanat_storage::env::sim::Random;
 
 /// Rows of a small job, how many it reads a second, and how many jobs there may be.
 const SMALL_RECORDS: u64 = 6_000;
@@ -33,9 +35,8 @@ pub struct Operator {
 impl Operator {
     /// # Errors
     /// If the cluster does not serve.
-    pub fn rescale(&self, members: &Members, parallelism: u64) -> Result<bool> {
-        let parallelism = parallelism.to_string();
-        match members.insist(&["job", "rescale", JOB, "--parallelism", &parallelism], is_over) {
+    pub fn rescale(&self, register: &Register, parallelism: u64) -> Result<bool> {
+        match insist(|| register.write(parallelism), is_over) {
             Err(error) if is_over(&format!("{error:#}")) => Ok(false),
             done => done.map(|_| true),
         }
@@ -48,8 +49,8 @@ impl Operator {
     pub fn savepoint(&mut self, members: &Members, which: u64) -> Result<bool> {
         let name = format!("s{which:x}");
         // One whose answer was lost is there when it is asked for again.
-        let made = members.insist(&["job", "savepoint", JOB, "--name", &name], |error| error.contains("E0"));
-        let listed = members.insist(&["job", "savepoints", JOB], |_| false)?;
+        let made = members.console.insist(&["job", "savepoint", JOB, "--name", &name], |error| error.contains("E0"));
+        let listed = members.console.insist(&["job", "savepoints", JOB], |_| false)?;
         let is_there = listed["savepoints"].as_array().is_some_and(|all| all.iter().any(|s| s["name"] == *name));
         ensure!(is_there || made.is_err(), "savepoint {name} was acknowledged and is not there: {listed}");
         if !is_there {
@@ -58,7 +59,7 @@ impl Operator {
         self.savepoints.push(name);
         if self.savepoints.len() > 2 {
             let old = self.savepoints.remove(0);
-            members.insist(&["job", "savepoint", JOB, "--drop", &old], |error| !error.contains("E06"))?;
+            members.console.insist(&["job", "savepoint", JOB, "--drop", &old], |error| !error.contains("E06"))?;
         }
         Ok(true)
     }
@@ -66,7 +67,7 @@ impl Operator {
     /// # Errors
     /// If the cluster does not serve, or the job does not stop or does not go on.
     pub fn stop_and_resume(&self, members: &Members) -> Result<bool> {
-        let stopped = members.insist(&["job", "stop", JOB], is_over);
+        let stopped = members.console.insist(&["job", "stop", JOB], is_over);
         let begun = Instant::now();
         loop {
             match members.job()?.0.as_str() {
@@ -76,7 +77,7 @@ impl Operator {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        let resumed = members.insist(&["job", "resume", JOB], is_over);
+        let resumed = members.console.insist(&["job", "resume", JOB], is_over);
         let status = members.job()?.0;
         ensure!(!matches!(status.as_str(), "STOPPED" | "FAILED"), "the job is {status} after a resume: {resumed:?}");
         Ok(true)
@@ -95,9 +96,9 @@ impl Operator {
         members.qanat.write(&script, &small(members, &name).script())?;
         let id = format!("{:016x}{:016x}", Random::new(which).draw(), which);
         let arguments = ["submit", &script, "--name", &name, "--parallelism", "1", "--request-id", &id];
-        let first = members.insist(&arguments, |error| !error.contains("E06"))?;
+        let first = members.console.insist(&arguments, |error| !error.contains("E06"))?;
         self.jobs.push(name.clone());
-        let second = members.insist(&arguments, |error| !error.contains("E06"))?;
+        let second = members.console.insist(&arguments, |error| !error.contains("E06"))?;
         let job = |told: &serde_json::Value| told["jobs"][0]["job"].clone();
         ensure!(job(&first) == job(&second) && job(&first).is_string(), "two jobs by one id: {first} and {second}");
         Ok(true)
@@ -112,7 +113,7 @@ impl Operator {
         for name in &self.jobs {
             let begun = Instant::now();
             loop {
-                let told = members.insist(&["job", "describe", name], |error| error.contains("E03"))?;
+                let told = members.console.insist(&["job", "describe", name], |error| error.contains("E03"))?;
                 if told["status"] == "FINISHED" {
                     break;
                 }
@@ -142,7 +143,7 @@ impl Operator {
 
 /// What the audit of a job objects to.
 pub fn audit(members: &Members, job: &str) -> Option<Violation> {
-    members.insist(&["audit", job], |error| !error.contains("E06")).err().map(|error| format!("{error:#}"))
+    members.console.insist(&["audit", job], |error| !error.contains("E06")).err().map(|error| format!("{error:#}"))
 }
 
 /// A job that writes below a folder of its own name.

@@ -209,7 +209,7 @@ impl RollingRestart {
         let script = format!("{JOB}.sql");
         qanat.write(&script, &workload.script())?;
         let mut members = Members::start(&qanat, Network::new(NODES)?)?;
-        members.ask(&["submit", &script, "--parallelism", &self.parallelism.to_string()])?;
+        members.console.ask(&["submit", &script, "--parallelism", &self.parallelism.to_string()])?;
         let reader = Reader::start(Watch::new(&workload, &qanat.folder));
         let mut restarts = Vec::new();
         for _ in 0..self.rounds {
@@ -254,7 +254,7 @@ fn restart_executor(members: &mut Members, seen: &Seen, index: usize) -> Result<
     settled(members, seen)?;
     let node = name(COORDINATORS + index);
     let begun = Instant::now();
-    members.ask(&["cluster", "drain", &node])?;
+    members.console.ask(&["cluster", "drain", &node])?;
     let drained = begun.elapsed();
     let gone = Instant::now();
     members.end(COORDINATORS + index, Signal::TERM)?;
@@ -285,7 +285,7 @@ fn settled(members: &Members, seen: &Seen) -> Result<()> {
     let mut shown = Value::Null;
     until(
         || {
-            shown = members.ask(&["job", "describe", JOB])?;
+            shown = members.console.ask(&["job", "describe", JOB])?;
             let executors = shown["executors"].as_array().map_or(0, Vec::len);
             ensure!(shown["status"] != "FAILED", "the job has failed: {shown}");
             Ok(executors == EXECUTORS && shown["status"] == "RUNNING" || shown["status"] == "FINISHED")

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::moment::Random;
+use qanat_storage::env::sim::Random;
 
 /// What a node sends takes so much longer while it is slow, and passes at so many bytes a millisecond.
 const SLOW: Duration = Duration::from_millis(30);

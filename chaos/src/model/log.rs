@@ -15,8 +15,8 @@ use qanat_storage::log::{
     GroupCommit, LogOptions, LogReader, OwnerToken, Retention, StagedHandle, Start, Topic, TopicSpec, Topics,
 };
 
-use super::random::Random;
 use super::walk::{Model, Outcome, Violation};
+use qanat_storage::env::sim::Random;
 
 /// Segments of a few frames, so that they roll.
 const SMALL: LogOptions = LogOptions { segment_bytes: 8 << 10, allocate_bytes: 1 << 10, roll_after_ms: None };
@@ -480,8 +480,8 @@ impl Model for LogWorld {
     type Action = Step;
     type Choices = Vec<(usize, u8)>;
 
-    fn new(random: &mut Random) -> Self {
-        let sim = Env::sim(random.u64());
+    fn new(random: &Random) -> Self {
+        let sim = Env::sim(random.draw());
         let processes = (0..PROCESSES).map(|_| start(&sim).expect("an empty folder")).collect();
         Self {
             sim,
@@ -499,20 +499,20 @@ impl Model for LogWorld {
         }
     }
 
-    fn choices(random: &mut Random) -> Self::Choices {
-        let mut faults = |kind: u8| ([0, 1, 2, 4][random.below(4)], kind);
+    fn choices(random: &Random) -> Self::Choices {
+        let mut faults = |kind: u8| ([0, 1, 2, 4][random.index(4)], kind);
         let mut choices = vec![(8, 0), (8, 1)];
         choices.extend((2..14).map(&mut faults));
         choices
     }
 
-    fn steps(_: &mut Random) -> usize {
+    fn steps(_: &Random) -> usize {
         40
     }
 
-    fn choose(&self, choices: &Self::Choices, random: &mut Random) -> Step {
+    fn choose(&self, choices: &Self::Choices, random: &Random) -> Step {
         let kind = random.weighted(choices);
-        let mut n = || random.below(1 << 12);
+        let mut n = || random.index(1 << 12);
         let at = 1 + n() as u64 % 48;
         let mut apart = 0;
         let mut intruder = |n: &mut dyn FnMut() -> usize| {

@@ -12,8 +12,8 @@ use qanat_executor_core::window::Windows;
 use qanat_proto::graph::{Firing, WindowShape};
 use qanat_proto::ids::{Epoch, KeyGroupRange, SplitId, owner_of};
 
-use super::random::Random;
 use super::walk::{Model, Outcome, Violation};
+use qanat_storage::env::sim::Random;
 
 const KEY_GROUPS: u16 = 8;
 const WINDOW_MS: i64 = 10;
@@ -482,17 +482,17 @@ impl Model for TimeWorld {
     type Action = Step;
     type Choices = Vec<(usize, u8)>;
 
-    fn new(random: &mut Random) -> Self {
-        let splits = 1 + random.below(4);
-        let disorder = [0, 3, 12][random.below(3)];
+    fn new(random: &Random) -> Self {
+        let splits = 1 + random.index(4);
+        let disorder = [0, 3, 12][random.index(3)];
         let mut times = Vec::new();
         for _ in 0..splits {
-            let (mut time, mut of_split) = (random.below(30) as i64, Vec::new());
-            for _ in 0..random.below(24) {
-                time += random.below(5) as i64;
+            let (mut time, mut of_split) = (random.index(30) as i64, Vec::new());
+            for _ in 0..random.index(24) {
+                time += random.index(5) as i64;
                 // Now and then one is later than its split says rows are.
                 let behind =
-                    if random.once_in(9) { random.below(40) as i64 } else { random.below(disorder + 1) as i64 };
+                    if random.once_in(9) { random.index(40) as i64 } else { random.index(disorder + 1) as i64 };
                 of_split.push(time - behind);
             }
             times.push(of_split);
@@ -515,23 +515,23 @@ impl Model for TimeWorld {
             done: BTreeSet::new(),
             may_be_late: BTreeSet::new(),
         };
-        let parallelism = 1 + random.below(3) as u32;
+        let parallelism = 1 + random.index(3) as u32;
         world.restart(parallelism).expect("nothing has happened yet");
         world
     }
 
-    fn choices(random: &mut Random) -> Self::Choices {
-        let faults = |random: &mut Random| [0, 0, 1, 3][random.below(4)];
+    fn choices(random: &Random) -> Self::Choices {
+        let faults = |random: &Random| [0, 0, 1, 3][random.index(4)];
         vec![(10, 0), (24, 1), (faults(random), 2), (3, 3), (faults(random), 4)]
     }
 
-    fn steps(_: &mut Random) -> usize {
+    fn steps(_: &Random) -> usize {
         200
     }
 
-    fn choose(&self, choices: &Self::Choices, random: &mut Random) -> Step {
+    fn choose(&self, choices: &Self::Choices, random: &Random) -> Step {
         let kind = random.weighted(choices);
-        let mut n = || random.below(1 << 12);
+        let n = || random.index(1 << 12);
         match kind {
             0 => Step::Read(n(), n()),
             1 => Step::Flow(n(), n()),

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 
-use super::random::Random;
+use qanat_storage::env::sim::Random;
 
 /// A world that is stepped, and says when an invariant does not hold.
 pub trait Model: Sized {
@@ -11,15 +11,15 @@ pub trait Model: Sized {
     /// Swarm Testing, 2012).
     type Choices;
 
-    fn new(random: &mut Random) -> Self;
+    fn new(random: &Random) -> Self;
 
-    fn choices(random: &mut Random) -> Self::Choices;
+    fn choices(random: &Random) -> Self::Choices;
 
     /// The next step.
-    fn choose(&self, choices: &Self::Choices, random: &mut Random) -> Self::Action;
+    fn choose(&self, choices: &Self::Choices, random: &Random) -> Self::Action;
 
     /// Steps of a walk that reaches far enough.
-    fn steps(random: &mut Random) -> usize;
+    fn steps(random: &Random) -> usize;
 
     /// # Errors
     /// The invariant that the step broke.
@@ -64,13 +64,13 @@ pub struct Failure<A> {
 /// # Errors
 /// The invariant that it broke, with what it did.
 pub fn walk<M: Model>(seed: u64) -> Result<M, Box<Failure<M::Action>>> {
-    let mut random = Random::new(seed);
-    let mut world = M::new(&mut random);
-    let choices = M::choices(&mut random);
-    let steps = M::steps(&mut random);
+    let random = Random::new(seed);
+    let mut world = M::new(&random);
+    let choices = M::choices(&random);
+    let steps = M::steps(&random);
     let mut actions = Vec::with_capacity(steps);
     for _ in 0..steps {
-        let action = world.choose(&choices, &mut random);
+        let action = world.choose(&choices, &random);
         actions.push(action.clone());
         if let Err(violation) = world.step(&action) {
             return Err(Box::new(Failure { seed, violation, actions }));

@@ -14,38 +14,22 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit};
 use qanat_proto::error::{Code, Result};
+use qanat_storage::env::sim::Random;
 
 use super::{Case, Folder, INT, STRING, case, dead_letters_of};
 use crate::contract::{ReadOutcome, SourceBatch, StopFlag};
 use crate::suite::source::rows_of;
 
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).expect("below a usize")
-    }
-}
-
 const BYTES: &[u8] = b"\x00\x01\x7f\x80\xff\n\r\",{}[]:;-+.eE0\\u#' ";
 
-fn mutated(rng: &mut Rng, whole: &[u8]) -> Vec<u8> {
+fn mutated(random: &Random, whole: &[u8]) -> Vec<u8> {
     let mut bytes = whole.to_vec();
-    for _ in 0..=rng.below(3) {
-        let (at, to) = (rng.below(bytes.len()), rng.below(bytes.len()));
-        let end = (at + 1 + rng.below(16)).min(bytes.len());
-        match rng.below(8) {
-            0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << rng.below(8),
-            2 if !bytes.is_empty() => bytes[at] = BYTES[rng.below(BYTES.len())],
+    for _ in 0..=random.index(3) {
+        let (at, to) = (random.index(bytes.len()), random.index(bytes.len()));
+        let end = (at + 1 + random.index(16)).min(bytes.len());
+        match random.index(8) {
+            0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << random.index(8),
+            2 if !bytes.is_empty() => bytes[at] = BYTES[random.index(BYTES.len())],
             3 => bytes.truncate(at),
             4 if !bytes.is_empty() => drop(bytes.drain(at..end)),
             5 if !bytes.is_empty() => {
@@ -53,10 +37,10 @@ fn mutated(rng: &mut Rng, whole: &[u8]) -> Vec<u8> {
                 drop(bytes.splice(to..to, piece));
             }
             6 if end <= bytes.len() && end - at >= 4 => {
-                let wide = [u32::MAX, 0, 0x7fff_ffff, 0x8000_0000][rng.below(4)];
+                let wide = [u32::MAX, 0, 0x7fff_ffff, 0x8000_0000][random.index(4)];
                 bytes[at..at + 4].copy_from_slice(&wide.to_le_bytes());
             }
-            _ => bytes.insert(at.min(bytes.len()), BYTES[rng.below(BYTES.len())]),
+            _ => bytes.insert(at.min(bytes.len()), BYTES[random.index(BYTES.len())]),
         }
     }
     bytes
@@ -198,8 +182,8 @@ fn no_mutation_of_a_file_panics() {
         let (good, _) = read(&case, &folder).expect("the whole file");
         assert!(good.as_ref().is_some_and(|rows| rows.num_rows() >= 24), "{name}");
         for round in 0..count {
-            let mut rng = Rng(seed.wrapping_mul(0x1000_0000_01b3) ^ (index as u64) << 32 ^ round);
-            let bytes = mutated(&mut rng, whole);
+            let random = Random::new(seed.wrapping_mul(0x1000_0000_01b3) ^ (index as u64) << 32 ^ round);
+            let bytes = mutated(&random, whole);
             folder.write(name, &bytes);
             let started = Instant::now();
             let failure = match catch_unwind(AssertUnwindSafe(|| read(&case, &folder))) {

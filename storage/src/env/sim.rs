@@ -16,6 +16,7 @@
 mod contents;
 mod disk;
 mod interrupt;
+mod random;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -23,6 +24,7 @@ mod volume;
 
 pub use disk::SimDisk;
 pub use interrupt::Interrupt;
+pub use random::Random;
 pub use trace::{ALONE_MAX, CrashState, CrashStates, Operation, TORN_MAX, Trace};
 pub use volume::CrashPlan;
 
@@ -99,46 +101,16 @@ impl Clock for SimClock {
 
 /// Seeded entropy: the same seed and the same calls give the same bytes.
 #[derive(Debug)]
-pub struct SimEntropy(Mutex<SplitMix>);
+pub struct SimEntropy(Mutex<Random>);
 
 impl SimEntropy {
     pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(SplitMix(seed)))
+        Self(Mutex::new(Random::new(seed)))
     }
 }
 
 impl Entropy for SimEntropy {
     fn fill(&self, buffer: &mut [u8]) {
-        let mut random = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for chunk in buffer.chunks_mut(8) {
-            let bytes = random.next().to_le_bytes();
-            for (to, from) in chunk.iter_mut().zip(bytes) {
-                *to = from;
-            }
-        }
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): one addition and three mixing steps, full period, any seed.
-#[derive(Clone, Debug)]
-pub(crate) struct SplitMix(pub(crate) u64);
-
-impl SplitMix {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform below `bound` (0 if `bound` is 0). The bias of the remainder does not matter here.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        let bound = bound as u64;
-        if bound == 0 { 0 } else { (self.next() % bound) as usize }
-    }
-
-    pub(crate) fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(buffer);
     }
 }

@@ -1,8 +1,8 @@
 //! How often each thing happens in the world of a seed.
 
 use super::{Action, Shape, World};
-use crate::model::random::Random;
 use crate::model::walk::{Model, Outcome};
+use qanat_storage::env::sim::Random;
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::model) enum Kind {
@@ -95,23 +95,23 @@ const FAULTS: [Kind; 24] = [
 ];
 
 /// The world of a seed.
-fn shape(random: &mut Random) -> Shape {
+fn shape(random: &Random) -> Shape {
     // Now and then so many epochs that some are retired.
     let is_long = random.once_in(12);
-    let records = if is_long { 100 + random.below(60) } else { 4 + random.below(40) } as u64;
+    let records = if is_long { 100 + random.index(60) } else { 4 + random.index(40) } as u64;
     Shape {
-        coordinators: 1 + random.below(3),
-        hosts: 1 + random.below(3),
-        slots: 1 + random.below(2) as u32,
-        parallelism: 1 + random.below(3) as u32,
-        splits: 1 + random.below(3),
+        coordinators: 1 + random.index(3),
+        hosts: 1 + random.index(3),
+        slots: 1 + random.index(2) as u32,
+        parallelism: 1 + random.index(3) as u32,
+        splits: 1 + random.index(3),
         records,
-        old: if random.once_in(4) { records } else { random.below(records as usize / 3) as u64 },
+        old: if random.once_in(4) { records } else { random.index(records as usize / 3) as u64 },
         from_latest: random.once_in(4),
-        epoch_interval_ms: if is_long { 0 } else { [0, 50, 200, 1_000][random.below(4)] },
-        epoch_timeout_ms: [2_000, 60_000][random.below(2)],
-        checkpoints_kept: if is_long { 1 } else { 1 + random.below(3) },
-        commit_step_ms: [0, 0, 0, 3_000][random.below(4)],
+        epoch_interval_ms: if is_long { 0 } else { [0, 50, 200, 1_000][random.index(4)] },
+        epoch_timeout_ms: [2_000, 60_000][random.index(2)],
+        checkpoints_kept: if is_long { 1 } else { 1 + random.index(3) },
+        commit_step_ms: [0, 0, 0, 3_000][random.index(4)],
     }
 }
 
@@ -120,7 +120,7 @@ pub struct Choices {
     progress: Vec<(usize, Kind)>,
     faults: Vec<(usize, Kind)>,
     /// One step of so many is a fault.
-    fault_in: usize,
+    fault_in: u64,
     /// Of what makes things go on, only what is there to be done.
     is_eager: bool,
 }
@@ -129,11 +129,11 @@ impl Model for World {
     type Action = Action;
     type Choices = Choices;
 
-    fn new(random: &mut Random) -> Self {
+    fn new(random: &Random) -> Self {
         Self::of_shape(shape(random))
     }
 
-    fn choices(random: &mut Random) -> Choices {
+    fn choices(random: &Random) -> Choices {
         let mut progress = Vec::new();
         for (weight, kind) in PROGRESS {
             // Now and then one side is much slower than the other.
@@ -142,32 +142,32 @@ impl Model for World {
         }
         let mut faults = Vec::new();
         for kind in FAULTS {
-            let weight = match (random.below(4), kind) {
+            let weight = match (random.index(4), kind) {
                 // Without these, nothing ever comes back.
-                (_, Kind::Elect | Kind::Start | Kind::Resume) => 1 + random.below(3),
+                (_, Kind::Elect | Kind::Start | Kind::Resume) => 1 + random.index(3),
                 (0 | 1, _) => 0,
                 (2, _) => 1,
-                _ => 1 + random.below(4),
+                _ => 1 + random.index(4),
             };
             faults.push((weight, kind));
         }
-        Choices { progress, faults, fault_in: [8, 20, 50, 150][random.below(4)], is_eager: !random.once_in(3) }
+        Choices { progress, faults, fault_in: [8, 20, 50, 150][random.index(4)], is_eager: !random.once_in(3) }
     }
 
-    fn steps(random: &mut Random) -> usize {
-        [200, 400, 800, 1_600][random.below(4)]
+    fn steps(random: &Random) -> usize {
+        [200, 400, 800, 1_600][random.index(4)]
     }
 
-    fn choose(&self, choices: &Choices, random: &mut Random) -> Action {
+    fn choose(&self, choices: &Choices, random: &Random) -> Action {
         let is_fault = random.once_in(choices.fault_in);
         if choices.is_eager && !is_fault && !random.once_in(8) {
             let there = self.progress();
             if !there.is_empty() {
-                return there[random.below(there.len())];
+                return there[random.index(there.len())];
             }
         }
         let kind = random.weighted(if is_fault { &choices.faults } else { &choices.progress });
-        let mut n = || random.below(1 << 16);
+        let n = || random.index(1 << 16);
         match kind {
             Kind::Receive => Action::Receive(n()),
             Kind::Hear => Action::Hear(n()),

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::contents::{Contents, PAGE};
 use super::trace::{Operation, Step, Trace};
 use super::volume::{Body, Change, CrashPlan, Effect, Node, ROOT, Unit, Volume};
-use super::{SimClock, SplitMix};
+use super::{Random, SimClock};
 use crate::env::{Clock, Disk, Entry, File, OpenMode};
 
 /// An in-memory disk that lies in every way a disk can. A clone is another handle to the same disk.
@@ -55,7 +55,7 @@ impl SimDisk {
 
     /// Like [`SimDisk::crash`] with an arbitrary plan drawn from the disk's own seed, which is returned.
     pub fn crash_arbitrary(&self) -> CrashPlan {
-        let plan = CrashPlan::Arbitrary { seed: self.shared.lock().random.next() };
+        let plan = CrashPlan::Arbitrary { seed: self.shared.lock().random.draw() };
         self.crash(&plan);
         plan
     }
@@ -316,7 +316,7 @@ impl Shared {
 struct State {
     volume: Volume,
     seed: u64,
-    random: SplitMix,
+    random: Random,
     /// Goes up with every crash; a handle of an earlier one is dead.
     boot: u64,
     powered: bool,
@@ -344,7 +344,7 @@ impl State {
         Self {
             volume,
             seed,
-            random: SplitMix(seed),
+            random: Random::new(seed),
             boot: 0,
             powered: true,
             power_left: None,
@@ -577,7 +577,7 @@ impl File for SimFile {
         state.writes += 1;
         let write = state.writes;
         if state.failing_writes.remove(&write) {
-            let kept = state.random.below(bytes.len());
+            let kept = state.random.index(bytes.len());
             self.write(&mut state, bytes.get(..kept).unwrap_or_default(), offset);
             return Err(Errno::IO.into());
         }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::contents::Contents;
-use super::{SECTOR, SplitMix};
+use super::{Random, SECTOR};
 
 /// Identity of a file or folder, whatever its names.
 pub(super) type Node = u64;
@@ -196,9 +196,9 @@ impl Volume {
         let mut after = self.clone();
         let pending = std::mem::take(&mut after.pending);
         let last_write = pending.iter().rposition(|unit| matches!(unit.change, Change::Write { .. }));
-        let mut random = SplitMix(0);
+        let mut random = Random::new(0);
         if let CrashPlan::Arbitrary { seed } = plan {
-            random = SplitMix(*seed);
+            random = Random::new(*seed);
         }
         for (index, unit) in pending.iter().enumerate() {
             let Some(state) = after.nodes.get_mut(&unit.node) else { continue };
@@ -213,7 +213,7 @@ impl Volume {
                     keep_part(&mut state.durable, &unit.change, kept.clone());
                 }
                 CrashPlan::LastTorn { .. } => keep_all(&mut state.durable, &unit.change),
-                CrashPlan::Arbitrary { .. } => keep_arbitrary(&mut state.durable, &unit.change, &mut random),
+                CrashPlan::Arbitrary { .. } => keep_arbitrary(&mut state.durable, &unit.change, &random),
             }
         }
         for state in after.nodes.values_mut() {
@@ -312,7 +312,7 @@ fn keep_part(body: &mut Body, change: &Change, kept: Range<usize>) {
     }
 }
 
-fn keep_arbitrary(body: &mut Body, change: &Change, random: &mut SplitMix) {
+fn keep_arbitrary(body: &mut Body, change: &Change, random: &Random) {
     let Change::Write { offset, bytes } = change else {
         if random.coin() {
             keep_all(body, change);
@@ -321,7 +321,7 @@ fn keep_arbitrary(body: &mut Body, change: &Change, random: &mut SplitMix) {
     };
     // A third of the writes survive wholly and a third not at all, so that long traces still meet
     // states in which most is as it was written.
-    match random.below(3) {
+    match random.index(3) {
         0 => return,
         1 => return keep_all(body, change),
         _ => {}
@@ -331,8 +331,8 @@ fn keep_arbitrary(body: &mut Body, change: &Change, random: &mut SplitMix) {
     for (index, sector) in sectors.into_iter().enumerate() {
         if random.coin() {
             // Some disks do not even keep a sector whole.
-            let torn = index == last && random.below(4) == 0;
-            let end = if torn { sector.start + random.below(sector.len()) } else { sector.end };
+            let torn = index == last && random.index(4) == 0;
+            let end = if torn { sector.start + random.index(sector.len()) } else { sector.end };
             keep_part(body, change, sector.start..end);
         }
     }

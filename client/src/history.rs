@@ -1,16 +1,18 @@
-//! What clients asked and were told, in order, and whether one register can have answered so.
+//! What clients asked and were told, in order, and whether one register can have answered so: an oracle for tests of a
+//! cluster.
 //!
-//! The register is the parallelism that a job is to have: `rescale` writes it, `describe` reads it, from several clients
-//! at once and through whichever coordinator leads. A write that gets no answer may be done at any time, or never; one
-//! that is tried again by the client library may be done twice, since it says what is to be and not what is to happen.
-//! Checked is linearizability in this sense: each call takes effect at one point (a write at one or more) between its
-//! question and its answer. The search goes forward with all states that are still possible (Lowe 2017, "just-in-time").
+//! The register is what several clients write and read at once through whichever coordinator leads, such as the
+//! parallelism that a job is to have: `rescale` writes it, `describe` reads it. A write that gets no answer may be done
+//! at any time and more than once, or never; one that is tried again by the client may be done twice, since it says
+//! what is to be and not what is to happen. Checked is linearizability in this sense: each call takes effect at one
+//! point (a write at one or more) between its question and its answer. The search goes forward with all states that are
+//! still possible (Lowe 2017, "just-in-time").
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A call's number.
-pub(super) type Call = usize;
+pub type Call = usize;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -23,10 +25,13 @@ enum Event {
 }
 
 /// All calls so far. Calls of one client follow each other; those of several overlap.
-#[derive(Default)]
-pub(super) struct History {
-    events: RefCell<Vec<Event>>,
-    calls: std::cell::Cell<Call>,
+#[derive(Debug, Default)]
+pub struct History(Mutex<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    events: Vec<Event>,
+    begun: Call,
 }
 
 /// What a call that has no answer yet has come to.
@@ -41,67 +46,74 @@ enum Pending {
 struct State {
     value: u32,
     pending: Vec<(Call, Pending)>,
+    /// Of writes that got no answer.
+    lost: BTreeSet<u32>,
 }
 
 impl History {
-    fn next(&self) -> Call {
-        self.calls.set(self.calls.get() + 1);
-        self.calls.get()
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn writes(&self, value: u32) -> Call {
-        let call = self.next();
-        self.events.borrow_mut().push(Event::Writes(call, value));
+    fn begin(&self, event: impl FnOnce(Call) -> Event) -> Call {
+        let mut calls = self.calls();
+        calls.begun += 1;
+        let call = calls.begun;
+        calls.events.push(event(call));
         call
     }
 
-    pub(super) fn reads(&self) -> Call {
-        let call = self.next();
-        self.events.borrow_mut().push(Event::Reads(call));
-        call
+    /// A client is about to ask for this value.
+    pub fn writes(&self, value: u32) -> Call {
+        self.begin(|call| Event::Writes(call, value))
     }
 
-    pub(super) fn written(&self, call: Call) {
-        self.events.borrow_mut().push(Event::Written(call));
+    /// A client is about to ask for the value.
+    pub fn reads(&self) -> Call {
+        self.begin(Event::Reads)
     }
 
-    pub(super) fn has_read(&self, call: Call, value: u32) {
-        self.events.borrow_mut().push(Event::HasRead(call, value));
+    /// A write was acknowledged.
+    pub fn written(&self, call: Call) {
+        self.calls().events.push(Event::Written(call));
     }
 
-    pub(super) fn lost(&self, call: Call) {
-        self.events.borrow_mut().push(Event::Lost(call));
+    /// A read was answered.
+    pub fn has_read(&self, call: Call, value: u32) {
+        self.calls().events.push(Event::HasRead(call, value));
     }
 
-    /// Answers that were checked.
-    pub(super) fn answers(&self) -> usize {
-        self.events.borrow().iter().filter(|e| matches!(e, Event::Written(_) | Event::HasRead(..))).count()
+    /// A call failed.
+    pub fn lost(&self, call: Call) {
+        self.calls().events.push(Event::Lost(call));
     }
 
-    /// The first answer that no order of the calls explains.
-    pub(super) fn violation(&self, initial: u32) -> Option<String> {
-        let mut states = BTreeSet::from([State { value: initial, pending: Vec::new() }]);
-        for (number, event) in self.events.borrow().iter().enumerate() {
+    /// Answers so far.
+    pub fn answers(&self) -> usize {
+        self.calls().events.iter().filter(|e| matches!(e, Event::Written(_) | Event::HasRead(..))).count()
+    }
+
+    /// The first answer that no order of the calls explains, if the register held this before the first one.
+    pub fn violation(&self, initial: u32) -> Option<String> {
+        let mut states = BTreeSet::from([State { value: initial, pending: Vec::new(), lost: BTreeSet::new() }]);
+        let calls = self.calls();
+        for (number, event) in calls.events.iter().enumerate() {
             states = match *event {
                 Event::Writes(call, value) => begin(states, call, Pending::Write(value, false)),
                 Event::Reads(call) => begin(states, call, Pending::Read(None)),
                 Event::Written(call) => end(spread(states), call, |pending| matches!(pending, Pending::Write(_, true))),
                 Event::HasRead(call, told) => end(spread(states), call, |pending| pending == Pending::Read(Some(told))),
-                // A read that was not answered says nothing; a write stays pending for ever.
-                Event::Lost(call) => forget_read(states, call),
+                Event::Lost(call) => lose(states, call),
             };
             if states.is_empty() {
+                let told = calls.events.iter().take(number + 1).map(|event| format!("{event:?}")).collect::<Vec<_>>();
                 return Some(format!(
                     "no order of the calls explains the answer of event {number}, {event:?}: {}",
-                    self.told()
+                    told.join(", ")
                 ));
             }
         }
         None
-    }
-
-    fn told(&self) -> String {
-        self.events.borrow().iter().map(|event| format!("{event:?}")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -113,10 +125,15 @@ fn begin(states: BTreeSet<State>, call: Call, pending: Pending) -> BTreeSet<Stat
     begun.collect()
 }
 
-/// All states that pending calls can lead to.
+/// All states that pending and lost calls can lead to.
 fn spread(states: BTreeSet<State>) -> BTreeSet<State> {
     let mut found = states.clone();
     let mut open: Vec<State> = states.into_iter().collect();
+    let mut reach = |next: State, open: &mut Vec<State>| {
+        if found.insert(next.clone()) {
+            open.push(next);
+        }
+    };
     while let Some(state) = open.pop() {
         for index in 0..state.pending.len() {
             let mut next = state.clone();
@@ -129,9 +146,10 @@ fn spread(states: BTreeSet<State>) -> BTreeSet<State> {
                 Pending::Read(told @ None) => *told = Some(next.value),
                 Pending::Read(Some(_)) => continue,
             }
-            if found.insert(next.clone()) {
-                open.push(next);
-            }
+            reach(next, &mut open);
+        }
+        for value in &state.lost {
+            reach(State { value: *value, ..state.clone() }, &mut open);
         }
     }
     found
@@ -146,9 +164,13 @@ fn end(states: BTreeSet<State>, call: Call, fits: impl Fn(Pending) -> bool) -> B
     ended.collect()
 }
 
-fn forget_read(states: BTreeSet<State>, call: Call) -> BTreeSet<State> {
+/// A read that was not answered says nothing; a write may come about for ever.
+fn lose(states: BTreeSet<State>, call: Call) -> BTreeSet<State> {
     let left = states.into_iter().map(|mut state| {
-        state.pending.retain(|(known, pending)| *known != call || matches!(pending, Pending::Write(..)));
+        let index = state.pending.iter().position(|(known, _)| *known == call);
+        if let Some((_, Pending::Write(value, _))) = index.map(|index| state.pending.remove(index)) {
+            state.lost.insert(value);
+        }
         state
     });
     left.collect()
