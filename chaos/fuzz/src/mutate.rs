@@ -1,7 +1,8 @@
 //! Damage: what becomes of bytes and texts on their way here.
 
-use crate::words::{STRANGE, tokens};
 use qanat_storage::env::sim::Random;
+
+use crate::words::{STRANGE, tokens};
 
 /// A damaged input has at most so many bytes: repeated doubling must not make the rounds slow.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;

@@ -9,9 +9,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use qanat_storage::env::sim::Random;
+
 use crate::mutate::mutated;
 use crate::{Seed, TARGETS, Target, Verdict};
-use qanat_storage::env::sim::Random;
 
 /// One input in so many is made of random bytes.
 const RANDOM_EVERY: usize = 24;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use qanat_storage::env::sim::Random;
 use rustix::process::Signal;
 
 use super::cluster::{PROGRESS_MAX, Trial};
@@ -15,7 +16,6 @@ use super::operator::audit;
 use super::shim::Order;
 use super::weather::Trouble;
 use super::workload::JOB;
-use qanat_storage::env::sim::Random;
 
 /// So long an order waits for somebody whom it concerns.
 const MEETS_MAX: Duration = Duration::from_secs(5);

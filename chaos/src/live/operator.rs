@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use qanat_storage::env::sim::Random;
 
 use super::clients::Register;
 use super::console::insist;
@@ -10,7 +11,6 @@ use super::members::{Members, PATIENCE};
 use super::watch::Watch;
 use super::workload::{JOB, Workload};
 use crate::oracle::Violation;
-use qanat_storage::env::sim::Random;
 
 /// Rows of a small job, how many it reads a second, and how many jobs there may be.
 const SMALL_RECORDS: u64 = 6_000;

@@ -10,13 +10,12 @@ use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::names::{Name, Origin};
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::Env;
-use qanat_storage::env::sim::{Interrupt, SimEnv};
+use qanat_storage::env::sim::{Interrupt, Random, SimEnv};
 use qanat_storage::log::{
     GroupCommit, LogOptions, LogReader, OwnerToken, Retention, StagedHandle, Start, Topic, TopicSpec, Topics,
 };
 
 use super::walk::{Model, Outcome, Violation};
-use qanat_storage::env::sim::Random;
 
 /// Segments of a few frames, so that they roll.
 const SMALL: LogOptions = LogOptions { segment_bytes: 8 << 10, allocate_bytes: 1 << 10, roll_after_ms: None };

@@ -11,9 +11,9 @@ use qanat_executor_core::watermark::{
 use qanat_executor_core::window::Windows;
 use qanat_proto::graph::{Firing, WindowShape};
 use qanat_proto::ids::{Epoch, KeyGroupRange, SplitId, owner_of};
+use qanat_storage::env::sim::Random;
 
 use super::walk::{Model, Outcome, Violation};
-use qanat_storage::env::sim::Random;
 
 const KEY_GROUPS: u16 = 8;
 const WINDOW_MS: i64 = 10;

@@ -1,8 +1,9 @@
 //! How often each thing happens in the world of a seed.
 
+use qanat_storage::env::sim::Random;
+
 use super::{Action, Shape, World};
 use crate::model::walk::{Model, Outcome};
-use qanat_storage::env::sim::Random;
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::model) enum Kind {
