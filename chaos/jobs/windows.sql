@@ -1,5 +1,5 @@
 -- Every kind of window, with state that is written, merged and restored: tumbling, hopping, cumulating, sessions, the
--- best rows of each window, distinct counts, and a window over a window.
+-- best rows of each window, distinct counts, and a window over a window. All sinks are files, so that it can be rolled back.
 CREATE TABLE orders (
   id BIGINT,
   customer INT,
@@ -26,7 +26,7 @@ CREATE TABLE sliding (start_at TIMESTAMP_LTZ(3), customer INT, largest INT, smal
   'connector' = 'filesystem', 'path' = '/out/sliding', 'format' = 'json'
 );
 CREATE TABLE growing (start_at TIMESTAMP_LTZ(3), end_at TIMESTAMP_LTZ(3), orders BIGINT) WITH (
-  'connector' = 'log', 'topic' = 'growing', 'partitions' = '2'
+  'connector' = 'filesystem', 'path' = '/out/growing', 'format' = 'csv'
 );
 CREATE TABLE visits (customer INT, from_at TIMESTAMP_LTZ(3), to_at TIMESTAMP_LTZ(3), orders BIGINT) WITH (
   'connector' = 'filesystem', 'path' = '/out/visits', 'format' = 'parquet'
@@ -35,7 +35,7 @@ CREATE TABLE best (start_at TIMESTAMP_LTZ(3), customer INT, id BIGINT, amount IN
   'connector' = 'filesystem', 'path' = '/out/best', 'format' = 'csv'
 );
 CREATE TABLE busiest (hour_at TIMESTAMP_LTZ(3), customers BIGINT, most BIGINT) WITH (
-  'connector' = 'log', 'topic' = 'busiest'
+  'connector' = 'filesystem', 'path' = '/out/busiest', 'format' = 'json'
 );
 CREATE TEMPORARY VIEW counted AS
   SELECT window_time AS at, customer, COUNT(*) AS orders

@@ -108,9 +108,11 @@ pub(super) enum Excused {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Wish {
     Rescale,
-    /// Stop with a last epoch, and resume.
+    /// Stop, with a last epoch or at once, and resume.
     Restart,
     Savepoint,
+    /// Take back what was written after some epoch, and go on from there.
+    Rollback,
     /// Take an executor out of use, and back.
     Drain,
 }
@@ -146,6 +148,8 @@ pub(super) struct Plan {
     pub(super) workers: usize,
     pub(super) parallelism: u32,
     pub(super) interval_ms: u64,
+    /// An epoch that is not claimed by then is given up.
+    pub(super) timeout_ms: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) actions: Vec<Action>,
     /// From then on nothing goes wrong any more.
@@ -182,7 +186,7 @@ impl Plan {
             }
         }
         let actions = if kinds.is_empty() { 0 } else { random.below(ACTIONS_MAX + 1) };
-        let wishes = [Wish::Rescale, Wish::Restart, Wish::Savepoint, Wish::Drain];
+        let wishes = [Wish::Rescale, Wish::Restart, Wish::Savepoint, Wish::Rollback, Wish::Drain];
         let mut actions: Vec<Action> = (0..actions)
             .map(|_| Action {
                 wish: wishes[random.index(wishes.len())],
@@ -201,6 +205,7 @@ impl Plan {
             workers: 1 + random.index(3),
             parallelism: u32::try_from(random.between(1, 4)).unwrap_or(1),
             interval_ms: [50, 100, 200, 500][random.index(4)],
+            timeout_ms: [1_000, 5_000, 60_000][random.index(3)],
             faults,
             actions,
             heals_ms,

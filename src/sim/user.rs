@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use qanat_client::history::History;
-use qanat_client::{Client, JobState, Submit};
+use qanat_client::{Client, JobState, Rollback, Submit};
 use qanat_proto::audit::{Report, Verdict};
 use qanat_proto::{Code, Error, Result};
 use qanat_storage::env::sim::Random;
@@ -127,8 +127,12 @@ impl User {
         let mut submit = Submit::new(NAME, self.script.clone())
             .parallelism(self.plan.parallelism)
             .request_id("5151515151515151515151515151515a");
-        if !self.set.contains_key("execution.checkpointing.interval") {
-            submit = submit.set("execution.checkpointing.interval", format!("{} ms", self.plan.interval_ms));
+        let own = [
+            ("execution.checkpointing.interval", self.plan.interval_ms),
+            ("execution.checkpointing.timeout", self.plan.timeout_ms),
+        ];
+        for (key, ms) in own.into_iter().filter(|(key, _)| !self.set.contains_key(*key)) {
+            submit = submit.set(key, format!("{ms} ms"));
         }
         for (key, value) in &self.set {
             submit = submit.set(key, value);
@@ -195,8 +199,11 @@ impl User {
                 self.rescale(client, job, parallelism).await
             }
             Wish::Restart => {
-                client.stop(job).await?;
-                // It stops with a last epoch, when that has come about.
+                match action.size % 3 {
+                    0 => client.stop_now(job).await?,
+                    _ => client.stop(job).await?,
+                };
+                // If with a last epoch, when that has come about.
                 for _ in 0..50 {
                     if client.describe(job).await?.state() != JobState::Running {
                         break;
@@ -206,6 +213,13 @@ impl User {
                 client.resume(job).await.map(drop)
             }
             Wish::Savepoint => client.savepoint(job, &format!("kept-{}", action.at_ms)).await.map(drop),
+            Wish::Rollback => {
+                let mut known = client.savepoints(job).await?.restorable;
+                known.sort_unstable();
+                let which = usize::try_from(action.size % known.len().max(1) as u64).unwrap_or(0);
+                let to = known.get(which).copied().unwrap_or(0);
+                client.rollback(Rollback::to_epoch(job, to)).await.map(drop)
+            }
             Wish::Drain => {
                 let executors = self.plan.executors.max(1) as u64;
                 let node = format!("e{}", 1 + action.size % executors);
