@@ -147,8 +147,10 @@ pub fn planted(bug: Bug) -> bool {
     }
 }
 
-/// Plants a bug in the place of any that was planted before; [`Bug::None`] removes it.
-#[cfg(feature = "zoo")]
-pub fn plant(bug: Bug) {
+/// Plants a bug in the place of any that was planted before; [`Bug::None`] removes it. False if this build has none.
+pub fn plant(bug: Bug) -> bool {
+    #[cfg(feature = "zoo")]
     PLANTED.store(bug as u8, std::sync::atomic::Ordering::Relaxed);
+    let _ = bug;
+    cfg!(feature = "zoo")
 }

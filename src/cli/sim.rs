@@ -2,15 +2,13 @@
 
 use clap::Args;
 use clap::ValueEnum;
-use qanat_proto::zoo::Bug;
+use qanat_proto::zoo::{self, Bug};
 use qanat_proto::{Code, Error, Place, Result};
 use qanat_storage::env::Env;
 
 use crate::cli::ScriptArguments;
 use crate::output::{self, Format};
-use crate::sim::{Campaign, FaultKind, Report, one};
-#[cfg(feature = "zoo")]
-use crate::sim::{bug, look_for};
+use crate::sim::{Campaign, FaultKind, Report, bugs, look_for, one};
 
 /// How often progress is told, in seeds.
 const TOLD_EVERY: u64 = 50;
@@ -51,7 +49,6 @@ pub(crate) struct Sim {
     #[arg(long, hide = true)]
     one: Option<u64>,
     /// Plant this bug, or `all` in turn, and print how many seeds pass until one fails.
-    #[cfg(feature = "zoo")]
     #[arg(long, value_name = "BUG", hide = true)]
     plant: Option<String>,
 }
@@ -77,11 +74,12 @@ impl Sim {
             processes: self.processes.unwrap_or(processors),
             planted: Bug::None,
         };
-        #[cfg(feature = "zoo")]
         if let Some(name) = self.plant.as_deref() {
-            let bugs = if name == "all" { Bug::ALL.to_vec() } else { vec![bug(name)?] };
+            let bugs = bugs(name)?;
             match (self.one, bugs.as_slice()) {
-                (Some(_), [bug]) => qanat_proto::zoo::plant(*bug),
+                (Some(_), [bug]) => {
+                    zoo::plant(*bug);
+                }
                 _ => return look_for(&campaign, &bugs),
             }
         }

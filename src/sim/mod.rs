@@ -29,11 +29,9 @@ mod seed;
 mod threads;
 mod trace;
 mod user;
-#[cfg(feature = "zoo")]
 mod zoo;
 
 pub(crate) use campaign::{Campaign, one};
 pub(crate) use faults::FaultKind;
 pub(crate) use report::Report;
-#[cfg(feature = "zoo")]
-pub(crate) use zoo::{bug, look_for};
+pub(crate) use zoo::{bugs, look_for};

@@ -2,22 +2,29 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use qanat_proto::zoo::Bug;
+use qanat_proto::zoo::{self, Bug};
 use qanat_proto::{Code, Error, Place, Result};
 
 use super::campaign::Campaign;
 use crate::output;
 
-/// The bug of this name.
+/// The bugs of this name, or `all`.
 ///
 /// # Errors
-/// E0501 if there is none.
-pub(crate) fn bug(name: &str) -> Result<Bug> {
-    let known = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
-    known.copied().ok_or_else(|| {
-        let error = Error::new(Code::Usage, format!("there is no bug `{name}`")).at(Place::Named("--plant".to_owned()));
-        error.hint("`all`, or one that `qanat_proto::zoo` lists")
-    })
+/// E0501 if there is none, or if this build has none.
+pub(crate) fn bugs(name: &str) -> Result<Vec<Bug>> {
+    let place = || Place::Named("--plant".to_owned());
+    if !zoo::plant(Bug::None) {
+        let error = Error::new(Code::Usage, "no bugs can be planted in this build").at(place());
+        return Err(error.hint("build it with `--features zoo`"));
+    }
+    let known = Bug::ALL.iter().copied().filter(|bug| name == "all" || format!("{bug:?}") == name);
+    let known: Vec<Bug> = known.collect();
+    if known.is_empty() {
+        let error = Error::new(Code::Usage, format!("there is no bug `{name}`")).at(place());
+        return Err(error.hint("`all`, or one that `qanat_proto::zoo` lists"));
+    }
+    Ok(known)
 }
 
 /// Plants each of them in turn, and prints the seeds until a simulation fails.
@@ -30,7 +37,9 @@ pub(crate) fn look_for(campaign: &Campaign, bugs: &[Bug]) -> Result<()> {
     for bug in bugs {
         let campaign = Campaign { planted: *bug, ..campaign.clone() };
         let run = AtomicU64::new(0);
-        let found = campaign.run(|_| drop(run.fetch_add(1, Ordering::Relaxed)))?;
+        let found = campaign.run(|_| {
+            run.fetch_add(1, Ordering::Relaxed);
+        })?;
         let (rule, name) = (bug.rule(), format!("{bug:?}"));
         let seeds = run.into_inner();
         match found.failures.first() {

@@ -97,7 +97,8 @@ impl Register {
         let told = self.console.ask(&["job", "describe", &self.job]);
         // Said only if it is not what the job has.
         let number = |told: &Value, name: &str| told[name].as_u64().and_then(|number| u32::try_from(number).ok());
-        let value = told.ok().and_then(|told| number(&told, "parallelism_wanted").or(number(&told, "parallelism")));
+        let value =
+            told.ok().and_then(|told| number(&told, "parallelism_wanted").or_else(|| number(&told, "parallelism")));
         match value {
             Some(value) => self.history.has_read(call, value),
             None => self.history.lost(call),

@@ -66,7 +66,7 @@ mod tests {
         std::fs::write(folder.join("p/1.log"), [7; 100])?;
         std::fs::write(folder.join("p/2.log"), [[7; 50], [0; 50]].concat())?;
         for (sealed, name) in [(true, "1.log"), (false, "2.log")] {
-            let flip = Flip::new(&folder, sealed, &mut Random::new(3))?;
+            let flip = Flip::new(&folder, sealed, &Random::new(3))?;
             let changed = std::fs::read(&flip.file)?.iter().filter(|byte| !matches!(byte, 0 | 7)).count();
             anyhow::ensure!(flip.file.ends_with(name) && changed == 1, "{flip:?}");
         }

@@ -115,7 +115,7 @@ impl Members {
     fn executor(&self, node: usize) -> Result<Vec<String>> {
         let (node_name, all) = (name(node), self.console.addresses());
         let advertised = self.network.address(node)?;
-        let arguments = ["executor", "--node", &node_name, "--slots", "2", "--coordinators", &all];
+        let arguments = ["executor", "--node", &node_name, "--slots", "2", "--coordinators", all];
         let more = ["--advertise", &advertised, "--metrics", "127.0.0.1:0"];
         Ok(self.command_of(node, &[&arguments[..], &more].concat()))
     }

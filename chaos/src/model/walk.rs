@@ -84,7 +84,7 @@ pub fn walk<M: Model>(seed: u64) -> Result<M, Box<Failure<M::Action>>> {
 
 /// What these steps break in the world of a seed, and after how many of them.
 pub fn replay<M: Model>(seed: u64, actions: &[M::Action]) -> Option<(usize, Violation)> {
-    let mut world = M::new(&mut Random::new(seed));
+    let mut world = M::new(&Random::new(seed));
     for (at, action) in actions.iter().enumerate() {
         if let Err(violation) = world.step(action) {
             return Some((at + 1, violation));
