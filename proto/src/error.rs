@@ -259,7 +259,11 @@ impl Error {
             _ => Code::Io,
         };
         let made = Self::new(code, format!("could not {what}: {error}"));
-        if is_out_of_files(error) { made.hint("raise the limit of open files (`ulimit -n`)") } else { made }
+        match code {
+            _ if is_out_of_files(error) => made.hint("raise the limit of open files (`ulimit -n`)"),
+            Code::DiskFull => made.hint("make room on that disk, or move the folder to a larger one"),
+            _ => made,
+        }
     }
 
     #[must_use]

@@ -23,6 +23,11 @@ const ALLOWED: &[Allowed] = &[
         because: "a coordinator whose journal cannot be written or synced ends",
     },
     Allowed {
+        text: "error[E0215]",
+        after: &[FaultKind::FullDisk],
+        because: "a coordinator that finds no room for the next file of its journal ends",
+    },
+    Allowed {
         text: "error[E0304]",
         after: &[FaultKind::FlipStopped, FaultKind::FlipRunning],
         because: "a damaged journal is refused",
