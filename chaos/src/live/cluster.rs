@@ -242,6 +242,7 @@ impl Trial {
         let parallelism = campaign.parallelism.to_string();
         let arguments = ["submit", &script, "--name", JOB, "--parallelism", &parallelism];
         let told = self.members.console.insist(&arguments, |error| !error.contains("E06"))?;
+        self.operator.turns_to_new_job();
         let job = told["jobs"][0]["job"].as_str().context("the job has no id")?;
         let seed = campaign.seed.wrapping_add(self.round);
         self.clients = Some(Clients::start(self.members.console.clone(), job, campaign.parallelism, seed));

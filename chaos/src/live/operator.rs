@@ -33,6 +33,11 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Another job has the name now: savepoints are those of one that has ended.
+    pub fn turns_to_new_job(&mut self) {
+        self.savepoints.clear();
+    }
+
     /// # Errors
     /// If the cluster does not serve.
     pub fn rescale(&self, register: &Register, parallelism: u64) -> Result<bool> {
