@@ -71,14 +71,22 @@ def next_piece(level, plan):
     return name, first, min(plan[name][1], plan[name][0] - first + 1)
 
 
+def told_by(words):
+    """What a command says, as JSON, and how it ended."""
+    ended = subprocess.run(words, cwd=TOP, capture_output=True, text=True)
+    try:
+        return json.loads(ended.stdout), ended
+    except json.JSONDecodeError:
+        sys.exit(f"{' '.join(words)}: {ended.stdout}{ended.stderr}")
+
+
 def model(binaries):
     piece = next_piece("model", MODEL)
     if piece is None:
         return None
     name, first, seeds = piece
     words = [str(binaries / "model"), "--model", name, "--seed", str(first), "--seeds", str(seeds)]
-    ended = subprocess.run(words, capture_output=True, text=True)
-    told = json.loads(ended.stdout)
+    told, ended = told_by(words)
     verdict = "pass" if ended.returncode == 0 else "fail"
     return {**told, "verdict": verdict, **({"told": ended.stderr[-2_000:]} if ended.returncode else {})}
 
@@ -90,12 +98,13 @@ def sim(binaries):
     name, first, seeds = piece
     # The planner cannot know that a window has no two rows that are equal in their order.
     words = [str(binaries / "qanat"), "-o", "json", "sim", f"chaos/jobs/{name}.sql", "--deterministic"]
-    ended = subprocess.run([*words, "--seed", str(first), "--seeds", str(seeds)], cwd=TOP, capture_output=True, text=True)
-    told = json.loads(ended.stdout)
+    told, _ = told_by([*words, "--seed", str(first), "--seeds", str(seeds)])
     kept = ["verdict", "faults", "wishes", "epochs_checked", "generations", "reconciled", "lost", "duplicated", "answers",
             "raft_states", "simulated_seconds", "seconds", "violations", "unseen", "unproved"]
     part = {key: told[key] for key in kept if told[key] not in ([], {})}
-    return {"script": name, "seed": first, "seeds": seeds, **part, **({} if told["verdict"] == "pass" else {"replay": told["replay"]})}
+    if told["verdict"] != "pass":
+        part["replay"] = told["replay"]
+    return {"script": name, "seed": first, "seeds": seeds, **part}
 
 
 def live(binaries):
