@@ -8,7 +8,8 @@
 
 A part takes the seeds behind those of the parts before. A sitting ends after its time, or when the level has what it
 is to have; the next one goes on. A part that fails stands in the ledger too, and ends the sitting with status 1: the
-bug is mended, the line says what it was, and its seeds are run again on the new commit. Binaries are those of
+bug is mended, the line says what it was, and its seeds are run again on the new commit (of `live`, others: what they
+meet is another thing each time). Binaries are those of
 `cargo build --release --workspace --bins`. The ledgers are in `chaos/campaign/`.
 """
 

@@ -11,7 +11,8 @@ use qanat_client::history::History;
 use qanat_storage::env::sim::Random;
 use serde_json::Value;
 
-use super::console::Console;
+use super::console::{Console, insist};
+use super::operator::is_over;
 use crate::oracle::Violation;
 
 const CLIENTS: u64 = 2;
@@ -32,7 +33,7 @@ pub struct Clients {
 
 /// The parallelism that a job is to have, with all that was asked of it.
 #[derive(Clone)]
-pub struct Register {
+struct Register {
     job: Arc<str>,
     console: Console,
     history: Arc<History>,
@@ -61,9 +62,15 @@ impl Clients {
         Self { register, initial, is_over, threads }
     }
 
-    /// For other clients of the same job.
-    pub fn register(&self) -> Register {
-        self.register.clone()
+    /// An operator has it changed. False if the job has ended before.
+    ///
+    /// # Errors
+    /// If the cluster does not serve.
+    pub fn rescale(&self, parallelism: u64) -> Result<bool> {
+        match insist(|| self.register.write(parallelism), is_over) {
+            Err(error) if is_over(&format!("{error:#}")) => Ok(false),
+            done => done.map(|_| true),
+        }
     }
 
     /// Waits for the last answers. How many there were, and the first that nothing explains.
@@ -78,10 +85,7 @@ impl Clients {
 
 impl Register {
     /// Asks once.
-    ///
-    /// # Errors
-    /// What the client was told.
-    pub fn write(&self, parallelism: u64) -> Result<Value> {
+    fn write(&self, parallelism: u64) -> Result<Value> {
         let text = parallelism.to_string();
         let call = self.history.writes(u32::try_from(parallelism).unwrap_or(u32::MAX));
         let told = self.console.ask(&["job", "rescale", &self.job, "--parallelism", &text]);

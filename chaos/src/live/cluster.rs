@@ -251,8 +251,7 @@ impl Trial {
 
     /// Whether it came about before the end of the job.
     pub(super) fn rescale(&self, parallelism: u64) -> Result<bool> {
-        let clients = self.clients.as_ref().context("no job runs")?;
-        self.operator.rescale(&clients.register(), parallelism)
+        self.clients.as_ref().context("no job runs")?.rescale(parallelism)
     }
 
     /// What clients were told is explained, or that is wrong.

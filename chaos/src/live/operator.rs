@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use qanat_storage::env::sim::Random;
 
-use super::clients::Register;
-use super::console::insist;
 use super::members::{Members, PATIENCE};
 use super::watch::Watch;
 use super::workload::{JOB, Workload};
@@ -36,15 +34,6 @@ impl Operator {
     /// Another job has the name now: savepoints are those of one that has ended.
     pub fn turns_to_new_job(&mut self) {
         self.savepoints.clear();
-    }
-
-    /// # Errors
-    /// If the cluster does not serve.
-    pub fn rescale(&self, register: &Register, parallelism: u64) -> Result<bool> {
-        match insist(|| register.write(parallelism), is_over) {
-            Err(error) if is_over(&format!("{error:#}")) => Ok(false),
-            done => done.map(|_| true),
-        }
     }
 
     /// Makes one, and drops the one before the last.
