@@ -203,13 +203,7 @@ impl User {
                     0 => client.stop_now(job).await?,
                     _ => client.stop(job).await?,
                 };
-                // If with a last epoch, when that has come about.
-                for _ in 0..50 {
-                    if client.describe(job).await?.state() != JobState::Running {
-                        break;
-                    }
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
+                self.until_stopped(client, job).await?;
                 client.resume(job).await.map(drop)
             }
             Wish::Savepoint => client.savepoint(job, &format!("kept-{}", action.at_ms)).await.map(drop),
@@ -228,6 +222,30 @@ impl User {
                 client.drain(&node, true).await.map(drop)
             }
         }
+    }
+
+    /// A stop is acknowledged: waits a while until it has come about. At most one epoch that was claimed before it may
+    /// still be committed; the next one that is claimed is the last (P7).
+    async fn until_stopped(&self, client: &Client, job: &str) -> Result<()> {
+        let mut last = None;
+        for _ in 0..50 {
+            let seen = client.describe(job).await?;
+            // An answer to an older wish to go on may have been lost, and the wish have come after the stop.
+            if seen.state() != JobState::Running || !seen.stopping {
+                break;
+            }
+            let last = *last.get_or_insert(seen.committed_epoch + 1);
+            if seen.committed_epoch > last {
+                let told = format!(
+                    "job {job} runs on in epoch {} behind a stop; {last} was to be the last",
+                    seen.committed_epoch
+                );
+                self.seen.borrow_mut().violations.push(told);
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Has a new coordinator take the place of a lost one. Whether it has.

@@ -11,7 +11,7 @@ use crate::folder::{Folder, rows_folder};
 use crate::process::{Invocation, Outcome};
 use crate::sink;
 
-const ROWS: usize = 60_000;
+const ROWS: usize = 120_000;
 
 fn numbers() -> String {
     let rows: String = (0..ROWS).map(|n| format!("{n},{}\n", n * 7919 % 10_007)).collect();
@@ -155,12 +155,16 @@ fn a_log_that_lost_its_last_claim_is_refused() {
     if !cfg!(debug_assertions) {
         return;
     }
-    let files = copy("in", "");
+    // A second of rows: some epochs, however slow the disk.
+    let files = "SET 'execution.checkpointing.interval' = '5 ms';
+        CREATE TABLE t (id BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '6000', 'rows-per-second' = '6000',
+          'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '5999');
+        CREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+        INSERT INTO o SELECT * FROM t;";
     let topic = files.replace("'filesystem', 'path' = 'out', 'format' = 'csv'", "'log', 'topic' = 'o'");
-    for script in [files, topic] {
+    for script in [files, &topic] {
         let folder = Folder::new("lost-claim");
-        folder.write("in/a.csv", numbers());
-        folder.write("q.sql", &script);
+        folder.write("q.sql", script);
         let killed = Invocation::job(folder.path(), "q.sql", 2, &[]).failpoint(Some("commit.sink:2")).run().unwrap();
         assert!(killed.aborted, "{}", killed.describe());
         let log = rows_folder(&folder.path().join("data/jobs/q/commands/commands")).join("p00000/0000000000000000.log");

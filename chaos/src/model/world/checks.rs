@@ -155,10 +155,11 @@ impl World {
 
     /// The faults end: within a bound the job finishes, with every record visible once (I15, I1).
     pub(super) fn end_faults(&mut self) -> Outcome {
-        self.healing = Some(self.now);
+        let begun = self.now;
+        self.healing = Some(begun);
         self.heads.fill(self.shape.records);
         // A pause to recover may take 30 s, and a commit of a slow sink 9 s, for each of some epochs.
-        for _ in 0..6_000 {
+        while self.now < begun + 240_000 {
             if *self.status() == JobStatus::Finished && self.truth.jobs[&JOB].withdrawing.is_empty() {
                 return self.check_end();
             }
@@ -214,7 +215,21 @@ impl World {
         if matches!(self.status(), JobStatus::Stopped | JobStatus::Failed { .. }) {
             self.act(Action::Resume)?;
         }
-        self.pass(40)
+        self.pass(self.until_due())
+    }
+
+    /// Milliseconds of the next step in time: with nothing to be done, up to what is due first.
+    fn until_due(&self) -> u64 {
+        const STEP: u64 = 40;
+        let mut due = u64::MAX;
+        for action in self.progress() {
+            due = match action {
+                Action::Time(ms) => due.min(ms),
+                Action::Work(_) if self.now < self.work_after => due.min(self.work_after - self.now),
+                _ => return STEP,
+            };
+        }
+        if due == u64::MAX { STEP } else { due.max(STEP) }
     }
 
     pub(super) fn check_end(&self) -> Outcome {
