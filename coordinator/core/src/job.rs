@@ -458,7 +458,12 @@ impl JobDriver {
                     open.since_ms = open.since_ms.max(now_ms);
                 }
             }
-            CoordinatorMessage::Stopped => {}
+            // Whoever tells a generation to stop leads it no more. This one has heard it from a leader that meant to
+            // replace it and did not come to that.
+            CoordinatorMessage::Stopped => {
+                let error = Error::new(Code::ExecutorLost, "the generation was stopped by a leader before");
+                self.fail(state, error, out);
+            }
         }
     }
 

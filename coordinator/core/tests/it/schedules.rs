@@ -464,6 +464,26 @@ fn p4_another_leader_adopts_a_running_generation_with_its_open_epoch() {
     assert_eq!(world.visible.values().flatten().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 }
 
+/// P4: a leader tells a generation to stop, because it is to be replaced, and falls before that is decided. The next
+/// one adopts the generation, and then the stop arrives.
+#[test]
+fn p4_a_stop_of_the_leader_before_is_noticed() {
+    let mut world = World::running();
+    world.restart_coordinator();
+    world.settle();
+    assert_eq!(world.state.jobs[&JOB].generation, Generation(1), "it is adopted");
+    let stop = ToExecutor { start: START, token: token(1), message: ExecutorMessage::Stop };
+    world.to_executor.push_back(stop);
+    world.settle();
+    assert_eq!(world.failures(), 1);
+    world.advance(1_000);
+    world.settle();
+    assert_eq!(world.state.jobs[&JOB].generation, Generation(2));
+    world.prepare_epoch();
+    world.settle();
+    assert_eq!(world.visible.len(), 1);
+}
+
 /// P1: another start of the process holds nothing of the generation, whatever its deployment says.
 #[test]
 fn p1_a_restarted_executor_gets_a_new_generation() {

@@ -367,7 +367,10 @@ impl World {
                 });
                 self.report(token, CoordinatorMessage::Aborted);
             }
-            ExecutorMessage::Stop => self.executor = None,
+            ExecutorMessage::Stop => {
+                self.executor = None;
+                self.report(token, CoordinatorMessage::Stopped);
+            }
             ExecutorMessage::Deploy(_) | ExecutorMessage::CommitLog { .. } => {}
         }
     }
