@@ -170,13 +170,22 @@ impl Leading {
         }
     }
 
-    /// The store does what it was asked for first.
-    pub(super) fn perform(&mut self, store: &mut Store) -> Result<(), String> {
+    /// The store does what it was asked for first. Who leads no more may ask for a manifest that was retired since then;
+    /// one that a claim of `truth` names is there (I7).
+    pub(super) fn perform(&mut self, store: &mut Store, truth: &State) -> Result<(), String> {
         match self.io.pop_front() {
             None => {}
             Some(Io::Read(key)) => match store.manifests.get(&key) {
                 Some(manifest) => self.inputs.push_back(Input::ManifestRead(Box::new(manifest.clone()))),
-                None => return Err(format!("I7: manifest `{key}` is to be restored and is gone")),
+                None if truth
+                    .jobs
+                    .values()
+                    .flat_map(|job| job.claims.values())
+                    .any(|claim| claim.manifest_key == key) =>
+                {
+                    return Err(format!("I7: manifest `{key}` is to be restored and is gone"));
+                }
+                None => self.inputs.push_back(Input::StoreFailed(Error::new(Code::CorruptCheckpoint, "it is retired"))),
             },
             Some(Io::Write { epoch, manifest, attempt }) => {
                 let key = ManifestKey { job: JOB, epoch, generation: manifest.generation, attempt }.to_string();

@@ -719,7 +719,7 @@ impl World {
         let Some(leading) = self.members[member].leading.as_mut().filter(|leading| leading.has_io()) else {
             return Ok(());
         };
-        leading.perform(&mut self.store).map_err(Violation)?;
+        leading.perform(&mut self.store, &self.truth).map_err(Violation)?;
         self.pump(member);
         Ok(())
     }
