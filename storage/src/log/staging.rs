@@ -318,11 +318,27 @@ impl Staging {
         for staged in self.files.values_mut() {
             staged.sync(self.topic.env().disk.as_ref())?;
         }
+        let files = std::mem::take(&mut self.files);
         Ok(StagedHandle {
             name: self.key.name.clone(),
             topic: self.topic.name().to_string(),
-            partitions: self.files.values().map(|staged| staged.total).collect(),
+            partitions: files.values().map(|staged| staged.total).collect(),
         })
+    }
+}
+
+/// What was not prepared is nobody's: no handle names it. A process that wakes up behind its successor begins a file
+/// after the abort of that one, and finds out that it is over; no later abort may come.
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // A process that is killed does not tidy up either.
+        if std::thread::panicking() {
+            return;
+        }
+        for staged in self.files.values() {
+            // If it cannot be removed it stays hidden, for the next generation's abort.
+            let _ = self.topic.env().disk.remove_file(&staged.path);
+        }
     }
 }
 

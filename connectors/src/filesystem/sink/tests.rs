@@ -19,7 +19,7 @@ use qanat_proto::receipt::RowSum;
 use qanat_storage::env::sim::SimEnv;
 use qanat_storage::env::{Disk, Entry, Env, File, OpenMode};
 
-use super::FileSink;
+use super::{FileSink, STAGED};
 use crate::contract::{CommitScope, Sink};
 use crate::filesystem::audit::{Fault, audit};
 use crate::filesystem::committed::{committed_files, records};
@@ -549,6 +549,26 @@ fn a_zombie_changes_nothing_that_a_reader_sees() {
     zombie.abort_lower(SCOPE, token(1), &[]).expect("aborts nothing of a higher generation");
     assert_eq!((visible_text(&disk), committed_sum(&disk)), before);
     commit(&sink, 2, 3, &third).expect("what generation 2 staged is still there");
+    clean_audit(&disk);
+}
+
+/// A process that wakes up behind its successor begins files that no later generation may come to take away.
+#[test]
+fn what_was_not_handed_over_goes_with_its_writer() {
+    let SimEnv { env, disk, .. } = Env::sim(7);
+    let table = table(&[("sink.rolling-policy.file-size", "100")], &[]);
+    let sink = open(&env, &table, false);
+    let staged = || disk.list(&Path::new(ROOT).join(STAGED)).expect("a folder").len();
+    let first = prepared(&sink, 1, 1, 100);
+    assert_eq!(staged(), first.len());
+    let mut writer = sink.writer(subtask(0), token(1)).expect("a writer");
+    for from in 0..20 {
+        writer.write(Epoch(2), &rows(from * 10, from * 10 + 10)).expect("rows");
+    }
+    assert!(staged() > first.len() + 1, "files are sealed, and one is open");
+    drop(writer);
+    assert_eq!(staged(), first.len(), "what is prepared stays");
+    commit(&sink, 1, 1, &first).expect("commits");
     clean_audit(&disk);
 }
 

@@ -254,6 +254,22 @@ impl FileWriter {
     }
 }
 
+/// What was not handed over is nobody's: no handle names it. A process that wakes up behind its successor begins a file
+/// after the abort of that one, and finds out that it is over; no later abort may come.
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        // A process that is killed does not tidy up either.
+        if std::thread::panicking() {
+            return;
+        }
+        let open = self.open.values().map(|file| &file.object);
+        for object in open.chain(self.sealed.iter().map(|handle| &handle.name)) {
+            // If it cannot be removed it stays hidden, for the next generation's abort.
+            let _ = self.table.env.disk.remove_file(&self.table.staged_folder().join(self.staged_name(object)));
+        }
+    }
+}
+
 fn detail_json(detail: &HandleDetail) -> Result<serde_json::Value> {
     serde_json::to_value(detail).map_err(|e| Error::internal(format!("write a handle: {e}")))
 }

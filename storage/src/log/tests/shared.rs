@@ -6,6 +6,7 @@ use qanat_proto::Code;
 
 use super::*;
 use crate::log::segment::parse_sequence;
+use crate::log::staging::STAGED_FOLDER;
 use crate::log::{AppendOptions, OwnerToken, Retention, StagedHandle, TopicSpec};
 
 /// Rows staged by a subtask of some job, ready for whoever owns the log.
@@ -18,6 +19,23 @@ fn staged(topic: &Arc<Topic>, epoch: u64, ids: std::ops::Range<i64>) -> StagedHa
 fn all(topic: &Topic) -> Vec<i64> {
     topic.partition(0).expect("there").refresh().expect("whole");
     ids(topic, 0).expect("whole")
+}
+
+/// A process that wakes up behind its successor begins files that no later generation may come to take away.
+#[test]
+fn what_was_not_prepared_goes_with_its_writer() {
+    let sim = Env::sim(4);
+    let topic = process(&sim.env);
+    let kept = staged(&topic, 1, 0..10);
+    let count = || sim.env.disk.list(&topic.folder_of(0).join(STAGED_FOLDER)).expect("a folder").len();
+    assert_eq!(count(), 1);
+    let mut staging = topic.stage(origin(1, 2, 0), 0);
+    staging.write(0, &rows(10..20), None).expect("room");
+    assert_eq!(count(), 2);
+    drop(staging);
+    assert_eq!(count(), 1, "what is prepared stays");
+    topic.commit(&[kept]).expect("commits");
+    assert_eq!(all(&topic), (0..10).collect::<Vec<_>>());
 }
 
 #[test]
