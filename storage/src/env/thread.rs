@@ -59,6 +59,11 @@ pub fn is_simulated() -> bool {
     THREADS.with_borrow(Option::is_some)
 }
 
+/// Whether the current thread ends in the middle of something: it panics, or its process is killed in the simulator.
+pub fn is_ending() -> bool {
+    std::thread::panicking()
+}
+
 fn threads() -> Option<Rc<dyn Threads>> {
     THREADS.with_borrow(Clone::clone)
 }

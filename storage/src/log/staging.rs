@@ -32,7 +32,7 @@ use super::segment::{STAGED_MAGIC, SegmentHeader, Window, damaged};
 use super::topic::Topic;
 use super::writer::{Append, Appended, OwnerToken, Rows, StagedFrame, Work, fenced};
 use super::{ends, lock};
-use crate::env::{Disk, File, OpenMode};
+use crate::env::{Disk, File, OpenMode, thread};
 
 /// Hidden folder of a partition.
 pub(super) const STAGED_FOLDER: &str = ".staged";
@@ -332,7 +332,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // A process that is killed does not tidy up either.
-        if std::thread::panicking() {
+        if thread::is_ending() {
             return;
         }
         for staged in self.files.values() {

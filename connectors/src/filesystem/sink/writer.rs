@@ -13,7 +13,7 @@ use qanat_proto::limits::SINK_OPEN_FILES_MAX;
 use qanat_proto::manifest::{PreparedHandle, SinkChannel};
 use qanat_proto::names::Origin;
 use qanat_proto::receipt::RowSum;
-use qanat_storage::env::{File, OpenMode};
+use qanat_storage::env::{File, OpenMode, thread};
 
 use super::options::PartitionCommit;
 use super::overwrite::Removal;
@@ -259,7 +259,7 @@ impl FileWriter {
 impl Drop for FileWriter {
     fn drop(&mut self) {
         // A process that is killed does not tidy up either.
-        if std::thread::panicking() {
+        if thread::is_ending() {
             return;
         }
         let open = self.open.values().map(|file| &file.object);
