@@ -54,6 +54,19 @@ pub(super) enum Row {
     },
 }
 
+impl Row {
+    /// The index of the entry that it is or speaks of.
+    fn index(&self) -> Option<u64> {
+        let id = match self {
+            Self::Vote(_) => None,
+            Self::Entry(entry) => Some(entry.log_id),
+            Self::Truncate(after) => *after,
+            Self::Snapshot { meta, .. } => meta.last_log_id,
+        };
+        id.map(|id| id.index)
+    }
+}
+
 /// The form of each row. Commands stand in entries as they are, so that a reader without openraft finds them.
 #[derive(Deserialize)]
 struct Tag {
@@ -410,6 +423,10 @@ pub(super) fn read(topic: &Arc<Topic>, from: u64, mut visit: impl FnMut(u64, u64
             let offset = *first.get_or_insert(batch.first_offset + index as u64);
             bytes += text.len() as u64;
             if let Some(row) = parser.parse(text)? {
+                // Indexes rise one by one: none is the last there can be.
+                if row.index() == Some(u64::MAX) {
+                    return Err(damaged(topic, "an index has no next one"));
+                }
                 visit(offset, bytes, row)?;
                 (first, bytes) = (None, 0);
             }
