@@ -8,6 +8,7 @@ use datafusion_common::DFSchema;
 use datafusion_expr::col;
 use hashbrown::HashMap;
 use qanat_executor::operator::{self, BoxedOperator, OperatorContext, Output};
+use qanat_proto::changelog::Changelog;
 use qanat_proto::graph::{
     AggregateCall, Firing, Operator, OperatorKind, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape,
     WindowSource,
@@ -94,6 +95,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         name: "aggregation".to_owned(),
         kind: OperatorKind::WindowAggregate(node),
         output: output.clone(),
+        changelog: Changelog::Append,
     };
     let context = OperatorContext {
         name: logical.name.clone(),
@@ -102,6 +104,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         inputs: vec![input.clone()],
         partition: vec![vec![0]],
         output,
+        changelog: Changelog::Append,
         batch_rows: limits::BATCH_ROWS,
     };
     operator::build(&logical, Phase::Whole, &input, context)

@@ -612,17 +612,16 @@ impl BuildContext<'_> {
         let partition = inputs.iter().map(|edge| self.partition(physical, logical, edge)).collect();
         let inputs: Vec<SchemaRef> = inputs.iter().filter_map(|edge| self.schemas.get(&edge.from).cloned()).collect();
         let raw_input = self.raw_input(physical, &inputs)?;
+        let output = self.schemas.get(&physical.id).cloned();
+        let output = output.ok_or_else(|| Error::internal("an operator without a schema"))?;
         let context = OperatorContext {
             name: logical.name.clone(),
             key_groups: deployment.restore.key_groups,
             range,
             inputs,
             partition,
-            output: self
-                .schemas
-                .get(&physical.id)
-                .cloned()
-                .ok_or_else(|| Error::internal("an operator without a schema"))?,
+            output,
+            changelog: logical.changelog.clone(),
             batch_rows: limits::BATCH_ROWS,
         };
         let mut operator = operator::build(logical, physical.phase, &raw_input, context)?;

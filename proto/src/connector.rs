@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use crate::changelog::AcceptedChangelog;
 use crate::error::Result;
 
 /// A table bound to its connector: what `CREATE TABLE … WITH (…)` says, checked.
@@ -104,6 +105,8 @@ pub struct TableTraits {
     /// Reading again from an offset gives the same rows.
     pub replayable: bool,
     pub delivery: Delivery,
+    /// Of a sink: the rows that it takes.
+    pub changelog: AcceptedChangelog,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

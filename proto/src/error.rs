@@ -71,6 +71,7 @@ codes! {
     UnsetVariable = "E0113", User;
     /// The columns of a query do not fit the table it is inserted into.
     SinkSchema = "E0114", User;
+    ChangelogRefused = "E0115", User;
 
     // E02xx: connectors, formats and their data.
     /// No connector of this name.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow_schema::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::changelog::Changelog;
 use crate::connector::TableDescriptor;
 use crate::error::nearest;
 use crate::ids::OperatorId;
@@ -37,8 +38,12 @@ pub struct Operator {
     /// What EXPLAIN and metrics call it, for example `WindowAggregate(TUMBLE 10s)`.
     pub name: String,
     pub kind: OperatorKind,
-    /// Schema of the rows it emits. A sink's is the schema of the rows it takes.
+    /// Schema of the rows it emits, with their kinds if they are a changelog. A sink's is the schema of the rows it
+    /// takes.
     pub output: SchemaRef,
+    /// What the rows that it emits say of those before them; of a sink, the rows that it takes.
+    #[serde(default, skip_serializing_if = "Changelog::is_append")]
+    pub changelog: Changelog,
 }
 
 /// Rows of `from` go to input `port` of `to`. Several edges into one port are a union.
@@ -85,6 +90,8 @@ pub enum OperatorKind {
     Unnest(UnnestNode),
     AssignWindow(AssignWindowNode),
     WindowAggregate(WindowAggregateNode),
+    GroupAggregate(GroupAggregateNode),
+    Join(JoinNode),
     WindowJoin(WindowJoinNode),
     WindowTopN(WindowTopNNode),
     LookupJoin(LookupJoinNode),
@@ -252,6 +259,17 @@ pub struct WindowAggregateNode {
     pub firing: Firing,
 }
 
+/// Aggregation without a window: a changelog of the groups there are. Output columns: `keys` in order, then
+/// `aggregates` in order, then the kind. Without keys there is one group, from the first row on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupAggregateNode {
+    /// Grouping columns, as input column indexes (a `Calc` before computes them).
+    pub keys: Vec<usize>,
+    pub aggregates: Vec<AggregateCall>,
+    /// Groups that changed are told at barriers, and at the latest after this long.
+    pub mini_batch_ms: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WindowColumn {
     Start,
@@ -289,6 +307,20 @@ pub enum JoinKind {
     Full,
     LeftSemi,
     LeftAnti,
+}
+
+/// Joins rows of the same key, whenever they come: both sides are kept. Output: left columns then right columns (left
+/// only for semi and anti), without their kinds; then the kind, unless both sides are new rows alone and the join is an
+/// inner one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinNode {
+    pub kind: JoinKind,
+    /// (left column, right column) pairs that must be equal.
+    pub on: Vec<(usize, usize)>,
+    /// Of these, NULL is equal to NULL (`IS NOT DISTINCT FROM`, INTERSECT); else it equals nothing.
+    pub null_equals_null: bool,
+    /// Over left ++ right columns.
+    pub filter: Option<EncodedExpr>,
 }
 
 /// Joins rows of the same window and key. Both inputs carry their window as columns. Output: left
@@ -470,6 +502,8 @@ impl Operator {
             OperatorKind::Unnest(_) => "Unnest",
             OperatorKind::AssignWindow(_) => "AssignWindow",
             OperatorKind::WindowAggregate(_) => "WindowAggregate",
+            OperatorKind::GroupAggregate(_) => "GroupAggregate",
+            OperatorKind::Join(_) => "Join",
             OperatorKind::WindowJoin(_) => "WindowJoin",
             OperatorKind::WindowTopN(_) => "WindowTopN",
             OperatorKind::LookupJoin(_) => "LookupJoin",

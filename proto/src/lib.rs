@@ -7,6 +7,7 @@
 pub mod access;
 pub mod address;
 pub mod audit;
+pub mod changelog;
 pub mod checkpoint;
 pub mod connector;
 pub mod control;

@@ -40,6 +40,8 @@ pub const JOB_MEMORY_BYTES_DEFAULT: usize = 4 << 30;
 
 /// Time between two epochs when nothing else is said.
 pub const EPOCH_INTERVAL_MS_DEFAULT: u64 = 1_000;
+/// How long rows that change are gathered before they are told.
+pub const MINI_BATCH_MS_DEFAULT: u64 = 200;
 /// The first epoch of a generation that is not the first: long enough for some rows, short enough to be seen at once.
 pub const EPOCH_AFTER_RECOVERY_MS: u64 = 50;
 /// From the trigger of an epoch to its claim (P8).

@@ -33,6 +33,8 @@ pub struct JobSettings {
     pub window_firing: Firing,
     /// `table.exec.source.idle-timeout`: 0 for never.
     pub idle_timeout_ms: u64,
+    /// `table.exec.mini-batch.allow-latency`: how long rows that change are gathered before they are told.
+    pub mini_batch_ms: u64,
     /// `execution.checkpointing.num-retained`.
     pub checkpoints_kept: usize,
     /// `table.local-time-zone` is accepted only as UTC.
@@ -62,6 +64,7 @@ impl Default for JobSettings {
             allowed_lateness_ms: 0,
             window_firing: Firing::Complete,
             idle_timeout_ms: 0,
+            mini_batch_ms: limits::MINI_BATCH_MS_DEFAULT,
             checkpoints_kept: limits::CHECKPOINTS_KEPT_DEFAULT,
             time_zone: "UTC".to_owned(),
         }
@@ -81,6 +84,7 @@ pub const KEYS: &[&str] = &[
     "window.allowed-lateness",
     "window.firing",
     "table.exec.source.idle-timeout",
+    "table.exec.mini-batch.allow-latency",
     "table.local-time-zone",
 ];
 
@@ -159,6 +163,7 @@ impl JobSettings {
                 }
             }
             "table.exec.source.idle-timeout" => self.idle_timeout_ms = duration()?,
+            "table.exec.mini-batch.allow-latency" => self.mini_batch_ms = duration()?,
             "table.local-time-zone" => {
                 if !matches!(value.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "Z" | "+00:00") {
                     return Err(bad("UTC, the only session zone").hint("convert with TO_TIMESTAMP_LTZ or CONVERT_TZ"));

@@ -561,7 +561,7 @@ fn imbalance(operator: &OperatorReceipt) -> Option<String> {
     let lost = counts.late + counts.dead_lettered;
     let (taken, accounted) = match operator.role.as_str() {
         "source" | "stateless" => (counts.rows_in, counts.rows_out + counts.filtered + lost),
-        "windowed" => (counts.rows_in, counts.accumulated + lost),
+        "windowed" | "keyed" => (counts.rows_in, counts.accumulated + lost),
         "expanding" => {
             (counts.rows_in + counts.expanded, counts.rows_out + counts.filtered + counts.accumulated + lost)
         }

@@ -7,6 +7,7 @@
 //! --| 1,2.50
 //! --! expect out                  the folder of a file sink; its committed rows follow, in any order
 //! --| 1 | 2.5 | NULL | ''         cells are parted by ` | `; '' is the empty text
+//! --! changes out                 the same of a log of changes: the rows that are there when all are applied
 //! --! late 1                      rows put aside as late over the whole case (a number, or `none`); which they are
 //! --| {"v": 8}                    may follow: for each of them some of its columns
 //! --! dead-letters 2              records put aside as undecodable
@@ -23,6 +24,7 @@
 //! The whole file is the script, comments included, so that places in errors are places in this file. Of
 //! a case with several scripts, each sees the lines of the others as empty ones.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -37,6 +39,8 @@ pub(crate) struct Case {
     pub(crate) scripts: Vec<String>,
     pub(crate) inputs: Vec<(String, Vec<String>)>,
     pub(crate) expected: Vec<(String, Vec<Row>)>,
+    /// Which of these are logs of changes.
+    pub(crate) changes: BTreeSet<String>,
     pub(crate) late: Option<u64>,
     /// What is said of the late rows; empty if nothing is.
     pub(crate) late_rows: Vec<Value>,
@@ -86,7 +90,10 @@ impl Case {
                         case.inputs.push((file.to_owned(), Vec::new()));
                         block = Block::Input;
                     }
-                    ("expect", table) if !table.is_empty() => {
+                    ("expect" | "changes", table) if !table.is_empty() => {
+                        if verb == "changes" {
+                            case.changes.insert(table.to_owned());
+                        }
                         case.expected.push((table.to_owned(), Vec::new()));
                         block = Block::Expected;
                     }

@@ -90,6 +90,25 @@ pub(crate) fn removed(folder: &Path) -> Result<BTreeSet<String>, String> {
     Ok(removed)
 }
 
+/// What is there when all rows of a log of changes are applied; their last column says what each does.
+pub(crate) fn applied(rows: Vec<Row>) -> Result<Vec<Row>, String> {
+    let mut there: BTreeMap<Row, i64> = BTreeMap::new();
+    for mut row in rows {
+        let kind = row.pop().flatten().unwrap_or_default();
+        let count = match kind.as_str() {
+            "+I" | "+U" => 1,
+            "-U" | "-D" => -1,
+            other => return Err(format!("`{other}` is no kind of a row")),
+        };
+        *there.entry(row).or_default() += count;
+    }
+    if let Some((row, count)) = there.iter().find(|(_, count)| **count < 0) {
+        return Err(format!("{row:?} is taken back {} times too often", -count));
+    }
+    let copies = |(row, count): (Row, i64)| std::iter::repeat_n(row, usize::try_from(count).unwrap_or(0));
+    Ok(there.into_iter().flat_map(copies).collect())
+}
+
 /// The jobs that have committed rows into the folder.
 pub(crate) fn jobs(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder.join("_commits")).into_iter().flatten().flatten();

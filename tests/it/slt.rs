@@ -133,7 +133,10 @@ fn answered(case: &Case, way: Way) -> Result<(), String> {
             dead += total(&receipt, "dead_lettered");
         }
         for (sink, expected) in &case.expected {
-            let rows = sink::committed(&folder.path().join(sink))?;
+            let mut rows = sink::committed(&folder.path().join(sink))?;
+            if case.changes.contains(sink) {
+                rows = sink::applied(rows).map_err(|e| format!("`{sink}`: {e}"))?;
+            }
             compare::difference(expected, &rows, case.rules).map_err(|e| format!("`{sink}`: {e}"))?;
         }
         count("late rows", case.late.unwrap_or(0), late)?;

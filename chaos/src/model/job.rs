@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use qanat_proto::changelog::Changelog;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::graph::{Edge, JobGraph, Operator, OperatorKind, Partitioning, SinkNode, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, OperatorId, SplitId};
@@ -67,7 +68,13 @@ pub(super) fn graph() -> JobGraph {
         replayable: true,
     };
     let sink = SinkNode { table: table("written"), overwrite: false, partition: Vec::new() };
-    let operator = |id, name: &str, kind| Operator { id, name: name.into(), kind, output: Schema::empty().into() };
+    let operator = |id, name: &str, kind| Operator {
+        id,
+        name: name.into(),
+        kind,
+        output: Schema::empty().into(),
+        changelog: Changelog::Append,
+    };
     JobGraph {
         operators: vec![
             operator(SOURCE, "read", OperatorKind::Source(source)),

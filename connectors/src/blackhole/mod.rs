@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
@@ -39,7 +40,12 @@ impl Connector for Blackhole {
 
     fn check(&self, table: &TableDescriptor, _role: Role) -> Result<TableTraits> {
         Options::check(table, &[crate::print::PARALLELISM])?;
-        Ok(TableTraits { bounded: false, replayable: false, delivery: Delivery::None })
+        Ok(TableTraits {
+            bounded: false,
+            replayable: false,
+            delivery: Delivery::None,
+            changelog: AcceptedChangelog::Retract,
+        })
     }
 
     fn sink(&self, _context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {

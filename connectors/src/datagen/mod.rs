@@ -9,6 +9,7 @@ mod column;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
@@ -156,7 +157,12 @@ impl Connector for Datagen {
 
     fn check(&self, table: &TableDescriptor, _role: Role) -> Result<TableTraits> {
         let checked = Checked::of(table)?;
-        Ok(TableTraits { bounded: checked.plan.limit.is_some(), replayable: true, delivery: Delivery::None })
+        Ok(TableTraits {
+            bounded: checked.plan.limit.is_some(),
+            replayable: true,
+            delivery: Delivery::None,
+            changelog: AcceptedChangelog::Append,
+        })
     }
 
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {

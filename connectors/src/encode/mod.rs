@@ -10,6 +10,7 @@ pub mod compress;
 pub(crate) mod conform;
 pub mod csv;
 pub mod json;
+pub(crate) mod kinds;
 pub mod parquet;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
@@ -154,6 +155,10 @@ impl Connector for Filesystem {
             bounded: !options.is_set("source.monitor-interval"),
             replayable: true,
             delivery: Delivery::ExactlyOnce,
+            changelog: match options.text("sink.changelog") {
+                Some("log") => AcceptedChangelog::Retract,
+                _ => AcceptedChangelog::Append,
+            },
         })
     }
 

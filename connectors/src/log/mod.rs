@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{JobGraph, Operator, OperatorKind, SinkNode};
@@ -67,7 +68,12 @@ impl Connector for Log {
             .at(Place::Named(table.name.clone()))
             .hint("set `scan.bounded.mode` = `latest-offset`"));
         }
-        Ok(TableTraits { bounded: options.is_bounded, replayable: true, delivery: Delivery::ExactlyOnce })
+        Ok(TableTraits {
+            bounded: options.is_bounded,
+            replayable: true,
+            delivery: Delivery::ExactlyOnce,
+            changelog: AcceptedChangelog::Append,
+        })
     }
 
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {

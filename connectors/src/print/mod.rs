@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
@@ -107,7 +108,12 @@ impl Connector for Print {
 
     fn check(&self, table: &TableDescriptor, _role: Role) -> Result<TableTraits> {
         Options::check(table, &[OPTIONS])?;
-        Ok(TableTraits { bounded: false, replayable: false, delivery: Delivery::AtLeastOnce })
+        Ok(TableTraits {
+            bounded: false,
+            replayable: false,
+            delivery: Delivery::AtLeastOnce,
+            changelog: AcceptedChangelog::Retract,
+        })
     }
 
     fn sink(&self, context: &Context, node: &SinkNode, _rows: SchemaRef) -> Result<Arc<dyn Sink>> {

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, OptionSpec, Role, TableDescriptor, TableTraits};
 use qanat_proto::error::{Error, Place, Result};
 use qanat_proto::ids::SplitId;
@@ -52,7 +53,12 @@ impl Connector for Stdin {
         let format = format::of_table(table, FORMATS)?;
         let options = Options::check(table, &[&OPTIONS, format.options])?;
         FormatOptions::of(&options)?.check_columns(table)?;
-        Ok(TableTraits { bounded: true, replayable: false, delivery: Delivery::None })
+        Ok(TableTraits {
+            bounded: true,
+            replayable: false,
+            delivery: Delivery::None,
+            changelog: AcceptedChangelog::Append,
+        })
     }
 
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {

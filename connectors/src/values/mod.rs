@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, take};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits, VALUES_CONNECTOR, VALUES_ROWS,
 };
@@ -36,7 +37,12 @@ impl Connector for Values {
 
     fn check(&self, table: &TableDescriptor, _role: Role) -> Result<TableTraits> {
         decode(table)?;
-        Ok(TableTraits { bounded: true, replayable: true, delivery: Delivery::ExactlyOnce })
+        Ok(TableTraits {
+            bounded: true,
+            replayable: true,
+            delivery: Delivery::ExactlyOnce,
+            changelog: AcceptedChangelog::Append,
+        })
     }
 
     fn source(&self, context: &Context, table: &TableDescriptor, request: ReadRequest) -> Result<Arc<dyn Source>> {

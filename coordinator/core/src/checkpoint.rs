@@ -164,6 +164,8 @@ impl EpochReports {
                 | OperatorKind::Unnest(_)
                 | OperatorKind::AssignWindow(_)
                 | OperatorKind::WindowAggregate(_)
+                | OperatorKind::GroupAggregate(_)
+                | OperatorKind::Join(_)
                 | OperatorKind::WindowJoin(_)
                 | OperatorKind::WindowTopN(_)
                 | OperatorKind::LookupJoin(_) => {}
@@ -210,6 +212,7 @@ fn role(kind: &OperatorKind) -> &'static str {
         OperatorKind::AssignWindow(AssignWindowNode { shape: WindowShape::Session { .. }, .. }) => "windowed",
         OperatorKind::Unnest(_) | OperatorKind::AssignWindow(_) | OperatorKind::LookupJoin(_) => "expanding",
         OperatorKind::WindowAggregate(_) | OperatorKind::WindowJoin(_) | OperatorKind::WindowTopN(_) => "windowed",
+        OperatorKind::GroupAggregate(_) | OperatorKind::Join(_) => "keyed",
         OperatorKind::Sink(_) => "sink",
     }
 }
@@ -219,7 +222,7 @@ fn balance(name: &str, role: &str, counts: &OperatorCounts) -> Result<()> {
     let lost = counts.late + counts.dead_lettered;
     let (taken, accounted) = match role {
         "stateless" => (counts.rows_in, counts.rows_out + counts.filtered + lost),
-        "windowed" => (counts.rows_in, counts.accumulated + lost),
+        "windowed" | "keyed" => (counts.rows_in, counts.accumulated + lost),
         "expanding" => {
             (counts.rows_in + counts.expanded, counts.rows_out + counts.filtered + counts.accumulated + lost)
         }

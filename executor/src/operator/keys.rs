@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
+use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema};
+use arrow::row::{RowConverter, SortField};
 use datafusion_common::DataFusionError;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
@@ -106,6 +109,16 @@ fn group_values(types: &[DataType]) -> Result<Box<dyn GroupValues>, DataFusionEr
     let fields: Vec<Field> =
         types.iter().enumerate().map(|(i, t)| Field::new(format!("key_{i}"), t.clone(), true)).collect();
     new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)
+}
+
+/// Rows in which two columns of one type differ. NULL is equal to NULL, and a float to one that prints the same.
+pub(crate) fn any_different(a: &ArrayRef, b: &ArrayRef) -> Result<BooleanBuffer, DataFusionError> {
+    if a.data_type().is_nested() {
+        let converter = RowConverter::new(vec![SortField::new(a.data_type().clone())])?;
+        let (a, b) = (converter.convert_columns(&[Arc::clone(a)])?, converter.convert_columns(&[Arc::clone(b)])?);
+        return Ok(a.iter().zip(b.iter()).map(|(a, b)| a != b).collect());
+    }
+    Ok(distinct(a, b)?.into_parts().0)
 }
 
 /// Rows in which any key is NULL: such rows equal nothing in a join.

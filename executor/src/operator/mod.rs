@@ -10,6 +10,8 @@ pub mod calc;
 pub(crate) mod emit;
 pub mod evaluate;
 pub(crate) mod event_time;
+pub mod group;
+pub mod join;
 pub(crate) mod keys;
 pub mod lookup_join;
 mod registry;
@@ -24,6 +26,7 @@ pub use registry::{build, partial_schema};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::Changelog;
 use qanat_proto::error::Result;
 use qanat_proto::ids::KeyGroupRange;
 use qanat_proto::receipt::OperatorCounts;
@@ -43,6 +46,8 @@ pub struct OperatorContext {
     /// they are hashed. Empty: all rows go to subtask 0. State rows carry the key group of these columns.
     pub partition: Vec<Vec<usize>>,
     pub output: SchemaRef,
+    /// What its rows say of those before them.
+    pub changelog: Changelog,
     pub batch_rows: usize,
 }
 

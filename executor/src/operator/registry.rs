@@ -11,6 +11,8 @@ use super::aggregate::session::{SessionAggregate, SessionWindow};
 use super::aggregate::window_aggregate::WindowAggregate;
 use super::assign_window::AssignWindow;
 use super::calc::Calc;
+use super::group::GroupAggregate;
+use super::join::Join;
 use super::lookup_join::LookupJoin;
 use super::unnest::Unnest;
 use super::window_join::WindowJoin;
@@ -50,6 +52,8 @@ pub fn build(
                 Box::new(WindowAggregate::new(node, phase, context, raw_input)?)
             }
         },
+        OperatorKind::GroupAggregate(node) => Box::new(GroupAggregate::new(node, context)?),
+        OperatorKind::Join(node) => Box::new(Join::new(node, context)?),
         OperatorKind::WindowJoin(node) => Box::new(WindowJoin::new(node, context)?),
         OperatorKind::WindowTopN(node) => Box::new(WindowTopN::new(node, context)?),
         OperatorKind::LookupJoin(node) => Box::new(LookupJoin::new(node, &context)?),

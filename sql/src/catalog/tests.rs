@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use datafusion_common::ScalarValue;
 use expect_test::{Expect, expect};
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, FormatDescriptor};
 
 use super::*;
@@ -35,7 +36,12 @@ impl ConnectorCatalog for Connectors {
         if table.options.contains_key("wrong") {
             return Err(Error::new(Code::UnknownOption, "unknown option `wrong`"));
         }
-        Ok(TableTraits { bounded: true, replayable: true, delivery: Delivery::ExactlyOnce })
+        Ok(TableTraits {
+            bounded: true,
+            replayable: true,
+            delivery: Delivery::ExactlyOnce,
+            changelog: AcceptedChangelog::Append,
+        })
     }
 }
 

@@ -41,6 +41,10 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
                 })
             })
         }
+        OperatorKind::GroupAggregate(node) => node.aggregates.iter().enumerate().find_map(|(index, call)| {
+            aggregate(call, operator.output.fields().get(node.keys.len() + index).map(|f| f.data_type()))
+        }),
+        OperatorKind::Join(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::WindowJoin(node) => processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile)),
         OperatorKind::WindowTopN(node) => {
             processing(node.domain).or_else(|| Some("ties are kept in the order of arrival".to_owned()))

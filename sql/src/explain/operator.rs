@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::{Changelog, KIND_COLUMN};
 use qanat_proto::graph::{
     AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, SortKey, TimeDomain,
     WindowShape, WindowSource,
@@ -49,6 +50,18 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             }
             lateness(node.allowed_lateness_ms, &mut line);
         }
+        OperatorKind::GroupAggregate(node) => {
+            let keys = operator.output.fields().iter().take(node.keys.len());
+            line("keys", list(keys.map(|f| f.name().clone())));
+            if !node.aggregates.is_empty() {
+                line("aggregates", list(node.aggregates.iter().map(call)));
+            }
+        }
+        OperatorKind::Join(node) => {
+            if let Some(filter) = &node.filter {
+                line("filter", filter.text.clone());
+            }
+        }
         OperatorKind::WindowJoin(node) => {
             line("time", domain(node.domain).to_owned());
             if let Some(filter) = &node.filter {
@@ -71,13 +84,21 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             }
         }
     }
+    match &operator.changelog {
+        Changelog::Append => {}
+        Changelog::Retract => line("changes", "each row that is replaced is taken back".to_owned()),
+        Changelog::Upsert { key } => {
+            let names = key.iter().filter_map(|column| operator.output.fields().get(*column));
+            line("changes", format!("by key ({})", list(names.map(|field| field.name().clone()))));
+        }
+    }
 }
 
 fn calc(node: &CalcNode, line: &mut impl FnMut(&str, String)) {
     if let Some(filter) = &node.filter {
         line("filter", filter.text.clone());
     }
-    let project = node.projection.iter().map(|named| {
+    let project = node.projection.iter().filter(|named| named.name != KIND_COLUMN).map(|named| {
         if named.expr.text == named.name {
             named.name.clone()
         } else {
@@ -137,6 +158,14 @@ pub(super) fn state(operator: &Operator) -> Option<String> {
         OperatorKind::WindowAggregate(node) => {
             format!("{} accumulators per key and open window", node.aggregates.len().max(1))
         }
+        OperatorKind::GroupAggregate(node) => {
+            let what = match node.aggregates.len() {
+                0 => "the keys".to_owned(),
+                calls => format!("{calls} accumulators per key"),
+            };
+            format!("{what}, for as long as the job lives")
+        }
+        OperatorKind::Join(_) => "all rows of both sides, for as long as the job lives".to_owned(),
         OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),
         OperatorKind::WindowTopN(node) => format!("{} rows per partition and open window", node.limit),
         OperatorKind::LookupJoin(_) => "the version of the loaded table".to_owned(),
@@ -165,7 +194,7 @@ fn sort(key: &SortKey) -> String {
 
 fn columns(schema: &SchemaRef) -> String {
     list(
-        schema.fields().iter().map(|f| {
+        schema.fields().iter().filter(|f| f.name() != KIND_COLUMN).map(|f| {
             format!("{} {}{}", f.name(), sql_name(f.data_type()), if f.is_nullable() { "" } else { " NOT NULL" })
         }),
     )

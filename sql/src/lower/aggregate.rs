@@ -24,7 +24,7 @@ use crate::expr::encode;
 use crate::plan::window_table::{WINDOW_COLUMNS, shape_text};
 
 /// A grouping expression: a column of the window or a key.
-enum Group {
+pub(super) enum Group {
     Window(WindowColumn),
     Key,
 }
@@ -41,7 +41,10 @@ impl Lowering<'_> {
             return Err(placed(error, place_of([set])));
         }
         let relation = self.lower(&aggregate.input)?;
-        let (spec, groups) = classify(&relation, aggregate)?;
+        let Some((spec, groups)) = classify(&relation, aggregate)? else {
+            return self.group_aggregate(relation, aggregate);
+        };
+        refuse::changelog(&relation, "a window aggregation", place_of(&aggregate.group_expr))?;
         let exprs: Vec<Expr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let relation = if relation.must_materialise(&exprs, schema)? && !matches!(relation.pending, Pending::Window(_))
         {
@@ -101,7 +104,7 @@ impl Lowering<'_> {
 
     /// Brings keys and extra columns to column positions, with a Calc where they are expressions or rows
     /// are filtered. Arguments stay expressions over what is then the input.
-    fn prepare(
+    pub(super) fn prepare(
         &mut self,
         relation: Relation,
         aggregate: &Aggregate,
@@ -259,18 +262,18 @@ impl Lowering<'_> {
 }
 
 /// An input in which keys and window columns stand at positions.
-struct Prepared {
-    inputs: Vec<qanat_proto::ids::OperatorId>,
-    schema: SchemaRef,
-    keys: Vec<usize>,
+pub(super) struct Prepared {
+    pub(super) inputs: Vec<qanat_proto::ids::OperatorId>,
+    pub(super) schema: SchemaRef,
+    pub(super) keys: Vec<usize>,
     extra: Vec<usize>,
-    calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
 }
 
 /// An aggregate call over base columns.
-struct Call {
-    name: String,
-    function: String,
+pub(super) struct Call {
+    pub(super) name: String,
+    pub(super) function: String,
     args: Vec<Expr>,
     distinct: bool,
     filter: Option<Expr>,
@@ -323,7 +326,7 @@ impl Call {
         Ok(())
     }
 
-    fn encode(&self, name: String, schema: &DFSchema) -> Result<AggregateCall> {
+    pub(super) fn encode(&self, name: String, schema: &DFSchema) -> Result<AggregateCall> {
         Ok(AggregateCall {
             name,
             function: self.function.clone(),
@@ -342,8 +345,8 @@ impl Call {
     }
 }
 
-/// Which grouping expressions are the window's, and whose window it is.
-fn classify(relation: &Relation, aggregate: &Aggregate) -> Result<(WindowSpec, Vec<Group>)> {
+/// Which grouping expressions are the window's, and whose window it is. None without a window.
+fn classify(relation: &Relation, aggregate: &Aggregate) -> Result<Option<(WindowSpec, Vec<Group>)>> {
     let schema = aggregate.input.schema();
     let mut spec = None;
     let mut groups = Vec::new();
@@ -364,18 +367,21 @@ fn classify(relation: &Relation, aggregate: &Aggregate) -> Result<(WindowSpec, V
             groups.push(Group::Key);
         }
     }
-    let spec = spec.ok_or_else(|| unwindowed(relation, aggregate))?;
+    let Some(spec) = spec else { return unwindowed(relation, aggregate).map(|()| None) };
     let has = |wanted: WindowColumn| groups.iter().any(|g| matches!(g, Group::Window(c) if *c == wanted));
     if has(WindowColumn::Start) && has(WindowColumn::End) {
-        return Ok((spec, groups));
+        return Ok(Some((spec, groups)));
     }
     let error = Error::new(Code::TimeAttribute, "a window aggregation groups by both `window_start` and `window_end`")
         .hint("add the missing one to GROUP BY; it changes no group");
     Err(placed(error, place_of(&aggregate.group_expr)))
 }
 
-/// No window in GROUP BY: forgotten, or unbounded.
-fn unwindowed(relation: &Relation, aggregate: &Aggregate) -> Error {
+/// No window in GROUP BY.
+///
+/// # Errors
+/// E0109 if it was forgotten.
+fn unwindowed(relation: &Relation, aggregate: &Aggregate) -> Result<()> {
     let windowed = matches!(relation.pending, Pending::Window(_))
         || relation.columns.iter().any(|output| matches!(output.time, TimeAttribute::WindowStart(_)));
     if windowed {
@@ -384,9 +390,9 @@ fn unwindowed(relation: &Relation, aggregate: &Aggregate) -> Error {
             "this aggregation over a window table function does not group by its window",
         )
         .hint("add `window_start, window_end` to GROUP BY");
-        return placed(error, place_of(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)));
+        return Err(placed(error, place_of(aggregate.group_expr.iter().chain(&aggregate.aggr_expr))));
     }
-    refuse::unbounded_aggregate(aggregate)
+    Ok(())
 }
 
 /// Whether window assignment and aggregation can be one operator: nothing but the grouping reads the

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::{Changelog, has_kinds};
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::{CalcNode, Edge, JobGraph, Operator, OperatorKind, Partitioning, SortKey, WindowSource};
 use qanat_proto::ids::OperatorId;
@@ -87,12 +88,20 @@ impl GraphBuilder {
             }
         }
         self.index.insert(id, self.operators.len());
-        self.operators.push(Operator { id, name, kind, output });
+        let changelog = if has_kinds(&output) { Changelog::Retract } else { Changelog::Append };
+        self.operators.push(Operator { id, name, kind, output, changelog });
         Ok(id)
     }
 
     pub(crate) fn operator(&self, id: OperatorId) -> Option<&Operator> {
         self.index.get(&id).and_then(|position| self.operators.get(*position))
+    }
+
+    /// Says what rows a sink takes.
+    pub(crate) fn set_changelog(&mut self, id: OperatorId, changelog: Changelog) {
+        if let Some(operator) = self.index.get(&id).and_then(|position| self.operators.get_mut(*position)) {
+            operator.changelog = changelog;
+        }
     }
 
     /// A copy of `from`'s rows under another id.
@@ -107,7 +116,8 @@ impl GraphBuilder {
             let kind = OperatorKind::Calc(CalcNode { filter: None, projection });
             self.edges.push(Edge { from, to: id, port: 0, partitioning: Partitioning::Forward });
             self.index.insert(id, self.operators.len());
-            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema });
+            let changelog = if has_kinds(&schema) { Changelog::Retract } else { Changelog::Append };
+            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema, changelog });
         }
         Ok(id)
     }
@@ -147,6 +157,11 @@ impl GraphBuilder {
                     WindowSource::Columns { start, end, domain } => json!([name(0, *start), name(0, *end), domain]),
                 };
                 json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms, n.firing])
+            }
+            OperatorKind::GroupAggregate(n) => json!([names(0, &n.keys), n.aggregates]),
+            OperatorKind::Join(n) => {
+                let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
+                json!([n.kind, on, n.null_equals_null, n.filter])
             }
             OperatorKind::WindowJoin(n) => {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
@@ -248,6 +263,8 @@ fn kind_of(kind: &OperatorKind) -> &'static str {
         OperatorKind::Unnest(_) => "Unnest",
         OperatorKind::AssignWindow(_) => "AssignWindow",
         OperatorKind::WindowAggregate(_) => "WindowAggregate",
+        OperatorKind::GroupAggregate(_) => "GroupAggregate",
+        OperatorKind::Join(_) => "Join",
         OperatorKind::WindowJoin(_) => "WindowJoin",
         OperatorKind::WindowTopN(_) => "WindowTopN",
         OperatorKind::LookupJoin(_) => "LookupJoin",

@@ -1,4 +1,4 @@
-//! Joins: of two windowed streams, or of a stream with a bounded table (`lookup`).
+//! Joins: of two windowed streams, of a stream with a bounded table (`lookup`), or of whatever else (`regular_join`).
 
 use std::sync::Arc;
 
@@ -52,8 +52,13 @@ impl Lowering<'_> {
     fn window_join(&mut self, join: &Join, kind: JoinKind, place: Option<Place>) -> Result<Relation> {
         let left = self.lower(&join.left)?;
         let right = self.lower(&join.right)?;
-        let pairs = sort_pairs(join, &left, &right, place.clone())?;
-        check_nulls(join, &pairs, place)?;
+        let Some(pairs) = sort_pairs(join, &left, &right, place.clone())? else {
+            return self.regular_join(join, kind, left, right, place);
+        };
+        for side in [&left, &right] {
+            refuse::changelog(side, "a join of windows", place.clone())?;
+        }
+        check_nulls(join, &pairs.keys, place)?;
         let mut left_exprs = vec![&pairs.start.0, &pairs.end.0];
         let mut right_exprs = vec![&pairs.start.1, &pairs.end.1];
         left_exprs.extend(pairs.keys.iter().map(|(l, _)| l));
@@ -156,7 +161,7 @@ impl Lowering<'_> {
 }
 
 /// Left and right columns in one scope.
-fn combine(left: &Relation, right: &Relation) -> Relation {
+pub(super) fn combine(left: &Relation, right: &Relation) -> Relation {
     let mut columns = left.columns.clone();
     columns.extend(right.columns.iter().cloned());
     Relation { columns, ..left.clone() }
@@ -182,8 +187,13 @@ fn split_window(positions: &[usize]) -> Result<((usize, usize), Vec<usize>)> {
     }
 }
 
-/// Which equalities are the window's, which are keys.
-fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Option<Place>) -> Result<Pairs<'p>> {
+/// Which equalities are the window's, which are keys. None without a window.
+fn sort_pairs<'p>(
+    join: &'p Join,
+    left: &Relation,
+    right: &Relation,
+    place: Option<Place>,
+) -> Result<Option<Pairs<'p>>> {
     let (mut start, mut end, mut keys) = (None, None, Vec::new());
     let mut specs = Vec::new();
     for pair in &join.on {
@@ -200,9 +210,6 @@ fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Opti
             _ => keys.push(pair),
         }
     }
-    let windowed = |relation: &Relation| {
-        relation.columns.iter().any(|o| matches!(o.time, TimeAttribute::WindowStart(_) | TimeAttribute::WindowEnd(_)))
-    };
     match (start, end, specs.first()) {
         (Some(start), Some(end), Some((spec, _))) => {
             if specs.iter().any(|(l, r)| l != spec || r != spec) {
@@ -210,9 +217,9 @@ fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Opti
                     .hint("use the same window function with the same lengths on both sides");
                 return Err(placed(error, place));
             }
-            Ok(Pairs { spec: *spec, start, end, keys })
+            Ok(Some(Pairs { spec: *spec, start, end, keys }))
         }
-        (None, None, _) if !windowed(left) || !windowed(right) => Err(refuse::stream_join(place)),
+        (None, None, _) => Ok(None),
         _ => {
             let error = Error::new(
                 Code::TimeAttribute,
@@ -225,8 +232,8 @@ fn sort_pairs<'p>(join: &'p Join, left: &Relation, right: &Relation, place: Opti
 }
 
 /// `NULL = NULL` joins nothing; where a query asks otherwise it is refused.
-fn check_nulls(join: &Join, pairs: &Pairs<'_>, place: Option<Place>) -> Result<()> {
-    if join.null_equality == NullEquality::NullEqualsNull && !pairs.keys.is_empty() {
+fn check_nulls(join: &Join, keys: &[&(Expr, Expr)], place: Option<Place>) -> Result<()> {
+    if join.null_equality == NullEquality::NullEqualsNull && !keys.is_empty() {
         let error = Error::new(
             Code::SqlUnsupported,
             "IS NOT DISTINCT FROM, INTERSECT and EXCEPT in a join are not supported yet",
@@ -234,10 +241,14 @@ fn check_nulls(join: &Join, pairs: &Pairs<'_>, place: Option<Place>) -> Result<(
         .hint("compare with `=`, or replace NULL by COALESCE on both sides");
         return Err(placed(error, place));
     }
+    check_null_aware(join, keys, place)
+}
+
+/// `NOT IN` says nothing where a NULL is about, which is refused.
+pub(super) fn check_null_aware(join: &Join, keys: &[&(Expr, Expr)], place: Option<Place>) -> Result<()> {
     let nullable =
         |expr: &Expr, schema: &DFSchema| datafusion_expr::ExprSchemable::nullable(expr, schema).unwrap_or(true);
-    let may_be_null =
-        pairs.keys.iter().any(|(l, r)| nullable(l, join.left.schema()) || nullable(r, join.right.schema()));
+    let may_be_null = keys.iter().any(|(l, r)| nullable(l, join.left.schema()) || nullable(r, join.right.schema()));
     if join.null_aware && may_be_null {
         let error = Error::new(Code::SqlUnsupported, "NOT IN over columns that may be NULL is not supported yet")
             .hint("write NOT EXISTS, which has the meaning most queries want; or declare the columns NOT NULL");

@@ -24,6 +24,7 @@ use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, cal
 use super::source::{Layout, declared, projected, scan_columns};
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
+use crate::plan::window_table::WindowTable;
 use crate::rules::hidden;
 
 /// How often a looked-up table is loaded anew, as Flink calls it.
@@ -66,6 +67,15 @@ fn table_of(plan: &LogicalPlan) -> Option<(&TableScan, bool)> {
 /// E0205 if the query asks for a lookup in a table that cannot be looked up in; E0102 for a kind of join
 /// that a lookup cannot be.
 pub(super) fn lookup_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Result<Option<LookupSide>> {
+    match shape_of(join, connectors)? {
+        // Rows that are taken back have to meet the rows that they met, whatever the table says by then.
+        Some((side, false)) if changes(side.stream(join), connectors)? => Ok(None),
+        shape => Ok(shape.map(|(side, _)| side)),
+    }
+}
+
+/// The side of a join that can be a lookup's, and whether the query asks for one.
+fn shape_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Result<Option<(LookupSide, bool)>> {
     let sides = [(true, JoinType::Left), (false, JoinType::Right)];
     for (right, outer) in sides {
         let Some((scan, temporal)) = table_of(input(join, right)) else { continue };
@@ -77,14 +87,43 @@ pub(super) fn lookup_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Resul
                 return Err(Error::new(Code::SqlUnsupported, message));
             }
             connectors.check(&bound.table.descriptor, Role::Lookup)?;
-            return Ok(Some(LookupSide { right }));
+            return Ok(Some((LookupSide { right }, true)));
         }
         let looks_up = bound.table.watermark.is_none() && bound.bounded && !join.on.is_empty();
         if kept && looks_up && connectors.check(&bound.table.descriptor, Role::Lookup).is_ok() {
-            return Ok(Some(LookupSide { right }));
+            return Ok(Some((LookupSide { right }, false)));
         }
     }
     Ok(None)
+}
+
+/// Whether rows of a query may be taken back, as far as its plan tells: it aggregates, or joins other than by an inner
+/// join, without a window.
+fn changes(plan: &LogicalPlan, connectors: &dyn ConnectorCatalog) -> Result<bool> {
+    let is_windowed = |plan: &LogicalPlan| {
+        let is_window = |node: &LogicalPlan| match node {
+            LogicalPlan::Extension(extension) => extension.node.as_any().is::<WindowTable>(),
+            _ => false,
+        };
+        plan.exists(|node| Ok(is_window(node))).unwrap_or(false)
+    };
+    let changes_here = match plan {
+        LogicalPlan::Aggregate(aggregate) => !is_windowed(&aggregate.input),
+        LogicalPlan::Distinct(_) => !is_windowed(plan),
+        LogicalPlan::Join(join) if shape_of(join, connectors)?.is_none() => {
+            join.join_type != JoinType::Inner && !(is_windowed(&join.left) && is_windowed(&join.right))
+        }
+        _ => false,
+    };
+    if changes_here {
+        return Ok(true);
+    }
+    for input in plan.inputs() {
+        if changes(input, connectors)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Lowering<'_> {
@@ -102,6 +141,7 @@ impl Lowering<'_> {
             join.on.iter().map(|(l, r)| if side.right { (l, r) } else { (r, l) }).unzip();
 
         let stream = self.lower(stream_plan)?;
+        super::refuse::changelog(&stream, "a lookup", place.clone())?;
         let mut names = UniqueNames::default();
         let (stream, stream_keys) = self.join_side(stream, &stream_exprs, stream_plan.schema(), &mut names)?;
         let loaded = self.loaded(table_plan, &table_exprs, &mut names)?;

@@ -5,11 +5,14 @@
 //! this module runs with bounded state and gives the batch answer.
 
 mod aggregate;
+mod changelog;
 mod graph;
+mod group;
 mod join;
 mod lookup;
 mod rank;
 mod refuse;
+mod regular_join;
 mod relation;
 mod sink;
 mod source;
@@ -18,12 +21,14 @@ mod unnest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr_rewriter::coerce_plan_expr_for_schema;
 use datafusion_expr::{Expr, Extension, LogicalPlan};
+use qanat_proto::changelog::{KIND_COLUMN, RowKind, kind_field};
 use qanat_proto::connector::ConnectorCatalog;
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::graph::{Firing, JobGraph};
+use qanat_proto::graph::{CalcNode, Firing, JobGraph, NamedExpr, OperatorKind};
 use qanat_proto::settings::JobSettings;
 
 use self::graph::GraphBuilder;
@@ -31,6 +36,7 @@ pub(crate) use self::refuse::placed;
 use self::relation::{Output, Pending, Relation, TimeAttribute, internal};
 pub(crate) use self::sink::{SinkTarget, print_table};
 use self::source::TableUse;
+use crate::expr::encode;
 use crate::plan::expand::{Expand, LateralUnnest};
 use crate::plan::temporal::Temporal;
 use crate::plan::window_table::WindowTable;
@@ -42,6 +48,7 @@ pub(crate) struct Lowering<'a> {
     allowed_lateness_ms: i64,
     firing: Firing,
     idle_timeout_ms: u64,
+    mini_batch_ms: u64,
     /// What all queries of the script together read of each table.
     uses: BTreeMap<String, TableUse>,
     warnings: Vec<String>,
@@ -63,6 +70,7 @@ impl<'a> Lowering<'a> {
             allowed_lateness_ms: i64::try_from(settings.allowed_lateness_ms).unwrap_or(i64::MAX),
             firing: settings.window_firing,
             idle_timeout_ms: settings.idle_timeout_ms,
+            mini_batch_ms: settings.mini_batch_ms,
             uses: BTreeMap::new(),
             warnings: Vec::new(),
         };
@@ -73,7 +81,9 @@ impl<'a> Lowering<'a> {
     }
 
     pub(crate) fn finish(self) -> (Vec<JobGraph>, Vec<String>) {
-        (self.graph.into_graphs(), self.warnings)
+        let mut graphs = self.graph.into_graphs();
+        graphs.iter_mut().for_each(changelog::choose);
+        (graphs, self.warnings)
     }
 
     /// The relation that `plan` describes.
@@ -102,7 +112,6 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Extension(extension) => self.extension(extension, plan),
-            LogicalPlan::Distinct(_) => Err(refuse::distinct(plan)),
             LogicalPlan::Sort(sort) => Err(refuse::order_by(sort)),
             LogicalPlan::Limit(_) => Err(refuse::limit(plan)),
             LogicalPlan::RecursiveQuery(_) => Err(refuse::unsupported("a recursive query", plan)),
@@ -154,13 +163,18 @@ impl<'a> Lowering<'a> {
     fn union(&mut self, plan: &LogicalPlan, inputs: &[Arc<LogicalPlan>]) -> Result<Relation> {
         let mut producers = Vec::new();
         let mut common: Option<(SchemaRef, Vec<TimeAttribute>)> = None;
+        let mut branches = Vec::new();
         for input in inputs {
             let coerced =
                 coerce_plan_expr_for_schema(input.as_ref().clone(), plan.schema()).map_err(|e| internal(&e))?;
             let relation = self.lower(&coerced)?;
             let relation = with_fields(relation, plan);
             // One schema for all: nullable wherever any input is, and the names of the first.
-            let relation = self.materialise_as(relation, plan)?;
+            branches.push(self.materialise_as(relation, plan)?);
+        }
+        let changes = branches.iter().any(Relation::is_changelog);
+        for relation in branches {
+            let relation = if changes && !relation.is_changelog() { self.with_kinds(relation)? } else { relation };
             match &mut common {
                 None => common = Some((Arc::clone(&relation.base), relation.times())),
                 Some((_, times)) => {
@@ -198,10 +212,24 @@ impl<'a> Lowering<'a> {
         if same { Ok(relation) } else { self.materialise_always(relation) }
     }
 
+    /// New rows as a changelog. The relation's rows are its columns.
+    fn with_kinds(&mut self, relation: Relation) -> Result<Relation> {
+        let mut projection = relation::identity(&relation.base)?;
+        let scope = DFSchema::try_from(Arc::clone(&relation.base)).map_err(|e| internal(&e))?;
+        let kind = Expr::Literal(ScalarValue::Int8(Some(RowKind::Insert.code())), None);
+        projection.push(NamedExpr { name: KIND_COLUMN.to_owned(), expr: encode(&kind, &scope)? });
+        let fields = relation.base.fields().iter().cloned().chain([Arc::new(kind_field())]);
+        let output: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let kind = OperatorKind::Calc(CalcNode { filter: None, projection });
+        let ports = vec![graph::Port::forward(&relation.inputs)];
+        let id = self.graph.add("Calc".to_owned(), kind, Arc::clone(&output), ports)?;
+        Ok(Relation::over(vec![id], output, &relation.times()))
+    }
+
     fn materialise_always(&mut self, relation: Relation) -> Result<Relation> {
         let (node, output) = relation::calc_of(&relation)?;
         let ports = vec![graph::Port::forward(&relation.inputs)];
-        let kind = qanat_proto::graph::OperatorKind::Calc(node);
+        let kind = OperatorKind::Calc(node);
         let id = self.graph.add("Calc".to_owned(), kind, Arc::clone(&output), ports)?;
         Ok(Relation::over(vec![id], output, &relation.times()))
     }

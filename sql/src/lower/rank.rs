@@ -47,6 +47,7 @@ impl Lowering<'_> {
         }
         let WindowFunctionParams { partition_by, order_by, .. } = &function.params;
         let relation = self.lower(&window.input)?;
+        super::refuse::changelog(&relation, "OVER", place_of(&window.window_expr))?;
         let mut exprs: Vec<Expr> = partition_by.clone();
         exprs.extend(order_by.iter().map(|sort| sort.expr.clone()));
         let relation = if relation.must_materialise(&exprs, schema)? { self.materialise(relation)? } else { relation };

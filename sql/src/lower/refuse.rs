@@ -1,9 +1,11 @@
 //! What cannot run as a stream yet, said plainly: a code, the place in the text and what to do instead.
 
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_expr::logical_plan::{Aggregate, Sort};
+use datafusion_expr::logical_plan::Sort;
 use datafusion_expr::{Expr, LogicalPlan};
 use qanat_proto::error::{Code, Error, Place, Result};
+
+use super::relation::Relation;
 
 /// Place of the first column in `exprs` that has one.
 pub(crate) fn place_of<'e>(exprs: impl IntoIterator<Item = &'e Expr>) -> Option<Place> {
@@ -39,20 +41,18 @@ pub(crate) fn unsupported(what: &str, plan: &LogicalPlan) -> Error {
     placed(error, place_of(&plan.expressions()))
 }
 
-pub(crate) fn unbounded_aggregate(aggregate: &Aggregate) -> Error {
-    let what = if aggregate.aggr_expr.is_empty() { "SELECT DISTINCT" } else { "this aggregation" };
-    let error = Error::new(Code::UnboundedState, format!("{what} has no window, so its state would grow without end"))
-        .hint(
-            "aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) \
-             GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs",
-        );
-    placed(error, place_of(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)))
-}
-
-pub(crate) fn distinct(plan: &LogicalPlan) -> Error {
-    let error = Error::new(Code::UnboundedState, "DISTINCT has no window, so its state would grow without end")
-        .hint("select `window_start` and `window_end` of a window table function too; DISTINCT without a window comes with changelogs");
-    placed(error, place_of(&plan.expressions()))
+/// Rows that may be taken back, where that is not supported yet.
+///
+/// # Errors
+/// E0115 if they may be.
+pub(crate) fn changelog(relation: &Relation, what: &str, place: Option<Place>) -> Result<()> {
+    if !relation.is_changelog() {
+        return Ok(());
+    }
+    let message = format!("{what} over rows that may change or be taken back is not supported yet");
+    let error = Error::new(Code::ChangelogRefused, message)
+        .hint("aggregate, join or rank in a window first, so that rows are final");
+    Err(placed(error, place))
 }
 
 pub(crate) fn order_by(sort: &Sort) -> Error {
@@ -66,16 +66,6 @@ pub(crate) fn limit(plan: &LogicalPlan) -> Error {
     let error = Error::new(Code::SqlUnsupported, "LIMIT of a whole stream is not supported")
         .hint("bound the source instead (for example `number-of-rows`), or use a Top-N in a window");
     placed(error, place_of(&plan.expressions()))
-}
-
-pub(crate) fn stream_join(place: Option<Place>) -> Error {
-    let error =
-        Error::new(Code::UnboundedState, "this join of two streams has no window, so its state would grow without end")
-            .hint(
-                "join window table functions on `l.window_start = r.window_start AND l.window_end = r.window_end`, \
-             or a bounded table as a lookup; joins without a window come with changelogs",
-            );
-    placed(error, place)
 }
 
 /// Subqueries that no rule could turn into a join.

@@ -13,6 +13,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Cast, Expr};
+use qanat_proto::changelog::{KIND_COLUMN, has_kinds, kind_field};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{
     AssignWindowNode, CalcNode, EncodedExpr, NamedExpr, OperatorKind, SortKey, TimeDomain, WindowShape, WindowTopNNode,
@@ -92,9 +93,9 @@ pub(crate) struct Relation {
 }
 
 impl Relation {
-    /// All columns of `base` as they are. `fields` and `times` describe them to the logical plan.
+    /// All columns of `base` as they are, but for the kinds of a changelog. `times` describe them to the logical plan.
     pub(crate) fn over(inputs: Vec<OperatorId>, base: SchemaRef, times: &[TimeAttribute]) -> Self {
-        let columns = base.fields().iter().enumerate().map(|(index, field)| Output {
+        let columns = base.fields().iter().take(width_of(&base)).enumerate().map(|(index, field)| Output {
             expr: column(field.name()),
             field: Arc::clone(field),
             time: times.get(index).copied().unwrap_or(TimeAttribute::None),
@@ -103,7 +104,7 @@ impl Relation {
         Self { inputs, base, pending: Pending::None, filter: Vec::new(), columns }
     }
 
-    /// Base and pending columns: what `filter` and `columns` are over.
+    /// Base and pending columns: what `filter` and `columns` are over. The kinds of a changelog are the last of the base.
     pub(crate) fn scope(&self) -> Result<DFSchema> {
         let mut fields: Vec<FieldRef> = self.base.fields().iter().cloned().collect();
         match &self.pending {
@@ -207,8 +208,13 @@ impl Relation {
     pub(crate) fn is_identity(&self) -> bool {
         matches!(self.pending, Pending::None)
             && self.filter.is_empty()
-            && self.columns.len() == self.base.fields().len()
+            && self.columns.len() == width_of(&self.base)
             && (0..self.columns.len()).all(|position| self.base_index(position) == Some(position))
+    }
+
+    /// Whether its rows have kinds.
+    pub(crate) fn is_changelog(&self) -> bool {
+        has_kinds(&self.base)
     }
 
     /// Whether the rows of `inputs` are the relation, though more columns may be there.
@@ -344,6 +350,10 @@ pub(crate) fn calc_of(relation: &Relation) -> Result<(CalcNode, SchemaRef)> {
         fields.push(Arc::new(Field::new(&name, field.data_type().clone(), is_nullable)));
         projection.push(NamedExpr { name, expr: encode(&output.expr, &scope)? });
     }
+    if relation.is_changelog() {
+        fields.push(Arc::new(kind_field()));
+        projection.push(NamedExpr { name: KIND_COLUMN.to_owned(), expr: encode(&column(KIND_COLUMN), &scope)? });
+    }
     let filter = encode_conjuncts(&relation.filter, &scope)?;
     Ok((CalcNode { filter, projection }, Arc::new(Schema::new(fields))))
 }
@@ -379,6 +389,11 @@ impl UniqueNames {
         }
         name
     }
+}
+
+/// Columns of a base beside the kinds of its rows.
+fn width_of(base: &SchemaRef) -> usize {
+    base.fields().len() - usize::from(has_kinds(base))
 }
 
 pub(crate) fn column(name: &str) -> Expr {

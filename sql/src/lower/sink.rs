@@ -8,7 +8,8 @@ use arrow::util::display::array_value_to_string;
 use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
-use qanat_proto::connector::TableDescriptor;
+use qanat_proto::changelog::{AcceptedChangelog, Changelog};
+use qanat_proto::connector::{Role, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::graph::{OperatorKind, SinkNode};
 use qanat_proto::ids::OperatorId;
@@ -44,6 +45,7 @@ impl Lowering<'_> {
     pub(crate) fn insert(&mut self, plan: &LogicalPlan, target: &SinkTarget<'_>) -> Result<OperatorId> {
         let mut relation = self.lower(plan)?;
         relation = self.append_pending(relation)?;
+        let changelog = self.taken(&relation, target)?;
         if !target.any_schema {
             relation.columns = self.fit(&relation.scope()?, std::mem::take(&mut relation.columns), target)?;
         }
@@ -64,7 +66,40 @@ impl Lowering<'_> {
         } else {
             vec![Port::limited(&relation.inputs, subtasks)]
         };
-        self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)
+        let id = self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)?;
+        self.graph.set_changelog(id, changelog);
+        Ok(id)
+    }
+
+    /// The rows that a sink takes of a query.
+    ///
+    /// # Errors
+    /// E0115 for rows that change into a table that only takes new ones.
+    fn taken(&self, relation: &super::relation::Relation, target: &SinkTarget<'_>) -> Result<Changelog> {
+        if !relation.is_changelog() {
+            return Ok(Changelog::Append);
+        }
+        let table = target.table;
+        let refused = |message: String, hint: &str| Err(Error::new(Code::ChangelogRefused, message).hint(hint));
+        match self.connectors.check(table, Role::Sink)?.changelog {
+            AcceptedChangelog::Retract => Ok(Changelog::Retract),
+            AcceptedChangelog::Upsert if table.primary_key.is_empty() => refused(
+                format!("rows of this query change, and table `{}` has no PRIMARY KEY to find them by", table.name),
+                "declare the columns that tell rows apart: `PRIMARY KEY (…) NOT ENFORCED`",
+            ),
+            AcceptedChangelog::Upsert => {
+                let column = |name: &String| table.physical.index_of(name).ok();
+                Ok(Changelog::Upsert { key: table.primary_key.iter().filter_map(column).collect() })
+            }
+            AcceptedChangelog::Append => refused(
+                format!(
+                    "rows of this query change, and table `{}` ({}) takes new rows only",
+                    table.name, table.connector
+                ),
+                "aggregate in a window, whose rows are final; or write a log of changes with \
+                 `'sink.changelog' = 'log'` (filesystem)",
+            ),
+        }
     }
 
     /// The rows under exactly the sink's names, or the query's where a bare SELECT is printed.

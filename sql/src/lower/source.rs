@@ -15,7 +15,7 @@ use qanat_proto::graph::{OperatorKind, SourceNode, TimeDomain, WatermarkAlignmen
 
 use super::Lowering;
 use super::lookup::lookup_of;
-use super::refuse::{place_of, placed};
+use super::refuse::{self, place_of, placed};
 use super::relation::{
     Output, Pending, PendingWindow, Relation, TimeAttribute, WindowSpec, column, internal, window_field, window_names,
 };
@@ -132,6 +132,7 @@ impl Lowering<'_> {
     /// A window table function: its columns are pending until something needs them.
     pub(super) fn window_table(&mut self, table: &WindowTable) -> Result<Relation> {
         let relation = self.lower(&table.input)?;
+        refuse::changelog(&relation, "a window", place_of([&Expr::Column(table.time.clone())]))?;
         let schema = table.input.schema();
         let time = Expr::Column(table.time.clone());
         let domain = match relation.time_of(&time, schema) {

@@ -17,6 +17,7 @@ use crate::plan::expand::{Expand, expands_struct};
 impl Lowering<'_> {
     pub(super) fn expand(&mut self, expand: &Expand) -> Result<Relation> {
         let relation = self.lower(&expand.input)?;
+        super::refuse::changelog(&relation, "a table function", None)?;
         let list = expand.list_index().map_err(|e| super::relation::internal(&e))?;
         let elements: Vec<FieldRef> = expand.elements.iter().map(|(_, field)| Arc::clone(field)).collect();
         let relation = self.materialise(relation)?;
@@ -44,6 +45,7 @@ impl Lowering<'_> {
                 .hint("unnest one level per query"));
         }
         let relation = self.lower(&unnest.input)?;
+        super::refuse::changelog(&relation, "UNNEST", None)?;
         let relation = self.materialise(relation)?;
         // Structs in the list stay structs here: the node says so by its schema.
         let field = relation.base.field(list).clone();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{
     ConnectorCatalog, ConnectorDescriptor, Delivery, FormatDescriptor, Role, TableDescriptor, TableTraits,
     VALUES_CONNECTOR,
@@ -47,7 +48,12 @@ impl ConnectorCatalog for FakeConnectors {
         let bounded = ["filesystem", VALUES_CONNECTOR].contains(&table.connector.as_str())
             && table.option("source.monitor-interval").is_none();
         let delivery = if table.connector == "print" { Delivery::AtLeastOnce } else { Delivery::ExactlyOnce };
-        Ok(TableTraits { bounded, replayable: true, delivery })
+        let changelog = match (table.connector.as_str(), table.option("sink.changelog")) {
+            ("print" | "blackhole", _) | (_, Some("log")) => AcceptedChangelog::Retract,
+            (_, Some("table")) => AcceptedChangelog::Upsert,
+            _ => AcceptedChangelog::Append,
+        };
+        Ok(TableTraits { bounded, replayable: true, delivery, changelog })
     }
 }
 

@@ -5,32 +5,43 @@ use expect_test::expect;
 use crate::catalog::refusal;
 
 #[test]
-fn unbounded_aggregation() {
+fn rows_that_change_into_a_table_of_new_rows() {
     expect![[r#"
-        E0110 this aggregation has no window, so its state would grow without end at 2:47
-        hint: aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs
+        E0115 rows of this query change, and table `o` (filesystem) takes new rows only at 2:121
+        hint: aggregate in a window, whose rows are final; or write a log of changes with `'sink.changelog' = 'log'` (filesystem)
     "#]].assert_eq(&refusal(
-        r#"SELECT origin, COUNT(*) FROM flights GROUP BY origin"#,
+        r#"CREATE TABLE o (origin STRING, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'o', 'format' = 'csv'); INSERT INTO o SELECT origin, COUNT(*) FROM flights GROUP BY origin"#,
     ));
 }
 
 #[test]
-fn unbounded_distinct() {
+fn rows_that_change_into_a_table_without_a_key() {
     expect![[r#"
-        E0110 SELECT DISTINCT has no window, so its state would grow without end at 2:1
-        hint: aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs
+        E0115 rows of this query change, and table `o` has no PRIMARY KEY to find them by at 2:131
+        hint: declare the columns that tell rows apart: `PRIMARY KEY (…) NOT ENFORCED`
     "#]].assert_eq(&refusal(
-        r#"SELECT DISTINCT origin FROM flights"#,
+        r#"CREATE TABLE o (origin STRING, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'o', 'sink.changelog' = 'table'); INSERT INTO o SELECT origin, COUNT(*) FROM flights GROUP BY origin"#,
     ));
 }
 
 #[test]
-fn join_of_two_streams() {
+fn a_window_over_rows_that_change() {
     expect![[r#"
-        E0110 this join of two streams has no window, so its state would grow without end at 2:42
-        hint: join window table functions on `l.window_start = r.window_start AND l.window_end = r.window_end`, or a bounded table as a lookup; joins without a window come with changelogs
+        E0115 a window over rows that may change or be taken back is not supported yet at 2:151
+        hint: aggregate, join or rank in a window first, so that rows are final
     "#]].assert_eq(&refusal(
-        r#"SELECT a.id FROM auction a JOIN bid b ON a.id = b.auction"#,
+        r#"CREATE VIEW g AS SELECT origin, MAX(time_hour) AS t FROM flights GROUP BY origin; SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE g, DESCRIPTOR(t), INTERVAL '1' HOUR)) GROUP BY window_start, window_end"#,
+    ));
+}
+
+#[test]
+fn the_first_of_rows_that_are_taken_back() {
+    expect![[r#"
+        E0102 `first_value` takes rows in their order, and rows of this query may be taken back at 2:23
+        hint: aggregate before the query starts to change its rows, or use MIN or MAX
+    "#]]
+    .assert_eq(&refusal(
+        r#"SELECT n, FIRST_VALUE(origin) FROM (SELECT origin, COUNT(*) AS n FROM flights GROUP BY origin) GROUP BY n"#,
     ));
 }
 
@@ -318,16 +329,6 @@ fn not_in_with_nulls() {
         hint: write NOT EXISTS, which has the meaning most queries want; or declare the columns NOT NULL
     "#]].assert_eq(&refusal(
         r#"SELECT f.flight FROM (SELECT * FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) f WHERE f.origin NOT IN (SELECT w.origin FROM (SELECT * FROM TABLE(TUMBLE(TABLE weather, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) w WHERE f.window_start = w.window_start AND f.window_end = w.window_end)"#,
-    ));
-}
-
-#[test]
-fn intersect() {
-    expect![[r#"
-        E0110 SELECT DISTINCT has no window, so its state would grow without end at 2:1
-        hint: aggregate in a window: `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, …`; aggregation without a window comes with changelogs
-    "#]].assert_eq(&refusal(
-        r#"SELECT origin FROM flights INTERSECT SELECT origin FROM weather"#,
     ));
 }
 

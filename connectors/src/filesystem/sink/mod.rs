@@ -48,7 +48,7 @@ use qanat_storage::env::{Env, thread};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CommitScope, Sink, SinkWriter};
-use crate::encode::EncodeSpec;
+use crate::encode::{EncodeSpec, kinds};
 
 pub(crate) use commit::record_epoch;
 pub use options::{SINK_OPTIONS, SinkOptions};
@@ -154,12 +154,13 @@ impl FileTable {
     /// supported yet.
     pub(crate) fn of(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Self> {
         let (options, spec, partition_columns) = check(table)?;
+        let columns = if options.keeps_log { kinds::with_column(&table.physical) } else { Arc::clone(&table.physical) };
         Ok(Self {
             env,
             root: base.join(folder::local_path(&options.path)?),
             name: table.name.clone(),
-            columns: table.physical.clone(),
-            file_columns: (0..table.physical.fields().len()).filter(|i| !partition_columns.contains(i)).collect(),
+            file_columns: (0..columns.fields().len()).filter(|i| !partition_columns.contains(i)).collect(),
+            columns,
             partition_names: table.partitioned_by.clone(),
             partition_columns,
             spec,
@@ -203,6 +204,10 @@ pub(crate) fn check(table: &TableDescriptor) -> Result<(SinkOptions, EncodeSpec,
         );
     }
     spec.check_columns(&project(&table.physical, &kept)).map_err(|e| e.or_at(place))?;
+    if options.keeps_log && table.physical.index_of(kinds::ROW_KIND).is_ok() {
+        let message = format!("`{}` is the column of a log of changes that says what a row does", kinds::ROW_KIND);
+        return Err(Error::new(Code::BadOption, message).at(place()).hint("give the table's column another name"));
+    }
     Ok((options, spec, partition_columns))
 }
 

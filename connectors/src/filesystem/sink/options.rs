@@ -19,6 +19,13 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         "A file is closed and the next one begun when it has this size. Every epoch closes its files anyway.",
     ),
     option(
+        "sink.changelog",
+        OptionKind::Choice(&["log"]),
+        None,
+        "`log`: rows may change. Each row that is new, replaced or gone is written, with a last column `row_kind` that \
+         says `+I`, `-U` (as it was), `+U` (as it is now) or `-D`. Without it only rows that are final are taken.",
+    ),
+    option(
         "sink.rolling-policy.rollover-interval",
         OptionKind::Duration,
         Some("30 min"),
@@ -108,6 +115,8 @@ pub struct SinkOptions {
     pub file_bytes: u64,
     /// How long a file is written to, at most.
     pub file_ms: u64,
+    /// Rows may change, and say what they do.
+    pub keeps_log: bool,
     /// How partitions are announced, if asked for.
     pub partition_commit: Option<PartitionCommit>,
 }
@@ -172,7 +181,8 @@ impl SinkOptions {
                 .filter(|ms| *ms > 0)
                 .ok_or_else(|| bad_option(INTERVAL, text, "a duration such as `10 min`").at(place()))?,
         };
-        Ok(Self { path: path.to_owned(), file_bytes, file_ms, partition_commit })
+        let keeps_log = table.option("sink.changelog").is_some();
+        Ok(Self { path: path.to_owned(), file_bytes, file_ms, keeps_log, partition_commit })
     }
 }
 

@@ -20,7 +20,7 @@ use super::overwrite::Removal;
 use super::staged::StagedFile;
 use super::{FileTable, HandleDetail, folder, partition};
 use crate::contract::SinkWriter;
-use crate::encode::{Encoder, conform};
+use crate::encode::{Encoder, conform, kinds};
 
 /// Bytes that all open files of a subtask hold in memory; past it the largest is written out.
 const BUFFERED_BYTES_MAX: usize = 128 << 20;
@@ -227,6 +227,7 @@ impl FileWriter {
             Some(_) => {}
             None => self.epoch = Some(epoch),
         }
+        let rows = if self.table.options.keeps_log { &kinds::as_text(rows)? } else { rows };
         let rows = conform(&self.table.name, &self.table.columns, rows)?;
         let table = self.table.clone();
         for group in partition::split(&rows, &table.partition_columns, &table.partition_names)? {

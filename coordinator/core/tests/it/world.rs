@@ -9,6 +9,7 @@ use qanat_coordinator_core::command::{Command, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::placement::Executor as Connected;
 use qanat_coordinator_core::state::State;
+use qanat_proto::changelog::Changelog;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
@@ -48,7 +49,13 @@ pub(crate) fn graph() -> JobGraph {
         bounded: true,
         replayable: true,
     };
-    let operator = |id, kind| Operator { id, name: "op".into(), kind, output: Schema::empty().into() };
+    let operator = |id, kind| Operator {
+        id,
+        name: "op".into(),
+        kind,
+        output: Schema::empty().into(),
+        changelog: Changelog::Append,
+    };
     JobGraph {
         operators: vec![
             operator(SOURCE, OperatorKind::Source(source)),

@@ -15,7 +15,7 @@
 pub(crate) mod calls;
 mod distinct_count;
 mod emission;
-mod extreme;
+pub(crate) mod extreme;
 mod general;
 mod integer;
 pub(crate) mod layout;

@@ -44,6 +44,12 @@ impl PerGroup {
         Ok(())
     }
 
+    /// The accumulator of a group, new if there were no rows of it.
+    pub(crate) fn accumulator(&mut self, group: usize) -> Result<&mut Box<dyn Accumulator>> {
+        self.grow(group + 1)?;
+        Ok(&mut self.groups[group])
+    }
+
     /// Sorts rows by group, by counting.
     fn grouped(&mut self, groups: &[usize]) -> Grouped {
         let mut found: Vec<(usize, usize)> = Vec::new();

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, 
 use arrow::util::display::array_value_to_string;
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
+use qanat_proto::changelog::Changelog;
 use qanat_proto::graph::EncodedExpr;
 use qanat_proto::ids::{KeyGroupRange, owner_of};
 use qanat_storage::state::TableDelta;
@@ -43,6 +44,7 @@ pub(super) fn context(
         inputs,
         partition,
         output,
+        changelog: Changelog::Append,
         batch_rows: 7,
     }
 }

@@ -2,9 +2,11 @@
 //! points restored into other parallelisms.
 
 mod aggregate;
+mod group;
 mod growing_states;
 mod harness;
 mod joins;
+mod regular_joins;
 mod sessions;
 mod stateless;
 mod top_n;

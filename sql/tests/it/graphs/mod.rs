@@ -1,5 +1,6 @@
 //! Queries and the streaming graphs they become.
 
+mod changelogs;
 mod joins;
 mod nexmark;
 mod tables;

@@ -1,0 +1,136 @@
+//! What a call keeps of each group, and the kinds of it there are.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::{DataType, Field};
+use datafusion_common::DataFusionError;
+
+use super::super::aggregate::calls::Call;
+use super::count::Count;
+use super::extreme;
+use super::floats::FloatSum;
+use super::per_slot::PerSlot;
+use super::sum;
+use super::values::Values;
+
+/// Rows of a batch for one call.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// The slot of each row's group.
+    pub(crate) slots: &'a [u32],
+    /// Rows that are taken back; None: none is.
+    pub(crate) retracted: Option<&'a BooleanArray>,
+    /// Rows that count, without NULLs; None: all.
+    pub(crate) filter: Option<&'a BooleanArray>,
+}
+
+impl Batch<'_> {
+    /// Number of each row that counts, its slot, and +1 or −1.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (usize, usize, i64)> + '_ {
+        let counts = |row: &usize| self.filter.is_none_or(|filter| filter.value(*row));
+        (0..self.slots.len()).filter(counts).map(|row| (row, self.slots[row] as usize, self.sign(row)))
+    }
+
+    pub(crate) fn sign(&self, row: usize) -> i64 {
+        match self.retracted {
+            Some(retracted) if retracted.value(row) => -1,
+            _ => 1,
+        }
+    }
+}
+
+/// The accumulators of one call, by slot. A new slot, and one that is cleared, is that of a group without rows.
+pub(crate) trait GroupAccumulator: Send {
+    /// There are so many slots now.
+    fn grow(&mut self, slots: usize) -> Result<(), DataFusionError>;
+
+    /// Another group gets this slot.
+    fn clear(&mut self, slot: u32) -> Result<(), DataFusionError>;
+
+    /// Adds rows, or takes them back. `values`: the call's arguments.
+    fn update(&mut self, batch: Batch<'_>, values: &[ArrayRef]) -> Result<(), DataFusionError>;
+
+    /// The call's result for these groups.
+    fn results(&mut self, slots: &[u32]) -> Result<ArrayRef, DataFusionError>;
+
+    /// Columns of [`Self::states`].
+    fn state_types(&self) -> Vec<DataType>;
+
+    /// All that is known of these groups.
+    fn states(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, DataFusionError>;
+
+    /// Puts back what [`Self::states`] gave, into slots without rows.
+    fn restore(&mut self, slots: &[u32], states: &[ArrayRef]) -> Result<(), DataFusionError>;
+
+    fn bytes(&self) -> usize;
+
+    /// Of a call that keeps values of each group one by one: their columns. These are saved in a table of their own,
+    /// each with its number.
+    fn value_types(&self) -> Option<Vec<DataType>> {
+        None
+    }
+
+    /// Values whose numbers have changed since the last call. A number of 0: it is gone.
+    fn take_changed(&mut self) -> Result<Changed, DataFusionError> {
+        Ok(Changed::default())
+    }
+
+    /// Puts back values with their numbers.
+    fn restore_values(&mut self, slots: &[u32], values: &[ArrayRef], numbers: &[i64]) -> Result<(), DataFusionError> {
+        let _ = (slots, values, numbers);
+        Ok(())
+    }
+}
+
+/// Values of groups, with how many rows have them.
+#[derive(Default)]
+pub(crate) struct Changed {
+    pub(crate) slots: Vec<u32>,
+    pub(crate) values: Vec<ArrayRef>,
+    pub(crate) numbers: Vec<i64>,
+}
+
+/// What serves a call. `retracts`: rows may be taken back.
+pub(crate) fn of_call(
+    call: &Call,
+    arguments: &[DataType],
+    retracts: bool,
+) -> Result<Box<dyn GroupAccumulator>, DataFusionError> {
+    let result = call.aggregate.field().data_type().clone();
+    let is_distinct = call.aggregate.is_distinct();
+    let argument = arguments.first();
+    if call.function == "count" && !is_distinct && arguments.len() == 1 {
+        return Ok(Box::new(Count::new(call.counts_rows)));
+    }
+    if call.function == "sum"
+        && !is_distinct
+        && let Some(sum) = sum::of_type(&result).filter(|_| argument == Some(&result))
+    {
+        return Ok(sum);
+    }
+    if matches!(call.function.as_str(), "sum" | "avg")
+        && !is_distinct
+        && (argument, &result) == (Some(&DataType::Float64), &DataType::Float64)
+    {
+        return Ok(Box::new(FloatSum::new(call.function == "avg")));
+    }
+    if !retracts
+        && !is_distinct
+        && let Some(extreme) = extreme::of_call(&call.function, &result).filter(|_| argument == Some(&result))
+    {
+        return Ok(extreme);
+    }
+    let aggregate = Arc::clone(&call.aggregate);
+    if retracts || is_distinct {
+        return Ok(Box::new(Values::new(&call.function, is_distinct, arguments, aggregate)?));
+    }
+    Ok(Box::new(PerSlot::new(aggregate)?))
+}
+
+/// Fields of state columns: `name_0`, `name_1`, …
+pub(crate) fn state_fields(name: &str, types: &[DataType]) -> Vec<Field> {
+    let field =
+        |(number, data_type): (usize, &DataType)| Field::new(format!("{name}_{number}"), data_type.clone(), true);
+    types.iter().enumerate().map(field).collect()
+}

@@ -1,0 +1,445 @@
+//! The operator: groups, what was told of them, and what is to be saved.
+//!
+//! A group that changes is *due* until it is told; its results as they were told before are taken aside when it becomes
+//! due, so that they can be taken back. It is told before every barrier, so that what is saved has been told. What must
+//! never happen: a row that is taken back unlike it was given, or a group that is told and not saved.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type};
+use datafusion_common::DataFusionError;
+use qanat_proto::changelog::{self, Changelog, RowKind};
+use qanat_proto::error::{Error, Result};
+use qanat_proto::graph::GroupAggregateNode;
+use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::state::{TableDelta, TableSpec};
+
+use super::super::aggregate::calls::Calls;
+use super::super::emit::Emitter;
+use super::super::evaluate::{evaluate_or_bury, internal};
+use super::super::keys::any_different;
+use super::super::state_rows::StateRows;
+use super::super::{Operator, OperatorContext, Output};
+use super::accumulator::{Batch, GroupAccumulator, of_call, state_fields};
+use super::slots::Slots;
+
+const GROUPS: &str = "groups";
+/// Groups that are due before they are told without waiting.
+const DUE_MAX: usize = 1 << 16;
+
+/// Group has changed since it was told.
+const DUE: u8 = 1;
+/// Group has been told and is there.
+const TOLD: u8 = 2;
+/// Group has changed since it was saved.
+const UNSAVED: u8 = 4;
+/// Group stands in the state.
+const SAVED: u8 = 8;
+
+pub struct GroupAggregate {
+    node: GroupAggregateNode,
+    context: OperatorContext,
+    calls: Calls,
+    /// Whether what is told takes back what was told before.
+    tells_before: bool,
+    slots: Slots,
+    accumulators: Vec<Box<dyn GroupAccumulator>>,
+    /// By slot.
+    rows: Vec<i64>,
+    flags: Vec<u8>,
+    /// Slots that are due, in order, and of those that are told the results as they were.
+    due: Vec<u32>,
+    before: Before,
+    unsaved: Vec<u32>,
+    now_ms: i64,
+    /// When due groups are told at the latest.
+    deadline: Option<i64>,
+    state: StateTables,
+    emitter: Emitter,
+    counts: OperatorCounts,
+    /// Slots of the rows of a batch.
+    found: Vec<u32>,
+}
+
+/// Results of groups as they were told, in the order in which the groups became due.
+#[derive(Default)]
+struct Before {
+    slots: Vec<u32>,
+    /// By call, in pieces.
+    results: Vec<Vec<ArrayRef>>,
+}
+
+/// The tables of the state and how their rows are made.
+struct StateTables {
+    groups: StateRows,
+    /// Name, call and rows of each table of values.
+    values: Vec<(String, usize, StateRows)>,
+    key_columns: usize,
+}
+
+impl GroupAggregate {
+    pub fn new(node: &GroupAggregateNode, context: OperatorContext) -> Result<Self> {
+        let input = context.inputs.first().ok_or_else(|| Error::internal("an aggregation has one input"))?;
+        let retracts = changelog::has_kinds(input);
+        let calls = Calls::new(&context.name, &node.keys, &node.aggregates, input)?;
+        let failed = |e: DataFusionError| calls.error(&e);
+        let types = calls.types(input).map_err(failed)?;
+        let mut accumulators = Vec::new();
+        for call in &calls.calls {
+            let arguments: Vec<DataType> = call.arguments.iter().map(|slot| types[*slot].clone()).collect();
+            accumulators.push(of_call(call, &arguments, retracts).map_err(failed)?);
+        }
+        let slots = Slots::new(&calls.key_types).map_err(failed)?;
+        let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups);
+        let before = Before { slots: Vec::new(), results: vec![Vec::new(); accumulators.len()] };
+        Ok(Self {
+            node: node.clone(),
+            tells_before: matches!(context.changelog, Changelog::Retract),
+            slots,
+            accumulators,
+            rows: Vec::new(),
+            flags: Vec::new(),
+            due: Vec::new(),
+            before,
+            unsaved: Vec::new(),
+            now_ms: i64::MIN,
+            deadline: None,
+            state,
+            emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
+            counts: OperatorCounts::default(),
+            found: Vec::new(),
+            calls,
+            context,
+        })
+    }
+
+    fn grow(&mut self) -> Result<()> {
+        let slots = self.slots.len();
+        self.rows.resize(slots, 0);
+        self.flags.resize(slots, 0);
+        for accumulator in &mut self.accumulators {
+            accumulator.grow(slots).map_err(|e| self.calls.error(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Groups of these rows become due.
+    fn touch(&mut self, slots: &[u32]) -> Result<()> {
+        let mut told = Vec::new();
+        for slot in slots {
+            let flags = &mut self.flags[*slot as usize];
+            if *flags & UNSAVED == 0 {
+                *flags |= UNSAVED;
+                self.unsaved.push(*slot);
+            }
+            if *flags & DUE == 0 {
+                *flags |= DUE;
+                self.due.push(*slot);
+                if *flags & TOLD != 0 {
+                    told.push(*slot);
+                }
+            }
+        }
+        if told.is_empty() {
+            return Ok(());
+        }
+        for (accumulator, results) in self.accumulators.iter_mut().zip(&mut self.before.results) {
+            results.push(accumulator.results(&told).map_err(|e| self.calls.error(&e))?);
+        }
+        self.before.slots.extend(told);
+        Ok(())
+    }
+
+    /// Tells of all groups that are due.
+    fn tell(&mut self, out: &mut Output) -> Result<()> {
+        self.deadline = None;
+        let due = std::mem::take(&mut self.due);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.before.slots);
+        let failed = |e: DataFusionError| self.calls.error(&e);
+        // Rows as they were, then rows as they are.
+        let slots: Vec<u32> = before.iter().chain(&due).copied().collect();
+        let mut columns = self.slots.keys(&slots).map_err(failed)?;
+        let mut has_changed = BooleanBuffer::new_unset(before.len());
+        // Groups that were told are due in the order in which they became so, which is that of `before`.
+        let told = due.iter().enumerate().filter(|(_, slot)| self.flags[**slot as usize] & TOLD != 0);
+        let told: UInt32Array = told.map(|(at, _)| (before.len() + at) as u32).collect();
+        for (accumulator, old) in self.accumulators.iter_mut().zip(&mut self.before.results) {
+            let mut pieces = std::mem::take(old);
+            pieces.push(accumulator.results(&due).map_err(failed)?);
+            let pieces: Vec<&dyn Array> = pieces.iter().map(|piece| piece.as_ref()).collect();
+            let column = concat(&pieces).map_err(internal)?;
+            let now = take(&column, &told, None).map_err(internal)?;
+            has_changed = &has_changed | &any_different(&column.slice(0, before.len()), &now).map_err(failed)?;
+            columns.push(column);
+        }
+        let is_global = self.node.keys.is_empty();
+        let (mut picked, mut kinds) = (Vec::new(), Vec::new());
+        let mut old = 0;
+        for (at, slot) in due.iter().enumerate() {
+            let flags = &mut self.flags[*slot as usize];
+            let (was_told, is_there) = (*flags & TOLD != 0, self.rows[*slot as usize] > 0 || is_global);
+            *flags &= !(DUE | TOLD);
+            *flags |= if is_there { TOLD } else { 0 };
+            let (then, now) = (old as u32, (before.len() + at) as u32);
+            old += usize::from(was_told);
+            match (was_told, is_there) {
+                (false, false) => {}
+                (false, true) => {
+                    picked.push(now);
+                    kinds.push(RowKind::Insert.code());
+                }
+                (true, false) => {
+                    picked.push(then);
+                    kinds.push(RowKind::Delete.code());
+                }
+                (true, true) if has_changed.value(then as usize) => {
+                    if self.tells_before {
+                        picked.push(then);
+                        kinds.push(RowKind::UpdateBefore.code());
+                    }
+                    picked.push(now);
+                    kinds.push(RowKind::UpdateAfter.code());
+                }
+                (true, true) => {}
+            }
+        }
+        let picked = UInt32Array::from(picked);
+        let mut columns =
+            columns.iter().map(|c| take(c, &picked, None)).collect::<Result<Vec<_>, _>>().map_err(internal)?;
+        columns.push(Arc::new(Int8Array::from(kinds)));
+        self.counts.rows_out += self.emitter.emit(columns, picked.len(), out)?;
+        Ok(())
+    }
+
+    /// Groups without rows that are not told any more: their slots are free.
+    fn free(&mut self, slot: u32) -> Result<()> {
+        self.flags[slot as usize] = 0;
+        for accumulator in &mut self.accumulators {
+            accumulator.clear(slot).map_err(|e| self.calls.error(&e))?;
+        }
+        self.slots.remove(slot);
+        Ok(())
+    }
+}
+
+impl Operator for GroupAggregate {
+    fn process(&mut self, _port: usize, rows: RecordBatch, out: &mut Output) -> Result<()> {
+        let taken = rows.num_rows() as u64;
+        let dead = out.dead.len();
+        let calls = &self.calls;
+        let evaluated = evaluate_or_bury(&self.context.name, rows, out, |rows| calls.evaluate(rows))?;
+        let buried: u64 = out.dead[dead..].iter().map(|dead| dead.rows.num_rows() as u64).sum();
+        self.counts.rows_in += taken;
+        self.counts.dead_lettered += buried;
+        self.counts.accumulated += taken - buried;
+        let Some((rows, inputs)) = evaluated else { return Ok(()) };
+        let retracted = match changelog::has_kinds(rows.schema_ref()) {
+            true => Some(retracted_of(&rows)),
+            false => None,
+        };
+        let mut found = std::mem::take(&mut self.found);
+        let keys = &inputs.columns[..self.calls.key_count()];
+        self.slots.find_or_add(keys, inputs.rows, &mut found).map_err(|e| self.calls.error(&e))?;
+        self.grow()?;
+        self.touch(&found)?;
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&self.calls.calls) {
+            let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: call.filter(&inputs) };
+            accumulator.update(batch, &call.arguments(&inputs)).map_err(|e| self.calls.error(&e))?;
+        }
+        let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: None };
+        for (_, slot, sign) in batch.rows() {
+            self.rows[slot] += sign;
+        }
+        self.found = found;
+        if self.due.len() >= DUE_MAX {
+            return self.tell(out);
+        }
+        if self.deadline.is_none() && !self.due.is_empty() && self.now_ms > i64::MIN {
+            self.deadline = Some(self.now_ms + i64::try_from(self.node.mini_batch_ms).unwrap_or(i64::MAX / 2));
+        }
+        Ok(())
+    }
+
+    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
+        self.now_ms = now_ms;
+        match self.deadline {
+            Some(deadline) if now_ms >= deadline => self.tell(out),
+            _ => Ok(()),
+        }
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        // The time is wanted with each batch, and a timer once something is due.
+        self.deadline.or(Some(i64::MAX))
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        self.tell(out)
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        self.state.specs()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        let is_global = self.node.keys.is_empty();
+        let mut deltas = Vec::new();
+        for (name, call, state) in &mut self.state.values {
+            let changed = self.accumulators[*call].take_changed().map_err(|e| self.calls.error(&e))?;
+            let keys = self.slots.keys(&changed.slots).map_err(|e| self.calls.error(&e))?;
+            deltas.push(values_delta(name, state, keys, changed)?);
+        }
+        let (there, gone): (Vec<u32>, Vec<u32>) =
+            unsaved.iter().partition(|slot| self.rows[**slot as usize] > 0 || is_global);
+        let keys = self.slots.keys(&there).map_err(|e| self.calls.error(&e))?;
+        let mut columns = StateTables::keys(keys.clone(), there.len());
+        columns.push(Arc::new(Int64Array::from_iter_values(there.iter().map(|slot| self.rows[*slot as usize]))));
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.states(&there).map_err(|e| self.calls.error(&e))?);
+        }
+        let upserts = self.state.groups.batch(&keys, columns, there.len())?;
+        let saved: Vec<u32> = gone.iter().filter(|slot| self.flags[**slot as usize] & SAVED != 0).copied().collect();
+        let keys = self.slots.keys(&saved).map_err(|e| self.calls.error(&e))?;
+        let deletes = self.state.groups.keys(&keys, StateTables::keys(keys.clone(), saved.len()), saved.len())?;
+        for slot in there {
+            let flags = &mut self.flags[slot as usize];
+            *flags = (*flags & !UNSAVED) | SAVED;
+        }
+        for slot in gone {
+            self.free(slot)?;
+        }
+        deltas.push(TableDelta {
+            table: GROUPS.to_owned(),
+            upserts: vec![upserts],
+            deletes: vec![deletes],
+            closed: None,
+        });
+        Ok(deltas)
+    }
+
+    fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        let keys = &rows.columns()[1..=self.state.key_columns];
+        let own = &keys[..self.calls.key_count()];
+        let mut found = Vec::new();
+        self.slots.find_or_add(own, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
+        self.grow()?;
+        let mut columns = rows.columns()[1 + self.state.key_columns..].iter();
+        if table == GROUPS {
+            let counts = columns.next().ok_or_else(|| Error::internal("a group without its number of rows"))?;
+            for (slot, rows) in found.iter().zip(counts.as_primitive::<Int64Type>().values()) {
+                self.rows[*slot as usize] = *rows;
+                self.flags[*slot as usize] = TOLD | SAVED;
+            }
+            for accumulator in &mut self.accumulators {
+                let width = accumulator.state_types().len();
+                let states: Vec<ArrayRef> = columns.by_ref().take(width).cloned().collect();
+                accumulator.restore(&found, &states).map_err(|e| self.calls.error(&e))?;
+            }
+            return Ok(());
+        }
+        let Some((_, call, _)) = self.state.values.iter().find(|(name, _, _)| name == table) else {
+            return Err(Error::internal(format!("an aggregation has no state table `{table}`")));
+        };
+        let values: Vec<ArrayRef> = columns.cloned().collect();
+        let Some((numbers, values)) = values.split_last() else {
+            return Err(Error::internal("a value without its number"));
+        };
+        let numbers = numbers.as_primitive::<Int64Type>().values();
+        self.accumulators[*call].restore_values(&found, values, numbers).map_err(|e| self.calls.error(&e))
+    }
+
+    fn state_bytes(&self) -> usize {
+        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
+        let before: usize = self.before.results.iter().flatten().map(crate::memory::array_bytes).sum();
+        accumulators + before + self.slots.bytes() + self.rows.capacity() * 9 + self.due.capacity() * 8
+    }
+
+    fn take_counts(&mut self) -> OperatorCounts {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+/// Rows that are taken back.
+fn retracted_of(rows: &RecordBatch) -> BooleanArray {
+    let kinds = rows.column(rows.num_columns() - 1).as_primitive::<Int8Type>().values();
+    BooleanArray::new(kinds.iter().map(|kind| !changelog::is_added(*kind)).collect::<BooleanBuffer>(), None)
+}
+
+impl StateTables {
+    fn new(key_types: &[DataType], accumulators: &[Box<dyn GroupAccumulator>], key_groups: u16) -> Self {
+        let mut keys = state_fields("key", key_types);
+        if keys.is_empty() {
+            // A table has a key; there is one group.
+            keys.push(Field::new("key_0", DataType::Int8, false));
+        }
+        let mut groups = keys.clone();
+        groups.push(Field::new("rows", DataType::Int64, false));
+        let mut values = Vec::new();
+        for (call, accumulator) in accumulators.iter().enumerate() {
+            groups.extend(state_fields(&format!("call_{call}"), &accumulator.state_types()));
+            if let Some(types) = accumulator.value_types() {
+                let mut fields = keys.clone();
+                fields.extend(state_fields("value", &types));
+                fields.push(Field::new("rows", DataType::Int64, false));
+                values.push((format!("values_{call}"), call, StateRows::new(fields, key_groups)));
+            }
+        }
+        Self { groups: StateRows::new(groups, key_groups), values, key_columns: keys.len() }
+    }
+
+    /// Key columns as tables have them.
+    fn keys(keys: Vec<ArrayRef>, rows: usize) -> Vec<ArrayRef> {
+        if keys.is_empty() { vec![Arc::new(Int8Array::from_value(0, rows))] } else { keys }
+    }
+
+    fn specs(&self) -> Vec<TableSpec> {
+        let spec = |name: &str, rows: &StateRows, key_columns: usize| TableSpec {
+            name: name.to_owned(),
+            schema: Arc::clone(rows.schema()),
+            key_columns,
+            time_column: None,
+            append_only: false,
+        };
+        let values = self.values.iter().map(|(name, _, rows)| {
+            // All but the key group and the number.
+            spec(name, rows, rows.schema().fields().len() - 2)
+        });
+        std::iter::once(spec(GROUPS, &self.groups, self.key_columns)).chain(values).collect()
+    }
+}
+
+/// Values that are there with their numbers, and those that are gone.
+fn values_delta(
+    table: &str,
+    state: &mut StateRows,
+    keys: Vec<ArrayRef>,
+    changed: super::accumulator::Changed,
+) -> Result<TableDelta> {
+    let numbers: ArrayRef = Arc::new(Int64Array::from(changed.numbers.clone()));
+    let pick = |is_there: bool| -> UInt32Array {
+        let rows = changed.numbers.iter().enumerate().filter(|(_, number)| (**number != 0) == is_there);
+        rows.map(|(row, _)| row as u32).collect()
+    };
+    let of = |columns: &[ArrayRef], rows: &UInt32Array| -> Result<Vec<ArrayRef>> {
+        columns.iter().map(|column| take(column, rows, None).map_err(internal)).collect()
+    };
+    let there = pick(true);
+    let own = of(&keys, &there)?;
+    let mut columns = StateTables::keys(own.clone(), there.len());
+    columns.extend(of(&changed.values, &there)?);
+    columns.extend(of(&[numbers], &there)?);
+    let upserts = state.batch(&own, columns, there.len())?;
+    let gone = pick(false);
+    let own = of(&keys, &gone)?;
+    let mut columns = StateTables::keys(own.clone(), gone.len());
+    columns.extend(of(&changed.values, &gone)?);
+    let deletes = state.keys(&own, columns, gone.len())?;
+    Ok(TableDelta { table: table.to_owned(), upserts: vec![upserts], deletes: vec![deletes], closed: None })
+}

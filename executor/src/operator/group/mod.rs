@@ -1,0 +1,18 @@
+//! `GROUP BY` without a window: a changelog of the groups there are.
+//!
+//! Every group has a *slot*, a small number by which all that is known of it is found: its key in [`slots`], its
+//! accumulators in vectors, one for each call ([`accumulator`]). A batch is looked up as a whole, then each call takes it
+//! as a whole; rows that are taken back count negatively. Groups that changed are told at barriers and from time to time
+//! ([`aggregate`]), so that a key that changes a thousand times in between is told once.
+
+pub(crate) mod accumulator;
+mod aggregate;
+mod count;
+mod extreme;
+mod floats;
+mod per_slot;
+pub(crate) mod slots;
+mod sum;
+mod values;
+
+pub use aggregate::GroupAggregate;

@@ -1,0 +1,621 @@
+//! The join of two changelogs on equal keys, with a condition over both sides.
+//!
+//! A row that comes meets the rows that the other side has then; a row that is taken back is taken back from each of
+//! them. A side whose rows are told without a match too (outer, semi, anti) has for each row how many matches it has:
+//! where that becomes 0 or leaves it, what was told of the row changes.
+//!
+//! A batch is met in pieces, so that no call puts out more than a few batches, and is added to its own side when all
+//! pieces are out. What must never happen: a pair that is told twice or not at all, or one that is taken back and was
+//! not told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, take, take_record_batch};
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use qanat_proto::changelog::{self, RowKind, has_kinds};
+use qanat_proto::error::{Error, Result};
+use qanat_proto::graph::{JoinKind, JoinNode};
+use qanat_proto::receipt::OperatorCounts;
+use qanat_sql::expr;
+use qanat_storage::state::{TableDelta, TableSpec};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::super::emit::{Emitter, batch_of};
+use super::super::evaluate::{Expression, evaluation_error, internal, mask};
+use super::super::group::slots::Slots;
+use super::super::keys::{any_null, normalized_float, normalized_key};
+use super::super::state_rows::StateRows;
+use super::super::{Operator, OperatorContext, Output};
+use super::kept_rows::KeptRows;
+
+const TABLES: [&str; 2] = ["left", "right"];
+/// Pairs of one piece.
+const PAIRS_AT_ONCE: usize = 1 << 14;
+
+pub struct Join {
+    node: JoinNode,
+    context: OperatorContext,
+    key_types: Vec<DataType>,
+    filter: Option<Expression>,
+    /// Left columns, then right columns, without kinds.
+    joined: SchemaRef,
+    /// Keys of both sides.
+    slots: Slots,
+    sides: [Side; 2],
+    meeting: Option<Meeting>,
+    emitter: Emitter,
+    counts: OperatorCounts,
+}
+
+/// The rows of one side.
+struct Side {
+    rows: KeptRows,
+    /// By slot.
+    lists: Vec<List>,
+    /// Key columns.
+    on: Vec<usize>,
+    /// Rows are told of without a match, or because of one.
+    counts_matches: bool,
+    hasher: Hasher,
+    /// Hash of each row that is kept, by its number, if rows may be taken back.
+    hashes: Option<BTreeMap<i64, u64>>,
+    state: StateRows,
+    partition: Vec<usize>,
+    /// Names of rows that are gone and stand in the state.
+    gone: Vec<RecordBatch>,
+    lists_bytes: usize,
+}
+
+/// Numbers of the rows of a key.
+#[derive(Clone, Default)]
+enum List {
+    #[default]
+    None,
+    One(i64),
+    Many(Vec<i64>),
+}
+
+impl List {
+    fn as_slice(&self) -> &[i64] {
+        match self {
+            Self::None => &[],
+            Self::One(number) => std::slice::from_ref(number),
+            Self::Many(numbers) => numbers,
+        }
+    }
+
+    /// Returns the bytes that it takes beside its own.
+    fn push(&mut self, number: i64) -> usize {
+        match self {
+            Self::None => *self = Self::One(number),
+            Self::One(first) => *self = Self::Many(vec![*first, number]),
+            Self::Many(numbers) => numbers.push(number),
+        }
+        self.bytes()
+    }
+
+    fn remove(&mut self, number: i64) {
+        match self {
+            Self::One(only) if *only == number => *self = Self::None,
+            Self::Many(numbers) => {
+                if let Some(at) = numbers.iter().position(|other| *other == number) {
+                    numbers.remove(at);
+                }
+                if numbers.is_empty() {
+                    *self = Self::None;
+                }
+            }
+            Self::None | Self::One(_) => {}
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Many(numbers) => numbers.capacity() * 8,
+        }
+    }
+}
+
+/// Hashes whole rows, for finding one that is taken back.
+struct Hasher(RowConverter);
+
+impl Hasher {
+    fn new(schema: &Schema) -> Result<Self> {
+        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        Ok(Self(RowConverter::new(fields.collect()).map_err(internal)?))
+    }
+
+    fn hash(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
+        let columns: Vec<ArrayRef> = rows.columns().iter().map(normalized_float).collect();
+        let rows = self.0.convert_columns(&columns).map_err(internal)?;
+        Ok(rows.iter().map(|row| xxh3_64(row.data())).collect())
+    }
+}
+
+/// A batch that meets the other side.
+struct Meeting {
+    port: usize,
+    /// Without kinds.
+    rows: RecordBatch,
+    kinds: Vec<i8>,
+    /// Slot of each row; None: its key is NULL, and equals nothing.
+    slots: Vec<Option<u32>>,
+    /// Where it stands: a row, and a place in the list of its slot.
+    row: usize,
+    place: usize,
+    /// Matches of each row so far.
+    matches: Vec<u32>,
+}
+
+/// What is told: a row of the batch, a row that is kept, or both, and whether it is there.
+#[derive(Default)]
+struct Told {
+    own: Vec<Option<u32>>,
+    other: Vec<Option<i64>>,
+    kinds: Vec<i8>,
+}
+
+impl Told {
+    fn push(&mut self, own: Option<u32>, other: Option<i64>, kind: RowKind) {
+        self.own.push(own);
+        self.other.push(other);
+        self.kinds.push(kind.code());
+    }
+}
+
+impl Join {
+    pub fn new(node: &JoinNode, context: OperatorContext) -> Result<Self> {
+        let [left, right] = context.inputs.as_slice() else {
+            return Err(Error::internal("a join has two inputs"));
+        };
+        let (left, right) = (without_kinds(left), without_kinds(right));
+        let fields: Vec<_> = left.fields().iter().chain(right.fields()).cloned().collect();
+        let joined = Arc::new(Schema::new(fields));
+        let filter = node.filter.as_ref().map(|filter| expr::physical(filter, &joined)).transpose()?;
+        let key_types: Vec<DataType> = node
+            .on
+            .iter()
+            .map(|(key, _)| match left.field(*key).data_type() {
+                DataType::Dictionary(_, value) => value.as_ref().clone(),
+                other => other.clone(),
+            })
+            .collect();
+        let slots = Slots::new(&key_types).map_err(|e| evaluation_error(&context.name, &e))?;
+        let counted = match node.kind {
+            JoinKind::Inner => [false, false],
+            JoinKind::Left | JoinKind::LeftSemi | JoinKind::LeftAnti => [true, false],
+            JoinKind::Right => [false, true],
+            JoinKind::Full => [true, true],
+        };
+        let on = [node.on.iter().map(|on| on.0).collect(), node.on.iter().map(|on| on.1).collect()];
+        let [left_on, right_on]: [Vec<usize>; 2] = on;
+        let side = |port: usize, schema: SchemaRef, on: Vec<usize>| -> Result<Side> {
+            let mut fields = vec![Field::new("name", DataType::Int64, false)];
+            let columns = schema.fields().iter().enumerate();
+            fields.extend(columns.map(|(at, field)| field.as_ref().clone().with_name(format!("column_{at}"))));
+            Ok(Side {
+                lists: Vec::new(),
+                on,
+                counts_matches: counted[port],
+                hasher: Hasher::new(&schema)?,
+                hashes: has_kinds(&context.inputs[port]).then(BTreeMap::new),
+                state: StateRows::new(fields, context.key_groups),
+                partition: context.partition.get(port).cloned().unwrap_or_default(),
+                gone: Vec::new(),
+                lists_bytes: 0,
+                rows: KeptRows::new(schema),
+            })
+        };
+        let sides = [side(0, left, left_on)?, side(1, right, right_on)?];
+        Ok(Self {
+            node: node.clone(),
+            key_types,
+            filter,
+            joined,
+            slots,
+            sides,
+            meeting: None,
+            emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
+            counts: OperatorCounts::default(),
+            context,
+        })
+    }
+
+    fn keys(&self, rows: &RecordBatch, port: usize) -> Result<Vec<ArrayRef>> {
+        let columns = self.sides[port].on.iter().zip(&self.key_types);
+        columns
+            .map(|(column, key_type)| {
+                let key = normalized_key(rows.column(*column)).map_err(|e| evaluation_error(&self.context.name, &e))?;
+                if key.data_type() == key_type { Ok(key) } else { cast(&key, key_type).map_err(internal) }
+            })
+            .collect()
+    }
+
+    /// Slot of each row; those whose key is NULL have none.
+    fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
+        let keys = self.keys(rows, port)?;
+        let nulls: Option<NullBuffer> = if self.node.null_equals_null { None } else { any_null(&keys) };
+        let mut slots = Vec::new();
+        self.slots
+            .find_or_add(&keys, rows.num_rows(), &mut slots)
+            .map_err(|e| evaluation_error(&self.context.name, &e))?;
+        for side in &mut self.sides {
+            side.lists.resize_with(self.slots.len(), List::default);
+        }
+        let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+        Ok(slots.into_iter().enumerate().map(|(row, slot)| (!is_null(row)).then_some(slot)).collect())
+    }
+
+    /// One piece of a meeting; whether there may be more.
+    fn meet(&mut self, meeting: &mut Meeting, out: &mut Output) -> Result<bool> {
+        let (owns, others) = self.next_pairs(meeting);
+        if owns.is_empty() {
+            return Ok(false);
+        }
+        let (owns, others) = self.satisfying(meeting, owns, others)?;
+        let mut before = Told::default();
+        let mut after = Told::default();
+        self.count_matches(meeting, &owns, &others, &mut before, &mut after);
+        if !matches!(self.node.kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
+            for (own, number) in owns.iter().zip(&others) {
+                before.push(Some(*own), Some(*number), of_pair(meeting.kinds[*own as usize]));
+            }
+        }
+        self.tell(meeting, &before, out)?;
+        self.tell(meeting, &after, out)?;
+        Ok(true)
+    }
+
+    /// The next pairs of equal keys: a row of the batch and the number of one that is kept.
+    fn next_pairs(&self, meeting: &mut Meeting) -> (Vec<u32>, Vec<i64>) {
+        let lists = &self.sides[1 - meeting.port].lists;
+        let (mut owns, mut others) = (Vec::new(), Vec::new());
+        while meeting.row < meeting.rows.num_rows() && owns.len() < PAIRS_AT_ONCE {
+            let list = meeting.slots[meeting.row].map_or(&[][..], |slot| lists[slot as usize].as_slice());
+            let rest = &list[meeting.place..];
+            let taken = rest.len().min(PAIRS_AT_ONCE - owns.len());
+            owns.extend(std::iter::repeat_n(meeting.row as u32, taken));
+            others.extend_from_slice(&rest[..taken]);
+            if taken == rest.len() {
+                (meeting.row, meeting.place) = (meeting.row + 1, 0);
+            } else {
+                meeting.place += taken;
+            }
+        }
+        (owns, others)
+    }
+
+    /// Pairs for which the condition holds.
+    fn satisfying(&self, meeting: &Meeting, owns: Vec<u32>, others: Vec<i64>) -> Result<(Vec<u32>, Vec<i64>)> {
+        let Some(condition) = &self.filter else { return Ok((owns, others)) };
+        let wanted: Vec<Option<i64>> = others.iter().map(|number| Some(*number)).collect();
+        let picked = UInt32Array::from(owns.clone());
+        let own = meeting.rows.columns().iter().map(|column| take(column, &picked, None).map_err(internal));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let other = self.sides[1 - meeting.port].rows.gather(&wanted)?;
+        let columns = if meeting.port == 0 { [own, other].concat() } else { [other, own].concat() };
+        let rows = batch_of(&self.joined, columns, owns.len())?;
+        let holds: BooleanArray = mask(condition, &rows).map_err(|e| evaluation_error(&self.context.name, &e))?;
+        let pairs = owns.into_iter().zip(others).zip(holds.values()).filter(|(_, holds)| *holds);
+        Ok(pairs.map(|(pair, _)| pair).unzip())
+    }
+
+    /// Counts matches on both sides, and tells of rows that are kept whose first match comes or last one goes.
+    fn count_matches(
+        &mut self,
+        meeting: &mut Meeting,
+        owns: &[u32],
+        others: &[i64],
+        before: &mut Told,
+        after: &mut Told,
+    ) {
+        if self.sides[meeting.port].counts_matches {
+            owns.iter().for_each(|own| meeting.matches[*own as usize] += 1);
+        }
+        let other = &mut self.sides[1 - meeting.port];
+        if !other.counts_matches {
+            return;
+        }
+        let mut changes: BTreeMap<i64, i64> = BTreeMap::new();
+        for (own, number) in owns.iter().zip(others) {
+            let sign = if changelog::is_added(meeting.kinds[*own as usize]) { 1 } else { -1 };
+            *changes.entry(*number).or_default() += sign;
+        }
+        for (number, by) in changes {
+            let (was, is) = other.rows.change_matches(number, by);
+            // Told without a match, and with one.
+            let (lonely, matched) = told_by(self.node.kind);
+            match (was > 0, is > 0) {
+                (false, true) if lonely => before.push(None, Some(number), RowKind::Delete),
+                (false, true) if matched => after.push(None, Some(number), RowKind::Insert),
+                (true, false) if lonely => after.push(None, Some(number), RowKind::Insert),
+                (true, false) if matched => before.push(None, Some(number), RowKind::Delete),
+                _ => {}
+            }
+        }
+    }
+
+    /// Rows of the batch that are told without a match or because of one, once all pairs are known.
+    fn tell_own(&mut self, meeting: &Meeting, out: &mut Output) -> Result<()> {
+        if !self.sides[meeting.port].counts_matches {
+            return Ok(());
+        }
+        let (lonely, matched) = told_by(self.node.kind);
+        let mut told = Told::default();
+        for (row, matches) in meeting.matches.iter().enumerate() {
+            if (lonely && *matches == 0) || (matched && *matches > 0) {
+                told.push(Some(row as u32), None, of_pair(meeting.kinds[row]));
+            }
+        }
+        self.tell(meeting, &told, out)
+    }
+
+    fn tell(&mut self, meeting: &Meeting, told: &Told, out: &mut Output) -> Result<()> {
+        if told.kinds.is_empty() {
+            return Ok(());
+        }
+        let picked = UInt32Array::from(told.own.clone());
+        let own = meeting.rows.columns().iter().map(|column| {
+            // NULL row numbers need no row.
+            if column.is_empty() {
+                return Ok(arrow::array::new_null_array(column.data_type(), picked.len()));
+            }
+            take(column, &picked, None).map_err(internal)
+        });
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let other = self.sides[1 - meeting.port].rows.gather(&told.other)?;
+        let mut columns = if meeting.port == 0 { [own, other].concat() } else { [other, own].concat() };
+        let changes = has_kinds(&self.emitter.schema);
+        // Semi and anti joins give the left columns only.
+        columns.truncate(self.emitter.schema.fields().len() - usize::from(changes));
+        if changes {
+            columns.push(Arc::new(Int8Array::from(told.kinds.clone())));
+        }
+        self.counts.rows_out += self.emitter.emit(columns, told.kinds.len(), out)?;
+        Ok(())
+    }
+
+    /// Adds the rows of a batch to their side, or takes them away.
+    fn settle(&mut self, meeting: Meeting) -> Result<()> {
+        let Meeting { port, rows, kinds, slots, matches, .. } = meeting;
+        // A row whose key is NULL meets nothing, now or later, and is not asked for again.
+        let added: Vec<u32> = (0..rows.num_rows())
+            .filter(|row| changelog::is_added(kinds[*row]) && slots[*row].is_some())
+            .map(|row| row as u32)
+            .collect();
+        let has_gone = kinds.iter().any(|kind| !changelog::is_added(*kind));
+        let side = &mut self.sides[port];
+        let new = match added.len() == rows.num_rows() {
+            true => rows.clone(),
+            false => take_record_batch(&rows, &UInt32Array::from(added.clone())).map_err(internal)?,
+        };
+        let hashes = match &side.hashes {
+            Some(_) => side.hasher.hash(&rows)?,
+            None => Vec::new(),
+        };
+        let first = side.rows.append(new, added.iter().map(|row| matches[*row as usize]).collect())?;
+        // In the order of the batch: a row may come and go within it.
+        let (mut number, mut gone, mut gone_rows) = (first, Vec::new(), Vec::new());
+        for row in 0..rows.num_rows() {
+            let Some(slot) = slots[row] else { continue };
+            let list = &mut side.lists[slot as usize];
+            let before = list.bytes();
+            if changelog::is_added(kinds[row]) {
+                side.lists_bytes += list.push(number) - before;
+                if let Some(known) = &mut side.hashes {
+                    known.insert(number, hashes[row]);
+                }
+                number += 1;
+                continue;
+            }
+            let Some(known) = &mut side.hashes else { continue };
+            let found = list.as_slice().iter().copied().find(|number| known.get(number) == Some(&hashes[row]));
+            let Some(found) = found else { continue };
+            known.remove(&found);
+            list.remove(found);
+            side.lists_bytes = (side.lists_bytes + list.bytes()).saturating_sub(before);
+            gone.push(found);
+            gone_rows.push(row as u32);
+        }
+        if has_gone {
+            side.forget(&rows, &gone, &gone_rows)?;
+            self.free(&slots)?;
+        }
+        Ok(())
+    }
+
+    /// Slots without rows are free.
+    fn free(&mut self, slots: &[Option<u32>]) -> Result<()> {
+        for slot in slots.iter().flatten() {
+            let is_empty = |side: &Side| matches!(side.lists[*slot as usize], List::None);
+            if self.sides.iter().all(is_empty) {
+                self.slots.remove(*slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back rows of the state.
+    fn keep(&mut self, port: usize, names: Vec<i64>, rows: RecordBatch) -> Result<()> {
+        let slots = self.slots_of(&rows, port)?;
+        let side = &mut self.sides[port];
+        let hashes = if side.hashes.is_some() { side.hasher.hash(&rows)? } else { Vec::new() };
+        let first = side.rows.restore(names, rows)?;
+        for ((slot, row), number) in slots.into_iter().zip(0..).zip(first..) {
+            let Some(slot) = slot else { continue };
+            let list = &mut side.lists[slot as usize];
+            let before = list.bytes();
+            side.lists_bytes += list.push(number) - before;
+            if let Some(known) = &mut side.hashes {
+                known.insert(number, hashes[row]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Matches of each row that is kept, which no state holds: all pairs once more.
+    fn count_again(&mut self) -> Result<()> {
+        for port in [0, 1] {
+            if !self.sides[port].counts_matches {
+                continue;
+            }
+            let numbers = self.sides[port].rows.numbers();
+            for chunk in numbers.chunks(self.context.batch_rows.max(1)) {
+                let wanted: Vec<Option<i64>> = chunk.iter().map(|number| Some(*number)).collect();
+                let columns = self.sides[port].rows.gather(&wanted)?;
+                let schema = Arc::clone(self.sides[port].rows.schema());
+                let rows = batch_of(&schema, columns, chunk.len())?;
+                let slots = self.slots_of(&rows, port)?;
+                let count = rows.num_rows();
+                let kinds = vec![RowKind::Insert.code(); count];
+                let mut meeting = Meeting { port, rows, kinds, slots, row: 0, place: 0, matches: vec![0; count] };
+                loop {
+                    let (owns, others) = self.next_pairs(&mut meeting);
+                    if owns.is_empty() {
+                        break;
+                    }
+                    let (owns, _) = self.satisfying(&meeting, owns, others)?;
+                    owns.iter().for_each(|own| meeting.matches[*own as usize] += 1);
+                }
+                for (number, matches) in chunk.iter().zip(&meeting.matches) {
+                    self.sides[port].rows.change_matches(*number, i64::from(*matches));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Side {
+    /// Rows of these numbers are gone; `picked`: the rows of the batch that took them back, which are equal.
+    fn forget(&mut self, rows: &RecordBatch, gone: &[i64], picked: &[u32]) -> Result<()> {
+        let names = self.rows.remove(gone)?;
+        let saved = names.into_iter().zip(picked).filter_map(|(name, row)| Some((name?, *row)));
+        let (names, picked): (Vec<i64>, Vec<u32>) = saved.unzip();
+        let picked = UInt32Array::from(picked);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let by = self.partition.iter().map(|column| take(rows.column(*column), &picked, None).map_err(internal));
+        let by = by.collect::<Result<Vec<_>>>()?;
+        let count = names.len();
+        self.gone.push(self.state.keys(&by, vec![Arc::new(Int64Array::from(names))], count)?);
+        Ok(())
+    }
+
+    fn spec(&self, table: &str) -> TableSpec {
+        TableSpec {
+            name: table.to_owned(),
+            schema: Arc::clone(self.state.schema()),
+            key_columns: 1,
+            time_column: None,
+            append_only: false,
+        }
+    }
+
+    fn snapshot(&mut self, table: &str) -> Result<TableDelta> {
+        let mut upserts = Vec::new();
+        for (names, rows) in self.rows.take_unsaved()? {
+            let count = rows.num_rows();
+            let by: Vec<ArrayRef> = self.partition.iter().map(|column| Arc::clone(rows.column(*column))).collect();
+            let columns = std::iter::once(Arc::new(names) as ArrayRef).chain(rows.columns().iter().cloned());
+            upserts.push(self.state.batch(&by, columns.collect(), count)?);
+        }
+        Ok(TableDelta { table: table.to_owned(), upserts, deletes: std::mem::take(&mut self.gone), closed: None })
+    }
+
+    fn bytes(&self) -> usize {
+        // A node of the map holds several entries, and is two thirds full.
+        let hashes = self.hashes.as_ref().map_or(0, |hashes| hashes.len() * 24);
+        self.rows.bytes() + self.lists.capacity() * size_of::<List>() + self.lists_bytes + hashes
+    }
+}
+
+impl Operator for Join {
+    fn process(&mut self, port: usize, rows: RecordBatch, _out: &mut Output) -> Result<()> {
+        self.counts.rows_in += rows.num_rows() as u64;
+        self.counts.accumulated += rows.num_rows() as u64;
+        let (rows, kinds) = split_kinds(&rows)?;
+        let slots = self.slots_of(&rows, port)?;
+        let matches = vec![0; rows.num_rows()];
+        self.meeting = Some(Meeting { port, rows, kinds, slots, row: 0, place: 0, matches });
+        Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(mut meeting) = self.meeting.take() else { return Ok(false) };
+        if self.meet(&mut meeting, out)? {
+            self.meeting = Some(meeting);
+        } else {
+            self.tell_own(&meeting, out)?;
+            self.settle(meeting)?;
+        }
+        Ok(true)
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        self.sides.iter().zip(TABLES).map(|(side, table)| side.spec(table)).collect()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
+        self.sides.iter_mut().zip(TABLES).map(|(side, table)| side.snapshot(table)).collect()
+    }
+
+    fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        let port = TABLES.iter().position(|name| *name == table);
+        let port = port.ok_or_else(|| Error::internal(format!("a join has no state table `{table}`")))?;
+        let side = &mut self.sides[port];
+        let names = rows.column(1).as_primitive::<Int64Type>().values().to_vec();
+        let rows = batch_of(side.rows.schema(), rows.columns()[2..].to_vec(), rows.num_rows())?;
+        self.keep(port, names, rows)
+    }
+
+    fn restored(&mut self, _watermark: Option<i64>) -> Result<()> {
+        self.count_again()
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.slots.bytes() + self.sides.iter().map(Side::bytes).sum::<usize>()
+    }
+
+    fn take_counts(&mut self) -> OperatorCounts {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+/// Whether rows of a side that counts matches are told without one, and because of one.
+fn told_by(kind: JoinKind) -> (bool, bool) {
+    match kind {
+        JoinKind::Left | JoinKind::Right | JoinKind::Full | JoinKind::LeftAnti => (true, false),
+        JoinKind::LeftSemi => (false, true),
+        JoinKind::Inner => (false, false),
+    }
+}
+
+/// A row that joins what is there already is new, whatever it was to its table.
+fn of_pair(kind: i8) -> RowKind {
+    if changelog::is_added(kind) { RowKind::Insert } else { RowKind::Delete }
+}
+
+fn without_kinds(schema: &SchemaRef) -> SchemaRef {
+    if !has_kinds(schema) {
+        return Arc::clone(schema);
+    }
+    let width = schema.fields().len() - 1;
+    Arc::new(Schema::new(schema.fields().iter().take(width).cloned().collect::<Vec<_>>()))
+}
+
+/// Rows without their kinds, and these.
+fn split_kinds(rows: &RecordBatch) -> Result<(RecordBatch, Vec<i8>)> {
+    if !has_kinds(rows.schema_ref()) {
+        return Ok((rows.clone(), vec![RowKind::Insert.code(); rows.num_rows()]));
+    }
+    let width = rows.num_columns() - 1;
+    let kinds = rows.column(width).as_primitive::<Int8Type>().values().to_vec();
+    Ok((rows.project(&(0..width).collect::<Vec<_>>()).map_err(internal)?, kinds))
+}

@@ -1,0 +1,114 @@
+//! Changelogs: rows that insert, replace and take back rows of a table.
+//!
+//! A batch of a changelog has one column more than its table, [`KIND_COLUMN`], which stands last and says what each row
+//! does. So a changelog goes through exchanges, receipts and state files like any rows, and an operator that looks at
+//! one row at a time need not know of it.
+
+use arrow_schema::{DataType, Field, Schema};
+use serde::{Deserialize, Serialize};
+
+/// Name of the column of [`RowKind`]s. No column of a table may have it.
+pub const KIND_COLUMN: &str = "$row_kind";
+
+/// What a row does to the table that a changelog describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(i8)]
+pub enum RowKind {
+    /// `+I`: a new row.
+    Insert = 0,
+    /// `-U`: what a row was; what it becomes follows.
+    UpdateBefore = 1,
+    /// `+U`: what a row has become.
+    UpdateAfter = 2,
+    /// `-D`: a row that is gone.
+    Delete = 3,
+}
+
+impl RowKind {
+    pub const ALL: [Self; 4] = [Self::Insert, Self::UpdateBefore, Self::UpdateAfter, Self::Delete];
+
+    /// The value that stands in [`KIND_COLUMN`].
+    pub fn code(self) -> i8 {
+        self as i8
+    }
+
+    pub fn of_code(code: i8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// As users read it.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Insert => "+I",
+            Self::UpdateBefore => "-U",
+            Self::UpdateAfter => "+U",
+            Self::Delete => "-D",
+        }
+    }
+
+    /// Whether the row is there afterwards.
+    pub fn is_added(self) -> bool {
+        is_added(self.code())
+    }
+}
+
+/// Whether a row of this kind is there afterwards.
+pub fn is_added(code: i8) -> bool {
+    code & 1 == 0
+}
+
+/// What rows an operator gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changelog {
+    /// New rows alone. There is no [`KIND_COLUMN`].
+    #[default]
+    Append,
+    /// What a key has become, or that it is gone: a row of the same key takes the place of the one before. Of what is
+    /// gone the key is right and the other columns are what they last were.
+    Upsert { key: Vec<usize> },
+    /// Every row that is replaced or gone is taken back by an equal one first.
+    Retract,
+}
+
+impl Changelog {
+    pub fn is_append(&self) -> bool {
+        matches!(self, Self::Append)
+    }
+}
+
+/// Rows that a sink takes, from what it takes least to what it takes most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceptedChangelog {
+    #[default]
+    Append,
+    /// By the table's primary key.
+    Upsert,
+    /// All kinds of rows.
+    Retract,
+}
+
+/// The column of kinds.
+pub fn kind_field() -> Field {
+    Field::new(KIND_COLUMN, DataType::Int8, false)
+}
+
+/// Whether rows of `schema` have kinds.
+pub fn has_kinds(schema: &Schema) -> bool {
+    schema.fields().last().is_some_and(|field| field.name() == KIND_COLUMN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_codes() {
+        for kind in RowKind::ALL {
+            assert_eq!(RowKind::of_code(kind.code()), Some(kind));
+            assert_eq!(kind.is_added(), kind.short().starts_with('+'));
+        }
+        assert_eq!(RowKind::of_code(4), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! Which changelog each operator of a finished graph gives: the cheapest that is right.
+//!
+//! An operator whose rows change can tell what a row was before it tells what it is. Who keeps rows by a key needs only
+//! the latter, which is half as much. So the graph is looked at from its sinks up: a key that a sink asks for goes up
+//! through projections as long as they keep it, and where it meets an operator whose rows have that key, this one tells
+//! keys and what they have become. Everything else takes back row by row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::datatypes::SchemaRef;
+use datafusion_expr::Expr;
+use qanat_proto::changelog::Changelog;
+use qanat_proto::graph::{CalcNode, JobGraph, OperatorKind};
+use qanat_proto::ids::OperatorId;
+
+use crate::expr::decode_loose;
+
+/// What those that read an operator need of its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Need {
+    /// Each row that is replaced or gone, as it was.
+    Before,
+    /// What a key has become, by these columns of the operator's output.
+    Key(BTreeSet<usize>),
+}
+
+/// Sinks say what they take by the changelog that they have so far; every other operator that has kinds gives all
+/// rows, and gets what it is to give here.
+pub(super) fn choose(graph: &mut JobGraph) {
+    let mut needs: BTreeMap<OperatorId, Need> = BTreeMap::new();
+    for at in (0..graph.operators.len()).rev() {
+        let Some(operator) = graph.operators.get(at) else { continue };
+        let own = needs.get(&operator.id).cloned().unwrap_or(Need::Before);
+        for edge in graph.inputs(operator.id) {
+            let need = match (&operator.kind, &operator.changelog) {
+                (OperatorKind::Sink(_), Changelog::Upsert { key }) => Need::Key(key.iter().copied().collect()),
+                (OperatorKind::Calc(node), _) => match graph.operator(edge.from) {
+                    Some(producer) => through(node, &producer.output, &own),
+                    None => Need::Before,
+                },
+                _ => Need::Before,
+            };
+            // Rows of several producers may have one key.
+            let is_alone = graph.inputs(operator.id).iter().filter(|other| other.port == edge.port).count() == 1;
+            let need = if is_alone { need } else { Need::Before };
+            let merged = match needs.get(&edge.from) {
+                Some(other) if *other != need => Need::Before,
+                _ => need,
+            };
+            needs.insert(edge.from, merged);
+        }
+    }
+    for at in 0..graph.operators.len() {
+        let Some(operator) = graph.operators.get(at) else { continue };
+        if operator.changelog.is_append() {
+            continue;
+        }
+        let input = || graph.inputs(operator.id).first().and_then(|edge| graph.operator(edge.from));
+        let chosen = match &operator.kind {
+            OperatorKind::GroupAggregate(node) => {
+                let key: Vec<usize> = (0..node.keys.len()).collect();
+                let wanted = Need::Key(key.iter().copied().collect());
+                if needs.get(&operator.id) == Some(&wanted) { Changelog::Upsert { key } } else { Changelog::Retract }
+            }
+            OperatorKind::Calc(node) => match input().map(|input| (&input.changelog, &input.output)) {
+                Some((Changelog::Upsert { key }, schema)) => Changelog::Upsert { key: behind(node, schema, key) },
+                _ => Changelog::Retract,
+            },
+            OperatorKind::Sink(_) => input().map_or(Changelog::Retract, |input| input.changelog.clone()),
+            _ => Changelog::Retract,
+        };
+        if let Some(operator) = graph.operators.get_mut(at) {
+            operator.changelog = chosen;
+        }
+    }
+}
+
+/// The need that a projection passes up. A filter has to see a row as it was: it may let it pass and not what it becomes.
+fn through(node: &CalcNode, input: &SchemaRef, need: &Need) -> Need {
+    let Need::Key(key) = need else { return Need::Before };
+    if node.filter.is_some() {
+        return Need::Before;
+    }
+    match key.iter().map(|output| source_of(node, input, *output)).collect() {
+        Some(columns) => Need::Key(columns),
+        None => Need::Before,
+    }
+}
+
+/// Where columns of the input stand behind a projection, which keeps them.
+fn behind(node: &CalcNode, input: &SchemaRef, key: &[usize]) -> Vec<usize> {
+    let place =
+        |column: &usize| (0..node.projection.len()).find(|output| source_of(node, input, *output) == Some(*column));
+    key.iter().filter_map(place).collect()
+}
+
+/// The column of the input that a projected one is, if it is nothing else.
+fn source_of(node: &CalcNode, input: &SchemaRef, output: usize) -> Option<usize> {
+    match decode_loose(&node.projection.get(output)?.expr).ok()? {
+        Expr::Column(column) => input.column_with_name(&column.name).map(|(index, _)| index),
+        _ => None,
+    }
+}
