@@ -160,7 +160,7 @@ impl Slots {
     }
 }
 
-/// Columns of one type for `slots` that a call gives, none if there are no slots.
+/// A column as operators hand it on.
 pub(crate) fn shared(column: impl arrow::array::Array + 'static) -> ArrayRef {
     Arc::new(column)
 }

@@ -66,7 +66,7 @@ impl KeptRows {
             && last.numbers.len() < 2 * chunk.numbers.len()
             && last.numbers.len() + chunk.numbers.len() <= CHUNK_ROWS
         {
-            let last = self.chunks.pop().unwrap_or_else(|| unreachable!("it was looked at"));
+            let Some(last) = self.chunks.pop() else { break };
             self.bytes -= last.size();
             chunk = last.join(chunk, &self.schema)?;
         }
