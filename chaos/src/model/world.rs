@@ -466,14 +466,14 @@ impl World {
                 self.requests += 1;
                 let request = format!("r{}", self.requests);
                 let leader = self.leader.map(|leader| &self.members[leader].state);
-                self.rollback = leader.and_then(|state| rollback(state, &self.store, which, request));
+                self.rollback = leader.and_then(|state| rollback(state, &self.store, &self.folder, which, request));
                 Ok(())
             }
             Action::Rollback(which) => {
                 self.requests += 1;
                 let request = format!("r{}", self.requests);
                 let leader = self.leader.map(|leader| &self.members[leader].state);
-                let now = leader.and_then(|state| rollback(state, &self.store, which, request));
+                let now = leader.and_then(|state| rollback(state, &self.store, &self.folder, which, request));
                 let planned = self.rollback.take().or(now);
                 self.ask(|_| planned)
             }
@@ -754,14 +754,17 @@ fn topic_starts(positions: &[u64]) -> Vec<TopicStart> {
     (0..).zip(positions).map(start).collect()
 }
 
-/// Back to one of the epochs that may be restored, as of now.
-fn rollback(state: &State, store: &Store, which: usize, request: String) -> Option<Command> {
+/// Back to one of the epochs that may be restored, as of now. What it takes back is what the sink has shown since, also
+/// of epochs that are retired, and what claims are about to show.
+fn rollback(state: &State, store: &Store, folder: &Folder, which: usize, request: String) -> Option<Command> {
     let job = state.job(JOB)?;
     let to = job.claims.keys().nth(which % job.claims.len().max(1)).copied()?;
     let (expected, _) = job.last_claim()?;
     let after = job.claims.range(to.next()..).flat_map(|(_, claim)| &claim.handles);
-    let names: BTreeMap<String, ()> = after.map(|handle| (handle.name.clone(), ())).collect();
-    let objects = vec![WithdrawnObjects { operator: SINK, names: names.into_keys().collect() }];
+    let is_shown_since = |name: &&String| Origin::parse_object(name).is_some_and(|(origin, _)| origin.epoch > to);
+    let shown = folder.visible.keys().filter(is_shown_since).cloned();
+    let names: BTreeSet<String> = after.map(|handle| handle.name.clone()).chain(shown).collect();
+    let objects = vec![WithdrawnObjects { operator: SINK, names: names.into_iter().collect() }];
     let starts = topic_starts(&positions(store.manifests.get(&job.claims.get(&to)?.manifest_key)?));
     Some(Command::Rollback { job: JOB, to, expected, objects, starts, request })
 }
