@@ -4,7 +4,9 @@
 //! does. So a changelog goes through exchanges, receipts and state files like any rows, and an operator that looks at
 //! one row at a time need not know of it.
 
-use arrow_schema::{DataType, Field, Schema};
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 /// Name of the column of [`RowKind`]s. No column of a table may have it.
@@ -97,6 +99,25 @@ pub fn kind_field() -> Field {
 /// Whether rows of `schema` have kinds.
 pub fn has_kinds(schema: &Schema) -> bool {
     schema.fields().last().is_some_and(|field| field.name() == KIND_COLUMN)
+}
+
+/// Columns of `schema` beside the kinds of its rows.
+pub fn width(schema: &Schema) -> usize {
+    schema.fields().len() - usize::from(has_kinds(schema))
+}
+
+/// The columns, and the kinds of rows behind them.
+pub fn with_kinds(columns: &Schema) -> SchemaRef {
+    let fields = columns.fields().iter().cloned().chain([Arc::new(kind_field())]);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The columns without the kinds of rows.
+pub fn without_kinds(schema: &SchemaRef) -> SchemaRef {
+    if !has_kinds(schema) {
+        return Arc::clone(schema);
+    }
+    Arc::new(Schema::new(schema.fields().iter().take(width(schema)).cloned().collect::<Vec<_>>()))
 }
 
 #[cfg(test)]

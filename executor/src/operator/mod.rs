@@ -15,6 +15,7 @@ pub mod join;
 pub(crate) mod keys;
 pub mod lookup_join;
 mod registry;
+pub(crate) mod slots;
 pub(crate) mod state_rows;
 pub mod unnest;
 pub mod window_join;

@@ -21,11 +21,11 @@ mod unnest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, SchemaRef};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr_rewriter::coerce_plan_expr_for_schema;
 use datafusion_expr::{Expr, Extension, LogicalPlan};
-use qanat_proto::changelog::{KIND_COLUMN, RowKind, kind_field};
+use qanat_proto::changelog::{KIND_COLUMN, RowKind, with_kinds};
 use qanat_proto::connector::ConnectorCatalog;
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::{CalcNode, Firing, JobGraph, NamedExpr, OperatorKind};
@@ -218,8 +218,7 @@ impl<'a> Lowering<'a> {
         let scope = DFSchema::try_from(Arc::clone(&relation.base)).map_err(|e| internal(&e))?;
         let kind = Expr::Literal(ScalarValue::Int8(Some(RowKind::Insert.code())), None);
         projection.push(NamedExpr { name: KIND_COLUMN.to_owned(), expr: encode(&kind, &scope)? });
-        let fields = relation.base.fields().iter().cloned().chain([Arc::new(kind_field())]);
-        let output: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let output = with_kinds(&relation.base);
         let kind = OperatorKind::Calc(CalcNode { filter: None, projection });
         let ports = vec![graph::Port::forward(&relation.inputs)];
         let id = self.graph.add("Calc".to_owned(), kind, Arc::clone(&output), ports)?;

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::{DFSchema, NullEquality};
 use datafusion_expr::Expr;
 use datafusion_expr::logical_plan::Join;
-use qanat_proto::changelog::{has_kinds, kind_field};
+use qanat_proto::changelog::{with_kinds, without_kinds};
 use qanat_proto::error::{Place, Result};
 use qanat_proto::graph::{JoinKind, JoinNode, OperatorKind};
 
@@ -45,8 +44,7 @@ impl Lowering<'_> {
         let mut output = both(&left_rows, &right_rows, kind)?;
         // A row without a match is taken back when one comes.
         if kind != JoinKind::Inner || left.is_changelog() || right.is_changelog() {
-            let fields = output.fields().iter().cloned().chain([Arc::new(kind_field())]);
-            output = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            output = with_kinds(&output);
         }
         let ports = vec![Port::hash(&left.inputs, left_keys.clone()), Port::hash(&right.inputs, right_keys.clone())];
         let node = JoinNode {
@@ -68,12 +66,4 @@ impl Lowering<'_> {
         }
         Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
     }
-}
-
-fn without_kinds(schema: &SchemaRef) -> SchemaRef {
-    if !has_kinds(schema) {
-        return Arc::clone(schema);
-    }
-    let width = schema.fields().len() - 1;
-    Arc::new(Schema::new(schema.fields().iter().take(width).cloned().collect::<Vec<_>>()))
 }

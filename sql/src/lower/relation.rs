@@ -13,7 +13,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Cast, Expr};
-use qanat_proto::changelog::{KIND_COLUMN, has_kinds, kind_field};
+use qanat_proto::changelog::{KIND_COLUMN, has_kinds, kind_field, width};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{
     AssignWindowNode, CalcNode, EncodedExpr, NamedExpr, OperatorKind, SortKey, TimeDomain, WindowShape, WindowTopNNode,
@@ -95,7 +95,7 @@ pub(crate) struct Relation {
 impl Relation {
     /// All columns of `base` as they are, but for the kinds of a changelog. `times` describe them to the logical plan.
     pub(crate) fn over(inputs: Vec<OperatorId>, base: SchemaRef, times: &[TimeAttribute]) -> Self {
-        let columns = base.fields().iter().take(width_of(&base)).enumerate().map(|(index, field)| Output {
+        let columns = base.fields().iter().take(width(&base)).enumerate().map(|(index, field)| Output {
             expr: column(field.name()),
             field: Arc::clone(field),
             time: times.get(index).copied().unwrap_or(TimeAttribute::None),
@@ -208,7 +208,7 @@ impl Relation {
     pub(crate) fn is_identity(&self) -> bool {
         matches!(self.pending, Pending::None)
             && self.filter.is_empty()
-            && self.columns.len() == width_of(&self.base)
+            && self.columns.len() == width(&self.base)
             && (0..self.columns.len()).all(|position| self.base_index(position) == Some(position))
     }
 
@@ -389,11 +389,6 @@ impl UniqueNames {
         }
         name
     }
-}
-
-/// Columns of a base beside the kinds of its rows.
-fn width_of(base: &SchemaRef) -> usize {
-    base.fields().len() - usize::from(has_kinds(base))
 }
 
 pub(crate) fn column(name: &str) -> Expr {

@@ -21,10 +21,10 @@ use super::super::aggregate::calls::Calls;
 use super::super::emit::Emitter;
 use super::super::evaluate::{evaluate_or_bury, internal};
 use super::super::keys::any_different;
+use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
 use super::accumulator::{Batch, GroupAccumulator, of_call, state_fields};
-use super::slots::Slots;
 
 const GROUPS: &str = "groups";
 /// Groups that are due before they are told without waiting.

@@ -4,8 +4,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion_common::DataFusionError;
 
+use super::super::slots::shared;
 use super::accumulator::{Batch, GroupAccumulator};
-use super::slots::shared;
 
 pub(crate) struct Count {
     /// The argument is a constant.

@@ -5,8 +5,8 @@ use arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion_common::DataFusionError;
 
 use super::super::aggregate::extreme::is_less;
+use super::super::slots::shared;
 use super::accumulator::{Batch, GroupAccumulator};
-use super::slots::shared;
 
 struct Extreme<T: ArrowPrimitiveType> {
     data_type: DataType,

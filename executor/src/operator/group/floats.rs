@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion_common::DataFusionError;
 
+use super::super::slots::shared;
 use super::accumulator::{Batch, GroupAccumulator};
-use super::slots::shared;
 
 pub(crate) struct FloatSum {
     is_average: bool,

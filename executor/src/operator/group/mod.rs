@@ -1,6 +1,6 @@
 //! `GROUP BY` without a window: a changelog of the groups there are.
 //!
-//! Every group has a *slot*, a small number by which all that is known of it is found: its key in [`slots`], its
+//! Every group has a *slot*, a small number by which all that is known of it is found: its key in [`super::slots`], its
 //! accumulators in vectors, one for each call ([`accumulator`]). A batch is looked up as a whole, then each call takes it
 //! as a whole; rows that are taken back count negatively. Groups that changed are told at barriers and from time to time
 //! ([`aggregate`]), so that a key that changes a thousand times in between is told once.
@@ -11,7 +11,6 @@ mod count;
 mod extreme;
 mod floats;
 mod per_slot;
-pub(crate) mod slots;
 mod sum;
 mod values;
 

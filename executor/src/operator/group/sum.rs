@@ -5,8 +5,8 @@ use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArr
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Int64Type, UInt64Type};
 use datafusion_common::DataFusionError;
 
+use super::super::slots::shared;
 use super::accumulator::{Batch, GroupAccumulator};
-use super::slots::shared;
 
 struct Sum<T: ArrowPrimitiveType> {
     data_type: DataType,

@@ -13,8 +13,8 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
+use super::super::slots::shared;
 use super::accumulator::{Batch, Changed, GroupAccumulator};
-use super::slots::shared;
 
 pub(crate) struct Values {
     kind: Kind,

@@ -16,7 +16,7 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
-use qanat_proto::changelog::{self, RowKind, has_kinds};
+use qanat_proto::changelog::{self, RowKind, has_kinds, without_kinds};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{JoinKind, JoinNode};
 use qanat_proto::receipt::OperatorCounts;
@@ -26,8 +26,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{Expression, evaluation_error, internal, mask};
-use super::super::group::slots::Slots;
 use super::super::keys::{any_null, normalized_float, normalized_key};
+use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
 use super::kept_rows::KeptRows;
@@ -266,8 +266,8 @@ impl Join {
                 before.push(Some(*own), Some(*number), of_pair(meeting.kinds[*own as usize]));
             }
         }
-        self.tell(meeting, &before, out)?;
-        self.tell(meeting, &after, out)?;
+        self.tell(meeting, before, out)?;
+        self.tell(meeting, after, out)?;
         Ok(true)
     }
 
@@ -352,14 +352,15 @@ impl Join {
                 told.push(Some(row as u32), None, of_pair(meeting.kinds[row]));
             }
         }
-        self.tell(meeting, &told, out)
+        self.tell(meeting, told, out)
     }
 
-    fn tell(&mut self, meeting: &Meeting, told: &Told, out: &mut Output) -> Result<()> {
+    fn tell(&mut self, meeting: &Meeting, told: Told, out: &mut Output) -> Result<()> {
         if told.kinds.is_empty() {
             return Ok(());
         }
-        let picked = UInt32Array::from(told.own.clone());
+        let rows = told.kinds.len();
+        let picked = UInt32Array::from(told.own);
         let own = meeting.rows.columns().iter().map(|column| {
             // NULL row numbers need no row.
             if column.is_empty() {
@@ -374,9 +375,9 @@ impl Join {
         // Semi and anti joins give the left columns only.
         columns.truncate(self.emitter.schema.fields().len() - usize::from(changes));
         if changes {
-            columns.push(Arc::new(Int8Array::from(told.kinds.clone())));
+            columns.push(Arc::new(Int8Array::from(told.kinds)));
         }
-        self.counts.rows_out += self.emitter.emit(columns, told.kinds.len(), out)?;
+        self.counts.rows_out += self.emitter.emit(columns, rows, out)?;
         Ok(())
     }
 
@@ -600,14 +601,6 @@ fn told_by(kind: JoinKind) -> (bool, bool) {
 /// A row that joins what is there already is new, whatever it was to its table.
 fn of_pair(kind: i8) -> RowKind {
     if changelog::is_added(kind) { RowKind::Insert } else { RowKind::Delete }
-}
-
-fn without_kinds(schema: &SchemaRef) -> SchemaRef {
-    if !has_kinds(schema) {
-        return Arc::clone(schema);
-    }
-    let width = schema.fields().len() - 1;
-    Arc::new(Schema::new(schema.fields().iter().take(width).cloned().collect::<Vec<_>>()))
 }
 
 /// Rows without their kinds, and these.

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
 use datafusion_expr::{Expr, col, lit};
 use proptest::prelude::*;
-use qanat_proto::changelog::{Changelog, RowKind, kind_field};
+use qanat_proto::changelog::{Changelog, RowKind, with_kinds};
 use qanat_proto::graph::{AggregateCall, GroupAggregateNode};
 
 use super::harness::{Store, batch, context, encoded, floats, integers, lines, schema, spread};
@@ -19,11 +19,6 @@ type Row = (Option<i64>, Option<i64>, Option<i64>);
 
 fn columns() -> SchemaRef {
     schema(&[("k", DataType::Int64), ("v", DataType::Int64), ("f", DataType::Float64)])
-}
-
-fn with_kinds(columns: &SchemaRef) -> SchemaRef {
-    let fields = columns.fields().iter().cloned().chain([Arc::new(kind_field())]);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 fn rows(rows: &[(Row, RowKind)], retracts: bool) -> RecordBatch {

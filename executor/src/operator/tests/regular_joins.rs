@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
 use datafusion_expr::col;
 use proptest::prelude::*;
-use qanat_proto::changelog::{Changelog, RowKind, has_kinds, kind_field};
+use qanat_proto::changelog::{Changelog, RowKind, has_kinds, with_kinds};
 use qanat_proto::graph::{JoinKind, JoinNode};
 
 use super::harness::{Store, batch, context, encoded, finish, integers, lines, schema, spread};
@@ -21,11 +21,6 @@ type Rows = [Vec<Row>; 2];
 fn side(port: usize) -> SchemaRef {
     let names = [["lk", "lv"], ["rk", "rv"]][port];
     schema(&[(names[0], DataType::Int64), (names[1], DataType::Int64)])
-}
-
-fn with_kinds(columns: &SchemaRef) -> SchemaRef {
-    let fields = columns.fields().iter().cloned().chain([Arc::new(kind_field())]);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 fn rows(port: usize, rows: &[(Row, RowKind)], retracts: bool) -> RecordBatch {
