@@ -169,6 +169,11 @@ impl Nodes {
         inner.leads.then(|| known.map(|(start, _)| *start).collect())
     }
 
+    /// Whether an executor is connected. One that is not may be gone, and has its name until its lease ends.
+    pub fn is_connected(&self, start: StartId) -> bool {
+        self.inner().nodes.get(&start).is_some_and(|node| node.session.is_some())
+    }
+
     /// Takes a connection of the one that is the node of its name; None if this coordinator does not lead.
     pub fn attach(self: &Arc<Self>, registration: Registration, outbox: Outbox) -> Option<Session> {
         let Registration { start, node, incarnation: _, slots, data_address, holds } = registration;
@@ -379,6 +384,10 @@ mod tests {
         assert_eq!((nodes.known(), nodes.find("b")), (Some(vec![StartId(7)]), Some(StartId(7))));
         let session = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
         assert_eq!(heard.recv(), Ok(NodeEvent::Attached { start: StartId(1), holds: vec![TOKEN] }));
+        assert!(
+            nodes.is_connected(StartId(1)) && !nodes.is_connected(StartId(7)),
+            "nobody knows whether that one lives"
+        );
         nodes.send(ToExecutor { start: StartId(1), token: TOKEN, message: ExecutorMessage::Start });
         assert!(sent.try_recv().is_ok());
         for _ in 0..limits::EXECUTOR_ADOPTION_MS / limits::EXECUTOR_HEARTBEAT_MS {
@@ -392,7 +401,7 @@ mod tests {
         assert_eq!(heard.try_recv(), Ok(NodeEvent::Lost(StartId(7))), "it did not find this leader");
         assert!(heard.try_recv().is_err());
         drop(session);
-        assert!(!nodes.executors()[0].attached);
+        assert!(!nodes.executors()[0].attached && !nodes.is_connected(StartId(1)));
         // It comes back in time.
         let session = nodes.attach(registration(1, "a"), outbox.clone()).expect("it leads");
         assert!(matches!(heard.recv(), Ok(NodeEvent::Attached { .. })));

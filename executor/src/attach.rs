@@ -70,13 +70,18 @@ pub async fn keep_attached(
         let Some(address) = candidates.pop_front() else { continue };
         let Err(status) = attach(&config, &node, &address, &mut reports, &mut leaderless).await else { continue };
         let error = error_of(&status);
-        if error.code() == Code::NodeNameTaken {
-            leaderless.over();
+        let is_name_taken = error.code() == Code::NodeNameTaken;
+        // By one that is connected, and not by one that may be gone.
+        if is_name_taken && status.code() == tonic::Code::AlreadyExists {
             if taken.lasts(&address, Instant::now()) {
                 return Err(error);
             }
         } else {
             taken.says_otherwise(&address);
+        }
+        if is_name_taken {
+            leaderless.over();
+        } else {
             leaderless.tell();
         }
         left.clone_from(&address);
@@ -184,8 +189,8 @@ impl Leaderless {
     }
 }
 
-/// How long one leader has said that another executor has this one's name. One that is gone has it for as long as its
-/// lease; another leader gives it one more.
+/// How long one leader has said that another executor of this one's name is connected. One that is gone is so for as long
+/// as its lease; to another leader it would have to connect anew.
 #[derive(Default)]
 struct Taken {
     leader: String,
@@ -203,8 +208,8 @@ impl Taken {
         self.since.is_some_and(|since| now - since >= Self::LIMIT)
     }
 
-    /// Whoever is there does not lead, or does not answer: if it says so again, it leads again, and has given one more
-    /// lease.
+    /// Whoever is there does not lead, does not answer, or has not heard of the other one: if it says so again, that one
+    /// has connected anew.
     fn says_otherwise(&mut self, address: &str) {
         if self.leader == address {
             *self = Self::default();
@@ -266,7 +271,7 @@ mod tests {
         let limit = limits::NODE_NAME_TAKEN_MS;
         let mut taken = Taken::default();
         assert!(!taken.lasts("a", at(0)) && !taken.lasts("a", at(limit - 1)));
-        assert!(!taken.lasts("b", at(limit)), "another leader gives it another lease");
+        assert!(!taken.lasts("b", at(limit)), "to another leader it has connected anew");
         assert!(!taken.lasts("b", at(2 * limit - 1)) && taken.lasts("b", at(2 * limit)));
         assert!(!taken.lasts("b", at(9 * limit)), "that was long ago");
         taken.says_otherwise("c");

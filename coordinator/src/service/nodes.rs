@@ -87,7 +87,15 @@ impl NodesService {
         let Some(known) = self.nodes.known() else { return Ok(None) };
         let (node, start, incarnation) = (registration.node.clone(), registration.start, registration.incarnation);
         let taken = |refusal: &Refusal| match refusal {
-            Refusal::NodeTaken => status_of(&Error::from(refusal).at(Place::Named(node.clone()))),
+            Refusal::NodeTaken => {
+                let status = status_of(&Error::from(refusal).at(Place::Named(node.clone())));
+                let holder = self.member.state(|state| state.nodes.get(&node).map(|holder| holder.start));
+                if holder.is_some_and(|holder| self.nodes.is_connected(holder)) {
+                    return status;
+                }
+                // It may be gone: whoever asks waits until that is known.
+                Status::with_metadata(tonic::Code::Unavailable, status.message(), status.metadata().clone())
+            }
             _ => refused(refusal),
         };
         let is_known = |state: &State| state.nodes.get(&node).is_some_and(|holder| holder.start == start);
