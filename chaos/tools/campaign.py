@@ -24,7 +24,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 LEDGERS = TOP / "chaos" / "campaign"
 # Seeds that a level is to have, and how many one part takes.
 MODEL = {"epochs": (6_000_000, 100_000), "log": (1_000_000, 40_000), "time": (3_000_000, 500_000)}
-SIM = {"rows": (4_000, 400), "windows": (3_000, 100), "joins": (3_000, 200)}
+SIM = {"rows": (3_600, 400), "windows": (2_400, 100), "joins": (2_400, 200), "changes": (1_600, 100)}
 LIVE = {"faults": 1_000, "records": 500_000_000}
 LIVE_PART = ["--for", "5m", "--rate", "170000", "--records", "12000000"]
 

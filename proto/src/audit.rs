@@ -79,6 +79,9 @@ pub struct SinkLine {
     pub objects: u64,
     /// As the sink holds it; None where it cannot be read again.
     pub found: Option<RowSum>,
+    /// The rows of the table: those found, or what they come to if they are changes. None if that is not known.
+    #[serde(default)]
+    pub net: Option<RowSum>,
 }
 
 /// Sums over all epochs.

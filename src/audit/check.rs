@@ -11,7 +11,9 @@ use qanat_proto::manifest::SinkChannel;
 use qanat_proto::physical::{PhysicalGraph, Routing};
 use qanat_proto::receipt::{OperatorReceipt, Receipt, RowSum, Totals};
 
-use super::evidence::{ClaimedEpoch, Evidence, ManifestEvidence, Medium, SideEvidence, SinkEvidence, SinkFault};
+use super::evidence::{
+    ClaimedEpoch, Evidence, ManifestEvidence, Medium, NetChanges, SideEvidence, SinkEvidence, SinkFault,
+};
 
 /// Judges a run.
 pub(super) fn check(evidence: &Evidence) -> Report {
@@ -361,7 +363,12 @@ impl Audit<'_> {
             judged.for_each(|(_, found)| sum.add(found.read));
             sum
         });
-        SinkLine { table: sink.table.clone(), medium: medium.to_owned(), place, claimed, objects, found }
+        let net = match sink.changes {
+            None => found,
+            Some(NetChanges::Known(net)) => Some(net),
+            Some(NetChanges::Unknown) => None,
+        };
+        SinkLine { table: sink.table.clone(), medium: medium.to_owned(), place, claimed, objects, found, net }
     }
 
     /// Whether a file holds an object that was claimed and that no commit record names.

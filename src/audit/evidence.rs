@@ -81,6 +81,16 @@ pub(super) struct SinkEvidence {
     pub(super) faults: Vec<SinkFault>,
     /// Rows up to this epoch may have gone by retention.
     pub(super) cut: Option<Epoch>,
+    /// What it comes to, of a log of changes.
+    pub(super) changes: Option<NetChanges>,
+}
+
+/// What a log of changes comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NetChanges {
+    Known(RowSum),
+    /// It is too large, or its files are not what they should be.
+    Unknown,
 }
 
 /// Where a sink writes.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qanat_connectors::filesystem::audit::audit;
+use qanat_connectors::filesystem::net::net_rows;
 use qanat_connectors::filesystem::sink_folder;
 use qanat_connectors::log::LogOptions;
 use qanat_connectors::side;
@@ -19,8 +20,8 @@ use qanat_proto::{Code, Error, Result};
 use qanat_storage::log::{Isolation, Start, Topic};
 
 use super::evidence::{
-    ClaimedEpoch, Cut, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, SideEvidence, SinkEvidence,
-    SinkFault,
+    ClaimedEpoch, Cut, Evidence, FoundEpoch, FoundObject, ManifestEvidence, Medium, NetChanges, SideEvidence,
+    SinkEvidence, SinkFault,
 };
 use crate::data_folder::{DataView, FoundJob};
 use crate::history::{EpochHistory, EpochStatus};
@@ -160,9 +161,10 @@ fn sinks(view: &DataView, graph: &JobGraph, job: JobId, base: &Path) -> Result<V
             found: BTreeMap::new(),
             faults: Vec::new(),
             cut: None,
+            changes: None,
         };
         match node.table.connector.as_str() {
-            "filesystem" => files(view, node, job, base, &mut sink)?,
+            "filesystem" => files(view, node, !operator.changelog.is_append(), job, base, &mut sink)?,
             "log" => {
                 let topic = LogOptions::of_table(&node.table)?.topic;
                 sink.medium = Medium::Topic(topic.to_string());
@@ -187,7 +189,14 @@ fn sinks(view: &DataView, graph: &JobGraph, job: JobId, base: &Path) -> Result<V
 }
 
 /// What the folder of a file sink holds of the job, every file read again.
-fn files(view: &DataView, node: &SinkNode, job: JobId, base: &Path, sink: &mut SinkEvidence) -> Result<()> {
+fn files(
+    view: &DataView,
+    node: &SinkNode,
+    has_changes: bool,
+    job: JobId,
+    base: &Path,
+    sink: &mut SinkEvidence,
+) -> Result<()> {
     let folder = sink_folder(base, &node.table)?;
     sink.medium = Medium::Folder(folder.display().to_string());
     let audited = audit(view.env.disk.as_ref(), &folder, job)?;
@@ -214,6 +223,23 @@ fn files(view: &DataView, node: &SinkNode, job: JobId, base: &Path, sink: &mut S
             surplus: finding.surplus,
         })
         .collect();
+    if has_changes {
+        sink.changes = Some(NetChanges::Unknown);
+        // What cannot be read was found already.
+        if sink.faults.is_empty() {
+            match net_rows(view.env.disk.as_ref(), &folder, job, sink.operator) {
+                Ok(net) => sink.changes = Some(net.map_or(NetChanges::Unknown, NetChanges::Known)),
+                Err(error) => sink.faults.push(SinkFault {
+                    epoch: None,
+                    place: folder.display().to_string(),
+                    message: error.message().to_owned(),
+                    object: None,
+                    lost: 0,
+                    surplus: 0,
+                }),
+            }
+        }
+    }
     Ok(())
 }
 

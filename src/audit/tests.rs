@@ -125,6 +125,7 @@ fn whole() -> Evidence {
             found: (1..=3).map(|number| (Epoch(number), found(number))).collect(),
             faults: Vec::new(),
             cut: None,
+            changes: None,
         }],
         side_tables: vec![SideEvidence {
             channel: SinkChannel::Late,

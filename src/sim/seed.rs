@@ -46,7 +46,7 @@ pub(super) struct Seed {
     pub(super) is_traced: bool,
 }
 
-/// What one sink holds in the end, as it was read back.
+/// The rows that one sink holds in the end, or that its changes come to, as they were read back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SinkSum {
     pub(super) job: String,
@@ -560,7 +560,7 @@ impl Run<'_> {
             report.sinks.iter().map(|sink| SinkSum {
                 job: report.name.clone(),
                 table: sink.table.clone(),
-                found: sink.found.map(|sum| (sum.rows, format!("{:?}", sum.hash))),
+                found: sink.net.map(|sum| (sum.rows, format!("{:?}", sum.hash))),
             })
         });
         let total =

@@ -183,7 +183,7 @@ fn own_records(disk: &dyn Disk, folder: &Path, job: JobId, audit: &mut FolderAud
 }
 
 /// What an `INSERT OVERWRITE` of any job took away. Records that cannot be read are other audits' findings.
-fn removed_by_any(disk: &dyn Disk, folder: &Path) -> Result<BTreeSet<String>> {
+pub(super) fn removed_by_any(disk: &dyn Disk, folder: &Path) -> Result<BTreeSet<String>> {
     let mut removed = BTreeSet::new();
     for path in record_paths(disk, folder, None)? {
         if let Ok(Some(record)) = read_record(disk, &path) {

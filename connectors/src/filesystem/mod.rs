@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod committed;
 mod listing;
+pub mod net;
 mod output;
 pub mod overlap;
 mod partition;
