@@ -8,7 +8,7 @@ use qanat_executor_core::said::Said;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, Deployment, ExecutorMessage, FromExecutor, SubtaskReport, ToExecutor, Withdrawal,
 };
-use qanat_proto::ids::{Epoch, KeyGroupRange, StartId, Token};
+use qanat_proto::ids::{Epoch, Generation as GenerationNumber, KeyGroupRange, StartId, Token};
 use qanat_proto::manifest::{PreparedHandle, StateFile};
 use qanat_proto::zoo::{Bug, planted};
 use qanat_proto::{Code, Error, Place};
@@ -39,6 +39,8 @@ pub(super) struct Shared<'a> {
     pub(super) gone: &'a [u64],
     /// Of each split in the end.
     pub(super) records: u64,
+    /// The job's, as it is decided: what an earlier one is to restore may be collected.
+    pub(super) newest: GenerationNumber,
 }
 
 /// Work on what is outside, in order.
@@ -136,6 +138,11 @@ impl Process {
                     Ok(generation) => {
                         self.generation = Some(generation);
                         self.say(to.token, CoordinatorMessage::Deployed);
+                    }
+                    Err(_) if to.token.generation < shared.newest => {
+                        self.control.ended(to.token);
+                        let error = Error::new(Code::CorruptCheckpoint, "it is retired");
+                        self.say(to.token, CoordinatorMessage::Failed { subtask: None, error });
                     }
                     Err(error) => return Err(error),
                 }

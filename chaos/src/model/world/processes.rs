@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use qanat_coordinator_core::job::Input;
 use qanat_proto::Code;
 use qanat_proto::control::{ExecutorMessage, ToExecutor};
-use qanat_proto::ids::StartId;
+use qanat_proto::ids::{Generation, StartId};
 
 use super::{Session, World, keep};
 use crate::model::coordinator::{Known, Leading, Member};
 use crate::model::executor::{Process, Shared};
+use crate::model::job::JOB;
 use crate::model::walk::{Outcome, Violation};
 
 impl World {
@@ -149,7 +150,8 @@ impl World {
         let Some(process) = &mut self.hosts[host] else { return Ok(()) };
         let Self { store, folder, wires, .. } = self;
         let Self { heads, gone, .. } = self;
-        let mut shared = Shared { store, folder, wires, heads, gone, records: self.shape.records };
+        let newest = self.truth.job(JOB).map_or(Generation(0), |job| job.generation);
+        let mut shared = Shared { store, folder, wires, heads, gone, records: self.shape.records, newest };
         act(process, &mut shared).map_err(Violation)?;
         let start = process.start;
         let said = std::mem::take(&mut process.outbox);
