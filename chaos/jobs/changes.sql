@@ -1,4 +1,4 @@
--- Tables that change: groups of all rows and groups of those, every join of them that there is, and sets.
+-- Tables that change: groups of all rows and groups of those, every join of them that there is, sets, and first rows.
 SET 'table.exec.mini-batch.allow-latency' = '100 ms';
 CREATE TABLE orders (
   id BIGINT,
@@ -36,6 +36,12 @@ CREATE TABLE waiting (id BIGINT, customer INT) WITH (
 CREATE TABLE known (id BIGINT) WITH (
   'connector' = 'filesystem', 'path' = '/out/known', 'format' = 'csv', 'sink.changelog' = 'log'
 );
+CREATE TABLE best (customer INT, id BIGINT, amount BIGINT, place BIGINT) WITH (
+  'connector' = 'filesystem', 'path' = '/out/best', 'format' = 'csv', 'sink.changelog' = 'log'
+);
+CREATE TABLE loyal (customer INT, orders BIGINT) WITH (
+  'connector' = 'filesystem', 'path' = '/out/loyal', 'format' = 'csv', 'sink.changelog' = 'log'
+);
 CREATE TEMPORARY VIEW sums AS SELECT order_id, COUNT(*) AS n, SUM(paid) AS paid FROM payments GROUP BY order_id;
 EXECUTE STATEMENT SET BEGIN
   INSERT INTO customers
@@ -50,6 +56,13 @@ EXECUTE STATEMENT SET BEGIN
     SELECT o.id, s.order_id, o.amount, s.paid FROM orders AS o FULL JOIN sums AS s ON o.id = s.order_id;
   INSERT INTO waiting
     SELECT id, customer FROM orders WHERE NOT EXISTS (SELECT 1 FROM sums WHERE sums.order_id = orders.id AND sums.paid >= orders.amount);
+  INSERT INTO best
+    SELECT customer, id, amount, place FROM (
+      SELECT *, ROW_NUMBER() OVER (PARTITION BY customer ORDER BY amount DESC) AS place FROM orders) WHERE place <= 3;
+  INSERT INTO loyal
+    SELECT customer, n FROM (
+      SELECT *, RANK() OVER (ORDER BY n DESC) AS place FROM (SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer))
+    WHERE place <= 5;
   INSERT INTO known
     (SELECT order_id FROM payments INTERSECT SELECT id FROM orders) UNION (SELECT order_id FROM payments EXCEPT SELECT id FROM orders);
 END;

@@ -94,6 +94,7 @@ pub enum OperatorKind {
     Join(JoinNode),
     WindowJoin(WindowJoinNode),
     WindowTopN(WindowTopNNode),
+    TopN(TopNNode),
     LookupJoin(LookupJoinNode),
     Sink(SinkNode),
 }
@@ -354,6 +355,57 @@ pub struct WindowTopNNode {
     pub allowed_lateness_ms: i64,
 }
 
+/// How rows of a partition are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RankFunction {
+    /// Each row has a number of its own.
+    RowNumber,
+    /// Equal ones have the number of the first of them.
+    Rank,
+    /// As many numbers as there are different ones.
+    DenseRank,
+}
+
+/// In which order rows stand that are equal in the columns that they are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// By the canonical hash of all their columns: the same rows always come to the same answer, however they came.
+    Contents,
+    /// As they arrived.
+    Oldest,
+    /// The last one to arrive is the first.
+    Newest,
+}
+
+/// The rows of each partition whose number is above `skip` and up to `limit`, as they change. Output: the input columns,
+/// then the number as BIGINT if `rank_column`, and the kinds of rows if one may leave again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopNNode {
+    pub function: RankFunction,
+    pub partition_by: Vec<usize>,
+    pub order_by: Vec<SortKey>,
+    pub ties: Ties,
+    pub limit: usize,
+    pub skip: usize,
+    pub rank_column: Option<String>,
+    /// How long changes may wait to be told together.
+    pub mini_batch_ms: u64,
+}
+
+impl TopNNode {
+    /// Whether a number is taken by one row at a time, and is known to those who read: what was told of it is replaced.
+    pub fn tells_by_rank(&self) -> bool {
+        self.function == RankFunction::RowNumber && (self.rank_column.is_some() || self.limit == self.skip + 1)
+    }
+
+    /// Whether rows that came stay for ever, if none of the input is ever taken back.
+    pub fn is_final(&self) -> bool {
+        self.function == RankFunction::RowNumber && self.order_by.is_empty() && self.ties == Ties::Oldest
+    }
+}
+
 /// Joins each row with a bounded table held whole in memory. Output: input columns then table columns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LookupJoinNode {
@@ -506,6 +558,7 @@ impl Operator {
             OperatorKind::Join(_) => "Join",
             OperatorKind::WindowJoin(_) => "WindowJoin",
             OperatorKind::WindowTopN(_) => "WindowTopN",
+            OperatorKind::TopN(_) => "TopN",
             OperatorKind::LookupJoin(_) => "LookupJoin",
             OperatorKind::Sink(_) => "Sink",
         }

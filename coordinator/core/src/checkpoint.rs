@@ -168,6 +168,7 @@ impl EpochReports {
                 | OperatorKind::Join(_)
                 | OperatorKind::WindowJoin(_)
                 | OperatorKind::WindowTopN(_)
+                | OperatorKind::TopN(_)
                 | OperatorKind::LookupJoin(_) => {}
             }
             let role = role(&logical.kind);
@@ -212,7 +213,7 @@ fn role(kind: &OperatorKind) -> &'static str {
         OperatorKind::AssignWindow(AssignWindowNode { shape: WindowShape::Session { .. }, .. }) => "windowed",
         OperatorKind::Unnest(_) | OperatorKind::AssignWindow(_) | OperatorKind::LookupJoin(_) => "expanding",
         OperatorKind::WindowAggregate(_) | OperatorKind::WindowJoin(_) | OperatorKind::WindowTopN(_) => "windowed",
-        OperatorKind::GroupAggregate(_) | OperatorKind::Join(_) => "keyed",
+        OperatorKind::GroupAggregate(_) | OperatorKind::Join(_) | OperatorKind::TopN(_) => "keyed",
         OperatorKind::Sink(_) => "sink",
     }
 }

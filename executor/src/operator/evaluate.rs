@@ -10,8 +10,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, prep_null_mask_filter, take_record_batch};
+use arrow::datatypes::Int8Type;
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
+use qanat_proto::changelog::{RowKind, has_kinds};
 use qanat_proto::error::{Code, Error, Place, Result};
 
 use super::{DeadRows, Output};
@@ -118,6 +120,16 @@ fn find_bad(
     let half = length / 2;
     find_bad(rows, start, half, bad, evaluate);
     find_bad(rows, start + half, length - half, bad, evaluate);
+}
+
+/// Rows without their kinds, and these.
+pub(crate) fn split_kinds(rows: &RecordBatch) -> Result<(RecordBatch, Vec<i8>)> {
+    if !has_kinds(rows.schema_ref()) {
+        return Ok((rows.clone(), vec![RowKind::Insert.code(); rows.num_rows()]));
+    }
+    let width = rows.num_columns() - 1;
+    let kinds = rows.column(width).as_primitive::<Int8Type>().values().to_vec();
+    Ok((rows.project(&(0..width).collect::<Vec<_>>()).map_err(internal)?, kinds))
 }
 
 /// An arrow error that good input cannot cause.

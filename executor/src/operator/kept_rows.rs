@@ -9,7 +9,7 @@ use arrow::compute::{concat_batches, filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 use qanat_proto::error::Result;
 
-use super::super::evaluate::internal;
+use super::evaluate::internal;
 
 pub(crate) struct KeptRows {
     schema: SchemaRef,
@@ -156,6 +156,16 @@ impl KeptRows {
             }
         }
         Ok(saved)
+    }
+
+    /// The name of the next row that is appended.
+    pub(crate) fn next_name(&self) -> i64 {
+        self.next_name
+    }
+
+    /// Whether a row stands in the state.
+    pub(crate) fn is_saved(&self, number: i64) -> bool {
+        number < self.saved_below
     }
 
     /// Rows that are there and not saved yet, with their names.

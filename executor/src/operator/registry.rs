@@ -14,6 +14,7 @@ use super::calc::Calc;
 use super::group::GroupAggregate;
 use super::join::Join;
 use super::lookup_join::LookupJoin;
+use super::top_n::TopN;
 use super::unnest::Unnest;
 use super::window_join::WindowJoin;
 use super::window_top_n::WindowTopN;
@@ -56,6 +57,7 @@ pub fn build(
         OperatorKind::Join(node) => Box::new(Join::new(node, context)?),
         OperatorKind::WindowJoin(node) => Box::new(WindowJoin::new(node, context)?),
         OperatorKind::WindowTopN(node) => Box::new(WindowTopN::new(node, context)?),
+        OperatorKind::TopN(node) => Box::new(TopN::new(node, context)?),
         OperatorKind::LookupJoin(node) => Box::new(LookupJoin::new(node, &context)?),
         OperatorKind::Source(_) | OperatorKind::Sink(_) => {
             return Err(Error::internal(format!("{} is run by its task, not as an operator", node.name)));

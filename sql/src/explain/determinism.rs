@@ -4,7 +4,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use qanat_proto::graph::{
-    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, TimeDomain, WindowShape, WindowSource,
+    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, Ties, TimeDomain, WindowShape, WindowSource,
 };
 
 use crate::functions::registry;
@@ -49,6 +49,10 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
         OperatorKind::WindowTopN(node) => {
             processing(node.domain).or_else(|| Some("ties are kept in the order of arrival".to_owned()))
         }
+        OperatorKind::TopN(node) => match node.ties {
+            Ties::Contents => node.order_by.iter().find_map(|key| volatile(&key.expr)),
+            Ties::Oldest | Ties::Newest => Some("rows are taken in the order of arrival".to_owned()),
+        },
         OperatorKind::LookupJoin(node) => match node.refresh_ms {
             Some(_) => Some("the table is loaded anew".to_owned()),
             None => node.calc.as_ref().and_then(calc).or_else(|| node.filter.as_ref().and_then(volatile)),

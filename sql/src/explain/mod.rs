@@ -48,7 +48,9 @@ fn graph(graph: &JobGraph, text: &mut String) {
             let _ = writeln!(text, "    {port}from [{from}] {}", partitioning(&edge.partitioning, producer));
         }
         operator::lines(operator, text);
-        if let Some(state) = operator::state(operator) {
+        let producers = graph.inputs(operator.id).into_iter().filter_map(|edge| graph.operator(edge.from));
+        let input_changes = producers.into_iter().any(|producer| !producer.changelog.is_append());
+        if let Some(state) = operator::state(operator, input_changes) {
             let _ = writeln!(text, "    state: {state}");
         }
         match determinism::reason(operator) {

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{Changelog, KIND_COLUMN};
 use qanat_proto::graph::{
-    AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, SortKey, TimeDomain,
-    WindowShape, WindowSource,
+    AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, RankFunction, SortKey, Ties,
+    TimeDomain, WindowShape, WindowSource,
 };
 
 use crate::types::sql_name;
@@ -74,6 +74,20 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             line("order", list(node.order_by.iter().map(sort)));
             line("rows", format!("{} to {}", node.skip + 1, node.limit));
             lateness(node.allowed_lateness_ms, &mut line);
+        }
+        OperatorKind::TopN(node) => {
+            let arrival = match node.ties {
+                Ties::Contents => None,
+                Ties::Oldest => Some("arrival".to_owned()),
+                Ties::Newest => Some("arrival, the newest first".to_owned()),
+            };
+            line("order", list(node.order_by.iter().map(sort).chain(arrival)));
+            let what = match node.function {
+                RankFunction::RowNumber => "rows",
+                RankFunction::Rank => "ranks",
+                RankFunction::DenseRank => "dense ranks",
+            };
+            line(what, format!("{} to {}", node.skip + 1, node.limit));
         }
         OperatorKind::LookupJoin(node) => lookup(node, &mut line),
         OperatorKind::Sink(node) => {
@@ -147,7 +161,8 @@ fn lateness(ms: i64, line: &mut impl FnMut(&str, String)) {
 }
 
 /// What the operator keeps from one batch to the next.
-pub(super) fn state(operator: &Operator) -> Option<String> {
+/// What an operator keeps. `input_changes`: rows of its input may be taken back.
+pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> {
     Some(match &operator.kind {
         OperatorKind::Source(_) => "offsets and watermark of each split".to_owned(),
         OperatorKind::Calc(_) | OperatorKind::Unnest(_) => return None,
@@ -168,6 +183,10 @@ pub(super) fn state(operator: &Operator) -> Option<String> {
         OperatorKind::Join(_) => "all rows of both sides, for as long as the job lives".to_owned(),
         OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),
         OperatorKind::WindowTopN(node) => format!("{} rows per partition and open window", node.limit),
+        OperatorKind::TopN(node) if input_changes => {
+            format!("all rows, of which {} are told per partition, for as long as the job lives", node.limit)
+        }
+        OperatorKind::TopN(node) => format!("{} rows per partition, for as long as the job lives", node.limit),
         OperatorKind::LookupJoin(_) => "the version of the loaded table".to_owned(),
         OperatorKind::Sink(_) => "what is staged and not yet committed".to_owned(),
     })

@@ -6,11 +6,12 @@
 //! keys and what they have become. Everything else takes back row by row.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_expr::Expr;
-use qanat_proto::changelog::Changelog;
-use qanat_proto::graph::{CalcNode, JobGraph, OperatorKind};
+use qanat_proto::changelog::{Changelog, width};
+use qanat_proto::graph::{CalcNode, EncodedExpr, JobGraph, Operator, OperatorKind};
 use qanat_proto::ids::OperatorId;
 
 use crate::expr::decode_loose;
@@ -57,11 +58,12 @@ pub(super) fn choose(graph: &mut JobGraph) {
         }
         let input = || graph.inputs(operator.id).first().and_then(|edge| graph.operator(edge.from));
         let chosen = match &operator.kind {
-            OperatorKind::GroupAggregate(node) => {
-                let key: Vec<usize> = (0..node.keys.len()).collect();
-                let wanted = Need::Key(key.iter().copied().collect());
-                if needs.get(&operator.id) == Some(&wanted) { Changelog::Upsert { key } } else { Changelog::Retract }
-            }
+            OperatorKind::GroupAggregate(_) | OperatorKind::TopN(_) => match key_of(operator) {
+                Some(key) if needs.get(&operator.id) == Some(&Need::Key(key.iter().copied().collect())) => {
+                    Changelog::Upsert { key }
+                }
+                _ => Changelog::Retract,
+            },
             OperatorKind::Calc(node) => match input().map(|input| (&input.changelog, &input.output)) {
                 Some((Changelog::Upsert { key }, schema)) => Changelog::Upsert { key: behind(node, schema, key) },
                 _ => Changelog::Retract,
@@ -73,6 +75,48 @@ pub(super) fn choose(graph: &mut JobGraph) {
             operator.changelog = chosen;
         }
     }
+}
+
+/// The columns of which an operator never has two rows at a time that are equal, if it can tell by them.
+fn key_of(operator: &Operator) -> Option<Vec<usize>> {
+    match &operator.kind {
+        OperatorKind::GroupAggregate(node) => Some((0..node.keys.len()).collect()),
+        OperatorKind::TopN(node) if node.tells_by_rank() => {
+            let rank = node.rank_column.as_ref().map(|_| width(&operator.output) - 1);
+            Some(node.partition_by.iter().copied().chain(rank).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Takes away row numbers that no reader asks for: a new first row would change those of all behind it.
+pub(super) fn drop_unused_ranks(graph: &mut JobGraph) {
+    for at in 0..graph.operators.len() {
+        let Some(operator) = graph.operators.get(at) else { continue };
+        let OperatorKind::TopN(node) = &operator.kind else { continue };
+        let Some(rank) = &node.rank_column else { continue };
+        let readers = graph.edges.iter().filter(|edge| edge.from == operator.id);
+        let is_unused = readers.filter_map(|edge| graph.operator(edge.to)).all(|reader| match &reader.kind {
+            OperatorKind::Calc(node) => {
+                let projected = node.projection.iter().map(|named| &named.expr);
+                node.filter.iter().chain(projected).all(|expr| !names_column(expr, rank))
+            }
+            _ => false,
+        });
+        if !is_unused {
+            continue;
+        }
+        let fields = operator.output.fields().iter().filter(|field| field.name() != rank);
+        let output = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+        if let Some(Operator { kind: OperatorKind::TopN(node), output: schema, .. }) = graph.operators.get_mut(at) {
+            (node.rank_column, *schema) = (None, output);
+        }
+    }
+}
+
+/// Whether an expression has a column; an unreadable one has all.
+fn names_column(expr: &EncodedExpr, name: &str) -> bool {
+    decode_loose(expr).map_or(true, |expr| expr.column_refs().iter().any(|column| column.name == name))
 }
 
 /// The need that a projection passes up. A filter has to see a row as it was: it may let it pass and not what it becomes.

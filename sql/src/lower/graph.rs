@@ -174,6 +174,9 @@ impl GraphBuilder {
                 let partition = names(0, &n.partition_by);
                 json!([window, n.domain, partition, keys(&n.order_by), n.limit, n.skip, n.allowed_lateness_ms])
             }
+            OperatorKind::TopN(n) => {
+                json!([n.function, names(0, &n.partition_by), keys(&n.order_by), n.ties, n.limit, n.skip])
+            }
             OperatorKind::LookupJoin(n) => {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| json!([name(0, *l), r])).collect();
                 let table = [json!(n.table.name), json!(n.table.connector), json!(n.table.options)];
@@ -267,6 +270,7 @@ fn kind_of(kind: &OperatorKind) -> &'static str {
         OperatorKind::Join(_) => "Join",
         OperatorKind::WindowJoin(_) => "WindowJoin",
         OperatorKind::WindowTopN(_) => "WindowTopN",
+        OperatorKind::TopN(_) => "TopN",
         OperatorKind::LookupJoin(_) => "LookupJoin",
         OperatorKind::Sink(_) => "Sink",
     }

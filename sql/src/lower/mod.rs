@@ -82,7 +82,10 @@ impl<'a> Lowering<'a> {
 
     pub(crate) fn finish(self) -> (Vec<JobGraph>, Vec<String>) {
         let mut graphs = self.graph.into_graphs();
-        graphs.iter_mut().for_each(changelog::choose);
+        for graph in &mut graphs {
+            changelog::drop_unused_ranks(graph);
+            changelog::choose(graph);
+        }
         (graphs, self.warnings)
     }
 
@@ -112,8 +115,11 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Extension(extension) => self.extension(extension, plan),
-            LogicalPlan::Sort(sort) => Err(refuse::order_by(sort)),
-            LogicalPlan::Limit(_) => Err(refuse::limit(plan)),
+            LogicalPlan::Sort(sort) => match sort.fetch {
+                Some(fetch) => self.first_rows(&sort.expr, &sort.input, (0, fetch), plan),
+                None => Err(refuse::order_by(sort)),
+            },
+            LogicalPlan::Limit(limit) => self.limit(limit, plan),
             LogicalPlan::RecursiveQuery(_) => Err(refuse::unsupported("a recursive query", plan)),
             LogicalPlan::Subquery(_) => Err(refuse::unsupported("a correlated subquery", plan)),
             other => Err(refuse::unsupported(&format!("`{}`", other.display()), plan)),

@@ -1,24 +1,27 @@
-//! `ROW_NUMBER() OVER (PARTITION BY window_start, window_end, … ORDER BY …)` with an outer filter on the
-//! row number: a Top-N in each window.
+//! `ROW_NUMBER`, `RANK` or `DENSE_RANK` with an outer filter on the number: a Top-N, in each window if it is partitioned
+//! by one, else of all rows there are, as they change.
 
 use std::sync::Arc;
 
-use datafusion_common::ScalarValue;
+use datafusion_common::{DFSchema, ScalarValue};
+use datafusion_expr::expr::Sort as SortExpr;
 use datafusion_expr::expr::WindowFunctionParams;
-use datafusion_expr::logical_plan::Window;
-use datafusion_expr::{Between, Expr, Operator};
-use qanat_proto::error::{Code, Error, Result};
+use datafusion_expr::logical_plan::{FetchType, Limit, SkipType, Window};
+use datafusion_expr::{Between, Expr, LogicalPlan, Operator};
+use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::graph::{RankFunction, Ties};
 
-use super::Lowering;
 use super::refuse::{place_of, placed};
 use super::relation::{Output, Pending, PendingRank, Relation, TimeAttribute, UniqueNames, column};
+use super::source::proctime_of;
+use super::{Lowering, with_fields};
 
-const TOP_N_HINT: &str = "supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end, … ORDER BY …) \
-                          in a subquery, with `WHERE row_number <= n` around it; other OVER queries come with changelogs";
+const TOP_N_HINT: &str = "supported are ROW_NUMBER, RANK and DENSE_RANK() OVER (PARTITION BY … ORDER BY …) in a \
+                          subquery, with `WHERE row_number <= n` around it";
 
 /// A row number that nothing bounds.
 pub(super) fn unbounded_rank() -> Error {
-    Error::new(Code::UnboundedState, "ROW_NUMBER without a bound keeps every row of its window")
+    Error::new(Code::UnboundedState, "a row number without a bound keeps every row")
         .hint("filter by it in an outer query: `WHERE row_number <= n`")
 }
 
@@ -41,13 +44,15 @@ impl Lowering<'_> {
             Expr::WindowFunction(function) => function,
             other => return Err(Error::internal(format!("`{other}` is no window function"))),
         };
-        let name = function.fun.name();
-        if name != "row_number" {
-            return refused(Code::UnboundedState, format!("`{name}` OVER a stream is not supported yet"));
-        }
+        let function_name = function.fun.name();
+        let ranks = match function_name {
+            "row_number" => RankFunction::RowNumber,
+            "rank" => RankFunction::Rank,
+            "dense_rank" => RankFunction::DenseRank,
+            name => return refused(Code::UnboundedState, format!("`{name}` OVER a stream is not supported yet")),
+        };
         let WindowFunctionParams { partition_by, order_by, .. } = &function.params;
         let relation = self.lower(&window.input)?;
-        super::refuse::changelog(&relation, "OVER", place_of(&window.window_expr))?;
         let mut exprs: Vec<Expr> = partition_by.clone();
         exprs.extend(order_by.iter().map(|sort| sort.expr.clone()));
         let relation = if relation.must_materialise(&exprs, schema)? { self.materialise(relation)? } else { relation };
@@ -61,14 +66,9 @@ impl Lowering<'_> {
                 _ => keys.push(key),
             }
         }
-        let (start, end, spec) = match (start, end) {
-            (Some((start, spec)), Some((end, other))) if spec == other => (start, end, spec),
-            (None, None) => {
-                return refused(
-                    Code::UnboundedState,
-                    "ROW_NUMBER over a whole stream needs unlimited state".to_owned(),
-                );
-            }
+        let in_window = match (start, end) {
+            (Some((start, spec)), Some((end, other))) if spec == other => Some((spec, [start, end])),
+            (None, None) => None,
             _ => {
                 return refused(
                     Code::TimeAttribute,
@@ -76,11 +76,21 @@ impl Lowering<'_> {
                 );
             }
         };
+        if in_window.is_some() {
+            super::refuse::changelog(&relation, "a Top-N in a window", place_of(&window.window_expr))?;
+            if ranks != RankFunction::RowNumber {
+                return refused(Code::SqlUnsupported, format!("`{function_name}` in a window is not supported yet"));
+            }
+        }
+        let (order_by, ties) = match in_window {
+            Some(_) => (&order_by[..], Ties::Oldest),
+            None => order_of(order_by, &relation, schema, place_of(&window.window_expr))?,
+        };
         // Partition keys that are expressions get columns of their own.
         let width = relation.columns.len();
         let mut relation = relation;
         let mut positions = Vec::new();
-        for key in [start, end].into_iter().chain(keys) {
+        for key in in_window.into_iter().flat_map(|(_, bounds)| bounds).chain(keys) {
             let translated = relation.translate(key, schema)?;
             let known = relation.columns.iter().position(|out| out.expr == translated);
             positions.push(known.unwrap_or(relation.columns.len()));
@@ -105,9 +115,10 @@ impl Lowering<'_> {
             .map(|(expr, descending, nulls_first)| Ok((relation.translate(expr, schema)?, *descending, *nulls_first)))
             .collect::<Result<Vec<_>>>()?;
         relation.columns.truncate(width);
-        let (window_columns, partition_by) = match indexes.as_slice() {
-            [start, end, keys @ ..] => ((*start, *end), keys.to_vec()),
-            _ => return Err(Error::internal("a Top-N without a window")),
+        let (in_window, partition_by) = match (in_window, indexes.as_slice()) {
+            (Some((spec, _)), [start, end, keys @ ..]) => (Some((spec, (*start, *end))), keys.to_vec()),
+            (None, keys) => (None, keys.to_vec()),
+            (Some(_), _) => return Err(Error::internal("a window without its bounds")),
         };
         let name = UniqueNames::of(&relation.base).take("row_number");
         let logical = window.schema.fields().last().ok_or_else(|| Error::internal("a row number without a column"))?;
@@ -118,14 +129,68 @@ impl Lowering<'_> {
         };
         relation.columns.push(Output { expr, field: Arc::clone(logical), time: TimeAttribute::None });
         relation.forget_rowtime();
-        let rank = PendingRank { spec, window: window_columns, partition_by, order_by, name };
+        let rank = PendingRank { function: ranks, window: in_window, partition_by, order_by, ties, name };
         Ok(Relation { pending: Pending::Rank(rank), ..relation })
+    }
+
+    /// `LIMIT`, with or without the `ORDER BY` that it is of.
+    pub(super) fn limit(&mut self, limit: &Limit, plan: &LogicalPlan) -> Result<Relation> {
+        let (skip, fetch) = match (limit.get_skip_type(), limit.get_fetch_type()) {
+            (Ok(SkipType::Literal(skip)), Ok(FetchType::Literal(Some(fetch)))) => (skip, fetch),
+            _ => return Err(super::refuse::limit(plan)),
+        };
+        match self.first_of_sort(&limit.input, (skip, fetch))? {
+            Some(relation) => Ok(relation),
+            None => self.first_rows(&[], &limit.input, (skip, fetch), plan),
+        }
+    }
+
+    /// The first rows of an `ORDER BY` that stands below nothing but projections; None if there is none.
+    fn first_of_sort(&mut self, plan: &LogicalPlan, bounds: (usize, usize)) -> Result<Option<Relation>> {
+        match plan {
+            LogicalPlan::Sort(sort) => self.first_rows(&sort.expr, &sort.input, bounds, plan).map(Some),
+            LogicalPlan::Projection(projection) => match self.first_of_sort(&projection.input, bounds)? {
+                Some(relation) => {
+                    let relation = self.project(relation, &projection.expr, &projection.input)?;
+                    Ok(Some(with_fields(relation, plan)))
+                }
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// The rows of `ORDER BY … LIMIT`, as they change: a Top-N without a partition. `bounds`: rows that are skipped, and
+    /// rows behind them.
+    pub(super) fn first_rows(
+        &mut self,
+        order_by: &[SortExpr],
+        input: &LogicalPlan,
+        (skip, fetch): (usize, usize),
+        plan: &LogicalPlan,
+    ) -> Result<Relation> {
+        let schema = input.schema();
+        let limit = skip.checked_add(fetch).filter(|_| fetch > 0).ok_or_else(|| super::refuse::limit(plan))?;
+        let relation = self.lower(input)?;
+        let exprs: Vec<Expr> = order_by.iter().map(|sort| sort.expr.clone()).collect();
+        let relation = if relation.must_materialise(&exprs, schema)? { self.materialise(relation)? } else { relation };
+        let mut relation = self.materialise_plain(relation)?;
+        let (order_by, ties) = order_of(order_by, &relation, schema, place_of(&exprs))?;
+        let order_by = order_by
+            .iter()
+            .map(|sort| Ok((relation.translate(&sort.expr, schema)?, !sort.asc, sort.nulls_first)))
+            .collect::<Result<_>>()?;
+        relation.forget_rowtime();
+        let name = UniqueNames::of(&relation.base).take("row_number");
+        let function = RankFunction::RowNumber;
+        let rank = PendingRank { function, window: None, partition_by: Vec::new(), order_by, ties, name };
+        self.append_rank(relation, &rank, skip, limit)
     }
 
     /// A filter over a pending row number: its bounds make the Top-N, the rest filters behind it.
     pub(super) fn filter_rank(
         &mut self,
-        relation: Relation,
+        mut relation: Relation,
         rank: &PendingRank,
         conjuncts: Vec<Expr>,
     ) -> Result<Relation> {
@@ -144,13 +209,45 @@ impl Lowering<'_> {
         let empty = high < low;
         let limit = usize::try_from(high.max(1)).map_err(|_| unbounded_rank())?;
         let skip = usize::try_from(low.clamp(1, high.max(1)) - 1).unwrap_or(0);
-        let mut relation = self.append_rank(relation, rank, skip, limit)?;
         if empty {
             rest.push(Expr::Literal(ScalarValue::Boolean(Some(false)), None));
         }
-        relation.filter.extend(rest);
-        Ok(relation)
+        let before = std::mem::replace(&mut relation.filter, rest);
+        if !before.is_empty() {
+            return Err(Error::internal("a filter below a row number"));
+        }
+        self.append_rank(relation, rank, skip, limit)
     }
+}
+
+/// What rows are ordered by, and then. Whoever comes later in processing time is later than all there are: behind that
+/// nothing is left to compare.
+///
+/// # Errors
+/// E0102 for an expression without one value; E0115 for the order of arrival of rows that may be taken back.
+fn order_of<'e>(
+    order_by: &'e [SortExpr],
+    relation: &Relation,
+    schema: &DFSchema,
+    place: Option<Place>,
+) -> Result<(&'e [SortExpr], Ties)> {
+    let time_of = |expr: &Expr| proctime_of(expr, relation.time_of(expr, schema));
+    let arrival = order_by.iter().enumerate().find(|(_, sort)| time_of(&sort.expr) == TimeAttribute::Proctime);
+    let (order_by, ties) = match arrival {
+        Some((at, sort)) => {
+            (order_by.get(..at).unwrap_or_default(), if sort.asc { Ties::Oldest } else { Ties::Newest })
+        }
+        None if order_by.is_empty() => (order_by, Ties::Oldest),
+        None => (order_by, Ties::Contents),
+    };
+    if let Some(sort) = order_by.iter().find(|sort| sort.expr.is_volatile()) {
+        let message = format!("`{}` is another one each time it is asked for, and orders nothing", sort.expr);
+        return Err(placed(Error::new(Code::SqlUnsupported, message).hint("order by a column"), place));
+    }
+    if ties != Ties::Contents {
+        super::refuse::changelog(relation, "the order of arrival", place)?;
+    }
+    Ok((order_by, ties))
 }
 
 fn unaliased(expr: &Expr) -> &Expr {

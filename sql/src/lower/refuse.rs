@@ -56,15 +56,14 @@ pub(crate) fn changelog(relation: &Relation, what: &str, place: Option<Place>) -
 }
 
 pub(crate) fn order_by(sort: &Sort) -> Error {
-    let what = if sort.fetch.is_some() { "ORDER BY … LIMIT" } else { "ORDER BY" };
-    let error = Error::new(Code::SqlUnsupported, format!("{what} of a whole stream is not supported"))
-        .hint("for the first rows of each window use ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY …) and keep row numbers up to n");
+    let error = Error::new(Code::SqlUnsupported, "ORDER BY of a whole stream is not supported")
+        .hint("add LIMIT n, or take the first rows of each window: ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY …)");
     placed(error, place_of(sort.expr.iter().map(|s| &s.expr)))
 }
 
 pub(crate) fn limit(plan: &LogicalPlan) -> Error {
-    let error = Error::new(Code::SqlUnsupported, "LIMIT of a whole stream is not supported")
-        .hint("bound the source instead (for example `number-of-rows`), or use a Top-N in a window");
+    let error = Error::new(Code::SqlUnsupported, "LIMIT takes a number above 0, and OFFSET stands with it alone")
+        .hint("write LIMIT 10, or LIMIT 10 OFFSET 5");
     placed(error, place_of(&plan.expressions()))
 }
 

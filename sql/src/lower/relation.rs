@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError};
+use datafusion_common::{Column, DFSchema, DataFusionError, ScalarValue};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Cast, Expr};
-use qanat_proto::changelog::{KIND_COLUMN, has_kinds, kind_field, width};
+use qanat_proto::changelog::{KIND_COLUMN, has_kinds, kind_field, width, with_kinds, without_kinds};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{
-    AssignWindowNode, CalcNode, EncodedExpr, NamedExpr, OperatorKind, SortKey, TimeDomain, WindowShape, WindowTopNNode,
+    AssignWindowNode, CalcNode, EncodedExpr, NamedExpr, OperatorKind, RankFunction, SortKey, Ties, TimeDomain,
+    TopNNode, WindowShape, WindowTopNNode,
 };
 use qanat_proto::ids::OperatorId;
 
@@ -72,10 +73,12 @@ pub(crate) struct PendingWindow {
 
 #[derive(Clone, Debug)]
 pub(crate) struct PendingRank {
-    pub(crate) spec: WindowSpec,
+    pub(crate) function: RankFunction,
+    /// The window in which rows are ranked, and its base columns; None: of all rows there are.
+    pub(crate) window: Option<(WindowSpec, (usize, usize))>,
     /// Base columns.
-    pub(crate) window: (usize, usize),
     pub(crate) partition_by: Vec<usize>,
+    pub(crate) ties: Ties,
     pub(crate) order_by: Vec<(Expr, bool, bool)>,
     pub(crate) name: String,
 }
@@ -297,23 +300,52 @@ impl Lowering<'_> {
         skip: usize,
         limit: usize,
     ) -> Result<Relation> {
-        let mut fields: Vec<FieldRef> = relation.base.fields().iter().cloned().collect();
-        fields.push(Arc::new(Field::new(&rank.name, DataType::Int64, false)));
-        let output: SchemaRef = Arc::new(Schema::new(fields));
         let base = DFSchema::try_from(Arc::clone(&relation.base)).map_err(|e| internal(&e))?;
+        let order_by = rank
+            .order_by
+            .iter()
+            .map(|(expr, descending, nulls_first)| {
+                Ok(SortKey { expr: encode(expr, &base)?, descending: *descending, nulls_first: *nulls_first })
+            })
+            .collect::<Result<_>>()?;
+        let rows = without_kinds(&relation.base);
+        let rank_field = Arc::new(Field::new(&rank.name, DataType::Int64, false));
+        let with_rank: SchemaRef =
+            Arc::new(Schema::new(rows.fields().iter().cloned().chain([rank_field]).collect::<Vec<_>>()));
+        let Some((spec, window)) = rank.window else {
+            // One number needs no column.
+            let is_constant = limit == skip + 1;
+            let node = TopNNode {
+                function: rank.function,
+                partition_by: rank.partition_by.clone(),
+                order_by,
+                ties: rank.ties,
+                limit,
+                skip,
+                rank_column: (!is_constant).then(|| rank.name.clone()),
+                mini_batch_ms: self.mini_batch_ms,
+            };
+            let output = if is_constant { rows } else { with_rank };
+            let is_final = node.is_final() && !relation.is_changelog();
+            let output = if is_final { output } else { with_kinds(&output) };
+            let ports = vec![Port::hash(&relation.inputs, rank.partition_by.clone())];
+            let id = self.graph.add(format!("TopN({limit})"), OperatorKind::TopN(node), Arc::clone(&output), ports)?;
+            let mut relation = Relation { inputs: vec![id], base: output, pending: Pending::None, ..relation };
+            if is_constant {
+                let number = i64::try_from(limit).unwrap_or(i64::MAX);
+                for expr in relation.columns.iter_mut().map(|out| &mut out.expr).chain(&mut relation.filter) {
+                    *expr = with_constant(expr, &rank.name, number)?;
+                }
+            }
+            return Ok(relation);
+        };
         let mut columns = rank.partition_by.clone();
-        columns.extend([rank.window.0, rank.window.1]);
+        columns.extend([window.0, window.1]);
         let node = WindowTopNNode {
-            window: rank.window,
-            domain: rank.spec.domain,
+            window,
+            domain: spec.domain,
             partition_by: rank.partition_by.clone(),
-            order_by: rank
-                .order_by
-                .iter()
-                .map(|(expr, descending, nulls_first)| {
-                    Ok(SortKey { expr: encode(expr, &base)?, descending: *descending, nulls_first: *nulls_first })
-                })
-                .collect::<Result<_>>()?,
+            order_by,
             limit,
             skip,
             rank_column: Some(rank.name.clone()),
@@ -321,9 +353,20 @@ impl Lowering<'_> {
         };
         let name = format!("WindowTopN({limit})");
         let ports = vec![Port::hash(&relation.inputs, columns)];
-        let id = self.graph.add(name, OperatorKind::WindowTopN(node), Arc::clone(&output), ports)?;
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, ..relation })
+        let id = self.graph.add(name, OperatorKind::WindowTopN(node), Arc::clone(&with_rank), ports)?;
+        Ok(Relation { inputs: vec![id], base: with_rank, pending: Pending::None, ..relation })
     }
+}
+
+/// `expr` with a number where it has the column.
+fn with_constant(expr: &Expr, name: &str, number: i64) -> Result<Expr> {
+    let constant = |e| match e {
+        Expr::Column(c) if c.name == name => {
+            Ok(Transformed::yes(Expr::Literal(ScalarValue::Int64(Some(number)), None)))
+        }
+        other => Ok(Transformed::no(other)),
+    };
+    expr.clone().transform_up(constant).map(|t| t.data).map_err(|e| internal(&e))
 }
 
 /// Gives a fresh relation the logical names and types of `columns`.

@@ -69,7 +69,7 @@ fn join_of_different_windows() {
 fn order_by() {
     expect![[r#"
         E0102 ORDER BY of a whole stream is not supported at 2:1
-        hint: for the first rows of each window use ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY …) and keep row numbers up to n
+        hint: add LIMIT n, or take the first rows of each window: ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY …)
     "#]].assert_eq(&refusal(
         r#"SELECT origin FROM flights ORDER BY origin"#,
     ));
@@ -78,36 +78,46 @@ fn order_by() {
 #[test]
 fn limit() {
     expect![[r#"
-        E0102 LIMIT of a whole stream is not supported at 2:1
-        hint: bound the source instead (for example `number-of-rows`), or use a Top-N in a window
+        E0102 LIMIT takes a number above 0, and OFFSET stands with it alone at 2:1
+        hint: write LIMIT 10, or LIMIT 10 OFFSET 5
     "#]]
-    .assert_eq(&refusal(r#"SELECT origin FROM flights LIMIT 10"#));
+    .assert_eq(&refusal(r#"SELECT origin FROM flights OFFSET 10"#));
 }
 
 #[test]
 fn over_aggregate() {
     expect![[r#"
         E0110 `sum` OVER a stream is not supported yet at 2:20
-        hint: supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end, … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it; other OVER queries come with changelogs
+        hint: supported are ROW_NUMBER, RANK and DENSE_RANK() OVER (PARTITION BY … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it
     "#]].assert_eq(&refusal(
         r#"SELECT origin, SUM(distance) OVER (PARTITION BY origin ORDER BY time_hour) FROM flights"#,
     ));
 }
 
 #[test]
-fn row_number_over_the_stream() {
+fn rank_in_a_window() {
     expect![[r#"
-        E0110 ROW_NUMBER over a whole stream needs unlimited state at 2:58
-        hint: supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end, … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it; other OVER queries come with changelogs
+        E0102 `rank` in a window is not supported yet at 2:86
+        hint: supported are ROW_NUMBER, RANK and DENSE_RANK() OVER (PARTITION BY … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it
     "#]].assert_eq(&refusal(
-        r#"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY origin ORDER BY distance) AS rn FROM flights) WHERE rn <= 3"#,
+        r#"SELECT * FROM (SELECT *, RANK() OVER (PARTITION BY window_start, window_end ORDER BY distance) AS rn FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) WHERE rn <= 3"#,
+    ));
+}
+
+#[test]
+fn arrival_of_rows_that_change() {
+    expect![[r#"
+        E0115 the order of arrival over rows that may change or be taken back is not supported yet at 2:58
+        hint: aggregate, join or rank in a window first, so that rows are final
+    "#]].assert_eq(&refusal(
+        r#"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY origin ORDER BY PROCTIME()) AS rn FROM (SELECT origin, PROCTIME() AS p, COUNT(*) AS n FROM flights GROUP BY origin)) WHERE rn <= 3"#,
     ));
 }
 
 #[test]
 fn row_number_without_a_bound() {
     expect![[r#"
-        E0110 ROW_NUMBER without a bound keeps every row of its window at 2:1
+        E0110 a row number without a bound keeps every row at 2:1
         hint: filter by it in an outer query: `WHERE row_number <= n`
     "#]].assert_eq(&refusal(
         r#"SELECT origin, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY distance) AS rn FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))"#,

@@ -1,9 +1,8 @@
 //! Joins without a window: every row of both sides is kept, and each row that comes meets those of the other side.
 //!
 //! A key has one slot for both sides, so that a row is looked up once; the rows of a slot stand in a list of each side
-//! ([`regular`]), and are kept by number in columns ([`kept_rows`]).
+//! ([`regular`]), and are kept by number in columns ([`super::kept_rows`]).
 
-mod kept_rows;
 mod regular;
 
 pub use regular::Join;

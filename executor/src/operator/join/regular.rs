@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, take, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use qanat_proto::changelog::{self, RowKind, has_kinds, without_kinds};
 use qanat_proto::error::{Error, Result};
@@ -25,12 +25,12 @@ use qanat_storage::state::{TableDelta, TableSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::emit::{Emitter, batch_of};
-use super::super::evaluate::{Expression, evaluation_error, internal, mask};
+use super::super::evaluate::{Expression, evaluation_error, internal, mask, split_kinds};
+use super::super::kept_rows::KeptRows;
 use super::super::keys::{any_null, normalized_float, normalized_key};
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
-use super::kept_rows::KeptRows;
 
 const TABLES: [&str; 2] = ["left", "right"];
 /// Pairs of one piece.
@@ -601,14 +601,4 @@ fn told_by(kind: JoinKind) -> (bool, bool) {
 /// A row that joins what is there already is new, whatever it was to its table.
 fn of_pair(kind: i8) -> RowKind {
     if changelog::is_added(kind) { RowKind::Insert } else { RowKind::Delete }
-}
-
-/// Rows without their kinds, and these.
-fn split_kinds(rows: &RecordBatch) -> Result<(RecordBatch, Vec<i8>)> {
-    if !has_kinds(rows.schema_ref()) {
-        return Ok((rows.clone(), vec![RowKind::Insert.code(); rows.num_rows()]));
-    }
-    let width = rows.num_columns() - 1;
-    let kinds = rows.column(width).as_primitive::<Int8Type>().values().to_vec();
-    Ok((rows.project(&(0..width).collect::<Vec<_>>()).map_err(internal)?, kinds))
 }

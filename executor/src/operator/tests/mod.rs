@@ -10,3 +10,4 @@ mod regular_joins;
 mod sessions;
 mod stateless;
 mod top_n;
+mod window_top_n;
