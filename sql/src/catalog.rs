@@ -19,7 +19,10 @@ use qanat_proto::connector::{ConnectorCatalog, MetadataColumn, MetadataKind, Rol
 use qanat_proto::error::nearest;
 use qanat_proto::{Code, Error, Place, Result};
 
-use crate::parse::{ColumnDecl, ColumnKind, CreateTable, CreateView, DropObject, LikeFeature, LikeMode, place_of};
+use crate::functions;
+use crate::parse::{
+    ColumnDecl, ColumnKind, CreateFunction, CreateTable, CreateView, DropObject, LikeFeature, LikeMode, place_of,
+};
 use crate::types::{resolve_type, sql_name};
 
 /// Plans an expression over columns with these names and types.
@@ -109,6 +112,8 @@ pub enum Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     entries: BTreeMap<String, Entry>,
+    /// By name in lower case, the function that each is.
+    functions: BTreeMap<String, &'static str>,
 }
 
 impl Catalog {
@@ -140,6 +145,37 @@ impl Catalog {
             self.entries.insert(name, Entry::View(Arc::new(view.clone())));
         }
         Ok(())
+    }
+
+    /// Gives one of the functions there are another name.
+    ///
+    /// # Errors
+    /// E0102 for a class that is none of them, E0108 for the name of another function.
+    pub fn create_function(&mut self, function: &CreateFunction) -> Result<()> {
+        let Some(known) = functions::of_class(&function.class) else {
+            let message = format!("`{}` is no function that is known here", function.class);
+            return Err(Error::new(Code::SqlUnsupported, message)
+                .at(function.class_place.clone())
+                .hint("code of one's own does not run yet; SHOW FUNCTIONS lists what there is"));
+        };
+        let name = function.name.value.to_lowercase();
+        if name == known || self.functions.get(&name) == Some(&known) {
+            return Ok(());
+        }
+        if self.functions.contains_key(&name) || functions::registry().has(&name) {
+            if function.if_not_exists {
+                return Ok(());
+            }
+            let message = format!("there is a function `{name}` already");
+            return Err(Error::new(Code::SqlDuplicate, message).at(function.place.clone()));
+        }
+        self.functions.insert(name, known);
+        Ok(())
+    }
+
+    /// The function that a name was given to.
+    pub fn function(&self, name: &str) -> Option<&'static str> {
+        self.functions.get(name).copied()
     }
 
     /// # Errors

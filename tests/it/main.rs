@@ -12,6 +12,7 @@
 //! - `look`: what a cluster holds, asked for by its clients.
 //! - `membership`: a coordinator that leaves its group.
 //! - `readmit`: dead letters written out again, with deaths in between.
+//! - `nexmark`: the queries of a benchmark, each against a batch.
 //! - `resume`: what a run may count on after kills, at another parallelism, with another script.
 //! - `rollback`: savepoints, and what comes back after one.
 //! - `secure`: a cluster with certificates and tokens, and who is refused.
@@ -37,6 +38,7 @@ mod look;
 mod membership;
 mod metrics;
 mod neighbours;
+mod nexmark;
 mod process;
 mod property;
 mod readmit;

@@ -188,9 +188,15 @@ fn read_file(name: &str, bytes: &[u8], record: &Value) -> Result<Vec<Row>, Strin
     Ok(cells.into_iter().map(row).collect())
 }
 
-/// A folder `key=value`; none of the tests' values needs the `%XX` writing.
+/// A folder `key=value`, in which `%XX` stands for a byte.
 fn partition<'a>((key, value): (&'a str, &'a str)) -> (&'a str, Cell) {
-    (key, (value != "__HIVE_DEFAULT_PARTITION__").then(|| value.to_owned()))
+    let mut parts = value.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend_from_slice(part[2..].as_bytes());
+    }
+    (key, (value != "__HIVE_DEFAULT_PARTITION__").then(|| String::from_utf8(bytes).unwrap()))
 }
 
 fn decompress(bytes: &[u8], how: &str) -> Result<Vec<u8>, String> {

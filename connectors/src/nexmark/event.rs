@@ -1,8 +1,9 @@
 //! The events of Nexmark as functions of their number.
 //!
 //! Constants are the benchmark's published ones. In every run of 50 events the first is a person, the
-//! next 3 are auctions, the other 46 bids. Half of the bids go to a hot auction (every 100th), three in
-//! four bids and auctions come from hot persons (every 100th); the rest spread over what is active.
+//! next 3 are auctions, the other 46 bids, if [`Proportions`] are the published ones, too. Half of the bids go to a hot
+//! auction (every 100th), three in four bids and auctions come from hot persons (every 100th); the rest spread over what
+//! is active.
 
 use std::sync::Arc;
 
@@ -11,12 +12,6 @@ use arrow::datatypes::{DataType, TimeUnit};
 use qanat_proto::error::{Error, Result};
 
 use crate::generator::{below, mix, unit};
-
-/// Events of one run, and of each kind in it.
-const RUN: u64 = 50;
-const PERSONS: u64 = 1;
-const AUCTIONS: u64 = 3;
-const BIDS: u64 = 46;
 
 const FIRST_PERSON: u64 = 1_000;
 const FIRST_AUCTION: u64 = 1_000;
@@ -54,6 +49,67 @@ pub(super) enum Kind {
     Bid,
 }
 
+/// How many events of each kind there are in a run; each at least 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proportions {
+    pub(super) persons: u64,
+    pub(super) auctions: u64,
+    pub(super) bids: u64,
+}
+
+impl Proportions {
+    fn run(self) -> u64 {
+        self.persons + self.auctions + self.bids
+    }
+
+    pub(super) fn kind(self, event: u64) -> Kind {
+        match event % self.run() {
+            n if n < self.persons => Kind::Person,
+            n if n < self.persons + self.auctions => Kind::Auction,
+            _ => Kind::Bid,
+        }
+    }
+
+    /// First place in a run, and places.
+    fn places(self, kind: Kind) -> (u64, u64) {
+        match kind {
+            Kind::Person => (0, self.persons),
+            Kind::Auction => (self.persons, self.auctions),
+            Kind::Bid => (self.persons + self.auctions, self.bids),
+        }
+    }
+
+    /// The number of the event that is the `row`th of a kind.
+    pub(super) fn event(self, kind: Kind, row: u64) -> u64 {
+        let (first, places) = self.places(kind);
+        (row / places) * self.run() + first + row % places
+    }
+
+    /// Events of a kind among the first `events`.
+    pub(super) fn among(self, kind: Kind, events: u64) -> u64 {
+        let (first, places) = self.places(kind);
+        (events / self.run()) * places + (events % self.run()).saturating_sub(first).min(places)
+    }
+
+    pub(super) fn share(self, kind: Kind) -> f64 {
+        self.places(kind).1 as f64 / self.run() as f64
+    }
+
+    /// The number, from 0, of the newest person as of `event`.
+    fn last_person(self, event: u64) -> u64 {
+        event / self.run() * self.persons + (event % self.run()).min(self.persons - 1)
+    }
+
+    /// The number, from 0, of the newest auction as of `event`; 0 before the first.
+    fn last_auction(self, event: u64) -> u64 {
+        let (run, place) = (event / self.run(), event % self.run());
+        if place < self.persons {
+            return (run * self.auctions).saturating_sub(1);
+        }
+        run * self.auctions + (place - self.persons).min(self.auctions - 1)
+    }
+}
+
 /// What a field is made as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Made {
@@ -73,39 +129,6 @@ impl Made {
 }
 
 impl Kind {
-    pub(super) fn of(event: u64) -> Self {
-        match event % RUN {
-            n if n < PERSONS => Self::Person,
-            n if n < PERSONS + AUCTIONS => Self::Auction,
-            _ => Self::Bid,
-        }
-    }
-
-    /// First place in a run, and places.
-    fn places(self) -> (u64, u64) {
-        match self {
-            Self::Person => (0, PERSONS),
-            Self::Auction => (PERSONS, AUCTIONS),
-            Self::Bid => (PERSONS + AUCTIONS, BIDS),
-        }
-    }
-
-    /// The number of the event that is the `row`th of this kind.
-    pub(super) fn event(self, row: u64) -> u64 {
-        let (first, places) = self.places();
-        (row / places) * RUN + first + row % places
-    }
-
-    /// Events of this kind among the first `events`.
-    pub(super) fn among(self, events: u64) -> u64 {
-        let (first, places) = self.places();
-        (events / RUN) * places + (events % RUN).saturating_sub(first).min(places)
-    }
-
-    pub(super) fn share(self) -> f64 {
-        self.places().1 as f64 / RUN as f64
-    }
-
     pub(super) fn fields(self) -> &'static [(&'static str, Made)] {
         match self {
             Self::Person => &[
@@ -174,15 +197,25 @@ enum Draw {
 pub(super) struct Events {
     seed: u64,
     events_per_second: u64,
+    proportions: Proportions,
 }
 
 impl Events {
-    pub(super) fn new(seed: u64, events_per_second: u64) -> Self {
-        Self { seed, events_per_second: events_per_second.max(1) }
+    pub(super) fn new(seed: u64, events_per_second: u64, proportions: Proportions) -> Self {
+        Self { seed, events_per_second: events_per_second.max(1), proportions }
+    }
+
+    pub(super) fn kind(&self, event: u64) -> Kind {
+        self.proportions.kind(event)
+    }
+
+    /// The number of the event that is the `row`th of a kind.
+    pub(super) fn event(&self, kind: Kind, row: u64) -> u64 {
+        self.proportions.event(kind, row)
     }
 
     pub(super) fn types(&self, events: &[u64]) -> ArrayRef {
-        let code = |event: &u64| match Kind::of(*event) {
+        let code = |event: &u64| match self.kind(*event) {
             Kind::Person => 0,
             Kind::Auction => 1,
             Kind::Bid => 2,
@@ -198,18 +231,18 @@ impl Events {
     pub(super) fn field(&self, kind: Kind, name: &str, events: &[u64], base_ms: i64) -> Result<ArrayRef> {
         let name = name.to_ascii_lowercase();
         let longs = |value: &dyn Fn(u64) -> u64| -> ArrayRef {
-            let value = |e: &u64| (Kind::of(*e) == kind).then(|| i64::try_from(value(*e)).unwrap_or(i64::MAX));
+            let value = |e: &u64| (self.kind(*e) == kind).then(|| i64::try_from(value(*e)).unwrap_or(i64::MAX));
             Arc::new(events.iter().map(value).collect::<Int64Array>())
         };
         let times = |value: &dyn Fn(u64) -> i64| -> ArrayRef {
-            let value = |e: &u64| (Kind::of(*e) == kind).then(|| value(*e));
+            let value = |e: &u64| (self.kind(*e) == kind).then(|| value(*e));
             Arc::new(events.iter().map(value).collect::<TimestampMillisecondArray>())
         };
         let texts = |write: &dyn Fn(u64, &mut String)| -> ArrayRef {
             let mut builder = StringBuilder::with_capacity(events.len(), events.len() * 32);
             let mut text = String::new();
             for event in events {
-                if Kind::of(*event) == kind {
+                if self.kind(*event) == kind {
                     text.clear();
                     write(*event, &mut text);
                     builder.append_value(&text);
@@ -222,13 +255,13 @@ impl Events {
         Ok(match (kind, name.as_str()) {
             (_, "datetime") => times(&|e| self.time(e, base_ms)),
             (_, "extra") => texts(&|e, text| self.extra(kind, e, text)),
-            (Kind::Person, "id") => longs(&|e| FIRST_PERSON + last_person(e)),
+            (Kind::Person, "id") => longs(&|e| FIRST_PERSON + self.proportions.last_person(e)),
             (Kind::Person, "name") => texts(&|e, text| self.name(e, text)),
             (Kind::Person, "emailaddress") => texts(&|e, text| self.email(e, text)),
             (Kind::Person, "creditcard") => texts(&|e, text| self.card(e, text)),
             (Kind::Person, "city") => texts(&|e, text| text.push_str(pick(&CITIES, self.draw(Draw::City, e)))),
             (Kind::Person, "state") => texts(&|e, text| text.push_str(pick(&STATES, self.draw(Draw::State, e)))),
-            (Kind::Auction, "id") => longs(&|e| FIRST_AUCTION + last_auction(e)),
+            (Kind::Auction, "id") => longs(&|e| FIRST_AUCTION + self.proportions.last_auction(e)),
             (Kind::Auction, "itemname") => texts(&|e, text| self.word(Draw::ItemName, e, 20, text)),
             (Kind::Auction, "description") => texts(&|e, text| self.word(Draw::Description, e, 100, text)),
             (Kind::Auction, "initialbid") => longs(&|e| self.price(Draw::Price, e)),
@@ -259,7 +292,8 @@ impl Events {
     /// An auction stays open for about as long as it takes to open [`OPEN_AUCTIONS`] more.
     fn expires(&self, event: u64, base_ms: i64) -> i64 {
         let time = self.time(event, base_ms);
-        let horizon = self.time(event + OPEN_AUCTIONS * RUN / AUCTIONS, base_ms) - time;
+        let horizon =
+            self.time(event + OPEN_AUCTIONS * self.proportions.run() / self.proportions.auctions, base_ms) - time;
         let longest = u64::try_from(horizon * 2).unwrap_or(0).max(1);
         time.saturating_add_unsigned(1 + below(self.draw(Draw::Expires, event), longest))
     }
@@ -271,7 +305,7 @@ impl Events {
 
     /// A seller or bidder; the hot bidder stands `hot_offset` behind the hot seller.
     fn person(&self, event: u64, hot_offset: u64) -> u64 {
-        let last = last_person(event);
+        let last = self.proportions.last_person(event);
         if below(self.draw(Draw::IsHotPerson, event), COLD_PERSONS) > 0 {
             return FIRST_PERSON + last / HOT_EVERY * HOT_EVERY + hot_offset;
         }
@@ -281,7 +315,7 @@ impl Events {
     }
 
     fn auction(&self, event: u64) -> u64 {
-        let last = last_auction(event);
+        let last = self.proportions.last_auction(event);
         if below(self.draw(Draw::IsHotAuction, event), COLD_AUCTIONS) > 0 {
             return FIRST_AUCTION + last / HOT_EVERY * HOT_EVERY;
         }
@@ -383,20 +417,6 @@ impl Events {
         let length = left - give + below(self.draw(Draw::ExtraLength, event), (2 * give).max(1));
         letters(self.draw(Draw::Extra, event), length, text);
     }
-}
-
-/// The number, from 0, of the newest person as of `event`.
-fn last_person(event: u64) -> u64 {
-    event / RUN * PERSONS
-}
-
-/// The number, from 0, of the newest auction as of `event`; 0 before the first.
-fn last_auction(event: u64) -> u64 {
-    let (run, place) = (event / RUN, event % RUN);
-    if place < PERSONS {
-        return (run * AUCTIONS).saturating_sub(1);
-    }
-    run * AUCTIONS + (place - PERSONS).min(AUCTIONS - 1)
 }
 
 fn pick<'a>(names: &[&'a str], random: u64) -> &'a str {

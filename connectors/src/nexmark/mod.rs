@@ -1,5 +1,6 @@
 //! `nexmark`: the events of an online auction (persons, auctions, bids), as the Nexmark benchmark
-//! defines them: 1 person, 3 auctions and 46 bids in every 50 events, with its sizes and its skew.
+//! defines them: 1 person, 3 auctions and 46 bids in every 50 events if nothing else is asked for, with its sizes and
+//! its skew.
 //!
 //! Event i is a pure function of the seed and i. A table has either the benchmark's columns
 //! (`event_type`, `person ROW<…>`, `auction ROW<…>`, `bid ROW<…>`, `dateTime`), or, with the option
@@ -19,7 +20,7 @@ use qanat_proto::connector::{
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_storage::env::Env;
 
-use self::event::{Events, Kind};
+use self::event::{Events, Kind, Proportions};
 use crate::contract::{Context, ReadRequest, Source};
 use crate::format::reader::type_name;
 use crate::generator::{GeneratorSource, Plan, Rows, SPLITS_DEFAULT};
@@ -34,6 +35,8 @@ const fn option(key: &'static str, kind: OptionKind, default: Option<&'static st
 }
 
 const EVENTS: OptionKind = OptionKind::Integer { min: 0, max: i64::MAX };
+
+const PROPORTION: OptionKind = OptionKind::Integer { min: 1, max: 1_000_000 };
 
 const OPTIONS: &[OptionSpec] = &[
     option("events.num", EVENTS, None, "Events in all, of all kinds. Without it the table has no end."),
@@ -50,6 +53,18 @@ const OPTIONS: &[OptionSpec] = &[
         Some("10000"),
         "Events per second of event time.",
     ),
+    option("next-event.rate", OptionKind::Integer { min: 1, max: 1_000_000_000 }, None, "The same: the pace is even."),
+    option("person.proportion", PROPORTION, Some("1"), "Persons in a run of events."),
+    option("auction.proportion", PROPORTION, Some("3"), "Auctions in a run of events."),
+    option("bid.proportion", PROPORTION, Some("46"), "Bids in a run of events."),
+    option(
+        "max-emit-speed",
+        OptionKind::Boolean,
+        None,
+        "`false`: not faster than `first-event.rate` by the clock; `true`: as fast as possible, as it is without it.",
+    ),
+    option("keep-alive", OptionKind::Boolean, Some("false"), "A table that ends does: only `false` is taken."),
+    option("stop-at", OptionKind::Integer { min: -1, max: -1 }, Some("-1"), "No time ends a table: only -1 is taken."),
     option(
         "rate",
         OptionKind::Integer { min: 1, max: i64::MAX },
@@ -143,16 +158,30 @@ impl Checked {
             "bid" => Some(Kind::Bid),
             _ => None,
         };
+        let pace = number("first-event.rate").unwrap_or(1);
+        if number("next-event.rate").is_some_and(|next| next != pace) {
+            return Err(options.bad("next-event.rate", "a pace that changes is not made: it is `first-event.rate`"));
+        }
+        if options.boolean("keep-alive") == Some(true) {
+            return Err(options.bad("keep-alive", "a table with so many events ends after them"));
+        }
+        let rate = options.number("rate").or((options.boolean("max-emit-speed") == Some(false)).then_some(pace as f64));
+        let part = |key: &str| number(key).unwrap_or(1);
+        let proportions = Proportions {
+            persons: part("person.proportion"),
+            auctions: part("auction.proportion"),
+            bids: part("bid.proportion"),
+        };
         let columns = table.physical.fields().iter().map(|field| column(table, field, only));
         let events = number("events.num").or_else(|| number("number-of-rows"));
         Ok(Self {
-            events: Events::new(number("seed").unwrap_or(0), number("first-event.rate").unwrap_or(1)),
+            events: Events::new(number("seed").unwrap_or(0), pace, proportions),
             columns: columns.collect::<Result<_>>()?,
             plan: Plan {
                 splits: number("splits").unwrap_or(1),
-                limit: events.map(|events| only.map_or(events, |kind| kind.among(events))),
+                limit: events.map(|events| only.map_or(events, |kind| proportions.among(kind, events))),
                 // The rate is of all events, wanted or not.
-                rate: options.number("rate").map(|rate| only.map_or(rate, |kind| rate * kind.share())),
+                rate: rate.map(|rate| only.map_or(rate, |kind| rate * proportions.share(kind))),
                 base_ms: Some(base_ms),
             },
             only,
@@ -227,7 +256,7 @@ impl Rows for Generated {
         let events = match self.only {
             None => rows,
             Some(kind) => {
-                numbers = rows.iter().map(|row| kind.event(*row)).collect();
+                numbers = rows.iter().map(|row| self.events.event(kind, *row)).collect();
                 &numbers
             }
         };
@@ -247,7 +276,8 @@ impl Rows for Generated {
                         conform(self.events.field(*kind, field.name(), events, base_ms)?, field.data_type())
                     });
                     let inner: Vec<ArrayRef> = inner.collect::<Result<_>>()?;
-                    let valid: NullBuffer = events.iter().map(|e| Kind::of(*e) == *kind).collect::<Vec<bool>>().into();
+                    let valid: NullBuffer =
+                        events.iter().map(|e| self.events.kind(*e) == *kind).collect::<Vec<bool>>().into();
                     let row = StructArray::try_new_with_length(fields.clone().into(), inner, Some(valid), events.len());
                     Ok(Arc::new(row.map_err(|e| Error::internal(format!("could not make events: {e}")))?))
                 }
@@ -320,6 +350,29 @@ mod tests {
             }
         }
         assert_eq!(counts, [20, 60, 920]);
+    }
+
+    #[test]
+    fn other_proportions_are_kept_and_persons_have_numbers_of_their_own() {
+        let options = [("person.proportion", "3"), ("auction.proportion", "2"), ("bid.proportion", "5")];
+        let counts = ["person", "auction", "bid"].map(|kind| {
+            let of = match kind {
+                "person" => Kind::Person,
+                "auction" => Kind::Auction,
+                _ => Kind::Bid,
+            };
+            let options = [&options[..], &[("events.num", "97"), ("event-type", kind), ("splits", "1")]].concat();
+            let table = table(fields_of(of), &options);
+            let source = source(&Env::real(), &table, request(1)).expect("opens");
+            let split = source.discover().expect("one").remove(0);
+            let rows = rows_of(&drain(&source, &split, &split.start).batches).expect("rows");
+            let ids = rows.column(0).as_primitive::<Int64Type>().values();
+            if kind != "bid" {
+                assert!(ids.iter().zip(1_000..).all(|(id, wanted)| *id == wanted), "{ids:?}");
+            }
+            ids.len()
+        });
+        assert_eq!(counts, [30, 20, 47]);
     }
 
     #[test]

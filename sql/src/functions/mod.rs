@@ -154,6 +154,11 @@ impl Functions {
         self.scalar.get(&name.to_lowercase()).cloned()
     }
 
+    /// Whether there is a function of any kind with this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.scalar(name).is_some() || self.aggregate(name).is_some() || self.window(name).is_some()
+    }
+
     pub fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         self.aggregate.get(&name.to_lowercase()).cloned()
     }
@@ -204,6 +209,14 @@ impl Functions {
     pub fn need_scalar(&self, name: &str) -> Result<Arc<ScalarUDF>> {
         self.scalar(name).ok_or_else(|| self.unknown(name))
     }
+}
+
+/// Functions of others that are here by another name: what `CREATE FUNCTION … AS 'class'` calls them.
+const CLASSES: &[(&str, &str)] = &[("com.github.nexmark.flink.udf.CountChar", "count_char")];
+
+/// The function that a class of others is here.
+pub fn of_class(class: &str) -> Option<&'static str> {
+    CLASSES.iter().find(|(known, _)| *known == class).map(|(_, name)| *name)
 }
 
 /// Functions of Flink that are refused, with what to write instead.

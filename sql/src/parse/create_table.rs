@@ -7,6 +7,7 @@ use datafusion_sql::sqlparser::tokenizer::Token;
 use qanat_proto::{Code, Error, Place, Result, limits};
 
 use super::failure::unsupported;
+use super::legacy_options;
 use super::script::Reader;
 use super::statement::{identifier, identifiers, if_not_exists, object_name};
 use super::{
@@ -190,6 +191,7 @@ fn options(reader: &mut Reader, table: &mut CreateTable) -> Result<()> {
         }
         table.options.push(TableOption { key, value, place });
         if reader.take(&Token::RParen) {
+            legacy_options::rename(&mut table.options);
             return Ok(());
         }
         if !reader.take(&Token::Comma) {

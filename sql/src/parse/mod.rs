@@ -19,6 +19,7 @@
 //! | `POSITION(a IN b)` | `position(a, b)` |
 //! | `OVERLAY(a PLACING b FROM 2 FOR 3)` | `overlay(a, b, 2, 3)` |
 //! | `MAP['a', 1, 'b', 2]` | `map(ARRAY['a', 'b'], ARRAY[1, 2])` |
+//! | `GROUP BY TUMBLE(ts, …)` | `FROM TABLE(TUMBLE(…)) GROUP BY window_start, window_end` |
 //! | `j IS NOT JSON OBJECT` | `NOT is_json(j, 'OBJECT')` |
 //! | `JSON_VALUE(j, '$.a' RETURNING INT)` | `CAST(json_value(j, '$.a', …) AS INT)` |
 
@@ -33,8 +34,10 @@ mod create_table;
 mod data_type;
 mod dialect;
 mod failure;
+mod group_window;
 mod interval;
 mod json_call;
+mod legacy_options;
 mod limits;
 mod refuse;
 mod script;
@@ -79,6 +82,7 @@ impl Located {
 pub enum Statement {
     CreateTable(CreateTable),
     CreateView(CreateView),
+    CreateFunction(CreateFunction),
     Insert(Insert),
     /// `EXECUTE STATEMENT SET BEGIN … END` or `BEGIN STATEMENT SET; … END`.
     StatementSet(Vec<Insert>),
@@ -114,6 +118,18 @@ pub struct CreateTable {
     pub comment: Option<String>,
     /// Of the table's name.
     pub place: Place,
+}
+
+/// `CREATE [TEMPORARY] [SYSTEM] FUNCTION name AS 'class'`.
+#[derive(Clone, Debug)]
+pub struct CreateFunction {
+    pub name: Ident,
+    pub if_not_exists: bool,
+    /// What it is elsewhere.
+    pub class: String,
+    /// Of the name, and of the class.
+    pub place: Place,
+    pub class_place: Place,
 }
 
 /// `'key' = 'value'` of a `WITH` list. The key is lower-cased, except where a `fields.NAME` stands in it.

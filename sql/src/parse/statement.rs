@@ -6,7 +6,10 @@ use qanat_proto::{Code, Error, Place, Result, limits};
 
 use super::failure::{describe, syntax, unsupported};
 use super::script::Reader;
-use super::{CreateView, DropObject, Explain, ExplainTarget, Insert, Statement, create_table, refuse};
+use super::{
+    CreateFunction, CreateView, DropObject, Explain, ExplainTarget, Insert, Statement, create_table, group_window,
+    refuse,
+};
 
 /// First words of statements, for hints.
 const STATEMENTS: &[&str] = &[
@@ -82,8 +85,9 @@ fn at_place(at: datafusion_sql::sqlparser::tokenizer::Location) -> Place {
 /// A query. What sqlparser reads beyond the dialect is refused by the planner, clause by clause.
 pub(super) fn query(reader: &mut Reader) -> Result<Box<Query>> {
     let at = reader.here();
-    let query = reader.lift(|parser| parser.parse_query())?;
+    let mut query = reader.lift(|parser| parser.parse_query())?;
     refuse::check(&query, at)?;
+    group_window::rewrite(&mut query)?;
     Ok(query)
 }
 
@@ -135,9 +139,10 @@ fn create(reader: &mut Reader) -> Result<Statement> {
     if reader.take_word("VIEW") {
         return create_view(reader, or_replace, temporary).map(Statement::CreateView);
     }
+    if reader.take_word("FUNCTION") || reader.take_words(&["SYSTEM", "FUNCTION"]) {
+        return create_function(reader).map(Statement::CreateFunction);
+    }
     let kinds = [
-        ("FUNCTION", "user-defined functions are not supported yet"),
-        ("SYSTEM", "user-defined functions are not supported yet"),
         ("CATALOG", "there is one catalog, default_catalog"),
         ("DATABASE", "there is one database, default_database"),
         ("MATERIALIZED", "write CREATE TABLE for the result and INSERT INTO it"),
@@ -149,6 +154,20 @@ fn create(reader: &mut Reader) -> Result<Statement> {
         }
     }
     Err(reader.expected("TABLE or VIEW after CREATE"))
+}
+
+fn create_function(reader: &mut Reader) -> Result<CreateFunction> {
+    let if_not_exists = if_not_exists(reader);
+    let place = reader.place();
+    let name = object_name(reader)?;
+    let name = name.0.last().and_then(|part| part.as_ident()).cloned().ok_or_else(|| reader.expected("a name"))?;
+    reader.need_words(&["AS"])?;
+    let class_place = reader.place();
+    let class = reader.need_text("the class of the function")?;
+    if reader.take_word("LANGUAGE") {
+        identifier(reader, "a language")?;
+    }
+    Ok(CreateFunction { name, if_not_exists, class, place, class_place })
 }
 
 pub(super) fn if_not_exists(reader: &mut Reader) -> bool {

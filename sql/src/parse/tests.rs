@@ -314,12 +314,6 @@ fn what_is_not_supported_is_refused() {
         ],
     );
     fails(
-        "CREATE FUNCTION f AS 'x'",
-        expect![
-            "[E0102] CREATE FUNCTION is not supported (line 1, column 1) | user-defined functions are not supported yet"
-        ],
-    );
-    fails(
         "CREATE TABLE t (a INT, PRIMARY KEY (a))",
         expect![
             "[E0102] a primary key is not checked and must say so (line 1, column 39) | write PRIMARY KEY (…) NOT ENFORCED"
@@ -522,4 +516,63 @@ fn no_panic(text: &str) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn group_windows_become_window_tables() {
+    let rewritten = |text: &str| match one(text) {
+        Statement::Query(query) => query.to_string(),
+        other => panic!("{other:?}"),
+    };
+    expect!["SELECT x.k, COUNT(*), window_end FROM TABLE(TUMBLE((SELECT * FROM t x WHERE x.v > 1), DESCRIPTOR(ts), INTERVAL '86400000 milliseconds')) x GROUP BY x.k, window_start, window_end HAVING COUNT(*) > 1"]
+        .assert_eq(&rewritten("SELECT x.k, COUNT(*), TUMBLE_END(x.ts, INTERVAL '1' DAY) FROM t x WHERE x.v > 1 GROUP BY x.k, TUMBLE(x.ts, INTERVAL '1' DAY) HAVING COUNT(*) > 1"));
+    expect!["SELECT `session_key_0` + 1, window_time FROM TABLE(SESSION(TABLE((SELECT *, k % 2 AS `session_key_0` FROM d.t), `session_key_0`), DESCRIPTOR(ts), INTERVAL '86400000 milliseconds')) AS t GROUP BY `session_key_0`, window_start, window_end, window_time"]
+        .assert_eq(&rewritten("SELECT k % 2 + 1, SESSION_ROWTIME(ts, INTERVAL '1' DAY) FROM d.t GROUP BY k % 2, SESSION(t.ts, INTERVAL '1' DAY)"));
+}
+
+#[test]
+fn group_windows_that_are_wrong_are_refused() {
+    fails(
+        "SELECT COUNT(*) FROM a, b GROUP BY TUMBLE(ts, INTERVAL '1' DAY)",
+        expect![
+            "[E0102] TUMBLE in GROUP BY over several tables is not supported (line 1, column 36) | join them in a view or a subquery, and group its rows"
+        ],
+    );
+    fails(
+        "SELECT COUNT(*) FROM a GROUP BY TUMBLE(ts, INTERVAL '1' DAY), SESSION(ts, INTERVAL '1' DAY)",
+        expect!["[E0109] a GROUP BY has one window (line 1, column 63) | group twice, or write two queries"],
+    );
+    fails(
+        "SELECT TUMBLE_END(ts, INTERVAL '2' DAY) FROM a GROUP BY TUMBLE(ts, INTERVAL '1' DAY)",
+        expect![
+            "[E0109] TUMBLE_END is of another window than the one in GROUP BY (line 1, column 8) | write the arguments that stand there"
+        ],
+    );
+    fails(
+        "SELECT COUNT(*) FROM a GROUP BY TUMBLE()",
+        expect!["[E0109] TUMBLE lacks its arguments (line 1, column 33) | write TUMBLE(ts, INTERVAL '10' SECOND)"],
+    );
+    fails(
+        "SELECT COUNT(*) FROM a GROUP BY TUMBLE(b + c, INTERVAL '1' DAY)",
+        expect![
+            "[E0109] the first argument of TUMBLE is a column that is a time attribute (line 1, column 33) | compute the column in the table or in a view"
+        ],
+    );
+    fails(
+        "SELECT COUNT(*) FROM a GROUP BY 1, SESSION(ts, INTERVAL '1' DAY)",
+        expect![
+            "[E0102] a position in GROUP BY beside SESSION is not supported (line 1, column 36) | write the expression itself"
+        ],
+    );
+}
+
+#[test]
+fn options_of_old_have_the_names_of_now() {
+    let Statement::CreateTable(table) = one(
+        "CREATE TABLE t (a INT) WITH ('connector.type' = 'filesystem', 'connector.path' = 'p', 'format.type' = 'csv', 'update-mode' = 'append', 'format.fields.0' = 'x')",
+    ) else {
+        panic!("it is a table");
+    };
+    let options: Vec<String> = table.options.iter().map(|option| format!("{}={}", option.key, option.value)).collect();
+    assert_eq!(options, ["connector=filesystem", "path=p", "format=csv", "format.fields.0=x"]);
 }

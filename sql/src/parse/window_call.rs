@@ -19,7 +19,7 @@ use super::interval::interval_of;
 use super::place_of;
 
 /// Name of the call that stands for `TABLE t`.
-const TABLE_ARGUMENT: &str = "TABLE";
+pub(super) const TABLE_ARGUMENT: &str = "TABLE";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowKind {
@@ -30,7 +30,7 @@ pub enum WindowKind {
 }
 
 impl WindowKind {
-    fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Some(match name.to_ascii_uppercase().as_str() {
             "TUMBLE" => Self::Tumble,
             "HOP" => Self::Hop,

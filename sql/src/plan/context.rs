@@ -174,7 +174,10 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        if name == casts::KEEP { Some(casts::keep()) } else { functions::registry().scalar(name) }
+        if name == casts::KEEP {
+            return Some(casts::keep());
+        }
+        functions::registry().scalar(self.catalog.function(&name.to_lowercase()).unwrap_or(name))
     }
 
     fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {

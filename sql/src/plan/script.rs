@@ -83,6 +83,7 @@ impl ScriptPlanner<'_> {
                 self.typed(&view.query)?;
                 self.catalog.create_view(view)
             }
+            Statement::CreateFunction(function) => self.catalog.create_function(function),
             Statement::Insert(insert) => {
                 let query = self.insert(insert, located)?;
                 self.inserts.push(query);
