@@ -73,9 +73,11 @@ impl RollbackPlan {
         (self.last > self.to).then_some((self.to.next(), self.highest))
     }
 
-    /// Whether every claim after `epoch` is still known: of those that are not only the sinks' records tell.
-    pub fn knows_all_after(&self, epoch: Epoch) -> bool {
-        (epoch.0 + 1..=self.last.0).all(|epoch| self.after.contains_key(&Epoch(epoch)))
+    /// Whether the sinks must be asked (again) what they hold. `listed`: the last claim when that was done, if it was.
+    /// What claims since then name is known from them, as long as they are kept.
+    pub fn needs_list(&self, listed: Option<Epoch>) -> bool {
+        let is_known = |listed: Epoch| (listed.0 + 1..=self.last.0).all(|epoch| self.after.contains_key(&Epoch(epoch)));
+        self.withdrawn().is_some() && !listed.is_some_and(is_known)
     }
 
     /// Adds what claims name that are too new for any record of the sinks. `name` gives that by which a sink takes
@@ -127,5 +129,35 @@ pub fn check_all_withdraw(sinks: &[WithdrawableSink]) -> Result<()> {
                  --allow-duplicates",
             )),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qanat_proto::ids::Generation;
+
+    use super::*;
+
+    #[test]
+    fn sinks_are_asked_if_claims_went_by_that_nobody_tells_of() {
+        let plan = |last: u64, known: &[u64]| RollbackPlan {
+            to: Epoch(14),
+            restored: Claimed {
+                generation: Generation(1),
+                manifest_key: String::new(),
+                checksum: String::new(),
+                handles: Vec::new(),
+                is_final: false,
+                committed: true,
+            },
+            last: Epoch(last),
+            highest: Epoch(last),
+            after: known.iter().map(|epoch| (Epoch(*epoch), Vec::new())).collect(),
+        };
+        assert!(!plan(14, &[]).needs_list(None), "nothing is withdrawn");
+        assert!(plan(15, &[15]).needs_list(None), "an epoch was claimed since nothing was to be withdrawn");
+        assert!(!plan(15, &[15]).needs_list(Some(Epoch(15))));
+        assert!(!plan(17, &[16, 17]).needs_list(Some(Epoch(15))), "claims tell of what came since");
+        assert!(plan(17, &[17]).needs_list(Some(Epoch(15))), "epoch 16 is retired already");
     }
 }

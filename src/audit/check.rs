@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use qanat_proto::EpochRanges;
 use qanat_proto::audit::{Check, Difference, EpochLine, Report, SinkLine, Sums, Verdict};
 use qanat_proto::ids::{Epoch, OperatorId, SplitId};
 use qanat_proto::manifest::SinkChannel;
@@ -88,6 +89,12 @@ impl Audit<'_> {
     /// Whether every effect of an epoch must be there. The commit of the newest claim may be under way.
     fn is_due(&self, epoch: Epoch) -> bool {
         self.is_cut(epoch) || self.evidence.epochs.iter().any(|claim| claim.epoch == epoch && claim.committed)
+    }
+
+    /// Whether nothing of an epoch may be there any more.
+    fn is_withdrawn(&self, epoch: Epoch) -> bool {
+        let is_in = |ranges: &EpochRanges| ranges.range_of(epoch).is_some();
+        is_in(&self.evidence.withdrawn) && !is_in(&self.evidence.withdrawing)
     }
 
     /// Whether effects of an epoch may be there already: what a running job claimed after the command log
@@ -334,7 +341,7 @@ impl Audit<'_> {
         }
         for fault in &sink.faults {
             // What a commit that is under way has done so far is not judged.
-            if fault.epoch.is_none_or(|epoch| self.is_due(epoch) || !self.may_be(epoch)) {
+            if fault.epoch.is_none_or(|epoch| self.is_due(epoch) || self.is_withdrawn(epoch) || !self.may_be(epoch)) {
                 // Of a file whose record is gone the rows are missed already: they are not there twice.
                 let duplicated = if self.is_missed(sink, fault) { 0 } else { fault.surplus };
                 let surplus = Surplus { lost: fault.lost, duplicated };

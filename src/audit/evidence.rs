@@ -26,6 +26,8 @@ pub(super) struct Evidence {
     pub(super) epochs: Vec<ClaimedEpoch>,
     /// First and last of epochs that rollbacks took back.
     pub(super) withdrawn: EpochRanges,
+    /// Of those, the ones whose files nobody has said yet to have taken away.
+    pub(super) withdrawing: EpochRanges,
     /// The manifests that may still be restored, by epoch.
     pub(super) manifests: BTreeMap<Epoch, ManifestEvidence>,
     pub(super) sinks: Vec<SinkEvidence>,

@@ -76,6 +76,7 @@ pub(super) fn gather(view: &DataView, found: &FoundJob, base: &Path) -> Result<E
     evidence.sinks.iter_mut().for_each(|sink| sink.found.retain(|epoch, _| !is_withdrawn(epoch)));
     evidence.side_tables.iter_mut().for_each(|table| table.found.retain(|(_, epoch), _| !is_withdrawn(epoch)));
     evidence.withdrawn.clone_from(&history.job.withdrawn);
+    evidence.withdrawing = history.job.withdrawing.iter().map(|of| (of.first, of.last)).collect();
     evidence.graph = graph;
     evidence.manifests = manifests.into_iter().map(|(epoch, (manifest, _))| (epoch, manifest)).collect();
     Ok(evidence)
@@ -224,20 +225,18 @@ fn files(
         })
         .collect();
     if has_changes {
-        sink.changes = Some(NetChanges::Unknown);
+        let net = net_rows(view.env.disk.as_ref(), &folder, job, sink.operator);
+        sink.changes = Some(net.as_ref().ok().copied().flatten().map_or(NetChanges::Unknown, NetChanges::Known));
         // What cannot be read was found already.
-        if sink.faults.is_empty() {
-            match net_rows(view.env.disk.as_ref(), &folder, job, sink.operator) {
-                Ok(net) => sink.changes = Some(net.map_or(NetChanges::Unknown, NetChanges::Known)),
-                Err(error) => sink.faults.push(SinkFault {
-                    epoch: None,
-                    place: folder.display().to_string(),
-                    message: error.message().to_owned(),
-                    object: None,
-                    lost: 0,
-                    surplus: 0,
-                }),
-            }
+        if let (Err(error), true) = (net, sink.faults.is_empty()) {
+            sink.faults.push(SinkFault {
+                epoch: None,
+                place: folder.display().to_string(),
+                message: error.message().to_owned(),
+                object: None,
+                lost: 0,
+                surplus: 0,
+            });
         }
     }
     Ok(())

@@ -117,6 +117,7 @@ fn whole() -> Evidence {
         start: [((SOURCE, SplitId("s".to_owned())), json!(0).into())].into(),
         epochs,
         withdrawn: EpochRanges::default(),
+        withdrawing: EpochRanges::default(),
         manifests: [(Epoch(3), newest)].into(),
         sinks: vec![SinkEvidence {
             operator: SINK,
@@ -204,6 +205,29 @@ fn withdrawn_epochs_leave_no_gap() {
     assert_eq!(check(&evidence).differences, []);
     evidence.withdrawn = [(third, Epoch(4))].into_iter().collect();
     assert!(!check(&evidence).differences.is_empty(), "epoch 5 is missing");
+}
+
+#[test]
+fn files_of_withdrawn_epochs_are_too_many() {
+    let left = |withdrawing: Option<(Epoch, Epoch)>| {
+        let mut evidence = whole();
+        let epoch = Epoch(3);
+        let of_third = evidence.epochs.pop().expect("an epoch");
+        evidence.manifests.clear();
+        evidence.side_tables[0].found.remove(&(LATE, epoch));
+        evidence.withdrawn = [(epoch, epoch)].into_iter().collect();
+        evidence.withdrawing = withdrawing.into_iter().collect();
+        evidence.has_ended = false;
+        assert_eq!(of_third.epoch, epoch);
+        let sink = sink(&mut evidence);
+        sink.found.remove(&epoch);
+        let (place, message) = ("out/part-o3.csv".to_owned(), "no commit record names it".to_owned());
+        sink.faults.push(SinkFault { epoch: Some(epoch), place, message, object: None, lost: 0, surplus: 7 });
+        let report = check(&evidence);
+        report.differences.iter().map(|difference| difference.duplicated).collect::<Vec<_>>()
+    };
+    assert_eq!(left(None), [7]);
+    assert!(left(Some((Epoch(3), Epoch(3)))).is_empty(), "who takes them away is at it");
 }
 
 #[test]

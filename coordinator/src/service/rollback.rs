@@ -39,10 +39,11 @@ impl JobsService {
         let (planner, restored) = (self.planner.clone(), plan.restored.clone());
         let starts = self.blocking(move || planner.starts(&restored)).await?;
         for _ in 0..LISTS_MAX {
-            let mut sinks = Vec::new();
+            let (mut sinks, mut listed) = (Vec::new(), None);
             if plan.withdrawn().is_some() {
                 let (planner, restored, after) = (self.planner.clone(), plan.restored.clone(), plan.to);
                 sinks = self.blocking(move || planner.withdrawable(id, &restored, after)).await?;
+                listed = Some(plan.last);
             }
             self.add_claims(&plan, &mut sinks);
             if request.dry_run {
@@ -51,10 +52,9 @@ impl JobsService {
             if !request.allow_duplicates {
                 check_all_withdraw(&sinks).map_err(|error| status_of(&error))?;
             }
-            let listed = plan.last;
             for _ in 0..TRIES_MAX {
                 plan = self.plan_rollback(id, to)?;
-                if !plan.knows_all_after(listed) {
+                if plan.needs_list(listed) {
                     break;
                 }
                 self.add_claims(&plan, &mut sinks);
