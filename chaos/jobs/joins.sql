@@ -1,4 +1,5 @@
--- Two streams that meet in windows, in every kind of join there is, and a table that is looked up.
+-- Two streams that meet in windows, in every kind of join there is, or where their times are near, and a table that is
+-- looked up.
 CREATE TABLE shown (
   id BIGINT,
   campaign INT,
@@ -31,6 +32,9 @@ CREATE TABLE ignored (at TIMESTAMP_LTZ(3), id BIGINT) WITH (
 CREATE TABLE named (id BIGINT, owner STRING, tag STRING) WITH (
   'connector' = 'filesystem', 'path' = '/out/named', 'format' = 'parquet'
 );
+CREATE TABLE near (shown BIGINT, clicked BIGINT) WITH (
+  'connector' = 'filesystem', 'path' = '/out/near', 'format' = 'csv'
+);
 CREATE TEMPORARY VIEW s AS SELECT * FROM TABLE(TUMBLE(TABLE shown, DESCRIPTOR(ts), INTERVAL '20' SECOND));
 CREATE TEMPORARY VIEW c AS SELECT * FROM TABLE(TUMBLE(TABLE clicked, DESCRIPTOR(ts), INTERVAL '20' SECOND));
 EXECUTE STATEMENT SET BEGIN
@@ -44,6 +48,9 @@ EXECUTE STATEMENT SET BEGIN
     SELECT window_start, id FROM s WHERE NOT EXISTS (
       SELECT 1 FROM c
       WHERE s.window_start = c.window_start AND s.window_end = c.window_end AND s.campaign = c.campaign);
+  INSERT INTO near
+    SELECT s.id, c.id FROM shown AS s FULL JOIN clicked AS c
+      ON s.campaign = c.campaign AND c.ts BETWEEN s.ts - INTERVAL '2' SECOND AND s.ts + INTERVAL '15' SECOND;
   INSERT INTO named
     SELECT shown.id, o.owner, tag FROM shown
       LEFT JOIN (VALUES (1, 'ada'), (2, 'bob'), (3, 'eve')) AS o (kind, owner) ON MOD(shown.campaign, 5) = o.kind

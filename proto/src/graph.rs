@@ -92,6 +92,7 @@ pub enum OperatorKind {
     WindowAggregate(WindowAggregateNode),
     GroupAggregate(GroupAggregateNode),
     Join(JoinNode),
+    IntervalJoin(IntervalJoinNode),
     WindowJoin(WindowJoinNode),
     WindowTopN(WindowTopNNode),
     TopN(TopNNode),
@@ -322,6 +323,22 @@ pub struct JoinNode {
     pub null_equals_null: bool,
     /// Over left ++ right columns.
     pub filter: Option<EncodedExpr>,
+}
+
+/// Joins rows of the same key whose times are near: `lower_ms <= left time - right time <= upper_ms`. Both inputs are new
+/// rows alone; so is the output: left columns then right columns (left only for semi and anti).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntervalJoinNode {
+    pub kind: JoinKind,
+    /// (left column, right column) pairs that must be equal. NULL equals nothing.
+    pub on: Vec<(usize, usize)>,
+    /// The event times of both sides.
+    pub times: (usize, usize),
+    pub lower_ms: i64,
+    pub upper_ms: i64,
+    /// The whole condition but for `on`, over left ++ right columns.
+    pub filter: Option<EncodedExpr>,
+    pub allowed_lateness_ms: i64,
 }
 
 /// Joins rows of the same window and key. Both inputs carry their window as columns. Output: left
@@ -556,6 +573,7 @@ impl Operator {
             OperatorKind::WindowAggregate(_) => "WindowAggregate",
             OperatorKind::GroupAggregate(_) => "GroupAggregate",
             OperatorKind::Join(_) => "Join",
+            OperatorKind::IntervalJoin(_) => "IntervalJoin",
             OperatorKind::WindowJoin(_) => "WindowJoin",
             OperatorKind::WindowTopN(_) => "WindowTopN",
             OperatorKind::TopN(_) => "TopN",

@@ -166,6 +166,7 @@ impl EpochReports {
                 | OperatorKind::WindowAggregate(_)
                 | OperatorKind::GroupAggregate(_)
                 | OperatorKind::Join(_)
+                | OperatorKind::IntervalJoin(_)
                 | OperatorKind::WindowJoin(_)
                 | OperatorKind::WindowTopN(_)
                 | OperatorKind::TopN(_)
@@ -212,7 +213,10 @@ fn role(kind: &OperatorKind) -> &'static str {
         // Sessions keep their rows until they close.
         OperatorKind::AssignWindow(AssignWindowNode { shape: WindowShape::Session { .. }, .. }) => "windowed",
         OperatorKind::Unnest(_) | OperatorKind::AssignWindow(_) | OperatorKind::LookupJoin(_) => "expanding",
-        OperatorKind::WindowAggregate(_) | OperatorKind::WindowJoin(_) | OperatorKind::WindowTopN(_) => "windowed",
+        OperatorKind::WindowAggregate(_)
+        | OperatorKind::IntervalJoin(_)
+        | OperatorKind::WindowJoin(_)
+        | OperatorKind::WindowTopN(_) => "windowed",
         OperatorKind::GroupAggregate(_) | OperatorKind::Join(_) | OperatorKind::TopN(_) => "keyed",
         OperatorKind::Sink(_) => "sink",
     }

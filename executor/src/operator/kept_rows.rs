@@ -158,6 +158,13 @@ impl KeptRows {
         Ok(saved)
     }
 
+    /// The name of a row, if it is there.
+    pub(crate) fn name(&self, number: i64) -> Option<i64> {
+        let (chunk, at) = self.place(number)?;
+        let chunk = &self.chunks[chunk];
+        chunk.is_live[at].then(|| chunk.names[at])
+    }
+
     /// The name of the next row that is appended.
     pub(crate) fn next_name(&self) -> i64 {
         self.next_name

@@ -12,7 +12,7 @@ use super::aggregate::window_aggregate::WindowAggregate;
 use super::assign_window::AssignWindow;
 use super::calc::Calc;
 use super::group::GroupAggregate;
-use super::join::Join;
+use super::join::{IntervalJoin, Join};
 use super::lookup_join::LookupJoin;
 use super::top_n::TopN;
 use super::unnest::Unnest;
@@ -55,6 +55,7 @@ pub fn build(
         },
         OperatorKind::GroupAggregate(node) => Box::new(GroupAggregate::new(node, context)?),
         OperatorKind::Join(node) => Box::new(Join::new(node, context)?),
+        OperatorKind::IntervalJoin(node) => Box::new(IntervalJoin::new(node, context)?),
         OperatorKind::WindowJoin(node) => Box::new(WindowJoin::new(node, context)?),
         OperatorKind::WindowTopN(node) => Box::new(WindowTopN::new(node, context)?),
         OperatorKind::TopN(node) => Box::new(TopN::new(node, context)?),

@@ -45,6 +45,7 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
             aggregate(call, operator.output.fields().get(node.keys.len() + index).map(|f| f.data_type()))
         }),
         OperatorKind::Join(node) => node.filter.as_ref().and_then(volatile),
+        OperatorKind::IntervalJoin(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::WindowJoin(node) => processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile)),
         OperatorKind::WindowTopN(node) => {
             processing(node.domain).or_else(|| Some("ties are kept in the order of arrival".to_owned()))

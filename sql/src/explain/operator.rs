@@ -9,6 +9,7 @@ use qanat_proto::graph::{
     TimeDomain, WindowShape, WindowSource,
 };
 
+use crate::plan::window_table::duration_text;
 use crate::types::sql_name;
 
 /// The operator's own lines, indented.
@@ -61,6 +62,14 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             if let Some(filter) = &node.filter {
                 line("filter", filter.text.clone());
             }
+        }
+        OperatorKind::IntervalJoin(node) => {
+            let bounds = [node.lower_ms, node.upper_ms].map(duration_text);
+            line("times", format!("left less right between {} and {}", bounds[0], bounds[1]));
+            if let Some(filter) = &node.filter {
+                line("filter", filter.text.clone());
+            }
+            lateness(node.allowed_lateness_ms, &mut line);
         }
         OperatorKind::WindowJoin(node) => {
             line("time", domain(node.domain).to_owned());
@@ -181,6 +190,7 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
             format!("{what}, for as long as the job lives")
         }
         OperatorKind::Join(_) => "all rows of both sides, for as long as the job lives".to_owned(),
+        OperatorKind::IntervalJoin(_) => "rows of both sides until none can come that they meet".to_owned(),
         OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),
         OperatorKind::WindowTopN(node) => format!("{} rows per partition and open window", node.limit),
         OperatorKind::TopN(node) if input_changes => {

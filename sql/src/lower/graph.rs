@@ -163,6 +163,11 @@ impl GraphBuilder {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
                 json!([n.kind, on, n.null_equals_null, n.filter])
             }
+            OperatorKind::IntervalJoin(n) => {
+                let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
+                let times = [name(0, n.times.0), name(1, n.times.1)];
+                json!([n.kind, on, times, n.lower_ms, n.upper_ms, n.filter, n.allowed_lateness_ms])
+            }
             OperatorKind::WindowJoin(n) => {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
                 let left = names(0, &[n.left_window.0, n.left_window.1]);
@@ -268,6 +273,7 @@ fn kind_of(kind: &OperatorKind) -> &'static str {
         OperatorKind::WindowAggregate(_) => "WindowAggregate",
         OperatorKind::GroupAggregate(_) => "GroupAggregate",
         OperatorKind::Join(_) => "Join",
+        OperatorKind::IntervalJoin(_) => "IntervalJoin",
         OperatorKind::WindowJoin(_) => "WindowJoin",
         OperatorKind::WindowTopN(_) => "WindowTopN",
         OperatorKind::TopN(_) => "TopN",

@@ -11,6 +11,7 @@ use qanat_proto::graph::{JoinKind, OperatorKind, WindowJoinNode};
 
 use super::Lowering;
 use super::graph::Port;
+use super::interval_join::interval_of;
 use super::lookup::lookup_of;
 use super::refuse::{self, place_of, placed};
 use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, WindowSpec, internal};
@@ -53,6 +54,9 @@ impl Lowering<'_> {
         let left = self.lower(&join.left)?;
         let right = self.lower(&join.right)?;
         let Some(pairs) = sort_pairs(join, &left, &right, place.clone())? else {
+            if let Some(interval) = interval_of(join, &left, &right) {
+                return self.interval_join(join, kind, left, right, &interval);
+            }
             return self.regular_join(join, kind, left, right, place);
         };
         for side in [&left, &right] {

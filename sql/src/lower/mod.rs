@@ -8,6 +8,7 @@ mod aggregate;
 mod changelog;
 mod graph;
 mod group;
+mod interval_join;
 mod join;
 mod lookup;
 mod rank;

@@ -5,6 +5,7 @@ mod aggregate;
 mod group;
 mod growing_states;
 mod harness;
+mod interval_joins;
 mod joins;
 mod regular_joins;
 mod sessions;

@@ -313,3 +313,116 @@ fn a_lookup_in_values() {
         "SELECT f.flight, c.name FROM flights f JOIN (VALUES ('AA', 'American')) AS c (code, name) ON f.carrier = c.code",
     ));
 }
+
+#[test]
+fn times_that_are_near() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: flight INT, origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(weather)
+            columns: origin STRING, temp DOUBLE, time_hour TIMESTAMP(3)
+            watermark: time_hour
+            read: bounded
+            state: offsets and watermark of each split
+        [3] Calc
+            from [2] forward
+            filter: ("temp" > 0.0)
+            project: origin AS origin_1, "temp" AS temp, time_hour AS time_hour_1
+        [4] IntervalJoin(Left)
+            left from [1] hash(origin)
+            right from [3] hash(origin_1)
+            times: left less right between -5min and 1h
+            filter: ((time_hour_1 >= (time_hour - INTERVAL '1 HOURS')) AND (time_hour_1 <= (INTERVAL '5 MINS' + time_hour)))
+            state: rows of both sides until none can come that they meet
+        [5] Calc
+            from [4] forward
+            project: flight, "temp" AS temp, time_hour
+        [6] Sink(print)
+            from [5] forward
+            columns: flight INT, temp DOUBLE, time_hour TIMESTAMP(3)
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"SELECT f.flight, w.temp, f.time_hour FROM flights f LEFT JOIN weather w
+           ON f.origin = w.origin AND w.time_hour BETWEEN f.time_hour - INTERVAL '1' HOUR AND INTERVAL '5' MINUTE + f.time_hour AND w.temp > 0"#,
+    ));
+}
+
+#[test]
+fn times_that_are_bound_on_one_end_alone() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: flight INT, origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(weather)
+            columns: origin STRING, temp DOUBLE, time_hour TIMESTAMP(3)
+            watermark: time_hour
+            read: bounded
+            state: offsets and watermark of each split
+        [3] Calc
+            from [2] forward
+            project: origin AS origin_1, "temp" AS temp, time_hour AS time_hour_1
+        [4] Join(Inner)
+            left from [1] hash(origin)
+            right from [3] hash(origin_1)
+            filter: (time_hour_1 >= time_hour)
+            state: all rows of both sides, for as long as the job lives
+        [5] Calc
+            from [4] forward
+            project: flight, "temp" AS temp
+        [6] Sink(print)
+            from [5] forward
+            columns: flight INT, temp DOUBLE
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"SELECT f.flight, w.temp FROM flights f JOIN weather w ON f.origin = w.origin AND w.time_hour >= f.time_hour"#,
+    ));
+}
+
+#[test]
+fn equal_times_and_a_window_over_what_was_joined() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(weather)
+            columns: origin STRING, time_hour TIMESTAMP(3)
+            watermark: time_hour
+            read: bounded
+            state: offsets and watermark of each split
+        [3] Calc
+            from [2] forward
+            project: origin AS origin_1, time_hour AS time_hour_1
+        [4] IntervalJoin(Inner)
+            left from [1] hash(time_hour, origin)
+            right from [3] hash(time_hour_1, origin_1)
+            times: left less right between 0ms and 0ms
+            state: rows of both sides until none can come that they meet
+        [5] WindowAggregate(TUMBLE 1d)
+            from [4] single
+            time: event
+            keys: 
+            aggregates: count(*) AS count
+            state: 1 accumulators per key and open window
+        [6] Calc
+            from [5] forward
+            project: window_start, "count" AS count(*)
+        [7] Sink(print)
+            from [6] forward
+            columns: window_start TIMESTAMP(3) NOT NULL, count(*) BIGINT NOT NULL
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"SELECT window_start, COUNT(*) FROM TABLE(TUMBLE((
+             SELECT f.time_hour, w.temp FROM flights f JOIN weather w ON f.time_hour = w.time_hour AND f.origin = w.origin
+           ), DESCRIPTOR(time_hour), INTERVAL '1' DAY)) GROUP BY window_start, window_end"#,
+    ));
+}
