@@ -8,6 +8,7 @@ mod aggregate;
 mod changelog;
 mod graph;
 mod group;
+mod growth;
 mod interval_join;
 mod join;
 mod lookup;
@@ -81,11 +82,12 @@ impl<'a> Lowering<'a> {
         Ok(lowering)
     }
 
-    pub(crate) fn finish(self) -> (Vec<JobGraph>, Vec<String>) {
+    pub(crate) fn finish(mut self) -> (Vec<JobGraph>, Vec<String>) {
         let mut graphs = self.graph.into_graphs();
         for graph in &mut graphs {
             changelog::drop_unused_ranks(graph);
             changelog::choose(graph);
+            self.warnings.extend(growth::warnings(graph));
         }
         (graphs, self.warnings)
     }

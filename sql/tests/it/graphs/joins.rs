@@ -426,3 +426,19 @@ fn equal_times_and_a_window_over_what_was_joined() {
            ), DESCRIPTOR(time_hour), INTERVAL '1' DAY)) GROUP BY window_start, window_end"#,
     ));
 }
+
+#[test]
+fn joins_that_grow_for_ever_are_warned_of() {
+    let warnings = |query: &str| {
+        let all = crate::catalog::plan(query).expect("plans").warnings;
+        all.into_iter().filter(|warning| !warning.contains("(print)")).collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#"
+        Join(Inner) keeps all rows that reach it from `auction` and 1 more, which has no end: its state grows for as long as the job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`"#]].assert_eq(&warnings(
+        "SELECT a.id FROM auction a JOIN (SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction) AS b ON a.id = b.auction",
+    ));
+    let near =
+        "SELECT a.id FROM auction a JOIN bid b ON a.id = b.auction AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' DAY";
+    assert_eq!(warnings(near), "");
+    assert_eq!(warnings("SELECT f.flight FROM flights f JOIN weather w ON f.origin = w.origin"), "", "both end");
+}

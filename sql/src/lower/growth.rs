@@ -1,0 +1,48 @@
+//! Warns of state that grows for as long as an endless job lives.
+
+use std::collections::BTreeSet;
+
+use qanat_proto::graph::{JobGraph, OperatorKind};
+use qanat_proto::ids::OperatorId;
+
+/// One warning for each join that keeps every row of an endless table.
+pub(super) fn warnings(graph: &JobGraph) -> Vec<String> {
+    let joins = graph.operators.iter().filter(|operator| matches!(operator.kind, OperatorKind::Join(_)));
+    joins
+        .filter_map(|join| {
+            let (mut endless, mut seen) = (BTreeSet::new(), BTreeSet::new());
+            endless_tables(graph, join.id, &mut endless, &mut seen);
+            let first = endless.first()?;
+            let others = match endless.len() - 1 {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            Some(format!(
+                "{} keeps all rows that reach it from `{first}`{others}, which has no end: its state grows for as long as the \
+                 job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`",
+                join.name
+            ))
+        })
+        .collect()
+}
+
+/// The tables without an end whose rows reach an operator.
+fn endless_tables<'g>(
+    graph: &'g JobGraph,
+    operator: OperatorId,
+    found: &mut BTreeSet<&'g str>,
+    seen: &mut BTreeSet<OperatorId>,
+) {
+    if !seen.insert(operator) {
+        return;
+    }
+    for edge in graph.inputs(operator) {
+        match graph.operator(edge.from).map(|producer| &producer.kind) {
+            Some(OperatorKind::Source(source)) if !source.bounded => {
+                found.insert(&source.table.name);
+            }
+            Some(_) => endless_tables(graph, edge.from, found, seen),
+            None => {}
+        }
+    }
+}
