@@ -62,14 +62,12 @@ const AGGREGATE_ALIASES: &[(&str, &str)] = &[
     ("listagg", "string_agg"),
     ("variance", "var_samp"),
     ("every", "bool_and"),
+    ("grouping_id", "grouping"),
     ("percentile", "percentile_cont"),
 ];
 
 /// DataFusion's functions that have no place in a job that may run twice or elsewhere.
 const LEFT_OUT: &[&str] = &["version", "input_file_name", "file_row_index"];
-
-/// An aggregate of grouping sets, which are refused.
-const GROUPING: &str = "grouping";
 
 /// The functions, built once.
 pub fn registry() -> &'static Functions {
@@ -124,7 +122,6 @@ impl Functions {
                 aggregate.insert(name.to_lowercase(), Arc::clone(&function));
             }
         }
-        aggregate.remove(GROUPING);
         for (alias, name) in AGGREGATE_ALIASES {
             if let Some(function) = aggregate.get(*name).cloned() {
                 aggregate.insert((*alias).to_owned(), function);
@@ -223,7 +220,6 @@ pub fn of_class(class: &str) -> Option<&'static str> {
 const REFUSED: &[(&str, &str)] = &[
     ("current_watermark", "late rows are judged by window operators and kept in the late table"),
     ("collect", "use ARRAY_AGG"),
-    (GROUPING, "there are no grouping sets yet: write one INSERT per grouping"),
     ("json_objectagg", "collect keys and values with ARRAY_AGG"),
     ("json_arrayagg", "use ARRAY_AGG, or '[' || LISTAGG(JSON_STRING(x), ',') || ']'"),
     ("tumble_start", "use TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), …)) in FROM and its column window_start"),

@@ -35,11 +35,6 @@ impl Lowering<'_> {
         for expr in aggregate.group_expr.iter().chain(&aggregate.aggr_expr) {
             refuse::subqueries(expr, &aggregate.input)?;
         }
-        if let Some(set) = aggregate.group_expr.iter().find(|e| matches!(e, Expr::GroupingSet(_))) {
-            let error = Error::new(Code::SqlUnsupported, "GROUPING SETS, CUBE and ROLLUP are not supported yet")
-                .hint("write one INSERT per grouping");
-            return Err(placed(error, place_of([set])));
-        }
         let relation = self.lower(&aggregate.input)?;
         let Some((spec, groups)) = classify(&relation, aggregate)? else {
             return self.group_aggregate(relation, aggregate);

@@ -39,6 +39,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
     rules::temporal::check(&plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
+    let plan = rules::grouping_sets::rewrite(plan).map_err(convert)?;
     let plan = rules::checks::check(plan).map_err(convert)?;
     let plan = rules::types::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);

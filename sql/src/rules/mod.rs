@@ -18,6 +18,7 @@ pub(crate) mod constant_keys;
 pub(crate) mod conversions;
 pub(crate) mod decimals;
 pub(crate) mod filtered;
+pub(crate) mod grouping_sets;
 pub(crate) mod hidden;
 pub(crate) mod implicit_cast;
 pub(crate) mod json_operators;
