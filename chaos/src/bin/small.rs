@@ -60,7 +60,8 @@ fn main() -> Result<()> {
     let budget = Budget { deaths, elections, breaks, repeats, rollbacks };
     let begun = Instant::now();
     let search = Small { shape, budget }.checker().threads(of.threads).target_state_count(of.most);
-    let found = search.spawn_bfs().join();
+    // Depth first: what waits to be looked at is few states, and what is known of the others a number each.
+    let found = search.spawn_dfs().join();
     let seconds = begun.elapsed().as_secs_f64();
     let states = found.unique_state_count();
     writeln!(

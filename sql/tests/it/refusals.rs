@@ -372,5 +372,6 @@ fn aggregates_that_no_accumulator_has() {
     ));
     expect![[r#"
         E0106 GROUPING takes keys of the GROUP BY, and `flights.dest` is none at 2:16
-    "#]].assert_eq(&refusal(r#"SELECT origin, GROUPING(dest) FROM flights GROUP BY ROLLUP (origin)"#));
+    "#]]
+    .assert_eq(&refusal(r#"SELECT origin, GROUPING(dest) FROM flights GROUP BY ROLLUP (origin)"#));
 }
