@@ -33,6 +33,9 @@ struct Arguments {
     repeats: u8,
     #[arg(long, default_value_t = 0)]
     rollbacks: u8,
+    /// Epochs.
+    #[arg(long, default_value_t = 3)]
+    epochs: u64,
     /// States after which a search gives up, which fails.
     #[arg(long, default_value_t = 20_000_000)]
     most: usize,
@@ -59,7 +62,7 @@ fn main() -> Result<()> {
     let Arguments { deaths, elections, breaks, repeats, rollbacks, .. } = of;
     let budget = Budget { deaths, elections, breaks, repeats, rollbacks };
     let begun = Instant::now();
-    let search = Small { shape, budget }.checker().threads(of.threads).target_state_count(of.most);
+    let search = Small { shape, budget, epochs: of.epochs }.checker().threads(of.threads).target_state_count(of.most);
     // Depth first: what waits to be looked at is few states, and what is known of the others a number each.
     let found = search.spawn_dfs().join();
     let seconds = begun.elapsed().as_secs_f64();

@@ -63,6 +63,11 @@ impl World {
         actions
     }
 
+    /// The number of the newest claim there ever was.
+    pub(in crate::model) fn epochs(&self) -> u64 {
+        self.truth.job(JOB).map_or(0, |job| job.highest_epoch().0)
+    }
+
     /// Everything that may go wrong, of what there is left to go wrong.
     pub(in crate::model) fn faults(&self, left: &Budget) -> Vec<Action> {
         let mut actions = Vec::new();
