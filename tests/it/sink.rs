@@ -194,7 +194,7 @@ fn partition<'a>((key, value): (&'a str, &'a str)) -> (&'a str, Cell) {
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-        bytes.extend_from_slice(part[2..].as_bytes());
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     (key, (value != "__HIVE_DEFAULT_PARTITION__").then(|| String::from_utf8(bytes).unwrap()))
 }

@@ -165,7 +165,8 @@ impl Checked {
         if options.boolean("keep-alive") == Some(true) {
             return Err(options.bad("keep-alive", "a table with so many events ends after them"));
         }
-        let rate = options.number("rate").or((options.boolean("max-emit-speed") == Some(false)).then_some(pace as f64));
+        let is_paced = options.boolean("max-emit-speed") == Some(false);
+        let rate = options.number("rate").or_else(|| is_paced.then_some(pace as f64));
         let part = |key: &str| number(key).unwrap_or(1);
         let proportions = Proportions {
             persons: part("person.proportion"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::compute::kernels::cmp::distinct;
@@ -47,6 +47,27 @@ fn normalized<T: ArrowPrimitiveType>(
         return Arc::clone(column);
     }
     Arc::new(PrimitiveArray::<T>::new(values.values().iter().map(|v| normal(*v)).collect(), values.nulls().cloned()))
+}
+
+/// The type of a key column once it is normalised.
+pub(crate) fn key_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, value) => value.as_ref().clone(),
+        other => other.clone(),
+    }
+}
+
+/// Key columns, normalised, as columns of `types`.
+pub(crate) fn keys_of(
+    rows: &RecordBatch,
+    columns: &[usize],
+    types: &[DataType],
+) -> Result<Vec<ArrayRef>, DataFusionError> {
+    let keys = columns.iter().zip(types).map(|(column, key_type)| {
+        let key = normalized_key(rows.column(*column))?;
+        Ok(if key.data_type() == key_type { key } else { cast(&key, key_type)? })
+    });
+    keys.collect()
 }
 
 /// Numbers keys in order of arrival. Without key columns all rows are group 0.

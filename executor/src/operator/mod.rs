@@ -15,6 +15,7 @@ pub mod join;
 pub(crate) mod kept_rows;
 pub(crate) mod keys;
 pub mod lookup_join;
+pub(crate) mod mini_batch;
 mod registry;
 pub(crate) mod slots;
 pub(crate) mod state_rows;

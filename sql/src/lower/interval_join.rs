@@ -12,8 +12,8 @@ use qanat_proto::graph::{IntervalJoinNode, JoinKind, OperatorKind};
 
 use super::Lowering;
 use super::graph::Port;
-use super::join::{both, combine};
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, internal};
+use super::join::{both, condition};
+use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames};
 
 /// How far the times of two sides may be apart.
 #[derive(Debug)]
@@ -174,16 +174,7 @@ impl Lowering<'_> {
         else {
             return Err(Error::internal("an interval join without times"));
         };
-        let scope = both(&left.base, &right.base, JoinKind::Inner)?;
-        let combined = combine(&left, &right);
-        let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
-        let filter = match &join.filter {
-            None => None,
-            Some(filter) => {
-                let scope = DFSchema::try_from(Arc::clone(&scope)).map_err(|e| internal(&e))?;
-                Some(crate::expr::encode(&combined.translate(filter, &logical)?, &scope)?)
-            }
-        };
+        let filter = condition(join, &left, &right)?;
         let output = both(&left.base, &right.base, kind)?;
         let ports = vec![Port::hash(&left.inputs, left_keys.to_vec()), Port::hash(&right.inputs, right_keys.to_vec())];
         let node = IntervalJoinNode {

@@ -6,8 +6,9 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::{DFSchema, JoinType, NullEquality};
 use datafusion_expr::logical_plan::Join;
 use datafusion_expr::{Expr, LogicalPlan};
+use qanat_proto::changelog::without_kinds;
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::graph::{JoinKind, OperatorKind, WindowJoinNode};
+use qanat_proto::graph::{EncodedExpr, JoinKind, OperatorKind, WindowJoinNode};
 
 use super::Lowering;
 use super::graph::Port;
@@ -74,16 +75,7 @@ impl Lowering<'_> {
         let (left_window, left_keys) = split_window(&left_keys)?;
         let (right_window, right_keys) = split_window(&right_keys)?;
 
-        let scope = both(&left.base, &right.base, JoinKind::Inner)?;
-        let combined = combine(&left, &right);
-        let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
-        let filter = match &join.filter {
-            None => None,
-            Some(filter) => {
-                let scope = DFSchema::try_from(Arc::clone(&scope)).map_err(|e| internal(&e))?;
-                Some(crate::expr::encode(&combined.translate(filter, &logical)?, &scope)?)
-            }
-        };
+        let filter = condition(join, &left, &right)?;
         let output = both(&left.base, &right.base, kind)?;
         let on: Vec<(usize, usize)> = left_keys.iter().copied().zip(right_keys.iter().copied()).collect();
         // Without keys the windows themselves spread over the subtasks.
@@ -164,8 +156,17 @@ impl Lowering<'_> {
     }
 }
 
+/// What has to hold of a pair beside equal keys, over the columns of both sides without their kinds.
+pub(super) fn condition(join: &Join, left: &Relation, right: &Relation) -> Result<Option<EncodedExpr>> {
+    let Some(filter) = &join.filter else { return Ok(None) };
+    let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
+    let scope = both(&without_kinds(&left.base), &without_kinds(&right.base), JoinKind::Inner)?;
+    let scope = DFSchema::try_from(scope).map_err(|e| internal(&e))?;
+    crate::expr::encode(&combine(left, right).translate(filter, &logical)?, &scope).map(Some)
+}
+
 /// Left and right columns in one scope.
-pub(super) fn combine(left: &Relation, right: &Relation) -> Relation {
+fn combine(left: &Relation, right: &Relation) -> Relation {
     let mut columns = left.columns.clone();
     columns.extend(right.columns.iter().cloned());
     Relation { columns, ..left.clone() }

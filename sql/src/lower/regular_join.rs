@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion_common::{DFSchema, NullEquality};
+use datafusion_common::NullEquality;
 use datafusion_expr::Expr;
 use datafusion_expr::logical_plan::Join;
 use qanat_proto::changelog::{with_kinds, without_kinds};
@@ -11,8 +11,8 @@ use qanat_proto::graph::{JoinKind, JoinNode, OperatorKind};
 
 use super::Lowering;
 use super::graph::Port;
-use super::join::{both, check_null_aware, combine};
-use super::relation::{Output, Pending, Relation, internal};
+use super::join::{both, check_null_aware, condition};
+use super::relation::{Output, Pending, Relation};
 
 impl Lowering<'_> {
     pub(super) fn regular_join(
@@ -31,16 +31,7 @@ impl Lowering<'_> {
         let (right, right_keys) = self.join_side(right, &right_exprs, join.right.schema(), &mut names)?;
 
         let (left_rows, right_rows) = (without_kinds(&left.base), without_kinds(&right.base));
-        let combined = combine(&left, &right);
-        let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
-        let filter = match &join.filter {
-            None => None,
-            Some(filter) => {
-                let scope = both(&left_rows, &right_rows, JoinKind::Inner)?;
-                let scope = DFSchema::try_from(scope).map_err(|e| internal(&e))?;
-                Some(crate::expr::encode(&combined.translate(filter, &logical)?, &scope)?)
-            }
-        };
+        let filter = condition(join, &left, &right)?;
         let mut output = both(&left_rows, &right_rows, kind)?;
         // A row without a match is taken back when one comes.
         if kind != JoinKind::Inner || left.is_changelog() || right.is_changelog() {

@@ -21,6 +21,7 @@ use super::super::aggregate::calls::Calls;
 use super::super::emit::Emitter;
 use super::super::evaluate::{evaluate_or_bury, internal};
 use super::super::keys::any_different;
+use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
@@ -54,9 +55,7 @@ pub struct GroupAggregate {
     due: Vec<u32>,
     before: Before,
     unsaved: Vec<u32>,
-    now_ms: i64,
-    /// When due groups are told at the latest.
-    deadline: Option<i64>,
+    mini_batch: MiniBatch,
     state: StateTables,
     emitter: Emitter,
     counts: OperatorCounts,
@@ -105,8 +104,7 @@ impl GroupAggregate {
             due: Vec::new(),
             before,
             unsaved: Vec::new(),
-            now_ms: i64::MIN,
-            deadline: None,
+            mini_batch: MiniBatch::new(node.mini_batch_ms),
             state,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
@@ -155,7 +153,7 @@ impl GroupAggregate {
 
     /// Tells of all groups that are due.
     fn tell(&mut self, out: &mut Output) -> Result<()> {
-        self.deadline = None;
+        self.mini_batch.end();
         let due = std::mem::take(&mut self.due);
         if due.is_empty() {
             return Ok(());
@@ -260,23 +258,18 @@ impl Operator for GroupAggregate {
         if self.due.len() >= DUE_MAX {
             return self.tell(out);
         }
-        if self.deadline.is_none() && !self.due.is_empty() && self.now_ms > i64::MIN {
-            self.deadline = Some(self.now_ms + i64::try_from(self.node.mini_batch_ms).unwrap_or(i64::MAX / 2));
+        if !self.due.is_empty() {
+            self.mini_batch.begin();
         }
         Ok(())
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
-        self.now_ms = now_ms;
-        match self.deadline {
-            Some(deadline) if now_ms >= deadline => self.tell(out),
-            _ => Ok(()),
-        }
+        if self.mini_batch.is_due(now_ms) { self.tell(out) } else { Ok(()) }
     }
 
     fn next_timer(&self) -> Option<i64> {
-        // The time is wanted with each batch, and a timer once something is due.
-        self.deadline.or(Some(i64::MAX))
+        self.mini_batch.next_timer()
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {

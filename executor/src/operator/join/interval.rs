@@ -10,24 +10,24 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
-use arrow::compute::{cast, take, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt16Type};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, UInt16Type};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{IntervalJoinNode, JoinKind};
 use qanat_proto::receipt::OperatorCounts;
-use qanat_sql::expr;
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::super::emit::{Emitter, batch_of};
-use super::super::evaluate::{Expression, evaluation_error, internal, mask};
+use super::super::evaluate::{evaluation_error, internal};
 use super::super::event_time::{split_late, split_times};
 use super::super::kept_rows::KeptRows;
-use super::super::keys::{any_null, normalized_key};
+use super::super::keys::{any_null, key_type, keys_of};
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
+use super::condition::{Condition, side_by_side, taken};
 
 const ROWS: [&str; 2] = ["left", "right"];
 const MATCHED: [&str; 2] = ["left_matched", "right_matched"];
@@ -38,9 +38,7 @@ pub struct IntervalJoin {
     node: IntervalJoinNode,
     context: OperatorContext,
     key_types: Vec<DataType>,
-    filter: Option<Expression>,
-    /// Left columns, then right columns.
-    joined: SchemaRef,
+    condition: Condition,
     /// Keys of both sides.
     slots: Slots,
     sides: [Side; 2],
@@ -109,17 +107,8 @@ impl IntervalJoin {
             return Err(Error::internal("a join has two inputs"));
         };
         let (left, right) = (Arc::clone(left), Arc::clone(right));
-        let fields: Vec<_> = left.fields().iter().chain(right.fields()).cloned().collect();
-        let joined = Arc::new(Schema::new(fields));
-        let filter = node.filter.as_ref().map(|filter| expr::physical(filter, &joined)).transpose()?;
-        let key_types: Vec<DataType> = node
-            .on
-            .iter()
-            .map(|(key, _)| match left.field(*key).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let condition = Condition::new(node.filter.as_ref(), &left, &right)?;
+        let key_types: Vec<DataType> = node.on.iter().map(|(key, _)| key_type(left.field(*key).data_type())).collect();
         let slots = Slots::new(&key_types).map_err(|e| evaluation_error(&context.name, &e))?;
         let tells = match node.kind {
             JoinKind::Inner => [Tells::Pairs, Tells::Pairs],
@@ -160,8 +149,7 @@ impl IntervalJoin {
         Ok(Self {
             node: node.clone(),
             key_types,
-            filter,
-            joined,
+            condition,
             slots,
             sides,
             meeting: None,
@@ -181,12 +169,8 @@ impl IntervalJoin {
 
     /// Slot of each row; those whose key is NULL have none.
     fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
-        let columns = self.sides[port].on.iter().zip(&self.key_types);
-        let keys = columns.map(|(column, key_type)| {
-            let key = normalized_key(rows.column(*column)).map_err(|e| evaluation_error(&self.context.name, &e))?;
-            if key.data_type() == key_type { Ok(key) } else { cast(&key, key_type).map_err(internal) }
-        });
-        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let keys = keys_of(rows, &self.sides[port].on, &self.key_types);
+        let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
         let nulls: Option<NullBuffer> = any_null(&keys);
         let mut slots = Vec::new();
         self.slots
@@ -213,7 +197,7 @@ impl IntervalJoin {
         if owns.is_empty() {
             return Ok(false);
         }
-        let (owns, others) = self.satisfying(meeting, owns, others)?;
+        let (owns, others) = self.satisfying(meeting, (owns, others))?;
         owns.iter().for_each(|own| meeting.matches[*own as usize] += 1);
         let other = &mut self.sides[1 - meeting.port];
         let mut first = Vec::new();
@@ -226,13 +210,11 @@ impl IntervalJoin {
             other.note_matched(&first)?;
         }
         if self.tells_pairs() {
-            let own = UInt32Array::from(owns);
-            let own = meeting.rows.columns().iter().map(|column| take(column, &own, None).map_err(internal));
-            let own = own.collect::<Result<Vec<_>>>()?;
+            let own = taken(&meeting.rows, &UInt32Array::from(owns))?;
             let others: Vec<Option<i64>> = others.into_iter().map(Some).collect();
             let count = others.len();
             let other = self.sides[1 - meeting.port].rows.gather(&others)?;
-            let columns = if meeting.port == 0 { [own, other].concat() } else { [other, own].concat() };
+            let columns = side_by_side(meeting.port, own, other);
             self.counts.rows_out += self.emitter.emit(columns, count, out)?;
         } else if self.sides[1 - meeting.port].tells == Tells::First {
             let columns = self.sides[1 - meeting.port].rows.gather(&first)?;
@@ -271,18 +253,9 @@ impl IntervalJoin {
     }
 
     /// Pairs for which the condition holds.
-    fn satisfying(&self, meeting: &Meeting, owns: Vec<u32>, others: Vec<i64>) -> Result<(Vec<u32>, Vec<i64>)> {
-        let Some(condition) = &self.filter else { return Ok((owns, others)) };
-        let wanted: Vec<Option<i64>> = others.iter().map(|number| Some(*number)).collect();
-        let picked = UInt32Array::from(owns.clone());
-        let own = meeting.rows.columns().iter().map(|column| take(column, &picked, None).map_err(internal));
-        let own = own.collect::<Result<Vec<_>>>()?;
-        let other = self.sides[1 - meeting.port].rows.gather(&wanted)?;
-        let columns = if meeting.port == 0 { [own, other].concat() } else { [other, own].concat() };
-        let rows = batch_of(&self.joined, columns, owns.len())?;
-        let holds = mask(condition, &rows).map_err(|e| evaluation_error(&self.context.name, &e))?;
-        let pairs = owns.into_iter().zip(others).zip(holds.values()).filter(|(_, holds)| *holds);
-        Ok(pairs.map(|(pair, _)| pair).unzip())
+    fn satisfying(&self, meeting: &Meeting, pairs: (Vec<u32>, Vec<i64>)) -> Result<(Vec<u32>, Vec<i64>)> {
+        let kept = &self.sides[1 - meeting.port].rows;
+        self.condition.satisfying(&self.context.name, (meeting.port, &meeting.rows), kept, pairs)
     }
 
     /// Keeps the rows of a batch that others may still meet, and tells of those that none can.
@@ -338,7 +311,7 @@ impl IntervalJoin {
         if self.tells_pairs() {
             let others = self.sides[1 - port].rows.schema().fields().iter();
             let nulls: Vec<ArrayRef> = others.map(|field| new_null_array(field.data_type(), count)).collect();
-            columns = if port == 0 { [columns, nulls].concat() } else { [nulls, columns].concat() };
+            columns = side_by_side(port, columns, nulls);
         }
         self.counts.rows_out += self.emitter.emit(columns, count, out)?;
         Ok(())

@@ -11,26 +11,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, take, take_record_batch};
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use qanat_proto::changelog::{self, RowKind, has_kinds, without_kinds};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{JoinKind, JoinNode};
 use qanat_proto::receipt::OperatorCounts;
-use qanat_sql::expr;
 use qanat_storage::state::{TableDelta, TableSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::emit::{Emitter, batch_of};
-use super::super::evaluate::{Expression, evaluation_error, internal, mask, split_kinds};
+use super::super::evaluate::{evaluation_error, internal, split_kinds};
 use super::super::kept_rows::KeptRows;
-use super::super::keys::{any_null, normalized_float, normalized_key};
+use super::super::keys::{any_null, key_type, keys_of, normalized_float};
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
+use super::condition::{Condition, side_by_side};
 
 const TABLES: [&str; 2] = ["left", "right"];
 /// Pairs of one piece.
@@ -40,9 +40,7 @@ pub struct Join {
     node: JoinNode,
     context: OperatorContext,
     key_types: Vec<DataType>,
-    filter: Option<Expression>,
-    /// Left columns, then right columns, without kinds.
-    joined: SchemaRef,
+    condition: Condition,
     /// Keys of both sides.
     slots: Slots,
     sides: [Side; 2],
@@ -174,17 +172,8 @@ impl Join {
             return Err(Error::internal("a join has two inputs"));
         };
         let (left, right) = (without_kinds(left), without_kinds(right));
-        let fields: Vec<_> = left.fields().iter().chain(right.fields()).cloned().collect();
-        let joined = Arc::new(Schema::new(fields));
-        let filter = node.filter.as_ref().map(|filter| expr::physical(filter, &joined)).transpose()?;
-        let key_types: Vec<DataType> = node
-            .on
-            .iter()
-            .map(|(key, _)| match left.field(*key).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let condition = Condition::new(node.filter.as_ref(), &left, &right)?;
+        let key_types: Vec<DataType> = node.on.iter().map(|(key, _)| key_type(left.field(*key).data_type())).collect();
         let slots = Slots::new(&key_types).map_err(|e| evaluation_error(&context.name, &e))?;
         let counted = match node.kind {
             JoinKind::Inner => [false, false],
@@ -215,8 +204,7 @@ impl Join {
         Ok(Self {
             node: node.clone(),
             key_types,
-            filter,
-            joined,
+            condition,
             slots,
             sides,
             meeting: None,
@@ -226,19 +214,10 @@ impl Join {
         })
     }
 
-    fn keys(&self, rows: &RecordBatch, port: usize) -> Result<Vec<ArrayRef>> {
-        let columns = self.sides[port].on.iter().zip(&self.key_types);
-        columns
-            .map(|(column, key_type)| {
-                let key = normalized_key(rows.column(*column)).map_err(|e| evaluation_error(&self.context.name, &e))?;
-                if key.data_type() == key_type { Ok(key) } else { cast(&key, key_type).map_err(internal) }
-            })
-            .collect()
-    }
-
     /// Slot of each row; those whose key is NULL have none.
     fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
-        let keys = self.keys(rows, port)?;
+        let keys = keys_of(rows, &self.sides[port].on, &self.key_types);
+        let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
         let nulls: Option<NullBuffer> = if self.node.null_equals_null { None } else { any_null(&keys) };
         let mut slots = Vec::new();
         self.slots
@@ -257,7 +236,7 @@ impl Join {
         if owns.is_empty() {
             return Ok(false);
         }
-        let (owns, others) = self.satisfying(meeting, owns, others)?;
+        let (owns, others) = self.satisfying(meeting, (owns, others))?;
         let mut before = Told::default();
         let mut after = Told::default();
         self.count_matches(meeting, &owns, &others, &mut before, &mut after);
@@ -291,18 +270,9 @@ impl Join {
     }
 
     /// Pairs for which the condition holds.
-    fn satisfying(&self, meeting: &Meeting, owns: Vec<u32>, others: Vec<i64>) -> Result<(Vec<u32>, Vec<i64>)> {
-        let Some(condition) = &self.filter else { return Ok((owns, others)) };
-        let wanted: Vec<Option<i64>> = others.iter().map(|number| Some(*number)).collect();
-        let picked = UInt32Array::from(owns.clone());
-        let own = meeting.rows.columns().iter().map(|column| take(column, &picked, None).map_err(internal));
-        let own = own.collect::<Result<Vec<_>>>()?;
-        let other = self.sides[1 - meeting.port].rows.gather(&wanted)?;
-        let columns = if meeting.port == 0 { [own, other].concat() } else { [other, own].concat() };
-        let rows = batch_of(&self.joined, columns, owns.len())?;
-        let holds: BooleanArray = mask(condition, &rows).map_err(|e| evaluation_error(&self.context.name, &e))?;
-        let pairs = owns.into_iter().zip(others).zip(holds.values()).filter(|(_, holds)| *holds);
-        Ok(pairs.map(|(pair, _)| pair).unzip())
+    fn satisfying(&self, meeting: &Meeting, pairs: (Vec<u32>, Vec<i64>)) -> Result<(Vec<u32>, Vec<i64>)> {
+        let kept = &self.sides[1 - meeting.port].rows;
+        self.condition.satisfying(&self.context.name, (meeting.port, &meeting.rows), kept, pairs)
     }
 
     /// Counts matches on both sides, and tells of rows that are kept whose first match comes or last one goes.
@@ -370,7 +340,7 @@ impl Join {
         });
         let own = own.collect::<Result<Vec<_>>>()?;
         let other = self.sides[1 - meeting.port].rows.gather(&told.other)?;
-        let mut columns = if meeting.port == 0 { [own, other].concat() } else { [other, own].concat() };
+        let mut columns = side_by_side(meeting.port, own, other);
         let changes = has_kinds(&self.emitter.schema);
         // Semi and anti joins give the left columns only.
         columns.truncate(self.emitter.schema.fields().len() - usize::from(changes));
@@ -480,7 +450,7 @@ impl Join {
                     if owns.is_empty() {
                         break;
                     }
-                    let (owns, _) = self.satisfying(&meeting, owns, others)?;
+                    let (owns, _) = self.satisfying(&meeting, (owns, others))?;
                     owns.iter().for_each(|own| meeting.matches[*own as usize] += 1);
                 }
                 for (number, matches) in chunk.iter().zip(&meeting.matches) {

@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{SortOptions, cast, take_record_batch};
+use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{SortOptions, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_common::DataFusionError;
@@ -24,7 +24,8 @@ use qanat_storage::state::{TableDelta, TableSpec};
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{Expression, evaluate_or_bury, evaluation_error, internal, split_kinds, values};
 use super::super::kept_rows::KeptRows;
-use super::super::keys::{normalized_float, normalized_key};
+use super::super::keys::{key_type, keys_of, normalized_float};
+use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
@@ -60,9 +61,7 @@ pub struct TopN {
     gone: Vec<RecordBatch>,
     state: StateRows,
     lists_bytes: usize,
-    now_ms: i64,
-    /// When due partitions are told at the latest.
-    deadline: Option<i64>,
+    mini_batch: MiniBatch,
     emitter: Emitter,
     counts: OperatorCounts,
     /// Slots of the rows of a batch.
@@ -97,14 +96,8 @@ impl TopN {
             sorts.push(SortField::new_with_options(data_type, options));
             order.push(expression);
         }
-        let partition_types: Vec<DataType> = node
-            .partition_by
-            .iter()
-            .map(|column| match schema.field(*column).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let partition_types: Vec<DataType> =
+            node.partition_by.iter().map(|column| key_type(schema.field(*column).data_type())).collect();
         let mut fields = vec![Field::new("name", DataType::Int64, false)];
         let columns = schema.fields().iter().enumerate();
         fields.extend(columns.map(|(at, field)| field.as_ref().clone().with_name(format!("column_{at}"))));
@@ -125,8 +118,7 @@ impl TopN {
             gone: Vec::new(),
             state: StateRows::new(fields, context.key_groups),
             lists_bytes: 0,
-            now_ms: i64::MIN,
-            deadline: None,
+            mini_batch: MiniBatch::new(node.mini_batch_ms),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             found: Vec::new(),
@@ -140,11 +132,7 @@ impl TopN {
 
     /// Slot of each row's partition into `found`.
     fn find_partitions(&mut self, rows: &RecordBatch, found: &mut Vec<u32>) -> Result<()> {
-        let keys = self.node.partition_by.iter().zip(&self.partition_types).map(|(column, key_type)| {
-            let key = normalized_key(rows.column(*column)).map_err(|e| self.error(&e))?;
-            if key.data_type() == key_type { Ok(key) } else { cast(&key, key_type).map_err(internal) }
-        });
-        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let keys = keys_of(rows, &self.node.partition_by, &self.partition_types).map_err(|e| self.error(&e))?;
         self.slots.find_or_add(&keys, rows.num_rows(), found).map_err(|e| evaluation_error(&self.context.name, &e))?;
         self.lists.resize_with(self.slots.len(), List::default);
         self.is_due.resize(self.slots.len(), false);
@@ -252,7 +240,7 @@ impl TopN {
 
     /// Tells of all partitions that are due.
     fn tell(&mut self, out: &mut Output) -> Result<()> {
-        self.deadline = None;
+        self.mini_batch.end();
         let mut told = Told::default();
         for (slot, before) in std::mem::take(&mut self.due) {
             self.is_due[slot as usize] = false;
@@ -356,23 +344,18 @@ impl Operator for TopN {
         if self.due.len().max(self.left.len()) >= DUE_MAX {
             return self.tell(out);
         }
-        if self.deadline.is_none() && !self.due.is_empty() && self.now_ms > i64::MIN {
-            self.deadline = Some(self.now_ms + i64::try_from(self.node.mini_batch_ms).unwrap_or(i64::MAX / 2));
+        if !self.due.is_empty() {
+            self.mini_batch.begin();
         }
         Ok(())
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
-        self.now_ms = now_ms;
-        match self.deadline {
-            Some(deadline) if now_ms >= deadline => self.tell(out),
-            _ => Ok(()),
-        }
+        if self.mini_batch.is_due(now_ms) { self.tell(out) } else { Ok(()) }
     }
 
     fn next_timer(&self) -> Option<i64> {
-        // The time is wanted with each batch, and a timer once something is due.
-        self.deadline.or(Some(i64::MAX))
+        self.mini_batch.next_timer()
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
