@@ -1,6 +1,7 @@
 //! Makes the operator of a graph node.
 
 use arrow::datatypes::SchemaRef;
+use qanat_proto::changelog::has_kinds;
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{self, OperatorKind, WindowAggregateNode, WindowShape, WindowSource};
 use qanat_proto::physical::{Phase, runs_in_two_phases};
@@ -14,7 +15,7 @@ use super::calc::Calc;
 use super::group::GroupAggregate;
 use super::join::{IntervalJoin, Join};
 use super::lookup_join::LookupJoin;
-use super::top_n::TopN;
+use super::top_n::{FirstRows, TopN};
 use super::unnest::Unnest;
 use super::window_join::WindowJoin;
 use super::window_top_n::WindowTopN;
@@ -58,6 +59,9 @@ pub fn build(
         OperatorKind::IntervalJoin(node) => Box::new(IntervalJoin::new(node, context)?),
         OperatorKind::WindowJoin(node) => Box::new(WindowJoin::new(node, context)?),
         OperatorKind::WindowTopN(node) => Box::new(WindowTopN::new(node, context)?),
+        OperatorKind::TopN(node) if node.is_final() && !has_kinds(&context.output) => {
+            Box::new(FirstRows::new(node, context)?)
+        }
         OperatorKind::TopN(node) => Box::new(TopN::new(node, context)?),
         OperatorKind::LookupJoin(node) => Box::new(LookupJoin::new(node, &context)?),
         OperatorKind::Source(_) | OperatorKind::Sink(_) => {

@@ -97,8 +97,8 @@ fn shape_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Result<Option<(Lo
     Ok(None)
 }
 
-/// Whether rows of a query may be taken back, as far as its plan tells: it aggregates, or joins other than by an inner
-/// join, without a window.
+/// Whether rows of a query may be taken back, as far as its plan tells: it aggregates, takes first rows, or joins other
+/// than by an inner join, without a window.
 fn changes(plan: &LogicalPlan, connectors: &dyn ConnectorCatalog) -> Result<bool> {
     let is_windowed = |plan: &LogicalPlan| {
         let is_window = |node: &LogicalPlan| match node {
@@ -109,7 +109,9 @@ fn changes(plan: &LogicalPlan, connectors: &dyn ConnectorCatalog) -> Result<bool
     };
     let changes_here = match plan {
         LogicalPlan::Aggregate(aggregate) => !is_windowed(&aggregate.input),
-        LogicalPlan::Distinct(_) => !is_windowed(plan),
+        LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
+            !is_windowed(plan)
+        }
         LogicalPlan::Join(join) if shape_of(join, connectors)?.is_none() => {
             join.join_type != JoinType::Inner && !(is_windowed(&join.left) && is_windowed(&join.right))
         }

@@ -11,7 +11,7 @@ use qanat_proto::changelog::{Changelog, RowKind, with_kinds};
 use qanat_proto::graph::{RankFunction, SortKey, Ties, TopNNode};
 
 use super::harness::{Store, batch, context, encoded, integers, lines, schema, spread};
-use crate::operator::top_n::TopN;
+use crate::operator::top_n::{FirstRows, TopN};
 use crate::operator::{BoxedOperator, OperatorContext, Output};
 
 /// Partition, what rows are ordered by (of which the text is longer than a key's first bytes), and what else they have.
@@ -99,7 +99,10 @@ impl Trial {
         let input = if self.retracts { with_kinds(&columns()) } else { columns() };
         let context = context(vec![input], vec![vec![0]], output(&self.node), subtask);
         let context = OperatorContext { changelog: self.changelog.clone(), ..context };
-        Box::new(TopN::new(&self.node, context).expect("builds"))
+        match self.node.is_final() {
+            true => Box::new(FirstRows::new(&self.node, context).expect("builds")),
+            false => Box::new(TopN::new(&self.node, context).expect("builds")),
+        }
     }
 
     fn take(&mut self, out: &Output) {

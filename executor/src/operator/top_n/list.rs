@@ -1,5 +1,6 @@
 //! Rows of one partition in their order.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use qanat_proto::graph::RankFunction;
@@ -24,16 +25,26 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut start = [0; 16];
-        let length = bytes.len().min(16);
-        start[..length].copy_from_slice(&bytes[..length]);
-        let rest = bytes.get(16..).filter(|rest| !rest.is_empty()).map(Box::from);
-        Self { start: u128::from_be_bytes(start), rest }
+        let (start, rest) = split(bytes);
+        Self { start, rest: (!rest.is_empty()).then(|| Box::from(rest)) }
+    }
+
+    /// With another one that is not kept.
+    fn compare(&self, bytes: &[u8]) -> Ordering {
+        let (start, rest) = split(bytes);
+        self.start.cmp(&start).then_with(|| self.rest.as_deref().unwrap_or_default().cmp(rest))
     }
 
     fn bytes(&self) -> usize {
         self.rest.as_ref().map_or(0, |rest| rest.len())
     }
+}
+
+fn split(bytes: &[u8]) -> (u128, &[u8]) {
+    let mut start = [0; 16];
+    let length = bytes.len().min(16);
+    start[..length].copy_from_slice(&bytes[..length]);
+    (u128::from_be_bytes(start), &bytes[length..])
 }
 
 /// The rows of a partition in their order.
@@ -64,12 +75,12 @@ impl List {
         self.len() == 0
     }
 
-    fn iter(&self) -> Box<dyn DoubleEndedIterator<Item = &Place> + '_> {
+    fn first(&self) -> Option<&Place> {
         match self {
-            Self::None => Box::new(std::iter::empty()),
-            Self::One(place) => Box::new(std::iter::once(place)),
-            Self::Few(places) => Box::new(places.iter()),
-            Self::Many(places) => Box::new(places.iter()),
+            Self::None => None,
+            Self::One(place) => Some(place),
+            Self::Few(places) => places.first(),
+            Self::Many(places) => places.first(),
         }
     }
 
@@ -84,8 +95,13 @@ impl List {
 
     /// Whether a row with this key stands behind all of the first `limit` and those that are equal to the last of them;
     /// `is_last`: behind those that are equal, too.
-    pub(super) fn is_beyond(&self, key: &Key, is_last: bool, limit: usize) -> bool {
-        self.len() >= limit && self.last().is_some_and(|last| *key > last.key || (is_last && *key == last.key))
+    pub(super) fn is_beyond(&self, key: &[u8], is_last: bool, limit: usize) -> bool {
+        self.len() >= limit
+            && self.last().is_some_and(|last| match last.key.compare(key) {
+                Ordering::Less => true,
+                Ordering::Equal => is_last,
+                Ordering::Greater => false,
+            })
     }
 
     pub(super) fn insert(&mut self, place: Place) {
@@ -156,24 +172,12 @@ impl List {
 
     /// Numbers and ranks of the rows whose rank is in `(skip, limit]`, in their order.
     pub(super) fn ranked(&self, function: RankFunction, skip: usize, limit: usize) -> Vec<(i64, i64)> {
-        let (mut rank, mut told, mut before) = (0, Vec::new(), None);
-        for (at, place) in self.iter().enumerate() {
-            let is_tie = before == Some(&place.key);
-            rank = match function {
-                RankFunction::RowNumber => at + 1,
-                RankFunction::Rank if is_tie => rank,
-                RankFunction::Rank => at + 1,
-                RankFunction::DenseRank => rank + usize::from(!is_tie),
-            };
-            if rank > limit {
-                break;
-            }
-            if rank > skip {
-                told.push((place.number, rank as i64));
-            }
-            before = Some(&place.key);
+        match self {
+            Self::None => Vec::new(),
+            Self::One(place) => ranked([place], function, skip, limit),
+            Self::Few(places) => ranked(places, function, skip, limit),
+            Self::Many(places) => ranked(places, function, skip, limit),
         }
-        told
     }
 
     /// Drops the rows whose rank is beyond the limit, and tells their numbers.
@@ -213,8 +217,34 @@ impl List {
             Self::Many(places) => places.len() * size_of::<Place>() * 3 / 2,
         };
         // All keys are about as long as the first one.
-        own + self.iter().next().map_or(0, |first| first.key.bytes()) * self.len()
+        own + self.first().map_or(0, |first| first.key.bytes()) * self.len()
     }
+}
+
+fn ranked<'p>(
+    places: impl IntoIterator<Item = &'p Place>,
+    function: RankFunction,
+    skip: usize,
+    limit: usize,
+) -> Vec<(i64, i64)> {
+    let (mut rank, mut told, mut before) = (0, Vec::new(), None);
+    for (at, place) in places.into_iter().enumerate() {
+        let is_tie = before == Some(&place.key);
+        rank = match function {
+            RankFunction::RowNumber => at + 1,
+            RankFunction::Rank if is_tie => rank,
+            RankFunction::Rank => at + 1,
+            RankFunction::DenseRank => rank + usize::from(!is_tie),
+        };
+        if rank > limit {
+            break;
+        }
+        if rank > skip {
+            told.push((place.number, rank as i64));
+        }
+        before = Some(&place.key);
+    }
+    told
 }
 
 #[cfg(test)]

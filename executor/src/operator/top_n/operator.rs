@@ -189,11 +189,11 @@ impl TopN {
     /// Rows that are all new: only those that may be among the first are kept.
     fn add(&mut self, rows: &RecordBatch, keys: Option<&Rows>, found: &[u32]) -> Result<()> {
         let TopNNode { function, limit, .. } = self.node;
-        let key = |row: usize| Key::new(keys.map_or(&[], |keys| keys.row(row).data()));
+        let bytes = |row: usize| keys.map_or(&[][..], |keys| keys.row(row).data());
         // Of equal ones as many are kept as there are different ones.
         let drops = function != RankFunction::DenseRank;
         let is_last = self.node.ties == Ties::Oldest && function == RankFunction::RowNumber;
-        let is_beyond = |row: &usize| self.lists[found[*row] as usize].is_beyond(&key(*row), is_last, limit);
+        let is_beyond = |row: &usize| self.lists[found[*row] as usize].is_beyond(bytes(*row), is_last, limit);
         let candidates = (0..rows.num_rows()).filter(|row| !(drops && is_beyond(row)));
         let candidates: Vec<u32> = candidates.map(|row| row as u32).collect();
         if candidates.is_empty() {
@@ -206,7 +206,7 @@ impl TopN {
         let ties = self.ties(&kept, self.rows.next_name()..i64::MAX)?;
         let first = self.rows.append(kept, vec![0; candidates.len()])?;
         for ((row, tie), number) in candidates.into_iter().zip(ties).zip(first..) {
-            let key = key(row as usize);
+            let key = Key::new(bytes(row as usize));
             self.put(found[row as usize], Place { key, tie, number });
         }
         Ok(())

@@ -1,0 +1,159 @@
+//! The first rows to come of each partition, which stay for ever: of a partition no more is known than how many those are.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type};
+use qanat_proto::error::{Error, Result};
+use qanat_proto::graph::TopNNode;
+use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::state::{TableDelta, TableSpec};
+
+use super::super::emit::Emitter;
+use super::super::evaluate::{evaluation_error, internal};
+use super::super::keys::{key_type, keys_of};
+use super::super::slots::Slots;
+use super::super::state_rows::StateRows;
+use super::super::{Operator, OperatorContext, Output};
+
+const TABLE: &str = "partitions";
+
+pub struct FirstRows {
+    node: TopNNode,
+    context: OperatorContext,
+    key_types: Vec<DataType>,
+    slots: Slots,
+    /// Rows of each partition that came, up to the limit, by slot.
+    came: Vec<i64>,
+    /// Slots whose number has changed since the last snapshot, and whether one is among them.
+    unsaved: Vec<u32>,
+    is_unsaved: Vec<bool>,
+    state: StateRows,
+    emitter: Emitter,
+    counts: OperatorCounts,
+    found: Vec<u32>,
+}
+
+impl FirstRows {
+    pub fn new(node: &TopNNode, context: OperatorContext) -> Result<Self> {
+        let input = context.inputs.first().ok_or_else(|| Error::internal("a Top-N has one input"))?;
+        let key_types: Vec<DataType> =
+            node.partition_by.iter().map(|column| key_type(input.field(*column).data_type())).collect();
+        let mut fields: Vec<Field> = key_types
+            .iter()
+            .enumerate()
+            .map(|(at, data_type)| Field::new(format!("key_{at}"), data_type.clone(), true))
+            .collect();
+        if fields.is_empty() {
+            // A table has a key; there is one partition.
+            fields.push(Field::new("key_0", DataType::Int8, false));
+        }
+        fields.push(Field::new("rows", DataType::Int64, false));
+        Ok(Self {
+            node: node.clone(),
+            slots: Slots::new(&key_types).map_err(|e| evaluation_error(&context.name, &e))?,
+            key_types,
+            came: Vec::new(),
+            unsaved: Vec::new(),
+            is_unsaved: Vec::new(),
+            state: StateRows::new(fields, context.key_groups),
+            emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
+            counts: OperatorCounts::default(),
+            found: Vec::new(),
+            context,
+        })
+    }
+
+    fn find(&mut self, keys: &[ArrayRef], rows: usize, found: &mut Vec<u32>) -> Result<()> {
+        let added = self.slots.find_or_add(keys, rows, found);
+        added.map_err(|e| evaluation_error(&self.context.name, &e))?;
+        self.came.resize(self.slots.len(), 0);
+        self.is_unsaved.resize(self.slots.len(), false);
+        Ok(())
+    }
+}
+
+impl Operator for FirstRows {
+    fn process(&mut self, _port: usize, rows: RecordBatch, out: &mut Output) -> Result<()> {
+        self.counts.rows_in += rows.num_rows() as u64;
+        self.counts.accumulated += rows.num_rows() as u64;
+        let keys = keys_of(&rows, &self.node.partition_by, &self.key_types);
+        let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
+        let mut found = std::mem::take(&mut self.found);
+        self.find(&keys, rows.num_rows(), &mut found)?;
+        let (skip, limit) = (self.node.skip as i64, self.node.limit as i64);
+        let (mut picked, mut ranks) = (Vec::new(), Vec::new());
+        for (row, slot) in found.iter().enumerate() {
+            let came = &mut self.came[*slot as usize];
+            if *came == limit {
+                continue;
+            }
+            *came += 1;
+            if *came > skip {
+                picked.push(row as u32);
+                ranks.push(*came);
+            }
+            if !std::mem::replace(&mut self.is_unsaved[*slot as usize], true) {
+                self.unsaved.push(*slot);
+            }
+        }
+        self.found = found;
+        if picked.is_empty() {
+            return Ok(());
+        }
+        let rows = match picked.len() == rows.num_rows() {
+            true => rows,
+            false => take_record_batch(&rows, &UInt32Array::from(picked)).map_err(internal)?,
+        };
+        let count = rows.num_rows();
+        let mut columns = rows.columns().to_vec();
+        if self.node.rank_column.is_some() {
+            columns.push(Arc::new(Int64Array::from(ranks)));
+        }
+        self.counts.rows_out += self.emitter.emit(columns, count, out)?;
+        Ok(())
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        vec![TableSpec {
+            name: TABLE.to_owned(),
+            schema: Arc::clone(self.state.schema()),
+            key_columns: self.key_types.len().max(1),
+            time_column: None,
+            append_only: false,
+        }]
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        unsaved.iter().for_each(|slot| self.is_unsaved[*slot as usize] = false);
+        let keys = self.slots.keys(&unsaved).map_err(|e| evaluation_error(&self.context.name, &e))?;
+        let mut columns = keys.clone();
+        if columns.is_empty() {
+            columns.push(Arc::new(Int8Array::from_value(0, unsaved.len())));
+        }
+        columns.push(Arc::new(Int64Array::from_iter_values(unsaved.iter().map(|slot| self.came[*slot as usize]))));
+        let upserts = vec![self.state.batch(&keys, columns, unsaved.len())?];
+        Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes: Vec::new(), closed: None }])
+    }
+
+    fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        if table != TABLE {
+            return Err(Error::internal(format!("first rows have no state table `{table}`")));
+        }
+        let mut found = Vec::new();
+        self.find(&rows.columns()[1..=self.key_types.len()], rows.num_rows(), &mut found)?;
+        let came = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
+        found.iter().zip(came).for_each(|(slot, came)| self.came[*slot as usize] = *came);
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.slots.bytes() + self.came.capacity() * 9 + self.unsaved.capacity() * 4
+    }
+
+    fn take_counts(&mut self) -> OperatorCounts {
+        std::mem::take(&mut self.counts)
+    }
+}
