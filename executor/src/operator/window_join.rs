@@ -20,7 +20,7 @@ use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{Expression, evaluation_error, internal, mask};
-use super::keys::{KeyIndex, any_null, normalized_key};
+use super::keys::{KeyIndex, any_null, key_type, normalized_key};
 use super::window_rows::{Due, WindowClock, WindowRows};
 use super::{Operator, OperatorContext, Output};
 
@@ -63,14 +63,7 @@ impl WindowJoin {
         let fields: Vec<_> = left.fields().iter().chain(right.fields()).cloned().collect();
         let joined = Arc::new(Schema::new(fields));
         let filter = node.filter.as_ref().map(|filter| expr::physical(filter, &joined)).transpose()?;
-        let key_types = node
-            .on
-            .iter()
-            .map(|(key, _)| match left.field(*key).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let key_types = node.on.iter().map(|(key, _)| key_type(left.field(*key).data_type())).collect();
         let side = |port: usize| {
             let partition = context.partition.get(port).cloned().unwrap_or_default();
             WindowRows::new(TABLES[port], Arc::clone(&context.inputs[port]), partition, context.key_groups)

@@ -22,7 +22,7 @@ use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{Expression, evaluate_or_bury, evaluation_error, internal, values};
-use super::keys::{KeyIndex, normalized_float, normalized_key};
+use super::keys::{KeyIndex, key_type, normalized_float, normalized_key};
 use super::state_rows::StateRows;
 use super::window_rows::{Due, WindowClock, split_by_window};
 use super::{Operator, OperatorContext, Output};
@@ -80,14 +80,8 @@ impl WindowTopN {
                 Ok((expr::physical(&key.expr, input)?, options))
             })
             .collect::<Result<Vec<_>>>()?;
-        let partition_types = node
-            .partition_by
-            .iter()
-            .map(|column| match input.field(*column).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let partition_types =
+            node.partition_by.iter().map(|column| key_type(input.field(*column).data_type())).collect();
         let fields = input.fields().iter().map(|f| f.as_ref().clone());
         let number = Field::new("arrival_number", DataType::Int64, false);
         let numbered = Arc::new(Schema::new(fields.chain([number]).collect::<Vec<_>>()));

@@ -17,7 +17,7 @@ use qanat_proto::graph::AggregateCall;
 use qanat_sql::expr;
 
 use super::super::evaluate::{Expression, evaluation_error, mask, values};
-use super::super::keys::{normalized_float, normalized_key};
+use super::super::keys::{key_type, normalized_float, normalized_key};
 use super::distinct_count::DistinctCount;
 use super::extreme;
 use super::per_group::PerGroup;
@@ -87,13 +87,7 @@ pub(crate) struct States {
 
 impl Calls {
     pub(crate) fn new(name: &str, keys: &[usize], calls: &[AggregateCall], input: &SchemaRef) -> Result<Self> {
-        let key_types = keys
-            .iter()
-            .map(|key| match input.field(*key).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let key_types = keys.iter().map(|key| key_type(input.field(*key).data_type())).collect();
         let mut compiled = Self {
             calls: Vec::new(),
             key_columns: keys.to_vec(),

@@ -15,7 +15,7 @@ use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::super::super::emit::{Emitter, batch_of};
 use super::super::super::evaluate::internal;
-use super::super::super::keys::normalized_key;
+use super::super::super::keys::{key_type, normalized_key};
 use super::super::super::state_rows::StateRows;
 use super::super::super::{Operator, OperatorContext, Output};
 use super::book::Closed;
@@ -44,14 +44,8 @@ pub struct SessionWindow {
 impl SessionWindow {
     pub fn new(node: &AssignWindowNode, gap: i64, context: OperatorContext) -> Result<Self> {
         let input = &context.inputs[0];
-        let key_types: Vec<DataType> = node
-            .partition_by
-            .iter()
-            .map(|column| match input.field(*column).data_type() {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            })
-            .collect();
+        let key_types: Vec<DataType> =
+            node.partition_by.iter().map(|column| key_type(input.field(*column).data_type())).collect();
         let plan = SessionPlan {
             rule: SessionRule::new(gap, node.allowed_lateness_ms)?,
             domain: node.domain,
