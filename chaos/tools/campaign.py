@@ -9,7 +9,8 @@
 A part takes the seeds behind those of the parts before. A sitting ends after its time, or when the level has what it
 is to have; the next one goes on. A part that fails stands in the ledger too, and ends the sitting with status 1: the
 bug is mended, the line says what it was, and its seeds are run again on the new commit (of `live`, others: what they
-meet is another thing each time). Binaries are those of
+meet is another thing each time). A part that is found to have proved too little is marked by hand with the reason
+(`void`), counts no more, and its seeds are run again. Binaries are those of
 `cargo build --release --workspace --bins`. The ledgers are in `chaos/campaign/`.
 """
 
@@ -52,7 +53,8 @@ def append(level, part):
 
 def passed(level, name=None):
     key = {"model": "model", "sim": "script", "live": None}[level]
-    return [p for p in parts(level) if p["verdict"].lower() == "pass" and (name is None or p[key] == name)]
+    valid = [p for p in parts(level) if p["verdict"].lower() == "pass" and "void" not in p]
+    return [p for p in valid if name is None or p[key] == name]
 
 
 def next_piece(level, plan):
@@ -154,10 +156,11 @@ def total(values):
 def show():
     for level, key, plan in (("model", "model", MODEL), ("sim", "script", SIM)):
         for name, (wanted, _) in plan.items():
-            done = passed(level, name)
-            failed = sum(p[key] == name for p in parts(level)) - len(done)
+            done, every = passed(level, name), [p for p in parts(level) if p[key] == name]
+            void = sum("void" in p for p in every)
+            failed = len(every) - len(done) - void
             seeds, commits = sum(p["seeds"] for p in done), sorted({p["commit"] for p in done})
-            print(f"{level} {name}: {seeds:,} of {wanted:,} seeds, {len(done)} parts, {failed} failed; {', '.join(commits)}")
+            print(f"{level} {name}: {seeds:,} of {wanted:,} seeds, {len(done)} parts, {failed} failed, {void} void; {', '.join(commits)}")
     done = passed("sim")
     if done:
         figures = {k: sum(p.get(k, 0) for p in done) for k in (
