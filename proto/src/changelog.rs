@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 /// Name of the column of [`RowKind`]s. No column of a table may have it.
@@ -89,6 +89,47 @@ pub enum AcceptedChangelog {
     Upsert,
     /// All kinds of rows.
     Retract,
+}
+
+/// How the rows of a source tell of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceChangelog {
+    /// They do not: every row is new.
+    #[default]
+    Append,
+    /// Each record is one change in Debezium's form, with the row as it was and as it is ([`envelope`]). `is_wrapped`:
+    /// it stands in a field `payload`, beside its schema.
+    Envelope { is_wrapped: bool },
+    /// As [`Changelog::Retract`].
+    Retract,
+    /// As [`Changelog::Upsert`], by the table's primary key.
+    Upsert,
+}
+
+impl SourceChangelog {
+    pub fn is_append(self) -> bool {
+        self == Self::Append
+    }
+}
+
+/// Fields of an envelope: the row as it was, the row as it is, and what was done.
+pub const BEFORE: &str = "before";
+pub const AFTER: &str = "after";
+pub const OP: &str = "op";
+/// The field in which an envelope stands that has its schema beside it.
+pub const PAYLOAD: &str = "payload";
+
+/// The columns that a record of changes of `columns` is read into.
+pub fn envelope(columns: &Fields, is_wrapped: bool) -> Vec<FieldRef> {
+    // What a record leaves out is NULL, whatever the table declares.
+    let columns: Fields = columns.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let row = |name: &str| Arc::new(Field::new(name, DataType::Struct(columns.clone()), true));
+    let fields = vec![row(BEFORE), row(AFTER), Arc::new(Field::new(OP, DataType::Utf8, true))];
+    if !is_wrapped {
+        return fields;
+    }
+    vec![Arc::new(Field::new(PAYLOAD, DataType::Struct(fields.into()), true))]
 }
 
 /// The column of kinds.

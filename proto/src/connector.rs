@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::changelog::AcceptedChangelog;
+use crate::changelog::{AcceptedChangelog, SourceChangelog};
 use crate::error::Result;
 
 /// A table bound to its connector: what `CREATE TABLE … WITH (…)` says, checked.
@@ -107,6 +107,8 @@ pub struct TableTraits {
     pub delivery: Delivery,
     /// Of a sink: the rows that it takes.
     pub changelog: AcceptedChangelog,
+    /// Of a source: the rows that it gives.
+    pub gives: SourceChangelog,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

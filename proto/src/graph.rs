@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow_schema::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::changelog::Changelog;
+use crate::changelog::{Changelog, SourceChangelog};
 use crate::connector::TableDescriptor;
 use crate::error::nearest;
 use crate::ids::OperatorId;
@@ -86,6 +86,8 @@ pub struct NamedExpr {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum OperatorKind {
     Source(SourceNode),
+    Changes(ChangesNode),
+    LatestRows(LatestRowsNode),
     Calc(CalcNode),
     Unnest(UnnestNode),
     AssignWindow(AssignWindowNode),
@@ -121,6 +123,17 @@ pub struct SourceNode {
     /// itself: what it read since its last epoch is gone.
     #[serde(default = "yes")]
     pub replayable: bool,
+    /// How its rows tell of changes.
+    #[serde(default)]
+    pub gives: SourceChangelog,
+}
+
+impl SourceNode {
+    /// Whether its splits follow each other, by their names, and one subtask reads all of them: a change must not come
+    /// before the one that it follows on.
+    pub fn reads_in_order(&self) -> bool {
+        matches!(self.gives, SourceChangelog::Envelope { .. })
+    }
 }
 
 fn yes() -> bool {
@@ -163,6 +176,23 @@ pub struct UnnestNode {
     pub expand_struct: bool,
     /// Append a 1-based BIGINT position column (`WITH ORDINALITY`).
     pub ordinality: bool,
+}
+
+/// Makes rows with kinds of the changes that a source reads ([`crate::changelog::envelope`]): a change is the row as it
+/// was, if there was one, and the row as it is, if there is one. What is no change is a dead letter. Stateless.
+///
+/// Input: the envelope in one column (`payload`) or three, then columns that belong to the record. Output: the columns of
+/// the row, those of the record, kinds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesNode {
+    pub is_wrapped: bool,
+}
+
+/// Keeps the row that each key has become, so that it can be taken back: for rows of [`Changelog::Upsert`], which do not
+/// say what a key was. The output has the columns of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatestRowsNode {
+    pub key: Vec<usize>,
 }
 
 /// The shape of a window table function. All lengths in milliseconds.
@@ -567,6 +597,8 @@ impl Operator {
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {
             OperatorKind::Source(_) => "Source",
+            OperatorKind::Changes(_) => "Changes",
+            OperatorKind::LatestRows(_) => "LatestRows",
             OperatorKind::Calc(_) => "Calc",
             OperatorKind::Unnest(_) => "Unnest",
             OperatorKind::AssignWindow(_) => "AssignWindow",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use qanat_proto::changelog::Changelog;
+use qanat_proto::changelog::{Changelog, SourceChangelog};
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::graph::{Edge, JobGraph, Operator, OperatorKind, Partitioning, SinkNode, SourceNode};
 use qanat_proto::ids::{Epoch, JobId, OperatorId, SplitId};
@@ -66,6 +66,7 @@ pub(super) fn graph() -> JobGraph {
         watermark: None,
         bounded: true,
         replayable: true,
+        gives: SourceChangelog::Append,
     };
     let sink = SinkNode { table: table("written"), overwrite: false, partition: Vec::new() };
     let operator = |id, name: &str, kind| Operator {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
@@ -45,6 +45,7 @@ impl Connector for Blackhole {
             replayable: false,
             delivery: Delivery::None,
             changelog: AcceptedChangelog::Retract,
+            gives: SourceChangelog::Append,
         })
     }
 

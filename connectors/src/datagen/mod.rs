@@ -9,7 +9,7 @@ mod column;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
@@ -162,6 +162,7 @@ impl Connector for Datagen {
             replayable: true,
             delivery: Delivery::None,
             changelog: AcceptedChangelog::Append,
+            gives: SourceChangelog::Append,
         })
     }
 

@@ -43,17 +43,20 @@ pub enum TimestampStandard {
 }
 
 impl JsonOptions {
+    /// `format`: the prefix of the options.
+    ///
     /// # Errors
     /// E0203 for a bad value.
-    pub fn of_table(table: &TableDescriptor) -> Result<Self> {
-        const KEY: &str = "json.timestamp-format.standard";
-        let timestamps = match table.option(KEY) {
+    pub fn of_table(table: &TableDescriptor, format: &str) -> Result<Self> {
+        let key = format!("{format}.timestamp-format.standard");
+        let timestamps = match table.option(&key) {
             None => TimestampStandard::default(),
             Some(text) if text.eq_ignore_ascii_case("SQL") => TimestampStandard::Sql,
             Some(text) if text.eq_ignore_ascii_case("ISO-8601") => TimestampStandard::Iso8601,
-            Some(text) => return Err(bad_option(KEY, text, "SQL or ISO-8601")),
+            Some(text) => return Err(bad_option(&key, text, "SQL or ISO-8601")),
         };
-        Ok(Self { timestamps, ignore_null_fields: boolean_option(table, "json.encode.ignore-null-fields", false)? })
+        let ignores = boolean_option(table, &format!("{format}.encode.ignore-null-fields"), false)?;
+        Ok(Self { timestamps, ignore_null_fields: ignores })
     }
 
     fn builder(&self, values: FlinkValues) -> WriterBuilder {

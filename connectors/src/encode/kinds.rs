@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use ::arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch, StringArray};
 use ::arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
 use qanat_proto::changelog::{RowKind, has_kinds};
 use qanat_proto::error::{Code, Error, Result};
@@ -10,10 +10,28 @@ use qanat_proto::error::{Code, Error, Result};
 /// Name of the column.
 pub(crate) const ROW_KIND: &str = "row_kind";
 
+pub(crate) fn field() -> Field {
+    Field::new(ROW_KIND, DataType::Utf8, false)
+}
+
 /// Columns of a table, then that of the kinds.
 pub(crate) fn with_column(columns: &SchemaRef) -> SchemaRef {
-    let field = Arc::new(Field::new(ROW_KIND, DataType::Utf8, false));
-    Arc::new(Schema::new(columns.fields().iter().cloned().chain([field]).collect::<Vec<_>>()))
+    Arc::new(Schema::new(columns.fields().iter().cloned().chain([Arc::new(field())]).collect::<Vec<_>>()))
+}
+
+/// The kinds that a column of texts says.
+///
+/// # Errors
+/// What stands there that is none.
+pub(crate) fn of_text(column: &ArrayRef) -> std::result::Result<ArrayRef, String> {
+    let texts = column.as_string_opt::<i32>().ok_or_else(|| format!("it is {}", column.data_type()))?;
+    let kind = |text: Option<&str>| {
+        let text = text.ok_or_else(|| "it is NULL".to_owned())?;
+        let kind = RowKind::ALL.into_iter().find(|kind| kind.short() == text);
+        kind.map(RowKind::code).ok_or_else(|| format!("`{text}` is no kind of a row"))
+    };
+    let codes = texts.iter().map(kind).collect::<std::result::Result<Vec<i8>, _>>()?;
+    Ok(Arc::new(Int8Array::from(codes)))
 }
 
 /// The kind of each row; None if the rows are all new.
@@ -29,15 +47,20 @@ pub(crate) fn of_rows(rows: &RecordBatch) -> Result<Option<Vec<RowKind>>> {
     codes.iter().map(|code| RowKind::of_code(*code).ok_or_else(|| unknown(*code))).collect::<Result<_>>().map(Some)
 }
 
-/// The rows with their kinds as text.
+/// The rows with their kinds as text. Without `tells_updates`, what a row was is gone, and what it is is new.
 ///
 /// # Errors
 /// E0502 for a number that is no kind.
-pub(crate) fn as_text(rows: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn as_text(rows: &RecordBatch, tells_updates: bool) -> Result<RecordBatch> {
+    let told = |kind: RowKind| match kind {
+        RowKind::UpdateBefore if !tells_updates => RowKind::Delete,
+        RowKind::UpdateAfter if !tells_updates => RowKind::Insert,
+        kind => kind,
+    };
     let kinds = of_rows(rows)?;
     let width = rows.num_columns() - usize::from(kinds.is_some());
     let text: ArrayRef = match kinds {
-        Some(kinds) => Arc::new(StringArray::from_iter_values(kinds.into_iter().map(RowKind::short))),
+        Some(kinds) => Arc::new(StringArray::from_iter_values(kinds.into_iter().map(|kind| told(kind).short()))),
         None => Arc::new(StringArray::from_iter_values((0..rows.num_rows()).map(|_| RowKind::Insert.short()))),
     };
     let fields = rows.schema().fields().iter().take(width).cloned().collect::<Vec<_>>();

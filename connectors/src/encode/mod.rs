@@ -9,6 +9,7 @@ pub mod arrow;
 pub mod compress;
 pub(crate) mod conform;
 pub mod csv;
+pub(crate) mod debezium;
 pub mod json;
 pub(crate) mod kinds;
 pub mod parquet;
@@ -19,6 +20,7 @@ mod zone;
 
 use std::io::Write;
 
+use crate::format::DEBEZIUM;
 use crate::format::reader::type_name;
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{DataType, SchemaRef};
@@ -84,6 +86,12 @@ pub enum EncodeSpec {
         options: json::JsonOptions,
         compression: Compression,
     },
+    /// The last column is the kinds of the rows.
+    Debezium {
+        #[serde(flatten)]
+        options: json::JsonOptions,
+        compression: Compression,
+    },
     Parquet(parquet::ParquetOptions),
     Arrow(arrow::ArrowOptions),
 }
@@ -96,7 +104,7 @@ impl EncodeSpec {
     pub fn of_table(table: &TableDescriptor) -> Result<Self> {
         let Some(format) = table.option("format") else {
             return Err(Error::new(Code::MissingOption, format!("table `{}` needs the option `format`", table.name))
-                .hint("formats are csv, json, parquet and arrow"));
+                .hint("formats are csv, json, parquet, arrow and debezium-json"));
         };
         // `auto` is for reading: a written file is plain unless something is asked for.
         let compression = match table.option("compression") {
@@ -110,7 +118,11 @@ impl EncodeSpec {
                 compression: compression.unwrap_or_default(),
             }),
             "json" => Ok(Self::Json {
-                options: json::JsonOptions::of_table(table)?,
+                options: json::JsonOptions::of_table(table, "json")?,
+                compression: compression.unwrap_or_default(),
+            }),
+            DEBEZIUM => Ok(Self::Debezium {
+                options: json::JsonOptions::of_table(table, DEBEZIUM)?,
                 compression: compression.unwrap_or_default(),
             }),
             "parquet" | "arrow" if compression.is_some_and(|c| c != Compression::None) => {
@@ -121,15 +133,22 @@ impl EncodeSpec {
             "parquet" => Ok(Self::Parquet(parquet::ParquetOptions::of_table(table)?)),
             "arrow" => Ok(Self::Arrow(arrow::ArrowOptions::of_table(table)?)),
             other => Err(Error::new(Code::BadRole, format!("the format `{other}` cannot be written"))
-                .hint("formats are csv, json, parquet and arrow")),
+                .hint("formats are csv, json, parquet, arrow and debezium-json")),
         }
+    }
+
+    /// Whether the kinds of rows are told in the format: else an update is a row that is gone and one that is new.
+    pub fn tells_updates(&self) -> bool {
+        !matches!(self, Self::Debezium { .. })
     }
 
     /// The file name's ending, without the leading dot.
     pub fn extension(&self) -> String {
         match self {
             Self::Csv { compression, .. } => format!("csv{}", compression.suffix()),
-            Self::Json { compression, .. } => format!("json{}", compression.suffix()),
+            Self::Json { compression, .. } | Self::Debezium { compression, .. } => {
+                format!("json{}", compression.suffix())
+            }
             Self::Parquet(_) => "parquet".to_owned(),
             Self::Arrow(_) => "arrow".to_owned(),
         }
@@ -143,7 +162,7 @@ impl EncodeSpec {
         for field in columns.fields() {
             let fits = match self {
                 Self::Csv { .. } => csv::is_supported(field.data_type()),
-                Self::Json { .. } => json::is_supported(field.data_type()),
+                Self::Json { .. } | Self::Debezium { .. } => json::is_supported(field.data_type()),
                 Self::Parquet(_) => parquet::is_supported(field.data_type()),
                 Self::Arrow(_) => true,
             };
@@ -151,6 +170,7 @@ impl EncodeSpec {
                 let name = match self {
                     Self::Csv { .. } => "csv",
                     Self::Json { .. } => "json",
+                    Self::Debezium { .. } => DEBEZIUM,
                     Self::Parquet(_) => "parquet",
                     Self::Arrow(_) => "arrow",
                 };
@@ -180,6 +200,9 @@ impl EncodeSpec {
             }
             Self::Json { options, compression } => {
                 Box::new(json::JsonEncoder::new(options, columns, compression.writer(target)?))
+            }
+            Self::Debezium { options, compression } => {
+                Box::new(debezium::DebeziumEncoder::new(options, columns, compression.writer(target)?)?)
             }
             Self::Parquet(options) => Box::new(parquet::ParquetEncoder::new(*options, columns, target)?),
             Self::Arrow(options) => Box::new(arrow::ArrowEncoder::new(*options, columns, target)?),

@@ -29,6 +29,7 @@ use qanat_proto::graph::SinkNode;
 use qanat_storage::env::{Disk, Env};
 
 pub(crate) use self::output::Output;
+use self::sink::options::SinkOptions;
 use self::source::FilesystemSource;
 pub(crate) use self::split_reader::{FileSplitReader, FirstRow};
 use crate::contract::{Context, MadeVisible, ReadRequest, Sink, Source, Withdrawable};
@@ -156,10 +157,12 @@ impl Connector for Filesystem {
             bounded: !options.is_set("source.monitor-interval"),
             replayable: true,
             delivery: Delivery::ExactlyOnce,
-            changelog: match options.text("sink.changelog") {
-                Some("log") => AcceptedChangelog::Retract,
-                _ => AcceptedChangelog::Append,
+            changelog: if role == Role::Sink && SinkOptions::of_table(table)?.keeps_log {
+                AcceptedChangelog::Retract
+            } else {
+                AcceptedChangelog::Append
             },
+            gives: format::gives(table, &options)?,
         })
     }
 

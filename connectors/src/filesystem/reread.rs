@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringBuilder, UInt64Array};
 use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
+use qanat_proto::changelog::envelope;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::limits::BATCH_ROWS;
 use qanat_storage::env::{Disk, File, OpenMode};
@@ -23,7 +24,7 @@ use qanat_storage::env::{Disk, File, OpenMode};
 use super::committed::CommitRecord;
 use super::sink::parse_folder;
 use crate::encode::csv::CsvOptions;
-use crate::encode::{Compression, EncodeSpec, utc_schema};
+use crate::encode::{Compression, EncodeSpec, debezium, utc_schema};
 use crate::format::textual;
 
 /// Bytes read at a time.
@@ -62,7 +63,7 @@ pub fn read_rows(
     let full = folder.join(path);
     let file = disk.open(&full, OpenMode::Read).map_err(|e| Error::io(format!("read {path}"), &e).at(place()))?;
     let table = match &record.encoding {
-        EncodeSpec::Csv { .. } | EncodeSpec::Json { .. } => utc_schema(&record.columns),
+        EncodeSpec::Csv { .. } | EncodeSpec::Json { .. } | EncodeSpec::Debezium { .. } => utc_schema(&record.columns),
         EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_) => Arc::new(record.columns.clone()),
     };
     let inside = file_schema(&table, &record.partitioned_by);
@@ -73,18 +74,14 @@ pub fn read_rows(
             read_csv(decompressed(DiskReader::new(file), *compression)?, options, &inside, &mut give)
         }
         EncodeSpec::Json { compression, .. } => {
-            let texts = inside.fields().iter().map(textual::as_text).collect::<Vec<_>>();
-            let reader = arrow::json::ReaderBuilder::new(Arc::new(Schema::new(texts)))
-                .with_batch_size(BATCH_ROWS)
-                .with_coerce_primitive(true)
-                .build(decompressed(DiskReader::new(file), *compression)?);
-            let mut give = |rows: RecordBatch| {
-                let columns = rows.columns().iter().zip(inside.fields());
-                let columns = columns.map(|(column, field)| textual::from_text(column, field.data_type(), false));
-                let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(&e))?;
-                give(RecordBatch::try_new(Arc::clone(&inside), columns).map_err(|e| damaged(&e))?)
-            };
-            each_batch(reader.map_err(|e| damaged(&e)), &mut give)
+            read_json(decompressed(DiskReader::new(file), *compression)?, &inside, &mut give)
+        }
+        EncodeSpec::Debezium { compression, .. } => {
+            let columns: Fields =
+                inside.fields().iter().take(inside.fields().len().saturating_sub(1)).cloned().collect();
+            let records = Arc::new(Schema::new(envelope(&columns, false)));
+            let mut give = |records: RecordBatch| give(debezium::rows_of(&records, &inside)?);
+            read_json(decompressed(DiskReader::new(file), *compression)?, &records, &mut give)
         }
         EncodeSpec::Parquet(_) => {
             let reader = ParquetRecordBatchReaderBuilder::try_new(DiskFile(file))
@@ -97,6 +94,25 @@ pub fn read_rows(
         }
     };
     result.map_err(|e| e.or_at(place))
+}
+
+fn read_json(
+    reader: Box<dyn BufRead>,
+    schema: &SchemaRef,
+    give: &mut impl FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let texts = schema.fields().iter().map(textual::as_text).collect::<Vec<_>>();
+    let reader = arrow::json::ReaderBuilder::new(Arc::new(Schema::new(texts)))
+        .with_batch_size(BATCH_ROWS)
+        .with_coerce_primitive(true)
+        .build(reader);
+    let mut give = |rows: RecordBatch| {
+        let columns = rows.columns().iter().zip(schema.fields());
+        let columns = columns.map(|(column, field)| textual::from_text(column, field.data_type(), false));
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(&e))?;
+        give(RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| damaged(&e))?)
+    };
+    each_batch(reader.map_err(|e| damaged(&e)), &mut give)
 }
 
 fn each_batch<E: std::fmt::Display>(

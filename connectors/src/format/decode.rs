@@ -18,6 +18,8 @@ use crate::options::Options;
 pub enum FormatOptions {
     Csv(CsvOptions),
     Json(JsonOptions),
+    /// Its columns are those of the records ([`qanat_proto::changelog::envelope`]), in their order.
+    Debezium,
     Parquet,
     Arrow,
 }
@@ -37,6 +39,7 @@ impl FormatOptions {
         Ok(match super::of_table(options.table(), super::NAMES)?.name {
             "csv" => Self::Csv(CsvOptions::of(options)?),
             "json" => Self::Json(JsonOptions::of(options)),
+            super::DEBEZIUM => Self::Debezium,
             "parquet" => Self::Parquet,
             _ => Self::Arrow,
         })
@@ -46,6 +49,7 @@ impl FormatOptions {
         match self {
             Self::Csv(_) => "csv",
             Self::Json(_) => "json",
+            Self::Debezium => super::DEBEZIUM,
             Self::Parquet => "parquet",
             Self::Arrow => "arrow",
         }
@@ -55,7 +59,7 @@ impl FormatOptions {
     pub fn can_decode(&self, data_type: &DataType) -> bool {
         match self {
             Self::Csv(_) => super::csv::can_decode(data_type),
-            Self::Json(_) => super::json::can_decode(data_type),
+            Self::Json(_) | Self::Debezium => super::json::can_decode(data_type),
             Self::Parquet | Self::Arrow => true,
         }
     }
@@ -87,6 +91,7 @@ impl FormatOptions {
         match self {
             Self::Csv(options) => Some(Box::new(CsvDecoder::new(options.clone(), request))),
             Self::Json(options) => Some(Box::new(JsonDecoder::new(*options, request))),
+            Self::Debezium => Some(Box::new(JsonDecoder::new(JsonOptions::default(), request))),
             Self::Parquet | Self::Arrow => None,
         }
     }
@@ -100,14 +105,17 @@ impl FormatOptions {
                 Ok((0..count).map(|i| (i * part_bytes, ((i + 1) * part_bytes).min(length))).collect())
             }
             Self::Parquet => parquet::parts(input, part_bytes),
-            Self::Arrow => Ok(Vec::new()),
+            // Changes are read in their order.
+            Self::Debezium | Self::Arrow => Ok(Vec::new()),
         }
     }
 
     /// The position before the first record of a part that begins at `from`.
     pub fn start(&self, from: Option<u64>) -> Value {
         match self {
-            Self::Csv(_) | Self::Json(_) => json!(TextPosition { byte: from.unwrap_or(0), ..TextPosition::default() }),
+            Self::Csv(_) | Self::Json(_) | Self::Debezium => {
+                json!(TextPosition { byte: from.unwrap_or(0), ..TextPosition::default() })
+            }
             Self::Parquet => json!(parquet::Position::default()),
             Self::Arrow => json!(arrow_ipc::Position::default()),
         }
@@ -117,13 +125,13 @@ impl FormatOptions {
     pub fn rows_before(&self, input: &FileInput, from: u64) -> Result<Option<u64>> {
         match self {
             Self::Parquet => parquet::rows_before(input, from).map(Some),
-            Self::Csv(_) | Self::Json(_) | Self::Arrow => Ok(None),
+            Self::Csv(_) | Self::Json(_) | Self::Debezium | Self::Arrow => Ok(None),
         }
     }
 
     /// Whether a file of the format may grow while it is read.
     pub fn can_grow(&self) -> bool {
-        matches!(self, Self::Csv(_) | Self::Json(_))
+        matches!(self, Self::Csv(_) | Self::Json(_) | Self::Debezium)
     }
 
     /// Opens a file, or a part of it.
@@ -131,7 +139,7 @@ impl FormatOptions {
         match self {
             Self::Parquet => parquet::open(input, split.part, parse(&split.position)?, request),
             Self::Arrow => arrow_ipc::open(input, parse(&split.position)?, request),
-            Self::Csv(_) | Self::Json(_) => {
+            Self::Csv(_) | Self::Json(_) | Self::Debezium => {
                 let mut position: TextPosition = parse(&split.position)?;
                 let is_plain = input.compression == Compression::None;
                 let from = split.part.map_or(0, |(from, _)| from);

@@ -26,7 +26,7 @@ use super::textual;
 use crate::options::Options;
 
 /// The options of the format, read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JsonOptions {
     pub fail_on_missing_field: bool,
 }

@@ -23,8 +23,11 @@ mod time;
 
 pub(crate) use self::cast::{CALENDAR_DAYS, can_conform, conform};
 
+use qanat_proto::changelog::SourceChangelog;
 use qanat_proto::connector::{FormatDescriptor, OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
+
+use crate::options::Options;
 
 const fn option(key: &'static str, kind: OptionKind, default: Option<&'static str>, doc: &'static str) -> OptionSpec {
     OptionSpec { key, kind, default, required: false, doc }
@@ -37,7 +40,7 @@ pub const COMMON: &[OptionSpec] = &[
         kind: OptionKind::Text,
         default: None,
         required: true,
-        doc: "How rows are written: `csv`, `json`, `parquet` or `arrow`.",
+        doc: "How rows are written: `csv`, `json`, `parquet`, `arrow`, or `debezium-json` for rows that change.",
     },
     option(
         "dead-letter.policy",
@@ -124,6 +127,33 @@ pub const JSON: &[OptionSpec] = &[
     ),
 ];
 
+pub const DEBEZIUM_JSON: &[OptionSpec] = &[
+    option(
+        "debezium-json.schema-include",
+        OptionKind::Boolean,
+        Some("false"),
+        "Whether each record that is read has its schema beside it: `{\"schema\": …, \"payload\": {…}}`.",
+    ),
+    option(
+        "debezium-json.timestamp-format.standard",
+        OptionKind::Choice(&["SQL", "ISO-8601"]),
+        Some("SQL"),
+        "How timestamps are written: `2013-01-01 10:00:00` or `2013-01-01T10:00:00`. Both are read.",
+    ),
+    option(
+        "debezium-json.ignore-parse-errors",
+        OptionKind::Boolean,
+        Some("false"),
+        "Short for `dead-letter.policy` = `null`.",
+    ),
+    option(
+        "debezium-json.encode.ignore-null-fields",
+        OptionKind::Boolean,
+        Some("false"),
+        "Whether fields that are NULL are left out when rows are written.",
+    ),
+];
+
 pub const PARQUET: &[OptionSpec] = &[option(
     "parquet.compression",
     OptionKind::Choice(&["none", "uncompressed", "snappy", "zstd"]),
@@ -139,12 +169,22 @@ pub const ARROW: &[OptionSpec] = &[option(
 )];
 
 /// Names of the formats that file-like connectors take.
-pub const NAMES: &[&str] = &["csv", "json", "parquet", "arrow"];
+pub const NAMES: &[&str] = &["csv", "json", "parquet", "arrow", DEBEZIUM];
+
+/// The format whose records are changes.
+pub const DEBEZIUM: &str = "debezium-json";
 
 /// One line per format.
 pub const FORMATS: &[FormatDescriptor] = &[
     FormatDescriptor { name: "csv", doc: "Delimited text.", decodes: true, encodes: true, options: CSV },
     FormatDescriptor { name: "json", doc: "One JSON object per line.", decodes: true, encodes: true, options: JSON },
+    FormatDescriptor {
+        name: DEBEZIUM,
+        doc: "Changes as Debezium tells them, one JSON object per line.",
+        decodes: true,
+        encodes: true,
+        options: DEBEZIUM_JSON,
+    },
     FormatDescriptor { name: "parquet", doc: "Parquet files.", decodes: true, encodes: true, options: PARQUET },
     FormatDescriptor { name: "arrow", doc: "Arrow IPC.", decodes: true, encodes: true, options: ARROW },
 ];
@@ -178,6 +218,17 @@ pub fn of_table(table: &TableDescriptor, allowed: &[&str]) -> Result<&'static Fo
             None => error.hint(format!("formats are: {}", allowed.join(", "))),
         }
     })
+}
+
+/// How the rows tell of changes that are read in the table's format.
+///
+/// # Errors
+/// As [`of_table`].
+pub fn gives(table: &TableDescriptor, options: &Options<'_>) -> Result<SourceChangelog> {
+    if of_table(table, NAMES)?.name != DEBEZIUM {
+        return Ok(SourceChangelog::Append);
+    }
+    Ok(SourceChangelog::Envelope { is_wrapped: options.boolean("debezium-json.schema-include") == Some(true) })
 }
 
 /// A timestamp as text, SQL or ISO-8601, in milliseconds since 1970 UTC.

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{JobGraph, Operator, OperatorKind, SinkNode};
@@ -26,7 +26,7 @@ use qanat_storage::log::TopicSpec;
 use crate::contract::{Context, MadeVisible, ReadRequest, Sink, Source, Withdrawable};
 use crate::registry::Connector;
 
-pub use options::{LogOptions, OPTIONS};
+pub use options::{LogOptions, OPTIONS, TopicChangelog};
 pub use sink::{LogSink, Routing, commit_owned};
 
 /// Topics that the tables of a graph are.
@@ -72,7 +72,16 @@ impl Connector for Log {
             bounded: options.is_bounded,
             replayable: true,
             delivery: Delivery::ExactlyOnce,
-            changelog: AcceptedChangelog::Append,
+            changelog: match options.changelog {
+                None => AcceptedChangelog::Append,
+                Some(TopicChangelog::Upsert) => AcceptedChangelog::Upsert,
+                Some(TopicChangelog::Log) => AcceptedChangelog::Retract,
+            },
+            gives: match options.changelog {
+                None => SourceChangelog::Append,
+                Some(TopicChangelog::Upsert) => SourceChangelog::Upsert,
+                Some(TopicChangelog::Log) => SourceChangelog::Retract,
+            },
         })
     }
 
@@ -97,11 +106,12 @@ impl Connector for Log {
         let spec = TopicSpec::new(options.partitions.unwrap_or(1));
         let topic = context.topics.get_or_create(&options.topic, spec).map_err(|e| e.or_at(place))?;
         options.check_partitions(&topic).map_err(|e| e.at(place()))?;
+        options.check_order(topic.partitions()).map_err(|e| e.at(place()))?;
         let routing = Routing::of(&options, table, topic.partitions())?;
         LogSink::open(
             context.topics.clone(),
-            options.topic,
-            table.physical.clone(),
+            options.topic.clone(),
+            options.columns(&table.physical),
             options.event_time_column,
             routing,
             qanat_proto::manifest::SinkChannel::Table,

@@ -1,13 +1,15 @@
 //! The options of a log table.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use qanat_proto::connector::{OptionKind, OptionSpec, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::names::Name;
 use qanat_storage::log::{PARTITIONS_MAX, Start, Topic};
 
+use crate::encode::kinds::{self, ROW_KIND};
 use crate::options::Options;
 
 const fn option(key: &'static str, kind: OptionKind, default: Option<&'static str>, doc: &'static str) -> OptionSpec {
@@ -22,7 +24,19 @@ pub const OPTIONS: &[OptionSpec] = &[
         None,
         "Partitions of the topic if it is created here (1 without it).",
     ),
-    option("key.fields", OptionKind::Text, None, "Columns by whose values rows are spread, separated by `;`."),
+    option(
+        "changelog",
+        OptionKind::Choice(&["upsert", "log"]),
+        None,
+        "Rows may change, and a column `row_kind` of the topic says what each does. `upsert`: a row is what its PRIMARY KEY \
+         has become, or that it is gone; `log`: each row that is new, replaced or gone, as it was. Without it rows are final.",
+    ),
+    option(
+        "key.fields",
+        OptionKind::Text,
+        None,
+        "Columns by whose values rows are spread, separated by `;`. Without it those of the PRIMARY KEY where rows may change.",
+    ),
     option(
         "sink.partitioner",
         OptionKind::Choice(&["default", "fixed", "round-robin"]),
@@ -74,6 +88,15 @@ pub struct LogOptions {
     pub event_time_column: Option<usize>,
     pub startup: Startup,
     pub is_bounded: bool,
+    /// How rows may change. None: they do not.
+    pub changelog: Option<TopicChangelog>,
+}
+
+/// What the rows of a topic tell of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicChangelog {
+    Upsert,
+    Log,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +126,23 @@ impl LogOptions {
         }
     }
 
+    /// The columns of the topic.
+    pub(super) fn columns(&self, table: &SchemaRef) -> SchemaRef {
+        if self.changelog.is_some() { kinds::with_column(table) } else { Arc::clone(table) }
+    }
+
+    /// # Errors
+    /// E0203 for rows that may change and come out of their order.
+    pub(super) fn check_order(&self, partitions: u32) -> Result<()> {
+        if self.changelog.is_none() || partitions == 1 || self.partitioner == SinkPartitioner::Key {
+            return Ok(());
+        }
+        let message =
+            format!("rows of `{}` may change, and changes of one row could go to several partitions", self.topic);
+        Err(Error::new(Code::BadOption, message)
+            .hint("name the columns by which rows are spread: `key.fields`, or a PRIMARY KEY"))
+    }
+
     /// # Errors
     /// E0202 to E0204 for options, E0104 for a key column that is not there.
     pub fn of_table(table: &TableDescriptor) -> Result<Self> {
@@ -113,7 +153,25 @@ impl LogOptions {
                 .bad("topic", format!("`{topic}` is no name for a topic"))
                 .hint("a topic has 1 to 120 letters, digits, `.`, `_` or `-`, starting with a letter, digit or `_`")
         })?;
+        let changelog = match options.text("changelog").map(str::to_ascii_lowercase).as_deref() {
+            None => None,
+            Some("upsert") if table.primary_key.is_empty() => {
+                let message = "there is no PRIMARY KEY by which rows replace each other";
+                return Err(options
+                    .bad("changelog", message)
+                    .hint("declare the columns that tell rows apart: `PRIMARY KEY (…) NOT ENFORCED`"));
+            }
+            Some("upsert") => Some(TopicChangelog::Upsert),
+            Some(_) => Some(TopicChangelog::Log),
+        };
+        if changelog.is_some() && table.physical.index_of(ROW_KIND).is_ok() {
+            let message = format!("`{ROW_KIND}` is the column that says what a row does");
+            return Err(options.bad("changelog", message).hint("give the table's column another name"));
+        }
         let keys = match options.text("key.fields") {
+            None if changelog.is_some() => {
+                table.primary_key.iter().map(|name| column(table, name)).collect::<Result<Vec<_>>>()?
+            }
             None => Vec::new(),
             Some(text) => text.split(';').map(|name| column(table, name.trim())).collect::<Result<Vec<_>>>()?,
         };
@@ -142,6 +200,7 @@ impl LogOptions {
             event_time_column,
             startup: startup(&options, &choice("scan.startup.mode"))?,
             is_bounded: choice("scan.bounded.mode") == "latest-offset",
+            changelog,
         })
     }
 }

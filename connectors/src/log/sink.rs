@@ -21,7 +21,7 @@ use qanat_storage::log::{EventTime, OwnerToken, StagedHandle, Staging, Topic, To
 
 use super::options::{LogOptions, SinkPartitioner};
 use crate::contract::{CommitScope, Sink, SinkWriter};
-use crate::encode::conform;
+use crate::encode::{conform, kinds};
 
 /// How rows choose their partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,6 +231,7 @@ impl LogWriter {
     }
 
     fn try_write(&mut self, epoch: Epoch, rows: &RecordBatch) -> Result<()> {
+        let rows = if self.tells_kinds() { &kinds::as_text(rows, true)? } else { rows };
         let rows = conform(self.topic.name().as_str(), &self.columns, rows)?;
         if let Some((open, _)) = &self.staging
             && *open != epoch
@@ -253,6 +254,11 @@ impl LogWriter {
         }
         self.sum.add(sum);
         Ok(())
+    }
+
+    /// Whether the topic says of each row what it does.
+    fn tells_kinds(&self) -> bool {
+        self.columns.fields().last().is_some_and(|field| field.name() == kinds::ROW_KIND)
     }
 
     fn try_prepare(&mut self, epoch: Epoch) -> Result<Vec<PreparedHandle>> {

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::FormatOptions;
+use qanat_proto::changelog::kind_field;
 use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::ids::SplitId;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::options::{LogOptions, Startup};
 use crate::contract::{Context, ReadOutcome, ReadRequest, Source, SourceBatch, Split, SplitReader, StopFlag};
+use crate::encode::kinds;
 
 /// How long a reader waits to be woken before it says that there is nothing.
 const WAIT: Duration = Duration::from_millis(50);
@@ -38,6 +40,8 @@ struct Shape {
     metadata: Vec<(String, MetadataKind)>,
     schema: SchemaRef,
     batch_rows: usize,
+    /// Rows may change, and say what they do.
+    has_kinds: bool,
 }
 
 /// How a split is found again; kept in manifests.
@@ -82,9 +86,12 @@ impl LogSource {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| Error::internal("a projection names a column that is not there"))?;
         let metadata = request.metadata.iter().map(|(name, kind)| Arc::new(Field::new(name, kind.data_type(), true)));
-        let schema = Arc::new(Schema::new(columns.iter().cloned().chain(metadata).collect::<Vec<_>>()));
+        let has_kinds = options.changelog.is_some();
+        let kind = has_kinds.then(|| Arc::new(kind_field()));
+        let schema = Arc::new(Schema::new(columns.iter().cloned().chain(metadata).chain(kind).collect::<Vec<_>>()));
         let batch_rows = request.batch_rows.max(1);
-        let shape = Shape { env: context.env.clone(), columns, metadata: request.metadata, schema, batch_rows };
+        let (env, metadata) = (context.env.clone(), request.metadata);
+        let shape = Shape { env, columns, metadata, schema, batch_rows, has_kinds };
         let source = Self {
             topic: topic
                 .and_then(|topic| options.check_partitions(&topic).map(|()| topic))
@@ -179,7 +186,8 @@ impl Source for LogSource {
 impl Shape {
     /// Every column asked for must be in the topic, with a type that can become the table's.
     fn check(&self, topic: &Schema, name: &Name) -> Result<()> {
-        for column in &self.columns {
+        let kinds = self.has_kinds.then(|| Arc::new(kinds::field()));
+        for column in self.columns.iter().chain(&kinds) {
             let Ok(found) = topic.field_with_name(column.name()) else {
                 let message = format!("topic `{name}` has no column `{}`", column.name());
                 let error = Error::new(Code::UnknownColumn, message);
@@ -227,7 +235,12 @@ impl Shape {
                 MetadataKind::Timestamp => times(append_ms, count),
             })
         });
-        let columns = physical.chain(metadata).collect::<Result<Vec<_>>>()?;
+        let kinds = self.has_kinds.then(|| {
+            let kinds =
+                rows.column_by_name(kinds::ROW_KIND).ok_or_else(|| unfit(kinds::ROW_KIND, "it is not there"))?;
+            kinds::of_text(kinds).map_err(|why| unfit(kinds::ROW_KIND, &why))
+        });
+        let columns = physical.chain(metadata).chain(kinds).collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new_with_options(
             self.schema.clone(),
             columns,

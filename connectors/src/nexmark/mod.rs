@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, FieldRef};
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
@@ -105,6 +105,7 @@ impl Connector for Nexmark {
             replayable: true,
             delivery: Delivery::None,
             changelog: AcceptedChangelog::Append,
+            gives: SourceChangelog::Append,
         })
     }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
 };
@@ -113,6 +113,7 @@ impl Connector for Print {
             replayable: false,
             delivery: Delivery::AtLeastOnce,
             changelog: AcceptedChangelog::Retract,
+            gives: SourceChangelog::Append,
         })
     }
 

@@ -26,7 +26,7 @@ use crate::options::Options;
 use crate::registry::Connector;
 
 const NAME: &str = "stdin";
-const FORMATS: &[&str] = &["csv", "json"];
+const FORMATS: &[&str] = &["csv", "json", format::DEBEZIUM];
 /// Within what `SplitReader::next` may wait.
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -58,6 +58,7 @@ impl Connector for Stdin {
             replayable: false,
             delivery: Delivery::None,
             changelog: AcceptedChangelog::Append,
+            gives: format::gives(table, &options)?,
         })
     }
 

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, take};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
     ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits, VALUES_CONNECTOR, VALUES_ROWS,
 };
@@ -42,6 +42,7 @@ impl Connector for Values {
             replayable: true,
             delivery: Delivery::ExactlyOnce,
             changelog: AcceptedChangelog::Append,
+            gives: SourceChangelog::Append,
         })
     }
 

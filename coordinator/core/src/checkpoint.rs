@@ -160,7 +160,9 @@ impl EpochReports {
                         .collect();
                     receipt.sinks.push(SinkReceipt { operator: id, table: node.table.name.clone(), objects });
                 }
-                OperatorKind::Calc(_)
+                OperatorKind::Changes(_)
+                | OperatorKind::LatestRows(_)
+                | OperatorKind::Calc(_)
                 | OperatorKind::Unnest(_)
                 | OperatorKind::AssignWindow(_)
                 | OperatorKind::WindowAggregate(_)
@@ -212,12 +214,18 @@ fn role(kind: &OperatorKind) -> &'static str {
         OperatorKind::Calc(_) => "stateless",
         // Sessions keep their rows until they close.
         OperatorKind::AssignWindow(AssignWindowNode { shape: WindowShape::Session { .. }, .. }) => "windowed",
-        OperatorKind::Unnest(_) | OperatorKind::AssignWindow(_) | OperatorKind::LookupJoin(_) => "expanding",
+        OperatorKind::Changes(_)
+        | OperatorKind::Unnest(_)
+        | OperatorKind::AssignWindow(_)
+        | OperatorKind::LookupJoin(_) => "expanding",
         OperatorKind::WindowAggregate(_)
         | OperatorKind::IntervalJoin(_)
         | OperatorKind::WindowJoin(_)
         | OperatorKind::WindowTopN(_) => "windowed",
-        OperatorKind::GroupAggregate(_) | OperatorKind::Join(_) | OperatorKind::TopN(_) => "keyed",
+        OperatorKind::LatestRows(_)
+        | OperatorKind::GroupAggregate(_)
+        | OperatorKind::Join(_)
+        | OperatorKind::TopN(_) => "keyed",
         OperatorKind::Sink(_) => "sink",
     }
 }

@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod assign_window;
 pub mod calc;
+pub mod changes;
 pub(crate) mod emit;
 pub mod evaluate;
 pub(crate) mod event_time;
@@ -14,6 +15,7 @@ pub mod group;
 pub mod join;
 pub(crate) mod kept_rows;
 pub(crate) mod keys;
+pub mod latest_rows;
 pub mod lookup_join;
 pub(crate) mod mini_batch;
 mod registry;

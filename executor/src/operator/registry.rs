@@ -12,8 +12,10 @@ use super::aggregate::session::{SessionAggregate, SessionWindow};
 use super::aggregate::window_aggregate::WindowAggregate;
 use super::assign_window::AssignWindow;
 use super::calc::Calc;
+use super::changes::Changes;
 use super::group::GroupAggregate;
 use super::join::{IntervalJoin, Join};
+use super::latest_rows::LatestRows;
 use super::lookup_join::LookupJoin;
 use super::top_n::{FirstRows, TopN};
 use super::unnest::Unnest;
@@ -39,6 +41,8 @@ pub fn build(
     }
     Ok(match &node.kind {
         OperatorKind::Calc(node) => Box::new(Calc::new(node, context)?),
+        OperatorKind::Changes(node) => Box::new(Changes::new(node, context)),
+        OperatorKind::LatestRows(node) => Box::new(LatestRows::new(node, context)?),
         OperatorKind::Unnest(node) => Box::new(Unnest::new(node, &context)),
         OperatorKind::AssignWindow(node) => match node.shape {
             WindowShape::Session { gap } => Box::new(SessionWindow::new(node, gap, context)?),

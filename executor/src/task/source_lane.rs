@@ -62,7 +62,7 @@ pub struct SourceLane {
     pub discovers: bool,
     /// Splits have no end: all of them are open at the same time, or some would never be read.
     pub is_endless: bool,
-    /// Splits follow each other in time: one is read at a time.
+    /// Splits follow each other: one is read at a time, as far as it goes.
     pub in_order: bool,
     pub alignment: Option<Arc<Alignment>>,
     pub items: Sender<LaneItem>,
@@ -192,6 +192,12 @@ impl SourceLane {
 
     /// The split to read next, in turn. None if all have to wait, after a while.
     fn next_of(&self, open: &mut VecDeque<Open>) -> Option<Open> {
+        if self.in_order {
+            // The first that has something. All that have nothing are asked in turn.
+            let readable = (0..open.len()).filter(|at| open.get(*at).is_some_and(|split| !split.pending));
+            let first = readable.min_by_key(|at| open.get(*at).map(|split| split.state.id.clone()));
+            return open.remove(first.unwrap_or(0));
+        }
         let Some(alignment) = &self.alignment else { return open.pop_front() };
         // A split that has caught up is asked for more, wherever it stands: else it would look idle.
         let is_free = |split: &Open| split.pending || !alignment.holds(&split.state.id);

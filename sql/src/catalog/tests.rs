@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use datafusion_common::ScalarValue;
 use expect_test::{Expect, expect};
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{ConnectorDescriptor, Delivery, FormatDescriptor};
 
 use super::*;
@@ -41,6 +41,7 @@ impl ConnectorCatalog for Connectors {
             replayable: true,
             delivery: Delivery::ExactlyOnce,
             changelog: AcceptedChangelog::Append,
+            gives: SourceChangelog::Append,
         })
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
             (clock > 0).then(|| "ingest time".to_owned())
         }
         OperatorKind::Calc(node) => calc(node),
-        OperatorKind::Unnest(_) | OperatorKind::Sink(_) => None,
+        OperatorKind::Changes(_) | OperatorKind::LatestRows(_) | OperatorKind::Unnest(_) | OperatorKind::Sink(_) => {
+            None
+        }
         OperatorKind::AssignWindow(node) => processing(node.domain).or_else(|| eager(&node.shape, node.firing)),
         OperatorKind::WindowAggregate(node) => {
             let domain = match &node.window {

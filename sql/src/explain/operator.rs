@@ -28,6 +28,11 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             }
             line("read", if node.bounded { "bounded" } else { "unbounded" }.to_owned());
         }
+        OperatorKind::LatestRows(node) => {
+            let keys = node.key.iter().filter_map(|key| operator.output.fields().get(*key));
+            line("keys", list(keys.map(|f| f.name().clone())));
+        }
+        OperatorKind::Changes(_) => line("columns", columns(&operator.output)),
         OperatorKind::Calc(node) => calc(node, &mut line),
         OperatorKind::Unnest(node) => {
             let outer = if node.outer { ", outer" } else { "" };
@@ -174,7 +179,7 @@ fn lateness(ms: i64, line: &mut impl FnMut(&str, String)) {
 pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> {
     Some(match &operator.kind {
         OperatorKind::Source(_) => "offsets and watermark of each split".to_owned(),
-        OperatorKind::Calc(_) | OperatorKind::Unnest(_) => return None,
+        OperatorKind::Changes(_) | OperatorKind::Calc(_) | OperatorKind::Unnest(_) => return None,
         OperatorKind::AssignWindow(node) => match node.shape {
             qanat_proto::graph::WindowShape::Session { .. } => "rows of open sessions".to_owned(),
             _ => return None,
@@ -182,6 +187,7 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
         OperatorKind::WindowAggregate(node) => {
             format!("{} accumulators per key and open window", node.aggregates.len().max(1))
         }
+        OperatorKind::LatestRows(_) => "the last row of each key, for as long as the job lives".to_owned(),
         OperatorKind::GroupAggregate(node) => {
             let what = match node.aggregates.len() {
                 0 => "the keys".to_owned(),

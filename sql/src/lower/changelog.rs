@@ -58,12 +58,15 @@ pub(super) fn choose(graph: &mut JobGraph) {
         }
         let input = || graph.inputs(operator.id).first().and_then(|edge| graph.operator(edge.from));
         let chosen = match &operator.kind {
-            OperatorKind::GroupAggregate(_) | OperatorKind::TopN(_) => match key_of(operator) {
-                Some(key) if needs.get(&operator.id) == Some(&Need::Key(key.iter().copied().collect())) => {
-                    Changelog::Upsert { key }
+            OperatorKind::Source(_) => operator.changelog.clone(),
+            OperatorKind::GroupAggregate(_) | OperatorKind::TopN(_) | OperatorKind::LatestRows(_) => {
+                match key_of(operator) {
+                    Some(key) if needs.get(&operator.id) == Some(&Need::Key(key.iter().copied().collect())) => {
+                        Changelog::Upsert { key }
+                    }
+                    _ => Changelog::Retract,
                 }
-                _ => Changelog::Retract,
-            },
+            }
             OperatorKind::Calc(node) => match input().map(|input| (&input.changelog, &input.output)) {
                 Some((Changelog::Upsert { key }, schema)) => Changelog::Upsert { key: behind(node, schema, key) },
                 _ => Changelog::Retract,
@@ -81,12 +84,27 @@ pub(super) fn choose(graph: &mut JobGraph) {
 fn key_of(operator: &Operator) -> Option<Vec<usize>> {
     match &operator.kind {
         OperatorKind::GroupAggregate(node) => Some((0..node.keys.len()).collect()),
+        OperatorKind::LatestRows(node) => Some(node.key.clone()),
         OperatorKind::TopN(node) if node.tells_by_rank() => {
             let rank = node.rank_column.as_ref().map(|_| width(&operator.output) - 1);
             Some(node.partition_by.iter().copied().chain(rank).collect())
         }
         _ => None,
     }
+}
+
+/// Whether an operator never has two rows at a time that are equal in `key`. `producer`: the only one of an operator's rows.
+pub(super) fn has_key<'g>(
+    operator: &'g Operator,
+    key: &[usize],
+    producer: &impl Fn(OperatorId) -> Option<&'g Operator>,
+) -> bool {
+    let (mut key, mut operator) = (key.iter().copied().collect(), operator);
+    while let (OperatorKind::Calc(node), Some(input)) = (&operator.kind, producer(operator.id)) {
+        let Some(columns) = before(node, &input.output, &key) else { return false };
+        (key, operator) = (columns, input);
+    }
+    key_of(operator).is_some_and(|own| key == own.into_iter().collect())
 }
 
 /// Takes away row numbers that no reader asks for: a new first row would change those of all behind it.
@@ -121,14 +139,15 @@ fn names_column(expr: &EncodedExpr, name: &str) -> bool {
 
 /// The need that a projection passes up. A filter has to see a row as it was: it may let it pass and not what it becomes.
 fn through(node: &CalcNode, input: &SchemaRef, need: &Need) -> Need {
-    let Need::Key(key) = need else { return Need::Before };
-    if node.filter.is_some() {
-        return Need::Before;
+    match need {
+        Need::Key(key) if node.filter.is_none() => before(node, input, key).map_or(Need::Before, Need::Key),
+        _ => Need::Before,
     }
-    match key.iter().map(|output| source_of(node, input, *output)).collect() {
-        Some(columns) => Need::Key(columns),
-        None => Need::Before,
-    }
+}
+
+/// Where columns of a projection stand in its input, if they are nothing else.
+fn before(node: &CalcNode, input: &SchemaRef, key: &BTreeSet<usize>) -> Option<BTreeSet<usize>> {
+    key.iter().map(|output| source_of(node, input, *output)).collect()
 }
 
 /// Where columns of the input stand behind a projection, which keeps them.

@@ -16,6 +16,8 @@ use qanat_proto::limits::OPERATORS_MAX;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::changelog;
+
 /// An input of an operator to be added: all `from` rows go to `port`.
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
@@ -97,6 +99,16 @@ impl GraphBuilder {
         self.index.get(&id).and_then(|position| self.operators.get(*position))
     }
 
+    /// Whether an operator never has two rows at a time that are equal in `key`, as far as it can tell.
+    pub(crate) fn has_key(&self, operator: OperatorId, key: &[usize]) -> bool {
+        let producer = |id: OperatorId| {
+            let mut edges = self.edges.iter().filter(|edge| edge.to == id);
+            let edge = edges.next().filter(|_| edges.next().is_none());
+            edge.and_then(|edge| self.operator(edge.from))
+        };
+        self.operator(operator).is_some_and(|operator| changelog::has_key(operator, key, &producer))
+    }
+
     /// Says what rows a sink takes.
     pub(crate) fn set_changelog(&mut self, id: OperatorId, changelog: Changelog) {
         if let Some(operator) = self.index.get(&id).and_then(|position| self.operators.get_mut(*position)) {
@@ -137,6 +149,8 @@ impl GraphBuilder {
         let keys = |order: &[SortKey]| json!(order);
         let body = match kind {
             OperatorKind::Source(n) => json!([n.table.name, n.table.connector, n.table.options]),
+            OperatorKind::Changes(n) => json!(n),
+            OperatorKind::LatestRows(n) => json!(names(0, &n.key)),
             OperatorKind::Calc(n) => json!(n),
             OperatorKind::Unnest(n) => json!([name(0, n.column), n.outer, n.expand_struct, n.ordinality]),
             OperatorKind::AssignWindow(n) => {
@@ -267,6 +281,8 @@ fn without_text(value: &mut Value) {
 fn kind_of(kind: &OperatorKind) -> &'static str {
     match kind {
         OperatorKind::Source(_) => "Source",
+        OperatorKind::Changes(_) => "Changes",
+        OperatorKind::LatestRows(_) => "LatestRows",
         OperatorKind::Calc(_) => "Calc",
         OperatorKind::Unnest(_) => "Unnest",
         OperatorKind::AssignWindow(_) => "AssignWindow",

@@ -87,9 +87,16 @@ fn shape_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Result<Option<(Lo
                 return Err(Error::new(Code::SqlUnsupported, message));
             }
             connectors.check(&bound.table.descriptor, Role::Lookup)?;
+            if !bound.gives.is_append() {
+                let name = &bound.table.descriptor.name;
+                let message = format!("`{name}` tells of changes, and a lookup reads a table as it stands");
+                let hint = "join it without FOR SYSTEM_TIME AS OF: the result changes with it";
+                return Err(Error::new(Code::SqlUnsupported, message).hint(hint));
+            }
             return Ok(Some((LookupSide { right }, true)));
         }
-        let looks_up = bound.table.watermark.is_none() && bound.bounded && !join.on.is_empty();
+        let is_final = bound.table.watermark.is_none() && bound.bounded && bound.gives.is_append();
+        let looks_up = is_final && !join.on.is_empty();
         if kept && looks_up && connectors.check(&bound.table.descriptor, Role::Lookup).is_ok() {
             return Ok(Some((LookupSide { right }, false)));
         }
@@ -112,6 +119,7 @@ fn changes(plan: &LogicalPlan, connectors: &dyn ConnectorCatalog) -> Result<bool
         LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
             !is_windowed(plan)
         }
+        LogicalPlan::TableScan(scan) => !bound_table(&scan.source)?.gives.is_append(),
         LogicalPlan::Join(join) if shape_of(join, connectors)?.is_none() => {
             join.join_type != JoinType::Inner && !(is_windowed(&join.left) && is_windowed(&join.right))
         }

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod changelog;
+mod changes;
 mod graph;
 mod group;
 mod growth;

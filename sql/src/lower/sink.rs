@@ -11,13 +11,13 @@ use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::changelog::{AcceptedChangelog, Changelog};
 use qanat_proto::connector::{Role, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
-use qanat_proto::graph::{OperatorKind, SinkNode};
+use qanat_proto::graph::{OperatorKind, RankFunction, SinkNode, Ties};
 use qanat_proto::ids::OperatorId;
 
 use super::Lowering;
 use super::graph::Port;
 use super::refuse::placed;
-use super::relation::{Output, TimeAttribute, UniqueNames, internal};
+use super::relation::{Output, PendingRank, Relation, TimeAttribute, UniqueNames, internal};
 use crate::expr::sql_text;
 use crate::rules;
 use crate::rules::implicit_cast::{is_implicit, literal_fits};
@@ -50,6 +50,10 @@ impl Lowering<'_> {
             relation.columns = self.fit(&relation.scope()?, std::mem::take(&mut relation.columns), target)?;
         }
         let relation = self.materialise_sink(relation)?;
+        let relation = match &changelog {
+            Changelog::Upsert { key } => self.by_key(relation, key)?,
+            Changelog::Append | Changelog::Retract => relation,
+        };
         let partition = static_partition(target)?;
         let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite, partition };
         let name = format!("Sink({})", target.table.name);
@@ -71,11 +75,31 @@ impl Lowering<'_> {
         Ok(id)
     }
 
+    /// The one row that each key of a sink has come to. Rows that are taken back may be of several groups, which come in any
+    /// order: who keeps the last one that came may keep one that is gone.
+    fn by_key(&mut self, relation: Relation, key: &[usize]) -> Result<Relation> {
+        let [producer] = relation.inputs.as_slice() else { return self.first_of_key(relation, key) };
+        if self.graph.has_key(*producer, key) { Ok(relation) } else { self.first_of_key(relation, key) }
+    }
+
+    fn first_of_key(&mut self, relation: Relation, key: &[usize]) -> Result<Relation> {
+        let name = UniqueNames::of(&relation.base).take("row_number");
+        let rank = PendingRank {
+            function: RankFunction::RowNumber,
+            window: None,
+            partition_by: key.to_vec(),
+            order_by: Vec::new(),
+            ties: Ties::Contents,
+            name,
+        };
+        self.append_rank(relation, &rank, 0, 1)
+    }
+
     /// The rows that a sink takes of a query.
     ///
     /// # Errors
     /// E0115 for rows that change into a table that only takes new ones.
-    fn taken(&self, relation: &super::relation::Relation, target: &SinkTarget<'_>) -> Result<Changelog> {
+    fn taken(&self, relation: &Relation, target: &SinkTarget<'_>) -> Result<Changelog> {
         if !relation.is_changelog() {
             return Ok(Changelog::Append);
         }
@@ -103,7 +127,7 @@ impl Lowering<'_> {
     }
 
     /// The rows under exactly the sink's names, or the query's where a bare SELECT is printed.
-    fn materialise_sink(&mut self, relation: super::relation::Relation) -> Result<super::relation::Relation> {
+    fn materialise_sink(&mut self, relation: Relation) -> Result<Relation> {
         let named = relation.columns.iter().zip(relation.base.fields()).all(|(o, f)| o.field.name() == f.name());
         if relation.is_identity() && named {
             return Ok(relation);

@@ -9,6 +9,7 @@ use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_expr::logical_plan::TableScan;
 use datafusion_expr::utils::{conjunction, disjunction};
 use datafusion_expr::{Expr, LogicalPlan};
+use qanat_proto::changelog::{SourceChangelog, with_kinds};
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{OperatorKind, SourceNode, TimeDomain, WatermarkAlignment, WatermarkNode};
@@ -62,17 +63,14 @@ impl Lowering<'_> {
     /// The rows of a table: its source, with computed columns still to be computed.
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
         let bound = bound_table(&scan.source)?;
-        let layout = self.layout(&bound)?;
-        let watermark = match &bound.table.watermark {
-            None => no_watermark_options(&bound.table.descriptor).map(|()| None)?,
-            Some(watermark) => {
-                let schema = DFSchema::try_from(Arc::clone(&layout.schema)).map_err(|e| internal(&e))?;
-                let expr = encode(&declared(&bound, &watermark.expr)?, &schema)?;
-                let table = &bound.table.descriptor;
-                let idle_timeout_ms = duration(table, IDLE_TIMEOUT)?.unwrap_or(self.idle_timeout_ms);
-                Some(WatermarkNode { expr, idle_timeout_ms, alignment: alignment(table)? })
-            }
-        };
+        if let SourceChangelog::Envelope { is_wrapped } = bound.gives {
+            return self.scan_changes(&bound, is_wrapped, scan);
+        }
+        let mut layout = self.layout(&bound)?;
+        if !bound.gives.is_append() {
+            layout.schema = with_kinds(&layout.schema);
+        }
+        let watermark = self.watermark(&bound, &layout.schema, Ok)?;
         let node = SourceNode {
             table: bound.table.descriptor.clone(),
             projection: layout.physical.clone(),
@@ -81,14 +79,31 @@ impl Lowering<'_> {
             watermark,
             bounded: bound.bounded,
             replayable: bound.replayable,
+            gives: bound.gives,
         };
         let name = format!("Source({})", bound.table.descriptor.name);
         let id = self.graph.add(name, OperatorKind::Source(node), Arc::clone(&layout.schema), Vec::new())?;
+        let id = if bound.gives == SourceChangelog::Upsert { self.latest_rows(id, &bound, &layout)? } else { id };
         let columns = scan_columns(&bound, scan)?;
         Ok(Relation { inputs: vec![id], base: layout.schema, pending: Pending::None, filter: Vec::new(), columns })
     }
 
-    fn layout(&self, bound: &StreamTable) -> Result<Layout> {
+    /// The watermark of a source whose rows are of `schema`. `read`: how an expression over the declared columns reads them.
+    pub(super) fn watermark(
+        &self,
+        bound: &StreamTable,
+        schema: &SchemaRef,
+        read: impl FnOnce(Expr) -> Result<Expr>,
+    ) -> Result<Option<WatermarkNode>> {
+        let table = &bound.table.descriptor;
+        let Some(watermark) = &bound.table.watermark else { return no_watermark_options(table).map(|()| None) };
+        let schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
+        let expr = encode(&read(declared(bound, &watermark.expr)?)?, &schema)?;
+        let idle_timeout_ms = duration(table, IDLE_TIMEOUT)?.unwrap_or(self.idle_timeout_ms);
+        Ok(Some(WatermarkNode { expr, idle_timeout_ms, alignment: alignment(table)? }))
+    }
+
+    pub(super) fn layout(&self, bound: &StreamTable) -> Result<Layout> {
         let mut read = BTreeSet::new();
         if let Some(table_use) = self.uses.get(&bound.table.descriptor.name) {
             for position in &table_use.columns {
@@ -101,6 +116,9 @@ impl Lowering<'_> {
         if let Some(watermark) = &bound.table.watermark {
             inputs_of(&declared(bound, &watermark.expr)?, &mut read)?;
         }
+        if bound.gives == SourceChangelog::Upsert {
+            read.extend(bound.table.descriptor.primary_key.iter().cloned());
+        }
         Layout::new(bound, &read)
     }
 
@@ -111,7 +129,7 @@ impl Lowering<'_> {
         bound: &StreamTable,
         schema: &SchemaRef,
     ) -> Result<Option<qanat_proto::graph::EncodedExpr>> {
-        if !self.connectors.uses_filters(&bound.table.descriptor) {
+        if !bound.gives.is_append() || !self.connectors.uses_filters(&bound.table.descriptor) {
             return Ok(None);
         }
         let Some(table_use) = self.uses.get(&bound.table.descriptor.name) else { return Ok(None) };
@@ -226,7 +244,7 @@ fn is_plain(filter: &Expr) -> bool {
 }
 
 const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
-const MAX_DRIFT: &str = "scan.watermark.alignment.max-drift";
+pub(super) const MAX_DRIFT: &str = "scan.watermark.alignment.max-drift";
 const GROUP: &str = "scan.watermark.alignment.group";
 
 /// How the splits of a table are kept together in time.

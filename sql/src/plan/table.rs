@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableSource};
-use qanat_proto::connector::{ConnectorCatalog, Role};
+use qanat_proto::changelog::SourceChangelog;
+use qanat_proto::connector::{ConnectorCatalog, Role, TableTraits};
 use qanat_proto::error::{Error, Result};
 
 use crate::catalog::BoundTable;
@@ -15,6 +16,7 @@ pub(crate) struct StreamTable {
     /// Whether the read ends.
     pub(crate) bounded: bool,
     pub(crate) replayable: bool,
+    pub(crate) gives: SourceChangelog,
     schema: SchemaRef,
 }
 
@@ -26,8 +28,8 @@ impl StreamTable {
             Ok(traits) => traits,
             Err(error) => table.traits(Role::Lookup, connectors).map_err(|_| error)?,
         };
-        let schema = table.schema();
-        Ok(Self { table, bounded: traits.bounded, replayable: traits.replayable, schema })
+        let (schema, TableTraits { bounded, replayable, gives, .. }) = (table.schema(), traits);
+        Ok(Self { table, bounded, replayable, gives, schema })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qanat_proto::changelog::AcceptedChangelog;
+use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
     ConnectorCatalog, ConnectorDescriptor, Delivery, FormatDescriptor, Role, TableDescriptor, TableTraits,
     VALUES_CONNECTOR,
@@ -53,7 +53,11 @@ impl ConnectorCatalog for FakeConnectors {
             (_, Some("table")) => AcceptedChangelog::Upsert,
             _ => AcceptedChangelog::Append,
         };
-        Ok(TableTraits { bounded, replayable: true, delivery, changelog })
+        let gives = match table.option("format") {
+            Some("debezium-json") => SourceChangelog::Envelope { is_wrapped: false },
+            _ => SourceChangelog::Append,
+        };
+        Ok(TableTraits { bounded, replayable: true, delivery, changelog, gives })
     }
 }
 

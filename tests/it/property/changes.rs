@@ -1,4 +1,6 @@
 //! Random trees of aggregations, joins, first rows and sets over each other, against the same evaluated row by row.
+//!
+//! Their tables are files of rows, or of changes that come to the rows by ways of their own.
 
 use super::tree::{Tree, Values};
 use crate::compare::{self, Row, Rules};
@@ -26,6 +28,8 @@ fn random_trees_over_rows_that_change_answer_as_the_oracle() {
 /// Some queries over the same tables, in one script.
 struct Case {
     tables: Vec<Vec<Values>>,
+    /// Of each table that tells of changes, the seed of its ways.
+    changes: Vec<Option<u64>>,
     widths: Vec<usize>,
     queries: Vec<Tree>,
 }
@@ -34,6 +38,7 @@ fn group(seed: u64) -> Result<(), String> {
     let mut rng = Rng::named(seed, "changes");
     let widths: Vec<usize> = (0..2).map(|_| usize::try_from(rng.range(2, 4)).unwrap()).collect();
     let tables = widths.iter().map(|width| table(&mut rng, *width)).collect::<Vec<_>>();
+    let changes = tables.iter().map(|_| rng.chance(50).then(|| rng.below(1 << 30))).collect();
     let mut queries = Vec::new();
     while queries.len() < QUERIES {
         let depth = 2 + rng.below(3);
@@ -45,7 +50,7 @@ fn group(seed: u64) -> Result<(), String> {
     let way = [Way::Straight, Way::Killed, Way::Rescaled, Way::Seeded][usize::try_from(seed % 4).unwrap()];
     let parallelism = u32::try_from(1 + rng.below(3)).unwrap();
     let attempts = way.attempts(&mut rng, parallelism);
-    let case = Case { tables, widths, queries };
+    let case = Case { tables, changes, widths, queries };
     case.run(&format!("changes-{seed}"), &attempts).map_err(|(failure, query)| {
         let small = query.and_then(|query| case.shrunk(&case.queries[query]));
         format!(
@@ -70,12 +75,15 @@ impl Case {
         let mut script = String::new();
         for (table, (rows, width)) in self.tables.iter().zip(&self.widths).enumerate() {
             let columns: Vec<String> = (0..*width).map(|at| format!("c{at} BIGINT")).collect();
+            let (options, text) = match self.changes[table] {
+                Some(seed) => ("'format' = 'debezium-json'", records(rows, *width, seed)),
+                None => ("'format' = 'csv', 'csv.null-literal' = 'NULL'", csv(rows, *width)),
+            };
             script += &format!(
-                "CREATE TABLE t{table} ({}) WITH ('connector' = 'filesystem', 'path' = 't{table}.csv', 'format' = 'csv', \
-                 'csv.null-literal' = 'NULL');\n",
+                "CREATE TABLE t{table} ({}) WITH ('connector' = 'filesystem', 'path' = 't{table}.txt', {options});\n",
                 columns.join(", ")
             );
-            folder.write(&format!("t{table}.csv"), csv(rows, *width));
+            folder.write(&format!("t{table}.txt"), text);
         }
         let mut sinks = Vec::new();
         for (number, query) in self.queries.iter().enumerate() {
@@ -109,8 +117,8 @@ impl Case {
         let mut runs = 0;
         let mut fails = |tables: &[Vec<Values>], query: &Tree| {
             runs += 1;
-            let (tables, widths) = (tables.to_vec(), self.widths.clone());
-            let case = Case { tables, widths, queries: vec![query.clone()] };
+            let (tables, changes, widths) = (tables.to_vec(), self.changes.clone(), self.widths.clone());
+            let case = Case { tables, changes, widths, queries: vec![query.clone()] };
             (runs <= SHRINK_RUNS).then(|| case.run("changes-small", &straight).err().map(|failure| failure.0)).flatten()
         };
         let (mut tables, mut query) = (self.tables.clone(), query.clone());
@@ -137,7 +145,7 @@ impl Case {
         }
         let rows: Vec<String> =
             tables.iter().zip(&self.widths).map(|(rows, width)| csv(rows, *width).replace('\n', "; ")).collect();
-        Some(format!("  smaller: {failure}\n  tables: {}", rows.join(" | ")))
+        Some(format!("  smaller: {failure}\n  tables: {} (ways of changes: {:?})", rows.join(" | "), self.changes))
     }
 }
 
@@ -148,6 +156,55 @@ fn csv(rows: &[Values], width: usize) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Changes that come to `rows`: some of them were others first, some there are no more, and all in any order.
+fn records(rows: &[Values], width: usize, seed: u64) -> String {
+    let mut rng = Rng::named(seed, "records");
+    let other = |rng: &mut Rng| -> Values { (0..width).map(|_| (!rng.chance(10)).then(|| rng.range(-2, 8))).collect() };
+    // What happens to each row, in this order.
+    let mut lives: Vec<Vec<String>> = Vec::new();
+    for row in rows {
+        let mut life = Vec::new();
+        let mut before: Option<Values> = None;
+        for _ in 0..rng.below(3) {
+            let row = other(&mut rng);
+            life.push(record(before.as_ref(), Some(&row)));
+            before = Some(row);
+        }
+        life.push(record(before.as_ref(), Some(row)));
+        lives.push(life);
+    }
+    for _ in 0..rng.below(20) {
+        let row = other(&mut rng);
+        lives.push(vec![record(None, Some(&row)), record(Some(&row), None)]);
+    }
+    lives.iter_mut().for_each(|life| life.reverse());
+    let mut text = String::new();
+    while !lives.is_empty() {
+        let at = usize::try_from(rng.below(lives.len() as u64)).unwrap();
+        match lives[at].pop() {
+            Some(record) => text += &record,
+            None => drop(lives.swap_remove(at)),
+        }
+    }
+    text
+}
+
+fn record(before: Option<&Values>, after: Option<&Values>) -> String {
+    let row = |values: &Values| {
+        let cell = |(at, value): (usize, &Option<i64>)| {
+            format!("\"c{at}\": {}", value.map_or_else(|| "null".to_owned(), |value| value.to_string()))
+        };
+        format!("{{{}}}", values.iter().enumerate().map(cell).collect::<Vec<_>>().join(", "))
+    };
+    let op = match (before, after) {
+        (None, _) => "c",
+        (_, None) => "d",
+        _ => "u",
+    };
+    let shown = |values: Option<&Values>| values.map_or_else(|| "null".to_owned(), row);
+    format!("{{\"before\": {}, \"after\": {}, \"op\": \"{op}\"}}\n", shown(before), shown(after))
 }
 
 fn shown(rows: &[Values]) -> Vec<Row> {

@@ -19,7 +19,7 @@
 mod announce;
 mod commit;
 mod folder;
-mod options;
+pub(super) mod options;
 mod overwrite;
 mod partition;
 #[cfg(test)]

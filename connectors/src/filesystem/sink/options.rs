@@ -5,6 +5,7 @@ use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::settings::{parse_duration_ms, parse_size};
 
 use crate::encode::bad_option;
+use crate::format::DEBEZIUM;
 
 const fn option(key: &'static str, kind: OptionKind, default: Option<&'static str>, doc: &'static str) -> OptionSpec {
     OptionSpec { key, kind, default, required: false, doc }
@@ -23,7 +24,8 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
         OptionKind::Choice(&["log"]),
         None,
         "`log`: rows may change. Each row that is new, replaced or gone is written, with a last column `row_kind` that \
-         says `+I`, `-U` (as it was), `+U` (as it is now) or `-D`. Without it only rows that are final are taken.",
+         says `+I`, `-U` (as it was), `+U` (as it is now) or `-D`. Without it only rows that are final are taken, but for the \
+         format `debezium-json`, whose records are changes.",
     ),
     option(
         "sink.rolling-policy.rollover-interval",
@@ -181,7 +183,8 @@ impl SinkOptions {
                 .filter(|ms| *ms > 0)
                 .ok_or_else(|| bad_option(INTERVAL, text, "a duration such as `10 min`").at(place()))?,
         };
-        let keeps_log = table.option("sink.changelog").is_some();
+        let is_envelope = table.option("format").is_some_and(|format| format.eq_ignore_ascii_case(DEBEZIUM));
+        let keeps_log = is_envelope || table.option("sink.changelog").is_some();
         Ok(Self { path: path.to_owned(), file_bytes, file_ms, keeps_log, partition_commit })
     }
 }

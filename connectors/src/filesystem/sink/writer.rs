@@ -227,7 +227,8 @@ impl FileWriter {
             Some(_) => {}
             None => self.epoch = Some(epoch),
         }
-        let rows = if self.table.options.keeps_log { &kinds::as_text(rows)? } else { rows };
+        let rows =
+            if self.table.options.keeps_log { &kinds::as_text(rows, self.table.spec.tells_updates())? } else { rows };
         let rows = conform(&self.table.name, &self.table.columns, rows)?;
         let table = self.table.clone();
         for group in partition::split(&rows, &table.partition_columns, &table.partition_names)? {

@@ -9,7 +9,7 @@ use qanat_coordinator_core::command::{Command, RunWith};
 use qanat_coordinator_core::job::{Input, JobDriver, Output};
 use qanat_coordinator_core::placement::Executor as Connected;
 use qanat_coordinator_core::state::State;
-use qanat_proto::changelog::Changelog;
+use qanat_proto::changelog::{Changelog, SourceChangelog};
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::control::{
     CommitPermit, CoordinatorMessage, ExecutorMessage, FromExecutor, OperatorReport, SubtaskReport, ToExecutor,
@@ -48,6 +48,7 @@ pub(crate) fn graph() -> JobGraph {
         watermark: None,
         bounded: true,
         replayable: true,
+        gives: SourceChangelog::Append,
     };
     let operator = |id, kind| Operator {
         id,
