@@ -1,5 +1,5 @@
 -- Every kind of window, with state that is written, merged and restored: tumbling, hopping, cumulating, sessions, the
--- best rows of each window, distinct counts, and a window over a window. All sinks are files, so that it can be rolled back.
+-- best rows of each window, distinct counts, a window over a window, and aggregates over the rows before each row. All sinks are files, so that it can be rolled back.
 CREATE TABLE orders (
   id BIGINT,
   customer INT,
@@ -37,6 +37,9 @@ CREATE TABLE best (start_at TIMESTAMP_LTZ(3), customer INT, id BIGINT, amount IN
 CREATE TABLE busiest (hour_at TIMESTAMP_LTZ(3), customers BIGINT, most BIGINT) WITH (
   'connector' = 'filesystem', 'path' = '/out/busiest', 'format' = 'json'
 );
+CREATE TABLE running (customer INT, id BIGINT, lately INT, most INT, orders BIGINT) WITH (
+  'connector' = 'filesystem', 'path' = '/out/running', 'format' = 'csv'
+);
 CREATE TEMPORARY VIEW counted AS
   SELECT window_time AS at, customer, COUNT(*) AS orders
   FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
@@ -68,4 +71,8 @@ EXECUTE STATEMENT SET BEGIN
     SELECT window_start, COUNT(*), MAX(orders) FROM TABLE(TUMBLE(
       TABLE counted, DESCRIPTOR(at), INTERVAL '10' MINUTE))
     GROUP BY window_start, window_end;
+  INSERT INTO running
+    SELECT customer, id, SUM(amount) OVER lately, MAX(amount) OVER lately, COUNT(*) OVER (PARTITION BY customer ORDER BY ts)
+    FROM orders
+    WINDOW lately AS (PARTITION BY customer ORDER BY ts RANGE BETWEEN INTERVAL '30' SECOND PRECEDING AND CURRENT ROW);
 END;

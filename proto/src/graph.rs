@@ -93,6 +93,7 @@ pub enum OperatorKind {
     AssignWindow(AssignWindowNode),
     WindowAggregate(WindowAggregateNode),
     GroupAggregate(GroupAggregateNode),
+    OverAggregate(OverAggregateNode),
     Join(JoinNode),
     IntervalJoin(IntervalJoinNode),
     WindowJoin(WindowJoinNode),
@@ -186,6 +187,30 @@ pub struct UnnestNode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangesNode {
     pub is_wrapped: bool,
+}
+
+/// For each row aggregates over those before it, in the order of time. Output: the input columns, then the results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverAggregateNode {
+    pub partition_by: Vec<usize>,
+    /// The event time by which rows are in order; they are told of behind the watermark. None: as they arrive, at once.
+    pub time_column: Option<usize>,
+    pub frame: OverFrame,
+    pub aggregates: Vec<AggregateCall>,
+    pub allowed_lateness_ms: i64,
+}
+
+/// Which rows a result is over, besides the row that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OverFrame {
+    /// All before it, as they stand in order.
+    UnboundedRows,
+    /// All before it, and all of the same time.
+    UnboundedRange,
+    /// So many before it, as they stand in order.
+    Rows(u64),
+    /// Those that are at most so many milliseconds older, and all of the same time.
+    RangeMs(i64),
 }
 
 /// Keeps the row that each key has become, so that it can be taken back: for rows of [`Changelog::Upsert`], which do not
@@ -604,6 +629,7 @@ impl Operator {
             OperatorKind::AssignWindow(_) => "AssignWindow",
             OperatorKind::WindowAggregate(_) => "WindowAggregate",
             OperatorKind::GroupAggregate(_) => "GroupAggregate",
+            OperatorKind::OverAggregate(_) => "OverAggregate",
             OperatorKind::Join(_) => "Join",
             OperatorKind::IntervalJoin(_) => "IntervalJoin",
             OperatorKind::WindowJoin(_) => "WindowJoin",

@@ -167,6 +167,7 @@ impl EpochReports {
                 | OperatorKind::AssignWindow(_)
                 | OperatorKind::WindowAggregate(_)
                 | OperatorKind::GroupAggregate(_)
+                | OperatorKind::OverAggregate(_)
                 | OperatorKind::Join(_)
                 | OperatorKind::IntervalJoin(_)
                 | OperatorKind::WindowJoin(_)
@@ -219,6 +220,7 @@ fn role(kind: &OperatorKind) -> &'static str {
         | OperatorKind::AssignWindow(_)
         | OperatorKind::LookupJoin(_) => "expanding",
         OperatorKind::WindowAggregate(_)
+        | OperatorKind::OverAggregate(_)
         | OperatorKind::IntervalJoin(_)
         | OperatorKind::WindowJoin(_)
         | OperatorKind::WindowTopN(_) => "windowed",

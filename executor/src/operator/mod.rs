@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub mod latest_rows;
 pub mod lookup_join;
 pub(crate) mod mini_batch;
+pub mod over_aggregate;
 mod registry;
 pub(crate) mod slots;
 pub(crate) mod state_rows;

@@ -17,6 +17,7 @@ use super::group::GroupAggregate;
 use super::join::{IntervalJoin, Join};
 use super::latest_rows::LatestRows;
 use super::lookup_join::LookupJoin;
+use super::over_aggregate::OverAggregate;
 use super::top_n::{FirstRows, TopN};
 use super::unnest::Unnest;
 use super::window_join::WindowJoin;
@@ -59,6 +60,7 @@ pub fn build(
             }
         },
         OperatorKind::GroupAggregate(node) => Box::new(GroupAggregate::new(node, context)?),
+        OperatorKind::OverAggregate(node) => Box::new(OverAggregate::new(node, context)?),
         OperatorKind::Join(node) => Box::new(Join::new(node, context)?),
         OperatorKind::IntervalJoin(node) => Box::new(IntervalJoin::new(node, context)?),
         OperatorKind::WindowJoin(node) => Box::new(WindowJoin::new(node, context)?),

@@ -4,7 +4,8 @@ use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use qanat_proto::graph::{
-    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, Ties, TimeDomain, WindowShape, WindowSource,
+    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, OverFrame, Ties, TimeDomain, WindowShape,
+    WindowSource,
 };
 
 use crate::functions::registry;
@@ -46,6 +47,21 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
         OperatorKind::GroupAggregate(node) => node.aggregates.iter().enumerate().find_map(|(index, call)| {
             aggregate(call, operator.output.fields().get(node.keys.len() + index).map(|f| f.data_type()))
         }),
+        OperatorKind::OverAggregate(node) => {
+            let arrival = match node.frame {
+                _ if node.time_column.is_none() => Some("processing time"),
+                OverFrame::Rows(_) | OverFrame::UnboundedRows => {
+                    Some("rows of the same time stand in the order of arrival")
+                }
+                OverFrame::UnboundedRange | OverFrame::RangeMs(_) => None,
+            };
+            arrival.map(str::to_owned).or_else(|| {
+                let width = operator.output.fields().len() - node.aggregates.len();
+                node.aggregates.iter().enumerate().find_map(|(index, call)| {
+                    aggregate(call, operator.output.fields().get(width + index).map(|f| f.data_type()))
+                })
+            })
+        }
         OperatorKind::Join(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::IntervalJoin(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::WindowJoin(node) => processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile)),

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{Changelog, KIND_COLUMN};
 use qanat_proto::graph::{
-    AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, RankFunction, SortKey, Ties,
-    TimeDomain, WindowShape, WindowSource,
+    AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, OverFrame, RankFunction,
+    SortKey, Ties, TimeDomain, WindowShape, WindowSource,
 };
 
 use crate::plan::window_table::duration_text;
@@ -63,6 +63,14 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
                 line("aggregates", list(node.aggregates.iter().map(call)));
             }
         }
+        OperatorKind::OverAggregate(node) => {
+            let name = |column: usize| operator.output.fields().get(column).map(|field| field.name().clone());
+            line("keys", list(node.partition_by.iter().filter_map(|column| name(*column))));
+            line("order", node.time_column.and_then(name).unwrap_or_else(|| "arrival".to_owned()));
+            line("frame", over_frame(node.frame));
+            line("aggregates", list(node.aggregates.iter().map(call)));
+            lateness(node.allowed_lateness_ms, &mut line);
+        }
         OperatorKind::Join(node) => {
             if let Some(filter) = &node.filter {
                 line("filter", filter.text.clone());
@@ -91,7 +99,7 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
         }
         OperatorKind::TopN(node) => {
             let arrival = match node.ties {
-                Ties::Contents => None,
+                Ties::Contents => node.order_by.is_empty().then(|| "what they hold".to_owned()),
                 Ties::Oldest => Some("arrival".to_owned()),
                 Ties::Newest => Some("arrival, the newest first".to_owned()),
             };
@@ -119,6 +127,15 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             let names = key.iter().filter_map(|column| operator.output.fields().get(*column));
             line("changes", format!("by key ({})", list(names.map(|field| field.name().clone()))));
         }
+    }
+}
+
+fn over_frame(frame: OverFrame) -> String {
+    match frame {
+        OverFrame::UnboundedRows => "all rows before".to_owned(),
+        OverFrame::UnboundedRange => "all rows before, and those of the same time".to_owned(),
+        OverFrame::Rows(rows) => format!("{rows} rows before"),
+        OverFrame::RangeMs(ms) => format!("{} before, and rows of the same time", duration_text(ms)),
     }
 }
 
@@ -195,6 +212,13 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
             };
             format!("{what}, for as long as the job lives")
         }
+        OperatorKind::OverAggregate(node) => match node.frame {
+            OverFrame::UnboundedRows | OverFrame::UnboundedRange => {
+                format!("{} accumulators per key, for as long as the job lives", node.aggregates.len())
+            }
+            OverFrame::Rows(rows) => format!("{} rows per key, for as long as the job lives", rows.saturating_add(1)),
+            OverFrame::RangeMs(ms) => format!("rows of {} per key", duration_text(ms)),
+        },
         OperatorKind::Join(_) => "all rows of both sides, for as long as the job lives".to_owned(),
         OperatorKind::IntervalJoin(_) => "rows of both sides until none can come that they meet".to_owned(),
         OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),

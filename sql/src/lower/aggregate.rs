@@ -277,7 +277,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn new(expr: &Expr, relation: &Relation, schema: &DFSchema, names: &mut UniqueNames) -> Result<Self> {
+    pub(super) fn new(expr: &Expr, relation: &Relation, schema: &DFSchema, names: &mut UniqueNames) -> Result<Self> {
         let function = match expr {
             Expr::AggregateFunction(function) => function,
             Expr::Alias(alias) => return Self::new(&alias.expr, relation, schema, names),

@@ -173,6 +173,10 @@ impl GraphBuilder {
                 json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms, n.firing])
             }
             OperatorKind::GroupAggregate(n) => json!([names(0, &n.keys), n.aggregates]),
+            OperatorKind::OverAggregate(n) => {
+                let time = n.time_column.map(|column| name(0, column));
+                json!([names(0, &n.partition_by), time, n.frame, n.aggregates, n.allowed_lateness_ms])
+            }
             OperatorKind::Join(n) => {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
                 json!([n.kind, on, n.null_equals_null, n.filter])
@@ -288,6 +292,7 @@ fn kind_of(kind: &OperatorKind) -> &'static str {
         OperatorKind::AssignWindow(_) => "AssignWindow",
         OperatorKind::WindowAggregate(_) => "WindowAggregate",
         OperatorKind::GroupAggregate(_) => "GroupAggregate",
+        OperatorKind::OverAggregate(_) => "OverAggregate",
         OperatorKind::Join(_) => "Join",
         OperatorKind::IntervalJoin(_) => "IntervalJoin",
         OperatorKind::WindowJoin(_) => "WindowJoin",

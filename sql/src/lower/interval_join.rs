@@ -106,10 +106,10 @@ impl Sides<'_> {
                 Some(Term { is_left, time: expr.clone(), offset_ms: 0 })
             }
             Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) => {
-                if let (Operator::Plus, Some(length)) = (op, milliseconds(left)) {
+                if let (Operator::Plus, Some(length)) = (op, literal_milliseconds(left)) {
                     return self.term(right)?.moved(length);
                 }
-                let length = milliseconds(right)?;
+                let length = literal_milliseconds(right)?;
                 self.term(left)?.moved(if *op == Operator::Plus { length } else { length.checked_neg()? })
             }
             _ => None,
@@ -137,8 +137,15 @@ impl Term {
 }
 
 /// The length of a literal interval without months.
-fn milliseconds(expr: &Expr) -> Option<i64> {
-    let Expr::Literal(value, _) = expr else { return None };
+fn literal_milliseconds(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Literal(value, _) => milliseconds(value),
+        _ => None,
+    }
+}
+
+/// The length of an interval without months.
+pub(super) fn milliseconds(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::IntervalMonthDayNano(Some(length)) if length.months == 0 => {
             let days = i64::from(length.days).checked_mul(86_400_000)?;

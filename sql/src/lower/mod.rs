@@ -13,6 +13,7 @@ mod growth;
 mod interval_join;
 mod join;
 mod lookup;
+mod over;
 mod rank;
 mod refuse;
 mod regular_join;

@@ -27,6 +27,9 @@ pub(super) fn unbounded_rank() -> Error {
 
 impl Lowering<'_> {
     pub(super) fn window(&mut self, window: &Window) -> Result<Relation> {
+        if super::over::is_over(&window.window_expr) {
+            return self.over(window);
+        }
         let schema = window.input.schema();
         let refused = |code: Code, message: String| {
             Err(placed(Error::new(code, message).hint(TOP_N_HINT), place_of(&window.window_expr)))
@@ -250,7 +253,7 @@ fn order_of<'e>(
     Ok((order_by, ties))
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,

@@ -12,10 +12,13 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, Result};
-use datafusion_expr::expr::{AggregateFunction, NullTreatment};
-use datafusion_expr::logical_plan::Aggregate;
-use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection};
+use datafusion_expr::expr::{AggregateFunction, NullTreatment, WindowFunction, WindowFunctionParams};
+use datafusion_expr::logical_plan::{Aggregate, Window};
+use datafusion_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection, WindowFunctionDefinition,
+};
 
 /// Precision that Flink gives to sums and averages of decimals.
 const PRECISION: u8 = 38;
@@ -60,6 +63,73 @@ pub(super) fn retype(aggregate: Aggregate) -> Result<LogicalPlan> {
     }
     let input = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
     Projection::try_new(results, Arc::new(LogicalPlan::Aggregate(input))).map(LogicalPlan::Projection)
+}
+
+/// The same for aggregates OVER the rows before each row.
+pub(super) fn retype_over(window: Window) -> Result<LogicalPlan> {
+    let schema = Arc::clone(window.input.schema());
+    let width = schema.fields().len();
+    let mut results: Vec<Expr> = schema.iter().map(|(qualifier, field)| Expr::from((qualifier, field))).collect();
+    let (mut exprs, mut changed) = (Vec::new(), false);
+    for (position, (expr, (qualifier, field))) in
+        window.window_expr.iter().zip(window.schema.iter().skip(width)).enumerate()
+    {
+        let (call, _) = unaliased(expr);
+        let over = match call {
+            Expr::WindowFunction(over) => Some(over),
+            _ => None,
+        };
+        let aggregate = over.and_then(|over| Some((over, aggregate_of(over)?)));
+        let mut calls = Vec::new();
+        let converted = match &aggregate {
+            Some((_, function)) => convert(function, &schema, &mut calls)?,
+            None => None,
+        };
+        let (Some(result), Some((over, _))) = (converted, aggregate) else {
+            exprs.push(expr.clone());
+            results.push(Expr::from((qualifier, field)));
+            continue;
+        };
+        changed = true;
+        // Each has a name of its own: calls that are alike may be over other frames.
+        let name = |call: &str| format!("{call} over {position}");
+        for call in calls {
+            let (call, known) = (unaliased(&call).0.clone(), unaliased(&call).1.map(str::to_owned));
+            let known = known.unwrap_or_else(|| call.schema_name().to_string());
+            exprs.push(over_of(call, over).alias(name(&known)));
+        }
+        let result = result.transform_up(|part| match part {
+            Expr::Column(column) if column.relation.is_none() => {
+                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name(&column.name)))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        results.push(result.data.alias_qualified(qualifier.cloned(), field.name()));
+    }
+    if !changed {
+        return Ok(LogicalPlan::Window(window));
+    }
+    let window = Window::try_new(exprs, window.input)?;
+    Projection::try_new(results, Arc::new(LogicalPlan::Window(window))).map(LogicalPlan::Projection)
+}
+
+/// The aggregate that is taken over a frame; None for other functions.
+fn aggregate_of(over: &WindowFunction) -> Option<AggregateFunction> {
+    let WindowFunctionDefinition::AggregateUDF(func) = &over.fun else { return None };
+    let WindowFunctionParams { args, filter, distinct, null_treatment, .. } = over.params.clone();
+    Some(AggregateFunction::new_udf(Arc::clone(func), args, distinct, filter, Vec::new(), null_treatment))
+}
+
+/// An aggregate over the frame of `over`.
+fn over_of(call: Expr, over: &WindowFunction) -> Expr {
+    match call {
+        Expr::AggregateFunction(AggregateFunction { func, params }) => {
+            let fun = WindowFunctionDefinition::AggregateUDF(func);
+            let params = WindowFunctionParams { args: params.args, ..over.params.clone() };
+            Expr::WindowFunction(Box::new(WindowFunction { fun, params }))
+        }
+        other => other,
+    }
 }
 
 /// The result of `function` as an expression over aggregates that are added to `calls`; `None`: its type

@@ -28,21 +28,22 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
                 LogicalPlan::Union(union) => TypeCoercionRewriter::coerce_union(union)?,
                 other => other,
             },
-            LogicalPlan::Aggregate(aggregate) => match aggregate_types::retype(aggregate)? {
-                // What it makes of sums and counts.
-                LogicalPlan::Projection(results) => {
-                    let input = results.input.schema();
-                    let exprs = results.expr.into_iter().map(|expr| Ok(expression(expr, input)?.data));
-                    let exprs = exprs.collect::<Result<_>>()?;
-                    LogicalPlan::Projection(Projection::try_new(exprs, Arc::clone(&results.input))?)
-                }
-                other => other,
-            },
+            LogicalPlan::Aggregate(aggregate) => results(aggregate_types::retype(aggregate)?)?,
+            LogicalPlan::Window(window) => results(aggregate_types::retype_over(window)?)?,
             other => other,
         };
         Ok(Transformed::yes(node.recompute_schema()?))
     })
     .map(|plan| plan.data)
+}
+
+/// The types of what is made of sums and counts.
+fn results(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(results) = plan else { return Ok(plan) };
+    let input = results.input.schema();
+    let exprs = results.expr.into_iter().map(|expr| Ok(expression(expr, input)?.data));
+    let exprs = exprs.collect::<Result<_>>()?;
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::clone(&results.input))?))
 }
 
 /// The same for one expression over `schema`.
@@ -54,7 +55,7 @@ pub(crate) fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
         let even = common_types::node(exact.data, schema)?;
         let changed = accessed.transformed || exact.transformed || even.transformed;
         let coerced = match even.data {
-            call @ Expr::AggregateFunction(_) => Transformed::no(call),
+            call @ (Expr::AggregateFunction(_) | Expr::WindowFunction(_)) => Transformed::no(call),
             other => coercion.f_up(other)?,
         };
         Ok(Transformed::new_transformed(coerced.data, changed || coerced.transformed))

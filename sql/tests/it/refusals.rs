@@ -85,12 +85,12 @@ fn limit() {
 }
 
 #[test]
-fn over_aggregate() {
+fn row_before() {
     expect![[r#"
-        E0110 `sum` OVER a stream is not supported yet at 2:20
+        E0110 `lag` OVER a stream is not supported yet at 2:20
         hint: supported are ROW_NUMBER, RANK and DENSE_RANK() OVER (PARTITION BY … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it
     "#]].assert_eq(&refusal(
-        r#"SELECT origin, SUM(distance) OVER (PARTITION BY origin ORDER BY time_hour) FROM flights"#,
+        r#"SELECT origin, LAG(distance) OVER (PARTITION BY origin ORDER BY time_hour) FROM flights"#,
     ));
 }
 

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Field, Int8Type, Int64Type};
+use arrow::datatypes::{DataType, Int8Type};
 use datafusion_common::DataFusionError;
 use qanat_proto::changelog::{self, Changelog, RowKind};
 use qanat_proto::error::{Error, Result};
@@ -23,11 +23,10 @@ use super::super::evaluate::{evaluate_or_bury, internal};
 use super::super::keys::any_different;
 use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
-use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
-use super::accumulator::{Batch, GroupAccumulator, of_call, state_fields};
+use super::accumulator::{Batch, GroupAccumulator, of_call};
+use super::state::{Groups, StateTables};
 
-const GROUPS: &str = "groups";
 /// Groups that are due before they are told without waiting.
 const DUE_MAX: usize = 1 << 16;
 
@@ -69,14 +68,6 @@ struct Before {
     slots: Vec<u32>,
     /// By call, in pieces.
     results: Vec<Vec<ArrayRef>>,
-}
-
-/// The tables of the state and how their rows are made.
-struct StateTables {
-    groups: StateRows,
-    /// Name, call and rows of each table of values.
-    values: Vec<(String, usize, StateRows)>,
-    key_columns: usize,
 }
 
 impl GroupAggregate {
@@ -283,24 +274,12 @@ impl Operator for GroupAggregate {
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
         let unsaved = std::mem::take(&mut self.unsaved);
         let is_global = self.node.keys.is_empty();
-        let mut deltas = Vec::new();
-        for (name, call, state) in &mut self.state.values {
-            let changed = self.accumulators[*call].take_changed().map_err(|e| self.calls.error(&e))?;
-            let keys = self.slots.keys(&changed.slots).map_err(|e| self.calls.error(&e))?;
-            deltas.push(values_delta(name, state, keys, changed)?);
-        }
         let (there, gone): (Vec<u32>, Vec<u32>) =
             unsaved.iter().partition(|slot| self.rows[**slot as usize] > 0 || is_global);
-        let keys = self.slots.keys(&there).map_err(|e| self.calls.error(&e))?;
-        let mut columns = StateTables::keys(keys.clone(), there.len());
-        columns.push(Arc::new(Int64Array::from_iter_values(there.iter().map(|slot| self.rows[*slot as usize]))));
-        for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.states(&there).map_err(|e| self.calls.error(&e))?);
-        }
-        let upserts = self.state.groups.batch(&keys, columns, there.len())?;
+        let numbered: Vec<(u32, i64)> = there.iter().map(|slot| (*slot, self.rows[*slot as usize])).collect();
         let saved: Vec<u32> = gone.iter().filter(|slot| self.flags[**slot as usize] & SAVED != 0).copied().collect();
-        let keys = self.slots.keys(&saved).map_err(|e| self.calls.error(&e))?;
-        let deletes = self.state.groups.keys(&keys, StateTables::keys(keys.clone(), saved.len()), saved.len())?;
+        let groups = Groups { slots: &self.slots, accumulators: &mut self.accumulators, calls: &self.calls };
+        let deltas = self.state.snapshot(groups, &numbered, &saved)?;
         for slot in there {
             let flags = &mut self.flags[slot as usize];
             *flags = (*flags & !UNSAVED) | SAVED;
@@ -308,44 +287,20 @@ impl Operator for GroupAggregate {
         for slot in gone {
             self.free(slot)?;
         }
-        deltas.push(TableDelta {
-            table: GROUPS.to_owned(),
-            upserts: vec![upserts],
-            deletes: vec![deletes],
-            closed: None,
-        });
         Ok(deltas)
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
-        let keys = &rows.columns()[1..=self.state.key_columns];
-        let own = &keys[..self.calls.key_count()];
         let mut found = Vec::new();
-        self.slots.find_or_add(own, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
+        let keys = self.state.keys_of(&rows, &self.calls);
+        self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
         self.grow()?;
-        let mut columns = rows.columns()[1 + self.state.key_columns..].iter();
-        if table == GROUPS {
-            let counts = columns.next().ok_or_else(|| Error::internal("a group without its number of rows"))?;
-            for (slot, rows) in found.iter().zip(counts.as_primitive::<Int64Type>().values()) {
-                self.rows[*slot as usize] = *rows;
-                self.flags[*slot as usize] = TOLD | SAVED;
-            }
-            for accumulator in &mut self.accumulators {
-                let width = accumulator.state_types().len();
-                let states: Vec<ArrayRef> = columns.by_ref().take(width).cloned().collect();
-                accumulator.restore(&found, &states).map_err(|e| self.calls.error(&e))?;
-            }
-            return Ok(());
+        let numbers = self.state.restore(table, &rows, &found, &mut self.accumulators, &self.calls)?;
+        for (slot, rows) in found.iter().zip(numbers.unwrap_or_default()) {
+            self.rows[*slot as usize] = rows;
+            self.flags[*slot as usize] = TOLD | SAVED;
         }
-        let Some((_, call, _)) = self.state.values.iter().find(|(name, _, _)| name == table) else {
-            return Err(Error::internal(format!("an aggregation has no state table `{table}`")));
-        };
-        let values: Vec<ArrayRef> = columns.cloned().collect();
-        let Some((numbers, values)) = values.split_last() else {
-            return Err(Error::internal("a value without its number"));
-        };
-        let numbers = numbers.as_primitive::<Int64Type>().values();
-        self.accumulators[*call].restore_values(&found, values, numbers).map_err(|e| self.calls.error(&e))
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
@@ -363,76 +318,4 @@ impl Operator for GroupAggregate {
 fn retracted_of(rows: &RecordBatch) -> BooleanArray {
     let kinds = rows.column(rows.num_columns() - 1).as_primitive::<Int8Type>().values();
     BooleanArray::new(kinds.iter().map(|kind| !changelog::is_added(*kind)).collect::<BooleanBuffer>(), None)
-}
-
-impl StateTables {
-    fn new(key_types: &[DataType], accumulators: &[Box<dyn GroupAccumulator>], key_groups: u16) -> Self {
-        let mut keys = state_fields("key", key_types);
-        if keys.is_empty() {
-            // A table has a key; there is one group.
-            keys.push(Field::new("key_0", DataType::Int8, false));
-        }
-        let mut groups = keys.clone();
-        groups.push(Field::new("rows", DataType::Int64, false));
-        let mut values = Vec::new();
-        for (call, accumulator) in accumulators.iter().enumerate() {
-            groups.extend(state_fields(&format!("call_{call}"), &accumulator.state_types()));
-            if let Some(types) = accumulator.value_types() {
-                let mut fields = keys.clone();
-                fields.extend(state_fields("value", &types));
-                fields.push(Field::new("rows", DataType::Int64, false));
-                values.push((format!("values_{call}"), call, StateRows::new(fields, key_groups)));
-            }
-        }
-        Self { groups: StateRows::new(groups, key_groups), values, key_columns: keys.len() }
-    }
-
-    /// Key columns as tables have them.
-    fn keys(keys: Vec<ArrayRef>, rows: usize) -> Vec<ArrayRef> {
-        if keys.is_empty() { vec![Arc::new(Int8Array::from_value(0, rows))] } else { keys }
-    }
-
-    fn specs(&self) -> Vec<TableSpec> {
-        let spec = |name: &str, rows: &StateRows, key_columns: usize| TableSpec {
-            name: name.to_owned(),
-            schema: Arc::clone(rows.schema()),
-            key_columns,
-            time_column: None,
-            append_only: false,
-        };
-        let values = self.values.iter().map(|(name, _, rows)| {
-            // All but the key group and the number.
-            spec(name, rows, rows.schema().fields().len() - 2)
-        });
-        std::iter::once(spec(GROUPS, &self.groups, self.key_columns)).chain(values).collect()
-    }
-}
-
-/// Values that are there with their numbers, and those that are gone.
-fn values_delta(
-    table: &str,
-    state: &mut StateRows,
-    keys: Vec<ArrayRef>,
-    changed: super::accumulator::Changed,
-) -> Result<TableDelta> {
-    let numbers: ArrayRef = Arc::new(Int64Array::from(changed.numbers.clone()));
-    let pick = |is_there: bool| -> UInt32Array {
-        let rows = changed.numbers.iter().enumerate().filter(|(_, number)| (**number != 0) == is_there);
-        rows.map(|(row, _)| row as u32).collect()
-    };
-    let of = |columns: &[ArrayRef], rows: &UInt32Array| -> Result<Vec<ArrayRef>> {
-        columns.iter().map(|column| take(column, rows, None).map_err(internal)).collect()
-    };
-    let there = pick(true);
-    let own = of(&keys, &there)?;
-    let mut columns = StateTables::keys(own.clone(), there.len());
-    columns.extend(of(&changed.values, &there)?);
-    columns.extend(of(&[numbers], &there)?);
-    let upserts = state.batch(&own, columns, there.len())?;
-    let gone = pick(false);
-    let own = of(&keys, &gone)?;
-    let mut columns = StateTables::keys(own.clone(), gone.len());
-    columns.extend(of(&changed.values, &gone)?);
-    let deletes = state.keys(&own, columns, gone.len())?;
-    Ok(TableDelta { table: table.to_owned(), upserts: vec![upserts], deletes: vec![deletes], closed: None })
 }

@@ -11,6 +11,7 @@ mod count;
 mod extreme;
 mod floats;
 mod per_slot;
+pub(crate) mod state;
 mod sum;
 mod values;
 

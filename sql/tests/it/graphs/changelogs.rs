@@ -327,3 +327,40 @@ fn rows_of_one_table_alone() {
     "#]]
     .assert_eq(&graph(r#"SELECT origin FROM flights EXCEPT SELECT origin FROM weather"#));
 }
+
+#[test]
+fn a_table_of_changes_into_one_by_another_key() {
+    expect![[r#"
+        [1] Source(people)
+            columns: before ROW<id INT, name STRING, moved TIMESTAMP(3)>, after ROW<id INT, name STRING, moved TIMESTAMP(3)>, op STRING
+            watermark: coalesce("after".moved, "before".moved)
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Changes
+            from [1] forward
+            columns: id INT NOT NULL, name STRING, moved TIMESTAMP(3)
+            changes: each row that is replaced is taken back
+        [3] Calc
+            from [2] forward
+            filter: (id > 3)
+            project: "name" AS name, id
+            changes: each row that is replaced is taken back
+        [4] TopN(1)
+            from [3] hash(name)
+            order: what they hold
+            rows: 1 to 1
+            changes: by key (name)
+            state: all rows, of which 1 are told per partition, for as long as the job lives
+        [5] Sink(names)
+            from [4] forward
+            columns: name STRING, id INT
+            connector: filesystem
+            changes: by key (name)
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+        CREATE TABLE people (id INT NOT NULL, name STRING, moved TIMESTAMP(3), WATERMARK FOR moved AS moved) WITH ('connector' = 'filesystem', 'path' = 'p', 'format' = 'debezium-json');
+        CREATE TABLE names (name STRING, id INT, PRIMARY KEY (name) NOT ENFORCED) WITH ('connector' = 'filesystem', 'path' = 'n', 'format' = 'json', 'sink.changelog' = 'table');
+        INSERT INTO names SELECT name, id FROM people WHERE id > 3"#,
+    ));
+}

@@ -354,3 +354,39 @@ fn aggregates_that_differ_by_a_cast() {
          FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR)) GROUP BY window_start, window_end",
     ));
 }
+
+#[test]
+fn aggregates_over_the_rows_before() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: origin STRING, distance INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] OverAggregate
+            from [1] hash(origin)
+            keys: origin
+            order: time_hour
+            frame: 1h before, and rows of the same time
+            aggregates: sum(CAST(distance AS BIGINT)) AS sum, count(distance) AS count
+            state: rows of 1h per key
+        [3] OverAggregate
+            from [2] hash(origin)
+            keys: origin
+            order: time_hour
+            frame: 9 rows before
+            aggregates: count(*) AS count_1
+            state: 10 rows per key, for as long as the job lives
+            not deterministic: rows of the same time stand in the order of arrival
+        [4] Calc
+            from [3] forward
+            project: origin, CAST(("sum" / "count") AS INTEGER) AS avg(flights.distance) PARTITION BY [flights.origin] ORDER BY [flights.time_hour ASC NULLS FIRST] RANGE BETWEEN 3600000 milliseconds PRECEDING AND CURRENT ROW, count_1 AS count(*) PARTITION BY [flights.origin] ORDER BY [flights.time_hour ASC NULLS FIRST] ROWS BETWEEN 9 PRECEDING AND CURRENT ROW
+        [5] Sink(print)
+            from [4] forward
+            columns: origin STRING, avg(flights.distance) PARTITION BY [flights.origin] ORDER BY [flights.time_hour ASC NULLS FIRST] RANGE BETWEEN 3600000 milliseconds PRECEDING AND CURRENT ROW INT, count(*) PARTITION BY [flights.origin] ORDER BY [flights.time_hour ASC NULLS FIRST] ROWS BETWEEN 9 PRECEDING AND CURRENT ROW BIGINT NOT NULL
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"SELECT origin, AVG(distance) OVER w, COUNT(*) OVER (PARTITION BY origin ORDER BY time_hour ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) FROM flights WINDOW w AS (PARTITION BY origin ORDER BY time_hour RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)"#,
+    ));
+}
