@@ -96,6 +96,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         kind: OperatorKind::WindowAggregate(node),
         output: output.clone(),
         changelog: Changelog::Append,
+        ttl_ms: 0,
     };
     let context = OperatorContext {
         name: logical.name.clone(),
@@ -105,6 +106,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         partition: vec![vec![0]],
         output,
         changelog: Changelog::Append,
+        ttl_ms: 0,
         batch_rows: limits::BATCH_ROWS,
     };
     operator::build(&logical, Phase::Whole, &input, context)

@@ -622,6 +622,7 @@ impl BuildContext<'_> {
             partition,
             output,
             changelog: logical.changelog.clone(),
+            ttl_ms: logical.ttl_ms,
             batch_rows: limits::BATCH_ROWS,
         };
         let mut operator = operator::build(logical, physical.phase, &raw_input, context)?;

@@ -44,6 +44,14 @@ pub struct Operator {
     /// What the rows that it emits say of those before them; of a sink, the rows that it takes.
     #[serde(default, skip_serializing_if = "Changelog::is_append")]
     pub changelog: Changelog,
+    /// How long it keeps what nobody touches, by the clock (`table.exec.state.ttl`). 0: for as long as the job lives.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ttl_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Rows of `from` go to input `port` of `to`. Several edges into one port are a union.

@@ -35,6 +35,8 @@ pub struct JobSettings {
     pub idle_timeout_ms: u64,
     /// `table.exec.mini-batch.allow-latency`: how long rows that change are gathered before they are told.
     pub mini_batch_ms: u64,
+    /// `table.exec.state.ttl`: how long operators without a window keep what nobody touches. 0: for ever.
+    pub state_ttl_ms: u64,
     /// `execution.checkpointing.num-retained`.
     pub checkpoints_kept: usize,
     /// `table.local-time-zone` is accepted only as UTC.
@@ -65,6 +67,7 @@ impl Default for JobSettings {
             window_firing: Firing::Complete,
             idle_timeout_ms: 0,
             mini_batch_ms: limits::MINI_BATCH_MS_DEFAULT,
+            state_ttl_ms: 0,
             checkpoints_kept: limits::CHECKPOINTS_KEPT_DEFAULT,
             time_zone: "UTC".to_owned(),
         }
@@ -85,6 +88,7 @@ pub const KEYS: &[&str] = &[
     "window.firing",
     "table.exec.source.idle-timeout",
     "table.exec.mini-batch.allow-latency",
+    "table.exec.state.ttl",
     "table.local-time-zone",
 ];
 
@@ -164,6 +168,7 @@ impl JobSettings {
             }
             "table.exec.source.idle-timeout" => self.idle_timeout_ms = duration()?,
             "table.exec.mini-batch.allow-latency" => self.mini_batch_ms = duration()?,
+            "table.exec.state.ttl" | "state.ttl" => self.state_ttl_ms = duration()?,
             "table.local-time-zone" => {
                 if !matches!(value.to_ascii_uppercase().as_str(), "UTC" | "ETC/UTC" | "Z" | "+00:00") {
                     return Err(bad("UTC, the only session zone").hint("convert with TO_TIMESTAMP_LTZ or CONVERT_TZ"));

@@ -75,6 +75,7 @@ pub(super) fn graph() -> JobGraph {
         kind,
         output: Schema::empty().into(),
         changelog: Changelog::Append,
+        ttl_ms: 0,
     };
     JobGraph {
         operators: vec![

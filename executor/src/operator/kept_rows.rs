@@ -210,6 +210,18 @@ impl KeptRows {
         live.filter(|(_, live)| **live).map(|(number, _)| *number).collect()
     }
 
+    /// Of the rows that are there and came before that of a number, in order.
+    pub(crate) fn numbers_below(&self, number: i64) -> Vec<i64> {
+        let old = self.chunks.iter().take_while(|chunk| chunk.numbers.first().is_some_and(|first| *first < number));
+        let rows = old.flat_map(|chunk| chunk.numbers.iter().zip(&chunk.is_live));
+        rows.filter(|(other, live)| **live && **other < number).map(|(other, _)| *other).collect()
+    }
+
+    /// Of the next row.
+    pub(crate) fn next_number(&self) -> i64 {
+        self.next
+    }
+
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -14,6 +14,7 @@ use qanat_proto::graph::LatestRowsNode;
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
+use super::ages::Ages;
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{evaluation_error, internal, split_kinds};
 use super::kept_rows::KeptRows;
@@ -41,6 +42,7 @@ pub struct LatestRows {
     latest: Vec<Option<i64>>,
     flags: Vec<u8>,
     unsaved: Vec<u32>,
+    ages: Ages,
     state: StateRows,
     emitter: Emitter,
     counts: OperatorCounts,
@@ -67,6 +69,7 @@ impl LatestRows {
             latest: Vec::new(),
             flags: Vec::new(),
             unsaved: Vec::new(),
+            ages: Ages::new(context.ttl_ms),
             state: StateRows::new(keys.chain(fields).collect(), context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
@@ -116,11 +119,7 @@ impl LatestRows {
             if before.is_some() && is_added && !differs[at] {
                 continue;
             }
-            let flags = &mut self.flags[*slot as usize];
-            if *flags & UNSAVED == 0 {
-                *flags |= UNSAVED;
-                self.unsaved.push(*slot);
-            }
+            self.touch(*slot);
             self.latest[*slot as usize] = None;
             if before.is_some() && (self.tells_before || !is_added) {
                 places.push((0, at));
@@ -143,6 +142,14 @@ impl LatestRows {
         self.keep(&new, kept, &keepers)
     }
 
+    fn touch(&mut self, slot: u32) {
+        let flags = &mut self.flags[slot as usize];
+        if *flags & UNSAVED == 0 {
+            *flags |= UNSAVED;
+            self.unsaved.push(slot);
+        }
+    }
+
     fn keep(&mut self, rows: &RecordBatch, kept: Vec<u32>, slots: &[u32]) -> Result<()> {
         let rows = take_record_batch(rows, &UInt32Array::from(kept)).map_err(internal)?;
         let count = rows.num_rows();
@@ -162,7 +169,20 @@ impl Operator for LatestRows {
         let keys = keys_of(&rows, &self.node.key, &self.key_types);
         let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
         let found = self.slots_of(&keys, rows.num_rows())?;
+        self.ages.touch(&found);
         self.take(&rows, &kinds, &found, out)
+    }
+
+    /// Keys that are too old go; what was told of them stays.
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        let old = self.ages.too_old(now_ms);
+        let gone: Vec<i64> = old.iter().filter_map(|slot| self.latest[*slot as usize].take()).collect();
+        old.into_iter().for_each(|slot| self.touch(slot));
+        self.rows.remove(&gone).map(drop)
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.ages.next_timer()
     }
 
     fn tables(&self) -> Vec<TableSpec> {
@@ -201,6 +221,7 @@ impl Operator for LatestRows {
         // Behind the key group.
         let (keys, columns) = rows.columns()[1..].split_at(self.key_types.len());
         let found = self.slots_of(keys, rows.num_rows())?;
+        self.ages.touch(&found);
         let kept = batch_of(self.rows.schema(), columns.to_vec(), rows.num_rows())?;
         let all = (0..rows.num_rows() as u32).collect();
         self.keep(&kept, all, &found)?;
@@ -209,7 +230,11 @@ impl Operator for LatestRows {
     }
 
     fn state_bytes(&self) -> usize {
-        self.rows.bytes() + self.slots.bytes() + self.latest.capacity() * 16 + self.flags.capacity() * 5
+        self.rows.bytes()
+            + self.slots.bytes()
+            + self.latest.capacity() * 16
+            + self.flags.capacity() * 5
+            + self.ages.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

@@ -4,6 +4,7 @@
 //! batch, `on_watermark` when the combined input watermark rises, `on_barrier` just before an epoch is
 //! sealed, `snapshot` right after. Rows and side rows leave through [`Output`].
 
+pub(crate) mod ages;
 pub mod aggregate;
 pub mod assign_window;
 pub mod calc;
@@ -55,6 +56,8 @@ pub struct OperatorContext {
     pub output: SchemaRef,
     /// What its rows say of those before them.
     pub changelog: Changelog,
+    /// How long it keeps what nobody touches. 0: for ever.
+    pub ttl_ms: u64,
     pub batch_rows: usize,
 }
 

@@ -20,11 +20,12 @@ use qanat_proto::graph::{OverAggregateNode, OverFrame};
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
+use super::ages::Ages;
 use super::aggregate::calls::{Calls, Inputs};
 use super::emit::{Emitter, batch_of};
 use super::evaluate::internal;
 use super::event_time::{milliseconds, split_late, split_times};
-use super::group::accumulator::{Batch, GroupAccumulator, of_call};
+use super::group::accumulator::{Batch, GroupAccumulator, of_calls};
 use super::group::state::{Groups, StateTables};
 use super::kept_rows::KeptRows;
 use super::keys::keys_of;
@@ -52,6 +53,7 @@ pub struct OverAggregate {
     waiting: BTreeMap<i64, Vec<(u32, i64)>>,
     keys: Vec<Key>,
     unsaved: Vec<u32>,
+    ages: Ages,
     /// Keys by the time up to which their rows may be in the frame of another.
     ends: BTreeMap<i64, Vec<u32>>,
     /// `i64::MIN`: none yet.
@@ -110,11 +112,7 @@ impl OverAggregate {
         let failed = |e: DataFusionError| calls.error(&e);
         let types = calls.types(input).map_err(failed)?;
         let ends = matches!(node.frame, OverFrame::Rows(_) | OverFrame::RangeMs(_));
-        let mut accumulators = Vec::new();
-        for call in &calls.calls {
-            let arguments: Vec<DataType> = call.arguments.iter().map(|slot| types[*slot].clone()).collect();
-            accumulators.push(of_call(call, &arguments, ends).map_err(failed)?);
-        }
+        let accumulators = of_calls(&calls.calls, &types, ends).map_err(failed)?;
         let per_ms = match node.time_column.map(|column| input.field(column).data_type()) {
             Some(DataType::Timestamp(TimeUnit::Microsecond, _)) => 1_000,
             Some(DataType::Timestamp(TimeUnit::Nanosecond, _)) => 1_000_000,
@@ -134,6 +132,7 @@ impl OverAggregate {
             waiting: BTreeMap::new(),
             keys: Vec::new(),
             unsaved: Vec::new(),
+            ages: Ages::new(context.ttl_ms),
             ends: BTreeMap::new(),
             watermark: i64::MIN,
             is_due: false,
@@ -171,6 +170,7 @@ impl OverAggregate {
         let mut found = Vec::new();
         self.slots.find_or_add(&keys, rows.num_rows(), &mut found).map_err(failed)?;
         self.grow()?;
+        self.ages.touch(&found);
         Ok(found)
     }
 
@@ -363,6 +363,28 @@ impl OverAggregate {
         self.remove(&numbers, &rows)
     }
 
+    /// Keys are too old, and begin anew.
+    fn forget(&mut self, old: &[u32]) -> Result<()> {
+        let (waiting, old): (Vec<u32>, Vec<u32>) = old.iter().partition(|slot| self.keys[**slot as usize].waits > 0);
+        self.ages.touch(&waiting);
+        if old.is_empty() {
+            return Ok(());
+        }
+        let mut gone = Vec::new();
+        for slot in &old {
+            let key = &mut self.keys[*slot as usize];
+            key.last = None;
+            gone.extend(std::mem::take(&mut key.frame).into_iter().map(|(_, number)| number));
+            self.touch(*slot);
+        }
+        for accumulator in &mut self.accumulators {
+            accumulator.forget(&old).map_err(|e| self.calls.error(&e))?;
+        }
+        let wanted: Vec<Option<i64>> = gone.iter().copied().map(Some).collect();
+        let rows = batch_of(self.rows.schema(), self.rows.gather(&wanted)?, wanted.len())?;
+        self.remove(&gone, &rows)
+    }
+
     /// Rows are not needed any more. `rows`: they themselves.
     fn remove(&mut self, numbers: &[i64], rows: &RecordBatch) -> Result<()> {
         let names: Int64Array = self.rows.remove(numbers)?.into_iter().collect();
@@ -461,6 +483,15 @@ impl Operator for OverAggregate {
         if watermark == i64::MAX { Ok(watermark) } else { Ok(watermark.saturating_sub(self.node.allowed_lateness_ms)) }
     }
 
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        let old = self.ages.too_old(now_ms);
+        self.forget(&old)
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.ages.next_timer()
+    }
+
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
         self.is_due = self.is_due && self.tell(out)?;
         Ok(self.is_due)
@@ -482,11 +513,11 @@ impl Operator for OverAggregate {
         let deletes = std::mem::take(&mut self.deletes);
         let rows = TableDelta { table: ROWS.to_owned(), upserts, deletes, closed: None };
         let unsaved = std::mem::take(&mut self.unsaved);
-        // A key without rows is as one that never had any, if its frame has an end in time.
+        // A key without rows is as one that never had any, if its frame has an end in time or it has begun anew.
         let has_end = self.length().is_some();
         let (gone, there): (Vec<u32>, Vec<u32>) = unsaved.into_iter().partition(|slot| {
             let key = &self.keys[*slot as usize];
-            has_end && key.frame.is_empty() && key.waits == 0
+            (has_end || key.last.is_none()) && key.frame.is_empty() && key.waits == 0
         });
         let last = |slot: &u32| self.keys[*slot as usize].last.unwrap_or(i64::MIN);
         let there: Vec<(u32, i64)> = there.iter().map(|slot| (*slot, last(slot))).collect();
@@ -522,6 +553,7 @@ impl Operator for OverAggregate {
         let keys = self.state.keys_of(&rows, &self.calls);
         self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
         self.grow()?;
+        self.ages.touch(&found);
         let last = self.state.restore(table, &rows, &found, &mut self.accumulators, &self.calls)?;
         for (slot, last) in found.iter().zip(last.unwrap_or_default()) {
             let key = &mut self.keys[*slot as usize];
@@ -555,7 +587,7 @@ impl Operator for OverAggregate {
     fn state_bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
         let rows = self.waiting.len() * 64 + self.ends.len() * 64 + self.keys.capacity() * size_of::<Key>();
-        accumulators + rows + self.rows.bytes() + self.slots.bytes()
+        accumulators + rows + self.rows.bytes() + self.slots.bytes() + self.ages.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

@@ -17,6 +17,9 @@ const APPROXIMATE: &[&str] = &["approx_percentile_cont", "approx_percentile_cont
 
 /// `None`: deterministic.
 pub(super) fn reason(operator: &Operator) -> Option<String> {
+    if operator.ttl_ms > 0 {
+        return Some("what is older than the time to live is forgotten".to_owned());
+    }
     let processing = |domain: TimeDomain| (domain == TimeDomain::Processing).then(|| "processing time".to_owned());
     match &operator.kind {
         OperatorKind::Source(node) => {

@@ -194,6 +194,10 @@ fn lateness(ms: i64, line: &mut impl FnMut(&str, String)) {
 /// What the operator keeps from one batch to the next.
 /// What an operator keeps. `input_changes`: rows of its input may be taken back.
 pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> {
+    let how_long = match operator.ttl_ms {
+        0 => "for as long as the job lives".to_owned(),
+        ms => format!("until nobody has touched it for {}", duration_text(i64::try_from(ms).unwrap_or(i64::MAX))),
+    };
     Some(match &operator.kind {
         OperatorKind::Source(_) => "offsets and watermark of each split".to_owned(),
         OperatorKind::Changes(_) | OperatorKind::Calc(_) | OperatorKind::Unnest(_) => return None,
@@ -204,29 +208,33 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
         OperatorKind::WindowAggregate(node) => {
             format!("{} accumulators per key and open window", node.aggregates.len().max(1))
         }
-        OperatorKind::LatestRows(_) => "the last row of each key, for as long as the job lives".to_owned(),
+        OperatorKind::LatestRows(_) => format!("the last row of each key, {how_long}"),
         OperatorKind::GroupAggregate(node) => {
             let what = match node.aggregates.len() {
                 0 => "the keys".to_owned(),
                 calls => format!("{calls} accumulators per key"),
             };
-            format!("{what}, for as long as the job lives")
+            format!("{what}, {how_long}")
         }
         OperatorKind::OverAggregate(node) => match node.frame {
             OverFrame::UnboundedRows | OverFrame::UnboundedRange => {
-                format!("{} accumulators per key, for as long as the job lives", node.aggregates.len())
+                format!("{} accumulators per key, {how_long}", node.aggregates.len())
             }
-            OverFrame::Rows(rows) => format!("{} rows per key, for as long as the job lives", rows.saturating_add(1)),
+            OverFrame::Rows(rows) => format!("{} rows per key, {how_long}", rows.saturating_add(1)),
             OverFrame::RangeMs(ms) => format!("rows of {} per key", duration_text(ms)),
         },
-        OperatorKind::Join(_) => "all rows of both sides, for as long as the job lives".to_owned(),
+        OperatorKind::Join(_) if operator.ttl_ms > 0 => {
+            let age = duration_text(i64::try_from(operator.ttl_ms).unwrap_or(i64::MAX));
+            format!("rows of both sides that came within {age}")
+        }
+        OperatorKind::Join(_) => format!("all rows of both sides, {how_long}"),
         OperatorKind::IntervalJoin(_) => "rows of both sides until none can come that they meet".to_owned(),
         OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),
         OperatorKind::WindowTopN(node) => format!("{} rows per partition and open window", node.limit),
         OperatorKind::TopN(node) if input_changes => {
-            format!("all rows, of which {} are told per partition, for as long as the job lives", node.limit)
+            format!("all rows, of which {} are told per partition, {how_long}", node.limit)
         }
-        OperatorKind::TopN(node) => format!("{} rows per partition, for as long as the job lives", node.limit),
+        OperatorKind::TopN(node) => format!("{} rows per partition, {how_long}", node.limit),
         OperatorKind::LookupJoin(_) => "the version of the loaded table".to_owned(),
         OperatorKind::Sink(_) => "what is staged and not yet committed".to_owned(),
     })

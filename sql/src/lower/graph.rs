@@ -91,7 +91,7 @@ impl GraphBuilder {
         }
         self.index.insert(id, self.operators.len());
         let changelog = if has_kinds(&output) { Changelog::Retract } else { Changelog::Append };
-        self.operators.push(Operator { id, name, kind, output, changelog });
+        self.operators.push(Operator { id, name, kind, output, changelog, ttl_ms: 0 });
         Ok(id)
     }
 
@@ -129,7 +129,7 @@ impl GraphBuilder {
             self.edges.push(Edge { from, to: id, port: 0, partitioning: Partitioning::Forward });
             self.index.insert(id, self.operators.len());
             let changelog = if has_kinds(&schema) { Changelog::Retract } else { Changelog::Append };
-            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema, changelog });
+            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema, changelog, ttl_ms: 0 });
         }
         Ok(id)
     }

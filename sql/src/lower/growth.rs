@@ -2,12 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use qanat_proto::graph::{JobGraph, OperatorKind};
+use qanat_proto::graph::{JobGraph, Operator, OperatorKind, OverFrame};
 use qanat_proto::ids::OperatorId;
+
+/// Whether an operator keeps state for as long as the job lives, if no time to live is set.
+pub(super) fn has_no_end(operator: &Operator) -> bool {
+    match &operator.kind {
+        OperatorKind::GroupAggregate(node) => !node.keys.is_empty(),
+        OperatorKind::OverAggregate(node) => !matches!(node.frame, OverFrame::RangeMs(_)),
+        OperatorKind::Join(_) | OperatorKind::TopN(_) | OperatorKind::LatestRows(_) => true,
+        _ => false,
+    }
+}
 
 /// One warning for each join that keeps every row of an endless table.
 pub(super) fn warnings(graph: &JobGraph) -> Vec<String> {
     let joins = graph.operators.iter().filter(|operator| matches!(operator.kind, OperatorKind::Join(_)));
+    let joins = joins.filter(|operator| operator.ttl_ms == 0);
     joins
         .filter_map(|join| {
             let (mut endless, mut seen) = (BTreeSet::new(), BTreeSet::new());
@@ -19,7 +30,8 @@ pub(super) fn warnings(graph: &JobGraph) -> Vec<String> {
             };
             Some(format!(
                 "{} keeps all rows that reach it from `{first}`{others}, which has no end: its state grows for as long as the \
-                 job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`",
+                 job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`; \
+                 so would `SET 'table.exec.state.ttl' = '1 d'`, which forgets what is older",
                 join.name
             ))
         })

@@ -53,6 +53,7 @@ pub(crate) struct Lowering<'a> {
     firing: Firing,
     idle_timeout_ms: u64,
     mini_batch_ms: u64,
+    state_ttl_ms: u64,
     /// What all queries of the script together read of each table.
     uses: BTreeMap<String, TableUse>,
     warnings: Vec<String>,
@@ -75,6 +76,7 @@ impl<'a> Lowering<'a> {
             firing: settings.window_firing,
             idle_timeout_ms: settings.idle_timeout_ms,
             mini_batch_ms: settings.mini_batch_ms,
+            state_ttl_ms: settings.state_ttl_ms,
             uses: BTreeMap::new(),
             warnings: Vec::new(),
         };
@@ -89,6 +91,9 @@ impl<'a> Lowering<'a> {
         for graph in &mut graphs {
             changelog::drop_unused_ranks(graph);
             changelog::choose(graph);
+            graph.operators.iter_mut().filter(|operator| growth::has_no_end(operator)).for_each(|operator| {
+                operator.ttl_ms = self.state_ttl_ms;
+            });
             self.warnings.extend(growth::warnings(graph));
         }
         (graphs, self.warnings)

@@ -56,6 +56,7 @@ pub(crate) fn graph() -> JobGraph {
         kind,
         output: Schema::empty().into(),
         changelog: Changelog::Append,
+        ttl_ms: 0,
     };
     JobGraph {
         operators: vec![

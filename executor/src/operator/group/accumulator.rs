@@ -8,6 +8,7 @@ use datafusion_common::DataFusionError;
 
 use super::super::aggregate::calls::Call;
 use super::count::Count;
+use super::distinct::DistinctCount;
 use super::extreme;
 use super::floats::FloatSum;
 use super::per_slot::PerSlot;
@@ -48,6 +49,11 @@ pub(crate) trait GroupAccumulator: Send {
     /// Another group gets this slot.
     fn clear(&mut self, slot: u32) -> Result<(), DataFusionError>;
 
+    /// These groups are no more, whatever rows they had.
+    fn forget(&mut self, slots: &[u32]) -> Result<(), DataFusionError> {
+        slots.iter().try_for_each(|slot| self.clear(*slot))
+    }
+
     /// Adds rows, or takes them back. `values`: the call's arguments.
     fn update(&mut self, batch: Batch<'_>, values: &[ArrayRef]) -> Result<(), DataFusionError>;
 
@@ -71,13 +77,23 @@ pub(crate) trait GroupAccumulator: Send {
         None
     }
 
-    /// Values whose numbers have changed since the last call. A number of 0: it is gone.
+    /// How many numbers each value has, one for each call that shares the values.
+    fn value_numbers(&self) -> usize {
+        1
+    }
+
+    /// Values whose numbers have changed since the last call. All numbers 0: it is gone.
     fn take_changed(&mut self) -> Result<Changed, DataFusionError> {
         Ok(Changed::default())
     }
 
     /// Puts back values with their numbers.
-    fn restore_values(&mut self, slots: &[u32], values: &[ArrayRef], numbers: &[i64]) -> Result<(), DataFusionError> {
+    fn restore_values(
+        &mut self,
+        slots: &[u32],
+        values: &[ArrayRef],
+        numbers: &[&[i64]],
+    ) -> Result<(), DataFusionError> {
         let _ = (slots, values, numbers);
         Ok(())
     }
@@ -88,15 +104,45 @@ pub(crate) trait GroupAccumulator: Send {
 pub(crate) struct Changed {
     pub(crate) slots: Vec<u32>,
     pub(crate) values: Vec<ArrayRef>,
-    pub(crate) numbers: Vec<i64>,
+    /// By call that shares the values.
+    pub(crate) numbers: Vec<Vec<i64>>,
+}
+
+/// What serves each call. `types`: of the columns that calls take; `retracts`: rows may be taken back.
+pub(crate) fn of_calls(
+    calls: &[Call],
+    types: &[DataType],
+    retracts: bool,
+) -> Result<Vec<Box<dyn GroupAccumulator>>, DataFusionError> {
+    let counts_distinct =
+        |call: &Call| call.function == "count" && call.aggregate.is_distinct() && call.arguments.len() == 1;
+    let mut served: Vec<Option<Box<dyn GroupAccumulator>>> = calls.iter().map(|_| None).collect();
+    for (at, call) in calls.iter().enumerate() {
+        if served[at].is_some() {
+            continue;
+        }
+        if !counts_distinct(call) {
+            let arguments: Vec<DataType> = call.arguments.iter().map(|slot| types[*slot].clone()).collect();
+            served[at] = Some(of_call(call, &arguments, retracts)?);
+            continue;
+        }
+        let alike = |other: &&usize| counts_distinct(&calls[**other]) && calls[**other].arguments == call.arguments;
+        let rest: Vec<usize> = (at..calls.len()).collect();
+        let mut sharing: Vec<usize> = rest.iter().filter(alike).copied().collect();
+        // What they share has the values of all rows: not without one that takes all.
+        if sharing.iter().all(|call| calls[*call].filter.is_some()) {
+            sharing.truncate(1);
+        }
+        let counts = DistinctCount::of(&types[call.arguments[0]], retracts, sharing.len())?;
+        for (at, count) in sharing.into_iter().zip(counts) {
+            served[at] = Some(Box::new(count));
+        }
+    }
+    Ok(served.into_iter().flatten().collect())
 }
 
 /// What serves a call. `retracts`: rows may be taken back.
-pub(crate) fn of_call(
-    call: &Call,
-    arguments: &[DataType],
-    retracts: bool,
-) -> Result<Box<dyn GroupAccumulator>, DataFusionError> {
+fn of_call(call: &Call, arguments: &[DataType], retracts: bool) -> Result<Box<dyn GroupAccumulator>, DataFusionError> {
     let result = call.aggregate.field().data_type().clone();
     let is_distinct = call.aggregate.is_distinct();
     let argument = arguments.first();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Int8Type};
+use arrow::datatypes::Int8Type;
 use datafusion_common::DataFusionError;
 use qanat_proto::changelog::{self, Changelog, RowKind};
 use qanat_proto::error::{Error, Result};
@@ -17,6 +17,7 @@ use qanat_proto::graph::GroupAggregateNode;
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
+use super::super::ages::{Ages, earlier};
 use super::super::aggregate::calls::Calls;
 use super::super::emit::Emitter;
 use super::super::evaluate::{evaluate_or_bury, internal};
@@ -24,7 +25,7 @@ use super::super::keys::any_different;
 use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
 use super::super::{Operator, OperatorContext, Output};
-use super::accumulator::{Batch, GroupAccumulator, of_call};
+use super::accumulator::{Batch, GroupAccumulator, of_calls};
 use super::state::{Groups, StateTables};
 
 /// Groups that are due before they are told without waiting.
@@ -55,6 +56,7 @@ pub struct GroupAggregate {
     before: Before,
     unsaved: Vec<u32>,
     mini_batch: MiniBatch,
+    ages: Ages,
     state: StateTables,
     emitter: Emitter,
     counts: OperatorCounts,
@@ -77,11 +79,7 @@ impl GroupAggregate {
         let calls = Calls::new(&context.name, &node.keys, &node.aggregates, input)?;
         let failed = |e: DataFusionError| calls.error(&e);
         let types = calls.types(input).map_err(failed)?;
-        let mut accumulators = Vec::new();
-        for call in &calls.calls {
-            let arguments: Vec<DataType> = call.arguments.iter().map(|slot| types[*slot].clone()).collect();
-            accumulators.push(of_call(call, &arguments, retracts).map_err(failed)?);
-        }
+        let accumulators = of_calls(&calls.calls, &types, retracts).map_err(failed)?;
         let slots = Slots::new(&calls.key_types).map_err(failed)?;
         let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups);
         let before = Before { slots: Vec::new(), results: vec![Vec::new(); accumulators.len()] };
@@ -96,6 +94,7 @@ impl GroupAggregate {
             before,
             unsaved: Vec::new(),
             mini_batch: MiniBatch::new(node.mini_batch_ms),
+            ages: Ages::new(context.ttl_ms),
             state,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
@@ -206,6 +205,25 @@ impl GroupAggregate {
         Ok(())
     }
 
+    /// Groups are too old. What was told of them stays.
+    fn forget(&mut self, old: &[u32]) -> Result<()> {
+        let (due, old): (Vec<u32>, Vec<u32>) = old.iter().partition(|slot| self.flags[**slot as usize] & DUE != 0);
+        self.ages.touch(&due);
+        for slot in &old {
+            self.rows[*slot as usize] = 0;
+            let flags = &mut self.flags[*slot as usize];
+            *flags &= !TOLD;
+            if *flags & UNSAVED == 0 {
+                *flags |= UNSAVED;
+                self.unsaved.push(*slot);
+            }
+        }
+        for accumulator in self.accumulators.iter_mut().filter(|_| !old.is_empty()) {
+            accumulator.forget(&old).map_err(|e| self.calls.error(&e))?;
+        }
+        Ok(())
+    }
+
     /// Groups without rows that are not told any more: their slots are free.
     fn free(&mut self, slot: u32) -> Result<()> {
         self.flags[slot as usize] = 0;
@@ -237,6 +255,7 @@ impl Operator for GroupAggregate {
         self.slots.find_or_add(keys, inputs.rows, &mut found).map_err(|e| self.calls.error(&e))?;
         self.grow()?;
         self.touch(&found)?;
+        self.ages.touch(&found);
         for (accumulator, call) in self.accumulators.iter_mut().zip(&self.calls.calls) {
             let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: call.filter(&inputs) };
             accumulator.update(batch, &call.arguments(&inputs)).map_err(|e| self.calls.error(&e))?;
@@ -256,11 +275,13 @@ impl Operator for GroupAggregate {
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
+        let old = self.ages.too_old(now_ms);
+        self.forget(&old)?;
         if self.mini_batch.is_due(now_ms) { self.tell(out) } else { Ok(()) }
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.mini_batch.next_timer()
+        earlier(self.mini_batch.next_timer(), self.ages.next_timer())
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
@@ -296,6 +317,7 @@ impl Operator for GroupAggregate {
         self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
         self.grow()?;
         let numbers = self.state.restore(table, &rows, &found, &mut self.accumulators, &self.calls)?;
+        self.ages.touch(&found);
         for (slot, rows) in found.iter().zip(numbers.unwrap_or_default()) {
             self.rows[*slot as usize] = rows;
             self.flags[*slot as usize] = TOLD | SAVED;
@@ -306,7 +328,12 @@ impl Operator for GroupAggregate {
     fn state_bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
         let before: usize = self.before.results.iter().flatten().map(crate::memory::array_bytes).sum();
-        accumulators + before + self.slots.bytes() + self.rows.capacity() * 9 + self.due.capacity() * 8
+        accumulators
+            + before
+            + self.slots.bytes()
+            + self.rows.capacity() * 9
+            + self.due.capacity() * 8
+            + self.ages.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

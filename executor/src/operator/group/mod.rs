@@ -8,6 +8,7 @@
 pub(crate) mod accumulator;
 mod aggregate;
 mod count;
+mod distinct;
 mod extreme;
 mod floats;
 mod per_slot;

@@ -47,7 +47,9 @@ impl StateTables {
             if let Some(types) = accumulator.value_types() {
                 let mut fields = keys.clone();
                 fields.extend(state_fields("value", &types));
-                fields.push(Field::new("rows", DataType::Int64, false));
+                let numbers = (0..accumulator.value_numbers())
+                    .map(|call| Field::new(format!("rows_{call}"), DataType::Int64, false));
+                fields.extend(numbers);
                 values.push((format!("values_{call}"), call, StateRows::new(fields, key_groups)));
             }
         }
@@ -114,11 +116,13 @@ impl StateTables {
             return Err(Error::internal(format!("groups have no state table `{table}`")));
         };
         let values: Vec<ArrayRef> = columns.cloned().collect();
-        let Some((numbers, values)) = values.split_last() else {
-            return Err(Error::internal("a value without its number"));
-        };
-        let numbers = numbers.as_primitive::<Int64Type>().values();
-        accumulators[*call].restore_values(found, values, numbers).map_err(failed)?;
+        let accumulator = &mut accumulators[*call];
+        let width = values.len().checked_sub(accumulator.value_numbers());
+        let split = width.and_then(|width| values.split_at_checked(width));
+        let (values, numbers) = split.ok_or_else(|| Error::internal("a value without its numbers"))?;
+        let numbers: Vec<&[i64]> =
+            numbers.iter().map(|numbers| numbers.as_primitive::<Int64Type>().values().as_ref()).collect();
+        accumulator.restore_values(found, values, &numbers).map_err(failed)?;
         Ok(None)
     }
 
@@ -131,8 +135,9 @@ impl StateTables {
             append_only: false,
         };
         let values = self.values.iter().map(|(name, _, rows)| {
-            // All but the key group and the number.
-            spec(name, rows, rows.schema().fields().len() - 2)
+            // All but the key group and the numbers.
+            let numbers = rows.schema().fields().iter().filter(|field| field.name().starts_with("rows_")).count();
+            spec(name, rows, rows.schema().fields().len() - 1 - numbers)
         });
         std::iter::once(spec(GROUPS, &self.groups, self.key_columns)).chain(values).collect()
     }
@@ -145,11 +150,12 @@ fn values_delta(
     keys: Vec<ArrayRef>,
     changed: super::accumulator::Changed,
 ) -> Result<TableDelta> {
-    let numbers: ArrayRef = Arc::new(Int64Array::from(changed.numbers.clone()));
     let pick = |is_there: bool| -> UInt32Array {
-        let rows = changed.numbers.iter().enumerate().filter(|(_, number)| (**number != 0) == is_there);
-        rows.map(|(row, _)| row as u32).collect()
+        let is_any = |row: usize| changed.numbers.iter().any(|numbers| numbers[row] != 0);
+        (0..changed.slots.len()).filter(|row| is_any(*row) == is_there).map(|row| row as u32).collect()
     };
+    let numbers = changed.numbers.iter().map(|numbers| Arc::new(Int64Array::from(numbers.clone())) as ArrayRef);
+    let numbers: Vec<ArrayRef> = numbers.collect();
     let of = |columns: &[ArrayRef], rows: &UInt32Array| -> Result<Vec<ArrayRef>> {
         columns.iter().map(|column| take(column, rows, None).map_err(internal)).collect()
     };
@@ -157,7 +163,7 @@ fn values_delta(
     let own = of(&keys, &there)?;
     let mut columns = StateTables::keys(own.clone(), there.len());
     columns.extend(of(&changed.values, &there)?);
-    columns.extend(of(&[numbers], &there)?);
+    columns.extend(of(&numbers, &there)?);
     let upserts = state.batch(&own, columns, there.len())?;
     let gone = pick(false);
     let own = of(&keys, &gone)?;

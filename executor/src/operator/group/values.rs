@@ -1,19 +1,18 @@
 //! Calls that need the values of a group one by one: `DISTINCT`, and whatever cannot take a row back otherwise.
 //!
-//! The values of a group stand in their order, each with how many rows have it. `COUNT(DISTINCT)`, `MIN` and `MAX` are
-//! read off; any other function is computed anew from the values when its group is told.
+//! The values of a group stand in their order, each with how many rows have it. `MIN` and `MAX` are read
+//! off; any other function is computed anew from the values when its group is told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::array::{Array, ArrayRef};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::super::slots::shared;
 use super::accumulator::{Batch, Changed, GroupAccumulator};
 
 pub(crate) struct Values {
@@ -30,7 +29,6 @@ pub(crate) struct Values {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    CountDistinct,
     Min,
     Max,
     Anew,
@@ -39,8 +37,6 @@ enum Kind {
 #[derive(Default)]
 struct Group {
     values: BTreeMap<Box<[u8]>, Number>,
-    /// Values that some row has.
-    distinct: i64,
 }
 
 #[derive(Default)]
@@ -60,7 +56,6 @@ impl Values {
         aggregate: Arc<AggregateFunctionExpr>,
     ) -> Result<Self, DataFusionError> {
         let kind = match (function, types.len()) {
-            ("count", 1) if is_distinct => Kind::CountDistinct,
             ("min", 1) => Kind::Min,
             ("max", 1) => Kind::Max,
             _ => Kind::Anew,
@@ -79,9 +74,7 @@ impl Values {
                 group.values.entry(value.into()).or_default()
             }
         };
-        let was_there = known.rows > 0;
         known.rows += number;
-        group.distinct += i64::from(known.rows > 0) - i64::from(was_there);
         if !is_saved && !known.has_changed {
             known.has_changed = true;
             self.changed.push((slot as u32, value.into()));
@@ -138,6 +131,19 @@ impl GroupAccumulator for Values {
         Ok(())
     }
 
+    /// Its values go with the next snapshot, which tells of it.
+    fn forget(&mut self, slots: &[u32]) -> Result<(), DataFusionError> {
+        for slot in slots {
+            for (value, number) in &mut self.groups[*slot as usize].values {
+                number.rows = 0;
+                if !std::mem::replace(&mut number.has_changed, true) {
+                    self.changed.push((*slot, value.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn update(&mut self, batch: Batch<'_>, values: &[ArrayRef]) -> Result<(), DataFusionError> {
         // A NULL is no value to these, and a row of its own to others.
         let nulls = if self.kind == Kind::Anew { None } else { values.first().and_then(|v| v.logical_nulls()) };
@@ -152,10 +158,6 @@ impl GroupAccumulator for Values {
 
     fn results(&mut self, slots: &[u32]) -> Result<ArrayRef, DataFusionError> {
         match self.kind {
-            Kind::CountDistinct => {
-                let counts = slots.iter().map(|slot| self.groups[*slot as usize].distinct);
-                Ok(shared(Int64Array::from_iter_values(counts)))
-            }
             Kind::Min | Kind::Max => self.extremes(slots),
             Kind::Anew if slots.is_empty() => Ok(arrow::array::new_empty_array(self.aggregate.field().data_type())),
             Kind::Anew => {
@@ -202,12 +204,17 @@ impl GroupAccumulator for Values {
             slots.push(*slot);
             numbers.push(number);
         }
-        Ok(Changed { slots, values, numbers })
+        Ok(Changed { slots, values, numbers: vec![numbers] })
     }
 
-    fn restore_values(&mut self, slots: &[u32], values: &[ArrayRef], numbers: &[i64]) -> Result<(), DataFusionError> {
+    fn restore_values(
+        &mut self,
+        slots: &[u32],
+        values: &[ArrayRef],
+        numbers: &[&[i64]],
+    ) -> Result<(), DataFusionError> {
         let rows = self.converter.convert_columns(values)?;
-        for (row, (slot, number)) in slots.iter().zip(numbers).enumerate() {
+        for (row, (slot, number)) in slots.iter().zip(numbers.iter().copied().flatten()).enumerate() {
             self.add(*slot as usize, rows.row(row).data(), *number, true);
         }
         Ok(())

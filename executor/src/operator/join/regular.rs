@@ -23,6 +23,7 @@ use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::super::ages::{RowAges, earlier};
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{evaluation_error, internal, split_kinds};
 use super::super::kept_rows::KeptRows;
@@ -65,6 +66,7 @@ struct Side {
     partition: Vec<usize>,
     /// Names of rows that are gone and stand in the state.
     gone: Vec<RecordBatch>,
+    ages: RowAges,
     lists_bytes: usize,
 }
 
@@ -103,6 +105,20 @@ impl List {
                 if let Some(at) = numbers.iter().position(|other| *other == number) {
                     numbers.remove(at);
                 }
+                if numbers.is_empty() {
+                    *self = Self::None;
+                }
+            }
+            Self::None | Self::One(_) => {}
+        }
+    }
+
+    /// Rows of lower numbers are gone.
+    fn drop_below(&mut self, number: i64) {
+        match self {
+            Self::One(only) if *only < number => *self = Self::None,
+            Self::Many(numbers) => {
+                numbers.retain(|other| *other >= number);
                 if numbers.is_empty() {
                     *self = Self::None;
                 }
@@ -196,6 +212,7 @@ impl Join {
                 state: StateRows::new(fields, context.key_groups),
                 partition: context.partition.get(port).cloned().unwrap_or_default(),
                 gone: Vec::new(),
+                ages: RowAges::new(context.ttl_ms),
                 lists_bytes: 0,
                 rows: KeptRows::new(schema),
             })
@@ -227,6 +244,7 @@ impl Join {
             side.lists.resize_with(self.slots.len(), List::default);
         }
         let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+        (0..slots.len()).filter(|row| is_null(*row)).for_each(|row| self.free(slots[row]));
         Ok(slots.into_iter().enumerate().map(|(row, slot)| (!is_null(row)).then_some(slot)).collect())
     }
 
@@ -395,20 +413,43 @@ impl Join {
         }
         if has_gone {
             side.forget(&rows, &gone, &gone_rows)?;
-            self.free(&slots)?;
+            slots.into_iter().flatten().for_each(|slot| self.free(slot));
         }
         Ok(())
     }
 
-    /// Slots without rows are free.
-    fn free(&mut self, slots: &[Option<u32>]) -> Result<()> {
-        for slot in slots.iter().flatten() {
-            let is_empty = |side: &Side| matches!(side.lists[*slot as usize], List::None);
-            if self.sides.iter().all(is_empty) {
-                self.slots.remove(*slot);
+    /// Rows below a number are too old; what was told of them stays.
+    fn expire(&mut self, port: usize, below: i64) -> Result<()> {
+        let old = self.sides[port].rows.numbers_below(below);
+        if let Some(known) = &mut self.sides[port].hashes {
+            *known = known.split_off(&below);
+        }
+        for numbers in old.chunks(PAIRS_AT_ONCE) {
+            let wanted: Vec<Option<i64>> = numbers.iter().map(|number| Some(*number)).collect();
+            let side = &self.sides[port];
+            let rows = batch_of(side.rows.schema(), side.rows.gather(&wanted)?, wanted.len())?;
+            let slots = self.slots_of(&rows, port)?;
+            let side = &mut self.sides[port];
+            let mut distinct: Vec<u32> = slots.iter().copied().flatten().collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            for slot in distinct {
+                let list = &mut side.lists[slot as usize];
+                let before = list.bytes();
+                list.drop_below(below);
+                side.lists_bytes = (side.lists_bytes + list.bytes()).saturating_sub(before);
             }
+            side.forget(&rows, numbers, &(0..numbers.len() as u32).collect::<Vec<_>>())?;
+            slots.into_iter().flatten().for_each(|slot| self.free(slot));
         }
         Ok(())
+    }
+
+    /// A slot without rows is free.
+    fn free(&mut self, slot: u32) {
+        if self.sides.iter().all(|side| matches!(side.lists[slot as usize], List::None)) {
+            self.slots.remove(slot);
+        }
     }
 
     /// Puts back rows of the state.
@@ -516,6 +557,20 @@ impl Operator for Join {
         let matches = vec![0; rows.num_rows()];
         self.meeting = Some(Meeting { port, rows, kinds, slots, row: 0, place: 0, matches });
         Ok(())
+    }
+
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        for port in [0, 1] {
+            let side = &mut self.sides[port];
+            if let Some(below) = side.ages.too_old(now_ms, side.rows.next_number()) {
+                self.expire(port, below)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        earlier(self.sides[0].ages.next_timer(), self.sides[1].ages.next_timer())
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {

@@ -45,6 +45,7 @@ pub(super) fn context(
         partition,
         output,
         changelog: Changelog::Append,
+        ttl_ms: 0,
         batch_rows: 7,
     }
 }

@@ -10,5 +10,6 @@ mod joins;
 mod regular_joins;
 mod sessions;
 mod stateless;
+mod time_to_live;
 mod top_n;
 mod window_top_n;

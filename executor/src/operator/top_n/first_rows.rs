@@ -10,6 +10,7 @@ use qanat_proto::graph::TopNNode;
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
+use super::super::ages::Ages;
 use super::super::emit::Emitter;
 use super::super::evaluate::{evaluation_error, internal};
 use super::super::keys::{key_type, keys_of};
@@ -29,6 +30,9 @@ pub struct FirstRows {
     /// Slots whose number has changed since the last snapshot, and whether one is among them.
     unsaved: Vec<u32>,
     is_unsaved: Vec<bool>,
+    /// Which partitions stand in the state.
+    is_saved: Vec<bool>,
+    ages: Ages,
     state: StateRows,
     emitter: Emitter,
     counts: OperatorCounts,
@@ -57,6 +61,8 @@ impl FirstRows {
             came: Vec::new(),
             unsaved: Vec::new(),
             is_unsaved: Vec::new(),
+            is_saved: Vec::new(),
+            ages: Ages::new(context.ttl_ms),
             state: StateRows::new(fields, context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
@@ -70,7 +76,20 @@ impl FirstRows {
         added.map_err(|e| evaluation_error(&self.context.name, &e))?;
         self.came.resize(self.slots.len(), 0);
         self.is_unsaved.resize(self.slots.len(), false);
+        self.is_saved.resize(self.slots.len(), false);
+        self.ages.touch(found);
         Ok(())
+    }
+}
+
+impl FirstRows {
+    fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.slots.keys(slots).map_err(|e| evaluation_error(&self.context.name, &e))
+    }
+
+    /// Key columns as the table has them, which has one at least.
+    fn columns(keys: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
+        if keys.is_empty() { vec![Arc::new(Int8Array::from_value(0, rows))] } else { keys.to_vec() }
     }
 }
 
@@ -115,6 +134,21 @@ impl Operator for FirstRows {
         Ok(())
     }
 
+    /// Partitions that are too old begin anew.
+    fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        for slot in self.ages.too_old(now_ms) {
+            self.came[slot as usize] = 0;
+            if !std::mem::replace(&mut self.is_unsaved[slot as usize], true) {
+                self.unsaved.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.ages.next_timer()
+    }
+
     fn tables(&self) -> Vec<TableSpec> {
         vec![TableSpec {
             name: TABLE.to_owned(),
@@ -128,14 +162,20 @@ impl Operator for FirstRows {
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
         let unsaved = std::mem::take(&mut self.unsaved);
         unsaved.iter().for_each(|slot| self.is_unsaved[*slot as usize] = false);
-        let keys = self.slots.keys(&unsaved).map_err(|e| evaluation_error(&self.context.name, &e))?;
-        let mut columns = keys.clone();
-        if columns.is_empty() {
-            columns.push(Arc::new(Int8Array::from_value(0, unsaved.len())));
+        let (there, gone): (Vec<u32>, Vec<u32>) = unsaved.into_iter().partition(|slot| self.came[*slot as usize] > 0);
+        let keys = self.keys(&there)?;
+        let mut columns = Self::columns(&keys, there.len());
+        columns.push(Arc::new(Int64Array::from_iter_values(there.iter().map(|slot| self.came[*slot as usize]))));
+        let upserts = vec![self.state.batch(&keys, columns, there.len())?];
+        let saved: Vec<u32> = gone.iter().copied().filter(|slot| self.is_saved[*slot as usize]).collect();
+        let keys = self.keys(&saved)?;
+        let deletes = vec![self.state.keys(&keys, Self::columns(&keys, saved.len()), saved.len())?];
+        there.iter().for_each(|slot| self.is_saved[*slot as usize] = true);
+        for slot in gone {
+            self.is_saved[slot as usize] = false;
+            self.slots.remove(slot);
         }
-        columns.push(Arc::new(Int64Array::from_iter_values(unsaved.iter().map(|slot| self.came[*slot as usize]))));
-        let upserts = vec![self.state.batch(&keys, columns, unsaved.len())?];
-        Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes: Vec::new(), closed: None }])
+        Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes, closed: None }])
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
@@ -145,12 +185,15 @@ impl Operator for FirstRows {
         let mut found = Vec::new();
         self.find(&rows.columns()[1..=self.key_types.len()], rows.num_rows(), &mut found)?;
         let came = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
-        found.iter().zip(came).for_each(|(slot, came)| self.came[*slot as usize] = *came);
+        for (slot, came) in found.iter().zip(came) {
+            self.came[*slot as usize] = *came;
+            self.is_saved[*slot as usize] = true;
+        }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.slots.bytes() + self.came.capacity() * 9 + self.unsaved.capacity() * 4
+        self.slots.bytes() + self.came.capacity() * 10 + self.unsaved.capacity() * 4 + self.ages.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

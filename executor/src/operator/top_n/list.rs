@@ -71,6 +71,16 @@ impl List {
         }
     }
 
+    /// Of all its rows.
+    pub(super) fn numbers(self) -> Vec<i64> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(place) => vec![place.number],
+            Self::Few(places) => places.into_iter().map(|place| place.number).collect(),
+            Self::Many(places) => places.into_iter().map(|place| place.number).collect(),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -21,6 +21,7 @@ use qanat_proto::receipt::OperatorCounts;
 use qanat_sql::expr;
 use qanat_storage::state::{TableDelta, TableSpec};
 
+use super::super::ages::{Ages, earlier};
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{Expression, evaluate_or_bury, evaluation_error, internal, split_kinds, values};
 use super::super::kept_rows::KeptRows;
@@ -62,6 +63,7 @@ pub struct TopN {
     state: StateRows,
     lists_bytes: usize,
     mini_batch: MiniBatch,
+    ages: Ages,
     emitter: Emitter,
     counts: OperatorCounts,
     /// Slots of the rows of a batch.
@@ -119,6 +121,7 @@ impl TopN {
             state: StateRows::new(fields, context.key_groups),
             lists_bytes: 0,
             mini_batch: MiniBatch::new(node.mini_batch_ms),
+            ages: Ages::new(context.ttl_ms),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             found: Vec::new(),
@@ -136,6 +139,7 @@ impl TopN {
         self.slots.find_or_add(&keys, rows.num_rows(), found).map_err(|e| evaluation_error(&self.context.name, &e))?;
         self.lists.resize_with(self.slots.len(), List::default);
         self.is_due.resize(self.slots.len(), false);
+        self.ages.touch(found);
         Ok(())
     }
 
@@ -301,6 +305,22 @@ impl TopN {
         Ok(())
     }
 
+    /// Partitions are too old; what was told of them stays.
+    fn expire(&mut self, old: &[u32]) -> Result<()> {
+        let (due, old): (Vec<u32>, Vec<u32>) = old.iter().partition(|slot| self.is_due[**slot as usize]);
+        self.ages.touch(&due);
+        if old.is_empty() {
+            return Ok(());
+        }
+        for slot in old {
+            let list = std::mem::take(&mut self.lists[slot as usize]);
+            self.lists_bytes = self.lists_bytes.saturating_sub(list.bytes());
+            self.left.extend(list.numbers());
+            self.slots.remove(slot);
+        }
+        self.forget()
+    }
+
     /// Rows that left their lists are gone.
     fn forget(&mut self) -> Result<()> {
         let left = std::mem::take(&mut self.left);
@@ -351,11 +371,13 @@ impl Operator for TopN {
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
+        let old = self.ages.too_old(now_ms);
+        self.expire(&old)?;
         if self.mini_batch.is_due(now_ms) { self.tell(out) } else { Ok(()) }
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.mini_batch.next_timer()
+        earlier(self.mini_batch.next_timer(), self.ages.next_timer())
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
@@ -410,7 +432,7 @@ impl Operator for TopN {
     fn state_bytes(&self) -> usize {
         let due: usize = self.due.iter().map(|(_, before)| 32 + before.capacity() * 16).sum();
         let lists = self.lists.capacity() * (size_of::<List>() + 1) + self.lists_bytes;
-        self.slots.bytes() + self.rows.bytes() + lists + due + self.left.capacity() * 8
+        self.slots.bytes() + self.rows.bytes() + lists + due + self.left.capacity() * 8 + self.ages.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

@@ -433,8 +433,7 @@ fn joins_that_grow_for_ever_are_warned_of() {
         let all = crate::catalog::plan(query).expect("plans").warnings;
         all.into_iter().filter(|warning| !warning.contains("(print)")).collect::<Vec<_>>().join("\n")
     };
-    expect![[r#"
-        Join(Inner) keeps all rows that reach it from `auction` and 1 more, which has no end: its state grows for as long as the job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`"#]].assert_eq(&warnings(
+    expect!["Join(Inner) keeps all rows that reach it from `auction` and 1 more, which has no end: its state grows for as long as the job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`; so would `SET 'table.exec.state.ttl' = '1 d'`, which forgets what is older"].assert_eq(&warnings(
         "SELECT a.id FROM auction a JOIN (SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction) AS b ON a.id = b.auction",
     ));
     let near =

@@ -1,0 +1,239 @@
+//! `COUNT(DISTINCT)`: the values of all groups in one table, which calls over the same argument share.
+//!
+//! An entry is a group and a value; for each call it has how many of its rows have that value. Where no row is taken back
+//! it is enough that there is one, and a value that comes again changes nothing.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::compute::filter;
+use arrow::datatypes::{DataType, UInt32Type};
+use datafusion_common::DataFusionError;
+
+use super::super::slots::{Slots, shared};
+use super::accumulator::{Batch, Changed, GroupAccumulator};
+
+/// One call. The first one of a table looks up the entries of each batch for all of them.
+pub(crate) struct DistinctCount {
+    table: Arc<Mutex<Table>>,
+    /// Its place among the calls of the table.
+    call: usize,
+}
+
+struct Table {
+    types: Vec<DataType>,
+    retracts: bool,
+    /// Of the slot of a group, and a value.
+    entries: Slots,
+    calls: Vec<Counts>,
+    /// By entry, the slot of its group.
+    groups: Vec<u32>,
+    /// Entries that have changed since they were saved.
+    changed: Vec<u32>,
+    has_changed: Vec<bool>,
+    /// The entry of each row of the batch.
+    found: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// By entry: rows that have the value.
+    rows: Vec<i64>,
+    /// By slot: values that some row has.
+    distinct: Vec<i64>,
+}
+
+/// A row without a value.
+const NONE: u32 = u32::MAX;
+
+impl DistinctCount {
+    /// As many calls over one argument. `retracts`: rows may be taken back.
+    pub(crate) fn of(argument: &DataType, retracts: bool, calls: usize) -> Result<Vec<Self>, DataFusionError> {
+        let table = Table {
+            types: vec![argument.clone()],
+            retracts,
+            entries: Slots::new(&[DataType::UInt32, argument.clone()])?,
+            calls: (0..calls).map(|_| Counts::default()).collect(),
+            groups: Vec::new(),
+            changed: Vec::new(),
+            has_changed: Vec::new(),
+            found: Vec::new(),
+        };
+        let table = Arc::new(Mutex::new(table));
+        Ok((0..calls).map(|call| Self { table: Arc::clone(&table), call }).collect())
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leads(&self) -> bool {
+        self.call == 0
+    }
+}
+
+impl Table {
+    /// Looks up the entries of rows, and adds those that are new.
+    fn find(&mut self, slots: &[u32], values: &ArrayRef) -> Result<(), DataFusionError> {
+        let (rows, groups) = (slots.len(), slots);
+        let mut found = std::mem::take(&mut self.found);
+        let slots: ArrayRef = Arc::new(UInt32Array::from(slots.to_vec()));
+        match values.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => self.entries.find_or_add(&[slots, Arc::clone(values)], rows, &mut found)?,
+            Some(nulls) => {
+                let is_there = nulls.inner().clone().into();
+                let kept = [filter(&slots, &is_there)?, filter(values, &is_there)?];
+                let mut entries = Vec::new();
+                self.entries.find_or_add(&kept, kept[0].len(), &mut entries)?;
+                found.clear();
+                found.resize(rows, NONE);
+                nulls.valid_indices().zip(entries).for_each(|(row, entry)| found[row] = entry);
+            }
+        }
+        let entries = self.entries.len();
+        self.groups.resize(entries, 0);
+        for (entry, slot) in found.iter().zip(groups).filter(|(entry, _)| **entry != NONE) {
+            self.groups[*entry as usize] = *slot;
+        }
+        self.found = found;
+        self.has_changed.resize(entries, false);
+        self.calls.iter_mut().for_each(|call| call.rows.resize(entries, 0));
+        Ok(())
+    }
+
+    fn count(&mut self, call: usize, batch: Batch<'_>) {
+        let Self { retracts, calls, changed, has_changed, found, .. } = self;
+        let Counts { rows, distinct } = &mut calls[call];
+        for (row, slot, sign) in batch.rows() {
+            let entry = found[row];
+            if entry == NONE {
+                continue;
+            }
+            let number = &mut rows[entry as usize];
+            if !*retracts && *number > 0 {
+                continue;
+            }
+            let was_there = *number > 0;
+            *number += sign;
+            distinct[slot] += i64::from(*number > 0) - i64::from(was_there);
+            if !std::mem::replace(&mut has_changed[entry as usize], true) {
+                changed.push(entry);
+            }
+        }
+    }
+}
+
+impl GroupAccumulator for DistinctCount {
+    fn grow(&mut self, slots: usize) -> Result<(), DataFusionError> {
+        self.table().calls[self.call].distinct.resize(slots, 0);
+        Ok(())
+    }
+
+    /// Its values are gone by then: each was taken back.
+    fn clear(&mut self, slot: u32) -> Result<(), DataFusionError> {
+        self.table().calls[self.call].distinct[slot as usize] = 0;
+        Ok(())
+    }
+
+    /// Its values go with the next snapshot, which tells of it.
+    fn forget(&mut self, slots: &[u32]) -> Result<(), DataFusionError> {
+        let table = &mut *self.table();
+        let counts = &mut table.calls[self.call];
+        slots.iter().for_each(|slot| counts.distinct[*slot as usize] = 0);
+        let gone: HashSet<u32> = slots.iter().copied().collect();
+        for (entry, rows) in counts.rows.iter_mut().enumerate() {
+            if *rows == 0 || !gone.contains(&table.groups[entry]) {
+                continue;
+            }
+            *rows = 0;
+            if !std::mem::replace(&mut table.has_changed[entry], true) {
+                table.changed.push(entry as u32);
+            }
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, batch: Batch<'_>, values: &[ArrayRef]) -> Result<(), DataFusionError> {
+        let mut table = self.table();
+        if self.leads() {
+            table.find(batch.slots, &values[0])?;
+        }
+        table.count(self.call, batch);
+        Ok(())
+    }
+
+    fn results(&mut self, slots: &[u32]) -> Result<ArrayRef, DataFusionError> {
+        let table = self.table();
+        let distinct = &table.calls[self.call].distinct;
+        Ok(shared(Int64Array::from_iter_values(slots.iter().map(|slot| distinct[*slot as usize]))))
+    }
+
+    fn state_types(&self) -> Vec<DataType> {
+        Vec::new()
+    }
+
+    fn states(&mut self, _slots: &[u32]) -> Result<Vec<ArrayRef>, DataFusionError> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _slots: &[u32], _states: &[ArrayRef]) -> Result<(), DataFusionError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        let table = self.table();
+        let own = &table.calls[self.call];
+        let own = (own.rows.capacity() + own.distinct.capacity()) * 8;
+        if !self.leads() {
+            return own;
+        }
+        own + table.entries.bytes()
+            + table.has_changed.capacity()
+            + (table.groups.capacity() + table.changed.capacity() + table.found.capacity()) * 4
+    }
+
+    fn value_types(&self) -> Option<Vec<DataType>> {
+        self.leads().then(|| self.table().types.clone())
+    }
+
+    fn value_numbers(&self) -> usize {
+        self.table().calls.len()
+    }
+
+    fn take_changed(&mut self) -> Result<Changed, DataFusionError> {
+        let table = &mut *self.table();
+        let changed = std::mem::take(&mut table.changed);
+        changed.iter().for_each(|entry| table.has_changed[*entry as usize] = false);
+        let mut columns = table.entries.keys(&changed)?.into_iter();
+        let slots = columns.next().map(|slots| slots.as_primitive::<UInt32Type>().values().to_vec());
+        let numbers = table.calls.iter();
+        let numbers: Vec<Vec<i64>> =
+            numbers.map(|call| changed.iter().map(|entry| call.rows[*entry as usize]).collect()).collect();
+        for (row, entry) in changed.iter().enumerate() {
+            if numbers.iter().all(|numbers| numbers[row] == 0) {
+                table.entries.remove(*entry);
+            }
+        }
+        Ok(Changed { slots: slots.unwrap_or_default(), values: columns.collect(), numbers })
+    }
+
+    fn restore_values(
+        &mut self,
+        slots: &[u32],
+        values: &[ArrayRef],
+        numbers: &[&[i64]],
+    ) -> Result<(), DataFusionError> {
+        let table = &mut *self.table();
+        table.find(slots, &values[0])?;
+        for (counts, numbers) in table.calls.iter_mut().zip(numbers) {
+            for ((entry, slot), number) in table.found.iter().zip(slots).zip(numbers.iter()) {
+                counts.rows[*entry as usize] = *number;
+                let slot = *slot as usize;
+                counts.distinct.resize(counts.distinct.len().max(slot + 1), 0);
+                counts.distinct[slot] += i64::from(*number > 0);
+            }
+        }
+        Ok(())
+    }
+}
