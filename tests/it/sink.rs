@@ -13,7 +13,12 @@ use crate::csv;
 
 /// The committed rows of a folder, columns in the table's order.
 pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
-    let mut rows = Vec::new();
+    Ok(committed_by_epoch(folder)?.into_values().flat_map(BTreeMap::into_values).flatten().collect())
+}
+
+/// The same by job and epoch, of those that have a record.
+pub(crate) fn committed_by_epoch(folder: &Path) -> Result<BTreeMap<String, BTreeMap<u64, Vec<Row>>>, String> {
+    let mut rows: BTreeMap<String, BTreeMap<u64, Vec<Row>>> = BTreeMap::new();
     let mut named = BTreeSet::new();
     let removed = removed(folder)?;
     let mut chains: BTreeMap<PathBuf, Vec<(u64, Option<u64>)>> = BTreeMap::new();
@@ -29,6 +34,8 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
         if is_withdrawn(folder, &path, epoch) {
             continue;
         }
+        let job = path.ancestors().nth(2).and_then(Path::file_name).ok_or_else(|| fail("no job"))?;
+        let own = rows.entry(job.to_string_lossy().into_owned()).or_default().entry(epoch).or_default();
         chains.entry(path.parent().unwrap().to_owned()).or_default().push((epoch, record["previous"].as_u64()));
         for file in record["files"].as_array().ok_or_else(|| fail("no files"))? {
             let name = file["path"].as_str().ok_or_else(|| fail("a file without a path"))?;
@@ -46,7 +53,7 @@ pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
             if file["rows"].as_u64() != Some(read.len() as u64) {
                 return Err(fail(&format!("`{name}` has {} rows, the record says {}", read.len(), file["rows"])));
             }
-            rows.extend(read);
+            own.extend(read);
         }
     }
     for (operator, mut records) in chains {

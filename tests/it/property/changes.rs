@@ -1,16 +1,30 @@
 //! Random trees of aggregations, joins, first rows and sets over each other, against the same evaluated row by row.
 //!
-//! Their tables are files of rows, or of changes that come to the rows by ways of their own.
+//! Their tables are files of rows, or of changes that come to the rows by ways of their own. Each job writes down what it
+//! has read of them, too, so that the answer of every epoch is held against the tables as they were at its barriers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tree::{Tree, Values};
 use crate::compare::{self, Row, Rules};
 use crate::folder::Folder;
 use crate::rng::Rng;
-use crate::sink::{applied, committed};
+use crate::sink::{applied, committed, committed_by_epoch};
 use crate::slt::in_parallel;
 use crate::ways::{self, Attempt, Way};
 
 const QUERIES: usize = 8;
+/// Rows of one file of a table: a batch of its own, behind which an epoch may end.
+const FILE_ROWS: usize = 3;
+/// Bytes after which a source asks for an epoch. It reads no more behind twice as many.
+const EPOCH_BYTES: usize = 65_536;
+/// What each row has in a column that no query reads: a few rows are an epoch.
+const PADDING_BYTES: usize = EPOCH_BYTES / 4;
+/// Epochs of a query that are looked at.
+const EPOCHS_MAX: usize = 12;
+/// Answers that were held against the tables of their epoch.
+static CHECKED: AtomicUsize = AtomicUsize::new(0);
 /// Runs that a failing case is made smaller with, at most.
 const SHRINK_RUNS: usize = 80;
 
@@ -23,6 +37,8 @@ fn random_trees_over_rows_that_change_answer_as_the_oracle() {
     let seeds: Vec<u64> = (first..first + groups).collect();
     let failures = in_parallel(&seeds, |seed| group(*seed));
     assert!(failures.is_empty(), "{} of {groups} groups failed:\n{}", failures.len(), failures.join("\n"));
+    let checked = CHECKED.load(Ordering::Relaxed);
+    assert!(checked as u64 > groups * QUERIES as u64, "only {checked} answers before the last");
 }
 
 /// Some queries over the same tables, in one script.
@@ -38,7 +54,7 @@ fn group(seed: u64) -> Result<(), String> {
     let mut rng = Rng::named(seed, "changes");
     let widths: Vec<usize> = (0..2).map(|_| usize::try_from(rng.range(2, 4)).unwrap()).collect();
     let tables = widths.iter().map(|width| table(&mut rng, *width)).collect::<Vec<_>>();
-    let changes = tables.iter().map(|_| rng.chance(50).then(|| rng.below(1 << 30))).collect();
+    let changes = tables.iter().map(|_| rng.chance(70).then(|| rng.below(1 << 30))).collect();
     let mut queries = Vec::new();
     while queries.len() < QUERIES {
         let depth = 2 + rng.below(3);
@@ -72,7 +88,10 @@ impl Case {
     /// The first query that answers otherwise than it should, and how.
     fn run(&self, name: &str, attempts: &[Attempt]) -> Result<(), (String, Option<usize>)> {
         let folder = Folder::new(name);
-        let mut script = String::new();
+        let mut script = format!(
+            "SET 'execution.checkpointing.max-size' = '{EPOCH_BYTES}';\n\
+             CREATE TABLE padding (p STRING) WITH ('connector' = 'blackhole');\n"
+        );
         for (table, (rows, width)) in self.tables.iter().zip(&self.widths).enumerate() {
             let columns: Vec<String> = (0..*width).map(|at| format!("c{at} BIGINT")).collect();
             let (options, text) = match self.changes[table] {
@@ -80,12 +99,23 @@ impl Case {
                 None => ("'format' = 'csv', 'csv.null-literal' = 'NULL'", csv(rows, *width)),
             };
             script += &format!(
-                "CREATE TABLE t{table} ({}) WITH ('connector' = 'filesystem', 'path' = 't{table}.txt', {options});\n",
+                "CREATE TABLE t{table} ({0}, p STRING) WITH ('connector' = 'filesystem', 'path' = 't{table}', {options});\n\
+                 CREATE TABLE seen{table} ({0}) WITH ('connector' = 'filesystem', 'path' = 'seen{table}', 'format' = 'csv', \
+                 'csv.null-literal' = 'NULL', 'sink.changelog' = 'log');\n",
                 columns.join(", ")
             );
-            folder.write(&format!("t{table}.txt"), text);
+            let header = if self.changes[table].is_some() { 0 } else { 1 };
+            let lines: Vec<&str> = text.lines().collect();
+            let (header, lines) = lines.split_at(header);
+            for (number, lines) in lines.chunks(FILE_ROWS).enumerate() {
+                let lines = header.iter().chain(lines).map(|line| format!("{line}\n")).collect::<String>();
+                folder.write(&format!("t{table}/{number:03}.txt"), lines);
+            }
+            if lines.is_empty() {
+                folder.write(&format!("t{table}/000.txt"), header.concat());
+            }
         }
-        let mut sinks = Vec::new();
+        let mut sinks: Vec<String> = (0..self.tables.len()).map(|table| format!("seen{table}")).collect();
         for (number, query) in self.queries.iter().enumerate() {
             let columns: Vec<String> = (0..query.width(&self.widths)).map(|at| format!("c{at} BIGINT")).collect();
             script += &format!(
@@ -96,6 +126,11 @@ impl Case {
             sinks.push(format!("out{number}"));
         }
         script += "EXECUTE STATEMENT SET BEGIN\n";
+        for table in 0..self.tables.len() {
+            let columns: Vec<String> = (0..self.widths[table]).map(|at| format!("c{at}")).collect();
+            script += &format!("  INSERT INTO seen{table} SELECT {} FROM t{table};\n", columns.join(", "));
+            script += &format!("  INSERT INTO padding SELECT p FROM t{table} WHERE p = 'none';\n");
+        }
         for (number, query) in self.queries.iter().enumerate() {
             script += &format!("  INSERT INTO out{number} {};\n", query.sql(&self.widths));
         }
@@ -107,6 +142,35 @@ impl Case {
             let found = committed(&folder.path().join(format!("out{number}"))).and_then(applied).map_err(wrong)?;
             let expected = query.rows(&self.tables, &self.widths).unwrap_or_default();
             compare::difference(&shown(&expected), &found, Rules::default()).map_err(wrong)?;
+            self.check_epochs(&folder, number).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    /// Holds what a query had told by each epoch against its answer over what its tables were then.
+    fn check_epochs(&self, folder: &Folder, number: usize) -> Result<(), String> {
+        // A table of new rows may be looked up in: then it is there as a whole from the first row on.
+        let sql = self.queries[number].sql(&self.widths);
+        let is_joined = ["JOIN", " IN (", "EXISTS", "INTERSECT", "EXCEPT"].iter().any(|word| sql.contains(word));
+        if is_joined && self.changes.contains(&None) {
+            return Ok(());
+        }
+        let told = committed_by_epoch(&folder.path().join(format!("out{number}")))?;
+        let seen = (0..self.tables.len()).map(|table| committed_by_epoch(&folder.path().join(format!("seen{table}"))));
+        let seen = seen.collect::<Result<Vec<_>, _>>()?;
+        for (job, epochs) in told {
+            // The last one is held against all that there is.
+            for epoch in epochs.keys().rev().skip(1).take(EPOCHS_MAX) {
+                let until = |epochs: &BTreeMap<u64, Vec<Row>>| {
+                    applied(epochs.range(..=epoch).flat_map(|(_, rows)| rows.iter().cloned()).collect())
+                };
+                let tables = seen.iter().map(|seen| seen.get(&job).map_or_else(|| Ok(Vec::new()), until));
+                let tables = tables.map(|rows| Ok(values(&rows?))).collect::<Result<Vec<_>, String>>()?;
+                let Some(expected) = self.queries[number].rows(&tables, &self.widths) else { continue };
+                compare::difference(&shown(&expected), &until(&epochs)?, Rules::default())
+                    .map_err(|failure| format!("by epoch {epoch}: {failure}"))?;
+                CHECKED.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -143,17 +207,16 @@ impl Case {
                 size /= 2;
             }
         }
-        let rows: Vec<String> =
-            tables.iter().zip(&self.widths).map(|(rows, width)| csv(rows, *width).replace('\n', "; ")).collect();
+        let rows: Vec<String> = tables.iter().map(|rows| format!("{:?}", shown(rows))).collect();
         Some(format!("  smaller: {failure}\n  tables: {} (ways of changes: {:?})", rows.join(" | "), self.changes))
     }
 }
 
 fn csv(rows: &[Values], width: usize) -> String {
-    let mut text = (0..width).map(|at| format!("c{at}")).collect::<Vec<_>>().join(",") + "\n";
+    let mut text = (0..width).map(|at| format!("c{at}")).collect::<Vec<_>>().join(",") + ",p\n";
     for row in shown(rows) {
         text += &row.into_iter().map(|cell| cell.unwrap_or_else(|| "NULL".to_owned())).collect::<Vec<_>>().join(",");
-        text.push('\n');
+        text += &format!(",{}\n", "p".repeat(PADDING_BYTES));
     }
     text
 }
@@ -196,7 +259,8 @@ fn record(before: Option<&Values>, after: Option<&Values>) -> String {
         let cell = |(at, value): (usize, &Option<i64>)| {
             format!("\"c{at}\": {}", value.map_or_else(|| "null".to_owned(), |value| value.to_string()))
         };
-        format!("{{{}}}", values.iter().enumerate().map(cell).collect::<Vec<_>>().join(", "))
+        let cells = values.iter().enumerate().map(cell).collect::<Vec<_>>().join(", ");
+        format!("{{{cells}, \"p\": \"{}\"}}", "p".repeat(PADDING_BYTES))
     };
     let op = match (before, after) {
         (None, _) => "c",
@@ -205,6 +269,11 @@ fn record(before: Option<&Values>, after: Option<&Values>) -> String {
     };
     let shown = |values: Option<&Values>| values.map_or_else(|| "null".to_owned(), row);
     format!("{{\"before\": {}, \"after\": {}, \"op\": \"{op}\"}}\n", shown(before), shown(after))
+}
+
+fn values(rows: &[Row]) -> Vec<Values> {
+    let value = |cell: &Option<String>| cell.as_ref().map(|text| text.parse().unwrap());
+    rows.iter().map(|row| row.iter().map(value).collect()).collect()
 }
 
 fn shown(rows: &[Values]) -> Vec<Row> {
