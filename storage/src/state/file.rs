@@ -13,8 +13,8 @@
 use std::ops::Range;
 
 use arrow::array::cast::AsArray;
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{SchemaRef, UInt16Type};
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
@@ -97,23 +97,24 @@ impl FileWriter {
         batches: &[RecordBatch],
         range: KeyGroupRange,
     ) -> Result<()> {
-        let all = concat_batches(schema, batches).map_err(|e| encode_error(&e))?;
-        if all.num_rows() == 0 {
-            return Ok(());
-        }
-        let sorted = sort_by_group(&all, range)?;
-        let groups = group_column(&sorted)?;
-        for first in (0..sorted.num_rows()).step_by(BATCH_ROWS) {
-            let rows = BATCH_ROWS.min(sorted.num_rows() - first);
-            let (low, high) = match (groups.get(first), groups.get(first + rows - 1)) {
-                (Some(low), Some(high)) => (*low, *high),
-                _ => return Err(Error::internal("a state section has no key groups")),
+        let order = order_by_group(batches, range)?;
+        let columns = batches.iter().flat_map(RecordBatch::columns);
+        self.bytes.reserve(columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum());
+        let batches: Vec<&RecordBatch> = batches.iter().collect();
+        // Section by section: the rows are never there a second time as a whole.
+        for places in order.chunks(BATCH_ROWS) {
+            let rows = interleave_record_batch(&batches, places).map_err(|e| encode_error(&e))?;
+            let (low, high) = match group_column(&rows)? {
+                [low, .., high] => (*low, *high),
+                [only] => (*only, *only),
+                [] => return Err(Error::internal("a state section has no key groups")),
             };
             let start = self.bytes.len();
             let mut writer = StreamWriter::try_new(&mut self.bytes, schema).map_err(|e| encode_error(&e))?;
-            writer.write(&sorted.slice(first, rows)).map_err(|e| encode_error(&e))?;
+            writer.write(&rows).map_err(|e| encode_error(&e))?;
             writer.finish().map_err(|e| encode_error(&e))?;
             drop(writer);
+            let rows = rows.num_rows();
             let section = self.bytes.get(start..).unwrap_or_default();
             self.footer.sections.push(Section {
                 kind,
@@ -259,21 +260,18 @@ fn slice(tail: &Bytes, tail_start: u64, range: Range<u64>) -> Option<Bytes> {
     (start <= end && end <= tail.len()).then(|| tail.slice(start..end))
 }
 
-/// Stable counting sort by key group.
-fn sort_by_group(batch: &RecordBatch, range: KeyGroupRange) -> Result<RecordBatch> {
-    let groups = group_column(batch)?;
-    if let Some(foreign) = groups.iter().find(|group| !range.contains(**group)) {
-        return Err(Error::new(
-            Code::Invariant,
-            format!("invariant I4 does not hold: state of key group {foreign} was written by the owner of {range:?}"),
-        ));
-    }
-    if groups.is_sorted() {
-        return Ok(batch.clone());
-    }
-    let mut next = vec![0_u32; usize::from(range.end - range.start) + 1];
+/// Batch and place of each row, by key group; those of one group stay as they came. A counting sort.
+fn order_by_group(batches: &[RecordBatch], range: KeyGroupRange) -> Result<Vec<(usize, usize)>> {
+    let columns = batches.iter().map(group_column).collect::<Result<Vec<_>>>()?;
+    let mut next = vec![0_usize; usize::from(range.end - range.start) + 1];
     let slot = |group: u16| usize::from(group - range.start);
-    for group in groups {
+    for group in columns.iter().copied().flatten() {
+        if !range.contains(*group) {
+            return Err(Error::new(
+                Code::Invariant,
+                format!("invariant I4 does not hold: state of key group {group} was written by the owner of {range:?}"),
+            ));
+        }
         if let Some(count) = next.get_mut(slot(*group) + 1) {
             *count += 1;
         }
@@ -283,14 +281,16 @@ fn sort_by_group(batch: &RecordBatch, range: KeyGroupRange) -> Result<RecordBatc
         sum += *first;
         *first = sum;
     }
-    let mut order = vec![0_u32; groups.len()];
-    for (row, group) in (0_u32..).zip(groups) {
-        if let Some(position) = next.get_mut(slot(*group)) {
-            if let Some(entry) = order.get_mut(*position as usize) {
-                *entry = row;
+    let mut order = vec![(0, 0); sum];
+    for (batch, groups) in columns.iter().enumerate() {
+        for (row, group) in groups.iter().enumerate() {
+            if let Some(position) = next.get_mut(slot(*group)) {
+                if let Some(entry) = order.get_mut(*position) {
+                    *entry = (batch, row);
+                }
+                *position += 1;
             }
-            *position += 1;
         }
     }
-    take_record_batch(batch, &UInt32Array::from(order)).map_err(|e| encode_error(&e))
+    Ok(order)
 }
