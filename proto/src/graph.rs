@@ -426,6 +426,8 @@ pub struct WindowJoinNode {
 pub struct WindowTopNNode {
     pub window: (usize, usize),
     pub domain: TimeDomain,
+    #[serde(default)]
+    pub function: RankFunction,
     pub partition_by: Vec<usize>,
     pub order_by: Vec<SortKey>,
     pub limit: usize,
@@ -436,10 +438,11 @@ pub struct WindowTopNNode {
 }
 
 /// How rows of a partition are numbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RankFunction {
     /// Each row has a number of its own.
+    #[default]
     RowNumber,
     /// Equal ones have the number of the first of them.
     Rank,

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{SortOptions, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_common::DataFusionError;
 use qanat_executor_core::window::Window;
 use qanat_proto::error::{Error, Result};
-use qanat_proto::graph::WindowTopNNode;
+use qanat_proto::graph::{RankFunction, WindowTopNNode};
 use qanat_proto::receipt::OperatorCounts;
 use qanat_sql::expr;
 use qanat_storage::state::{TableDelta, TableSpec};
@@ -54,9 +54,27 @@ struct Ranking {
     order: Vec<(Expression, SortOptions)>,
     partition_by: Vec<usize>,
     partition_types: Vec<DataType>,
+    function: RankFunction,
     limit: usize,
     /// The input columns, then the number of arrival.
     numbered: SchemaRef,
+}
+
+/// The order of some rows.
+struct RowOrder<'r> {
+    keys: Option<&'r Rows>,
+    numbers: &'r [i64],
+}
+
+impl RowOrder<'_> {
+    /// By what they are ordered by.
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        self.keys.map_or(Ordering::Equal, |keys| keys.row(a as usize).cmp(&keys.row(b as usize)))
+    }
+
+    fn arrived(&self, a: u32, b: u32) -> Ordering {
+        self.numbers[a as usize].cmp(&self.numbers[b as usize])
+    }
 }
 
 /// The rows of one window that may still be among the first.
@@ -97,6 +115,7 @@ impl WindowTopN {
                 order,
                 partition_by: node.partition_by.clone(),
                 partition_types,
+                function: node.function,
                 limit: node.limit,
                 numbered,
             },
@@ -167,7 +186,8 @@ impl Ranking {
     fn prune(&self, candidates: &mut Candidates) -> Result<(), DataFusionError> {
         let rows = concat_batches(&self.numbered, &candidates.batches)?;
         // The order of arrival is kept, for batches that go into a snapshot as they stand.
-        let (mut picked, _) = self.first(&rows, false)?;
+        let mut picked = Vec::new();
+        self.each_partition(&rows, |first, _| picked.extend_from_slice(first))?;
         picked.sort_unstable();
         let rows = take_record_batch(&rows, &UInt32Array::from(picked))?;
         *candidates = Candidates {
@@ -181,52 +201,84 @@ impl Ranking {
 
     /// Rows with a rank in `(skip, limit]`, by partition and rank, and their ranks.
     fn rank(&self, rows: &RecordBatch, skip: usize) -> Result<(UInt32Array, Int64Array), DataFusionError> {
-        let (first, ends) = self.first(rows, true)?;
         let (mut picked, mut ranks) = (Vec::new(), Vec::new());
-        let mut start = 0;
-        for end in ends {
-            for (rank, row) in (1_i64..).zip(&first[start..end]).skip(skip) {
-                picked.push(*row);
-                ranks.push(rank);
+        self.each_partition(rows, |first, order| {
+            first.sort_unstable_by(|a, b| order.compare(*a, *b).then_with(|| order.arrived(*a, *b)));
+            let mut rank = 0;
+            for (at, row) in first.iter().enumerate() {
+                let is_equal = at > 0 && order.compare(first[at - 1], *row) == Ordering::Equal;
+                rank = match self.function {
+                    RankFunction::RowNumber => at + 1,
+                    RankFunction::Rank if !is_equal => at + 1,
+                    RankFunction::DenseRank if !is_equal => rank + 1,
+                    RankFunction::Rank | RankFunction::DenseRank => rank,
+                };
+                if rank > skip {
+                    picked.push(*row);
+                    ranks.push(rank as i64);
+                }
             }
-            start = end;
-        }
+        })?;
         Ok((picked.into(), ranks.into()))
     }
 
-    /// The first rows of each partition, as many as the limit says, and where those of each partition end;
-    /// in their order if `ordered`. What is beyond the limit is selected away, not sorted.
-    fn first(&self, rows: &RecordBatch, ordered: bool) -> Result<(Vec<u32>, Vec<usize>), DataFusionError> {
+    /// The rows of each partition up to the limit, in no order. What is beyond it is selected away, not sorted.
+    fn each_partition(
+        &self,
+        rows: &RecordBatch,
+        mut each: impl FnMut(&mut [u32], &RowOrder<'_>),
+    ) -> Result<(), DataFusionError> {
         let columns = self.order.iter().map(|(e, _)| Ok(normalized_float(&values(e, rows)?)));
         let columns = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
         let fields = columns.iter().zip(&self.order);
         let fields = fields.map(|(c, (_, o))| SortField::new_with_options(c.data_type().clone(), *o)).collect();
         // Without an ORDER BY the order is that of arrival.
-        let sortable = match columns.is_empty() {
+        let keys = match columns.is_empty() {
             true => None,
             false => Some(RowConverter::new(fields)?.convert_columns(&columns)?),
         };
         let numbers = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
-        let compare = |a: &u32, b: &u32| {
-            let (a, b) = (*a as usize, *b as usize);
-            let by_order = sortable.as_ref().map_or(Ordering::Equal, |rows| rows.row(a).cmp(&rows.row(b)));
-            by_order.then_with(|| numbers[a].cmp(&numbers[b]))
-        };
-        let (mut order, starts) = self.by_partition(rows)?;
-        let (mut first, mut ends) = (Vec::new(), Vec::with_capacity(starts.len()));
+        let order = RowOrder { keys: keys.as_ref(), numbers };
+        let (mut rows, starts) = self.by_partition(rows)?;
         for bounds in starts.windows(2) {
-            let mut rows = &mut order[bounds[0]..bounds[1]];
-            if rows.len() > self.limit {
-                rows.select_nth_unstable_by(self.limit, compare);
-                rows = &mut rows[..self.limit];
-            }
-            if ordered {
-                rows.sort_unstable_by(compare);
-            }
-            first.extend_from_slice(rows);
-            ends.push(first.len());
+            let rows = &mut rows[bounds[0]..bounds[1]];
+            let kept = self.up_to_limit(rows, &order);
+            each(&mut rows[..kept], &order);
         }
-        Ok((first, ends))
+        Ok(())
+    }
+
+    /// Puts the rows of a partition up to the limit to the front; their number.
+    fn up_to_limit(&self, rows: &mut [u32], order: &RowOrder<'_>) -> usize {
+        if rows.len() <= self.limit {
+            return rows.len();
+        }
+        match self.function {
+            RankFunction::RowNumber => {
+                rows.select_nth_unstable_by(self.limit, |a, b| {
+                    order.compare(*a, *b).then_with(|| order.arrived(*a, *b))
+                });
+                self.limit
+            }
+            RankFunction::Rank => {
+                let (_, last, rest) = rows.select_nth_unstable_by(self.limit - 1, |a, b| order.compare(*a, *b));
+                let last = *last;
+                // Those that are equal to the last one have its rank.
+                let mut kept = 0;
+                for at in 0..rest.len() {
+                    if order.compare(rest[at], last) == Ordering::Equal {
+                        rest.swap(at, kept);
+                        kept += 1;
+                    }
+                }
+                self.limit + kept
+            }
+            RankFunction::DenseRank => {
+                rows.sort_unstable_by(|a, b| order.compare(*a, *b));
+                let different = rows.chunk_by(|a, b| order.compare(*a, *b) == Ordering::Equal);
+                different.take(self.limit).map(<[u32]>::len).sum()
+            }
+        }
     }
 
     /// Row numbers by partition, and where each partition starts; its end is the last entry.

@@ -4,8 +4,8 @@ use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use qanat_proto::graph::{
-    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, OverFrame, Ties, TimeDomain, WindowShape,
-    WindowSource,
+    AggregateCall, CalcNode, EncodedExpr, Firing, Operator, OperatorKind, OverFrame, RankFunction, Ties, TimeDomain,
+    WindowShape, WindowSource,
 };
 
 use crate::functions::registry;
@@ -69,7 +69,8 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
         OperatorKind::IntervalJoin(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::WindowJoin(node) => processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile)),
         OperatorKind::WindowTopN(node) => {
-            processing(node.domain).or_else(|| Some("ties are kept in the order of arrival".to_owned()))
+            let cuts_ties = node.function == RankFunction::RowNumber;
+            processing(node.domain).or_else(|| cuts_ties.then(|| "ties are kept in the order of arrival".to_owned()))
         }
         OperatorKind::TopN(node) => match node.ties {
             Ties::Contents => node.order_by.iter().find_map(|key| volatile(&key.expr)),

@@ -94,7 +94,7 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
         OperatorKind::WindowTopN(node) => {
             line("time", domain(node.domain).to_owned());
             line("order", list(node.order_by.iter().map(sort)));
-            line("rows", format!("{} to {}", node.skip + 1, node.limit));
+            line(ranked(node.function), format!("{} to {}", node.skip + 1, node.limit));
             lateness(node.allowed_lateness_ms, &mut line);
         }
         OperatorKind::TopN(node) => {
@@ -104,12 +104,7 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
                 Ties::Newest => Some("arrival, the newest first".to_owned()),
             };
             line("order", list(node.order_by.iter().map(sort).chain(arrival)));
-            let what = match node.function {
-                RankFunction::RowNumber => "rows",
-                RankFunction::Rank => "ranks",
-                RankFunction::DenseRank => "dense ranks",
-            };
-            line(what, format!("{} to {}", node.skip + 1, node.limit));
+            line(ranked(node.function), format!("{} to {}", node.skip + 1, node.limit));
         }
         OperatorKind::LookupJoin(node) => lookup(node, &mut line),
         OperatorKind::Sink(node) => {
@@ -127,6 +122,14 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             let names = key.iter().filter_map(|column| operator.output.fields().get(*column));
             line("changes", format!("by key ({})", list(names.map(|field| field.name().clone()))));
         }
+    }
+}
+
+fn ranked(function: RankFunction) -> &'static str {
+    match function {
+        RankFunction::RowNumber => "rows",
+        RankFunction::Rank => "ranks",
+        RankFunction::DenseRank => "dense ranks",
     }
 }
 

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{Changelog, has_kinds};
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::graph::{CalcNode, Edge, JobGraph, Operator, OperatorKind, Partitioning, SortKey, WindowSource};
+use qanat_proto::graph::{
+    CalcNode, Edge, JobGraph, Operator, OperatorKind, Partitioning, RankFunction, SortKey, WindowSource,
+};
 use qanat_proto::ids::OperatorId;
 use qanat_proto::limits::OPERATORS_MAX;
 use serde_json::{Value, json};
@@ -195,7 +197,9 @@ impl GraphBuilder {
             OperatorKind::WindowTopN(n) => {
                 let window = names(0, &[n.window.0, n.window.1]);
                 let partition = names(0, &n.partition_by);
-                json!([window, n.domain, partition, keys(&n.order_by), n.limit, n.skip, n.allowed_lateness_ms])
+                let function = (n.function != RankFunction::RowNumber).then_some(n.function);
+                let bounds = [n.limit, n.skip];
+                json!([window, n.domain, function, partition, keys(&n.order_by), bounds, n.allowed_lateness_ms])
             }
             OperatorKind::TopN(n) => {
                 json!([n.function, names(0, &n.partition_by), keys(&n.order_by), n.ties, n.limit, n.skip])

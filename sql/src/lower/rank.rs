@@ -47,8 +47,7 @@ impl Lowering<'_> {
             Expr::WindowFunction(function) => function,
             other => return Err(Error::internal(format!("`{other}` is no window function"))),
         };
-        let function_name = function.fun.name();
-        let ranks = match function_name {
+        let ranks = match function.fun.name() {
             "row_number" => RankFunction::RowNumber,
             "rank" => RankFunction::Rank,
             "dense_rank" => RankFunction::DenseRank,
@@ -81,9 +80,6 @@ impl Lowering<'_> {
         };
         if in_window.is_some() {
             super::refuse::changelog(&relation, "a Top-N in a window", place_of(&window.window_expr))?;
-            if ranks != RankFunction::RowNumber {
-                return refused(Code::SqlUnsupported, format!("`{function_name}` in a window is not supported yet"));
-            }
         }
         let (order_by, ties) = match in_window {
             Some(_) => (&order_by[..], Ties::Oldest),

@@ -344,6 +344,7 @@ impl Lowering<'_> {
         let node = WindowTopNNode {
             window,
             domain: spec.domain,
+            function: rank.function,
             partition_by: rank.partition_by.clone(),
             order_by,
             limit,

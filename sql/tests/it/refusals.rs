@@ -95,16 +95,6 @@ fn row_before() {
 }
 
 #[test]
-fn rank_in_a_window() {
-    expect![[r#"
-        E0102 `rank` in a window is not supported yet at 2:86
-        hint: supported are ROW_NUMBER, RANK and DENSE_RANK() OVER (PARTITION BY … ORDER BY …) in a subquery, with `WHERE row_number <= n` around it
-    "#]].assert_eq(&refusal(
-        r#"SELECT * FROM (SELECT *, RANK() OVER (PARTITION BY window_start, window_end ORDER BY distance) AS rn FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' HOUR))) WHERE rn <= 3"#,
-    ));
-}
-
-#[test]
 fn arrival_of_rows_that_change() {
     expect![[r#"
         E0115 the order of arrival over rows that may change or be taken back is not supported yet at 2:58

@@ -1,12 +1,12 @@
 //! Window Top-N against a sort.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_expr::col;
 use proptest::prelude::*;
-use qanat_proto::graph::{SortKey, TimeDomain, WindowTopNNode};
+use qanat_proto::graph::{RankFunction, SortKey, TimeDomain, WindowTopNNode};
 
 use super::harness::{
     batch, context, encoded, events, finish, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
@@ -49,10 +49,11 @@ fn rows(rows: &[(i64, Row)], first_id: i64) -> RecordBatch {
     )
 }
 
-fn node(descending: bool, nulls_first: bool, limit: usize, skip: usize) -> WindowTopNNode {
+fn node(function: RankFunction, descending: bool, nulls_first: bool, limit: usize, skip: usize) -> WindowTopNNode {
     WindowTopNNode {
         window: (3, 4),
         domain: TimeDomain::Event,
+        function,
         partition_by: vec![0],
         order_by: vec![SortKey { expr: encoded(&col("o"), &input()), descending, nulls_first }],
         limit,
@@ -68,6 +69,7 @@ proptest! {
     #[test]
     fn the_first_rows_are_those_of_a_sort(
         steps in steps(1, (0_i64..4, prop::option::weighted(0.8, 0_i64..6))),
+        function in prop::sample::select(vec![RankFunction::RowNumber, RankFunction::Rank, RankFunction::DenseRank]),
         descending in any::<bool>(),
         nulls_first in any::<bool>(),
         limit in 1_usize..5,
@@ -92,12 +94,21 @@ proptest! {
                 let by_value = order.map(|o| if descending { -o } else { o });
                 (order.is_none() != nulls_first, by_value, *id)
             });
-            for (rank, ((_, order), id)) in rows.iter().enumerate().take(limit).skip(skip) {
+            for (at, ((_, order), id)) in rows.iter().enumerate() {
+                let before: Vec<Option<i64>> = rows[..at].iter().map(|row| row.0.1).filter(|other| other != order).collect();
+                let rank = 1 + match function {
+                    RankFunction::RowNumber => at,
+                    RankFunction::Rank => before.len(),
+                    RankFunction::DenseRank => before.into_iter().collect::<BTreeSet<_>>().len(),
+                };
+                if rank > limit || rank <= skip {
+                    continue;
+                }
                 let order = order.map_or_else(|| "-".to_owned(), |o| o.to_string());
-                expected.push(format!("{partition}|{order}|{id}|{}|{}|{}", shown(start), shown(start + SIZE), rank + 1));
+                expected.push(format!("{partition}|{order}|{id}|{}|{}|{rank}", shown(start), shown(start + SIZE)));
             }
         }
-        let node = node(descending, nulls_first, limit, skip);
+        let node = node(function, descending, nulls_first, limit, skip);
         let partition = vec![vec![0, 3, 4]];
         let found = run(&events, &partition, &|subtask| -> BoxedOperator {
             let context = context(vec![input()], partition.clone(), output(), subtask);
@@ -110,7 +121,7 @@ proptest! {
 #[test]
 fn rows_that_cannot_win_are_thrown_away() {
     let context = context(vec![input()], vec![vec![0]], output(), (1, 0));
-    let mut top = WindowTopN::new(&node(true, false, 2, 0), context).expect("builds");
+    let mut top = WindowTopN::new(&node(RankFunction::RowNumber, true, false, 2, 0), context).expect("builds");
     let mut out = Output::default();
     for batch in 0..30 {
         let many: Vec<(i64, Row)> = (0..1_000).map(|i| (5, (i % 3, Some(batch * 1_000 + i)))).collect();
