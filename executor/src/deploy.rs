@@ -704,20 +704,19 @@ impl BuildContext<'_> {
         let source = self.sources.get(&id).cloned().ok_or_else(|| Error::internal("a source is not open"))?;
         let states: &[SplitState] =
             deployment.restore.sources.iter().find(|s| s.operator == id).map_or(&[], |s| s.splits.as_slice());
-        let in_order = node.reads_in_order();
-        let parallelism = if in_order { 1 } else { deployment.parallelism };
+        let parallelism = if node.reads_in_order() { 1 } else { deployment.parallelism };
         let mine: Vec<SplitState> =
             states.iter().filter(|state| split_owner(&state.id, parallelism) == index).cloned().collect();
         let known: BTreeSet<SplitId> = states.iter().map(|state| state.id.clone()).collect();
         let (sender, items) = bounded(limits::CHANNEL_BATCHES);
-        let follows = in_order || node.table.option("scan.split-order").is_some_and(|order| order == "time");
+        let follows = node.splits_follow();
         let finished = mine.iter().filter(|state| state.finished);
         let finished: BTreeMap<_, _> = finished.map(|state| (state.id.clone(), Arc::clone(&state.position))).collect();
         let unread: Vec<SplitState> = mine.iter().filter(|state| !state.finished).cloned().collect();
         let aligned = node.watermark.as_ref().and_then(|watermark| watermark.alignment.as_ref());
         let alignment =
             aligned.zip(self.alignments.get(&id)).map(|(aligned, group)| Alignment::join(group, aligned.max_drift_ms));
-        let groups = lane_groups(unread, node.bounded || in_order);
+        let groups = lane_groups(unread, node.bounded || node.reads_in_order());
         let lanes = groups.len();
         for (lane, splits) in groups.into_iter().enumerate() {
             generation.lanes.push(SourceLane {

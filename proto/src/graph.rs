@@ -143,6 +143,11 @@ impl SourceNode {
     pub fn reads_in_order(&self) -> bool {
         matches!(self.gives, SourceChangelog::Envelope { .. })
     }
+
+    /// Whether its splits follow each other in time, so that one is read after the other.
+    pub fn splits_follow(&self) -> bool {
+        self.reads_in_order() || self.table.option("scan.split-order").is_some_and(|order| order == "time")
+    }
 }
 
 fn yes() -> bool {
@@ -631,23 +636,30 @@ impl Operator {
 
     /// What `OperatorKind` it is, in one word.
     pub fn kind_name(&self) -> &'static str {
-        match &self.kind {
-            OperatorKind::Source(_) => "Source",
-            OperatorKind::Changes(_) => "Changes",
-            OperatorKind::LatestRows(_) => "LatestRows",
-            OperatorKind::Calc(_) => "Calc",
-            OperatorKind::Unnest(_) => "Unnest",
-            OperatorKind::AssignWindow(_) => "AssignWindow",
-            OperatorKind::WindowAggregate(_) => "WindowAggregate",
-            OperatorKind::GroupAggregate(_) => "GroupAggregate",
-            OperatorKind::OverAggregate(_) => "OverAggregate",
-            OperatorKind::Join(_) => "Join",
-            OperatorKind::IntervalJoin(_) => "IntervalJoin",
-            OperatorKind::WindowJoin(_) => "WindowJoin",
-            OperatorKind::WindowTopN(_) => "WindowTopN",
-            OperatorKind::TopN(_) => "TopN",
-            OperatorKind::LookupJoin(_) => "LookupJoin",
-            OperatorKind::Sink(_) => "Sink",
+        self.kind.name()
+    }
+}
+
+impl OperatorKind {
+    /// In one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "Source",
+            Self::Changes(_) => "Changes",
+            Self::LatestRows(_) => "LatestRows",
+            Self::Calc(_) => "Calc",
+            Self::Unnest(_) => "Unnest",
+            Self::AssignWindow(_) => "AssignWindow",
+            Self::WindowAggregate(_) => "WindowAggregate",
+            Self::GroupAggregate(_) => "GroupAggregate",
+            Self::OverAggregate(_) => "OverAggregate",
+            Self::Join(_) => "Join",
+            Self::IntervalJoin(_) => "IntervalJoin",
+            Self::WindowJoin(_) => "WindowJoin",
+            Self::WindowTopN(_) => "WindowTopN",
+            Self::TopN(_) => "TopN",
+            Self::LookupJoin(_) => "LookupJoin",
+            Self::Sink(_) => "Sink",
         }
     }
 }

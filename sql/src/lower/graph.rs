@@ -72,7 +72,7 @@ impl GraphBuilder {
             // Two equal INSERTs are two sinks. A second try also keeps ids apart should hashes ever meet.
             match self.operator(id) {
                 None => break id,
-                Some(same) if !salted && same.kind_name() == kind_of(&kind) => return Ok(id),
+                Some(same) if !salted && same.kind_name() == kind.name() => return Ok(id),
                 Some(_) => {
                     copy += 1;
                     description["copy"] = json!(copy);
@@ -197,9 +197,11 @@ impl GraphBuilder {
             OperatorKind::WindowTopN(n) => {
                 let window = names(0, &[n.window.0, n.window.1]);
                 let partition = names(0, &n.partition_by);
-                let function = (n.function != RankFunction::RowNumber).then_some(n.function);
-                let bounds = [n.limit, n.skip];
-                json!([window, n.domain, function, partition, keys(&n.order_by), bounds, n.allowed_lateness_ms])
+                let bounds = [json!(n.limit), json!(n.skip), json!(n.allowed_lateness_ms)];
+                // Row numbers have the ids that they had before there were others.
+                let function = (n.function != RankFunction::RowNumber).then(|| json!(n.function));
+                let parts = [json!(window), json!(n.domain), json!(partition), json!(keys(&n.order_by))];
+                parts.into_iter().chain(bounds).chain(function).collect()
             }
             OperatorKind::TopN(n) => {
                 json!([n.function, names(0, &n.partition_by), keys(&n.order_by), n.ties, n.limit, n.skip])
@@ -231,7 +233,7 @@ impl GraphBuilder {
         };
         let mut body = body;
         without_text(&mut body);
-        json!({ "kind": kind_of(kind), "body": body, "inputs": inputs, "types": types })
+        json!({ "kind": kind.name(), "body": body, "inputs": inputs, "types": types })
     }
 
     /// The connected graphs, in the order of their first operators.
@@ -283,26 +285,5 @@ fn without_text(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(without_text),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn kind_of(kind: &OperatorKind) -> &'static str {
-    match kind {
-        OperatorKind::Source(_) => "Source",
-        OperatorKind::Changes(_) => "Changes",
-        OperatorKind::LatestRows(_) => "LatestRows",
-        OperatorKind::Calc(_) => "Calc",
-        OperatorKind::Unnest(_) => "Unnest",
-        OperatorKind::AssignWindow(_) => "AssignWindow",
-        OperatorKind::WindowAggregate(_) => "WindowAggregate",
-        OperatorKind::GroupAggregate(_) => "GroupAggregate",
-        OperatorKind::OverAggregate(_) => "OverAggregate",
-        OperatorKind::Join(_) => "Join",
-        OperatorKind::IntervalJoin(_) => "IntervalJoin",
-        OperatorKind::WindowJoin(_) => "WindowJoin",
-        OperatorKind::WindowTopN(_) => "WindowTopN",
-        OperatorKind::TopN(_) => "TopN",
-        OperatorKind::LookupJoin(_) => "LookupJoin",
-        OperatorKind::Sink(_) => "Sink",
     }
 }
