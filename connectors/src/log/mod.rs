@@ -115,6 +115,7 @@ impl Connector for Log {
             options.event_time_column,
             routing,
             qanat_proto::manifest::SinkChannel::Table,
+            options.changelog.is_some(),
         )
         .map(|sink| Arc::new(sink) as Arc<dyn Sink>)
         .map_err(|e| e.or_at(place))

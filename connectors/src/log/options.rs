@@ -175,6 +175,13 @@ impl LogOptions {
             None => Vec::new(),
             Some(text) => text.split(';').map(|name| column(table, name.trim())).collect::<Result<Vec<_>>>()?,
         };
+        let is_of_key = |key: &usize| table.primary_key.contains(table.physical.field(*key).name());
+        if changelog == Some(TopicChangelog::Upsert) && !keys.iter().all(is_of_key) {
+            let message = "the rows of one PRIMARY KEY could stand in several partitions, in no order";
+            return Err(options
+                .bad("key.fields", message)
+                .hint("name columns of the PRIMARY KEY alone, or leave it out"));
+        }
         let choice = |key: &str| options.text(key).unwrap_or_default().to_ascii_lowercase();
         let partitioner = match choice("sink.partitioner").as_str() {
             "fixed" => SinkPartitioner::Fixed,

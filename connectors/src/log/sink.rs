@@ -61,6 +61,8 @@ pub struct LogSink {
     event_time_column: Option<usize>,
     routing: Routing,
     channel: SinkChannel,
+    /// The last of its columns says of each row what it does.
+    tells_kinds: bool,
 }
 
 impl LogSink {
@@ -75,10 +77,11 @@ impl LogSink {
         event_time_column: Option<usize>,
         routing: Routing,
         channel: SinkChannel,
+        tells_kinds: bool,
     ) -> Result<Self> {
         let topic = topics.topic(&name)?;
         topic.declare_schema(&columns)?;
-        Ok(Self { topics, name, topic, columns, event_time_column, routing, channel })
+        Ok(Self { topics, name, topic, columns, event_time_column, routing, channel, tells_kinds })
     }
 }
 
@@ -98,6 +101,7 @@ impl Sink for LogSink {
             event_time_column: self.event_time_column,
             routing: self.routing.clone(),
             channel: self.channel,
+            tells_kinds: self.tells_kinds,
             partitioner,
             subtask,
             token,
@@ -203,6 +207,7 @@ struct LogWriter {
     event_time_column: Option<usize>,
     routing: Routing,
     channel: SinkChannel,
+    tells_kinds: bool,
     partitioner: Option<Partitioner>,
     subtask: SubtaskId,
     token: Token,
@@ -231,7 +236,7 @@ impl LogWriter {
     }
 
     fn try_write(&mut self, epoch: Epoch, rows: &RecordBatch) -> Result<()> {
-        let rows = if self.tells_kinds() { &kinds::as_text(rows, true)? } else { rows };
+        let rows = if self.tells_kinds { &kinds::as_text(rows, true)? } else { rows };
         let rows = conform(self.topic.name().as_str(), &self.columns, rows)?;
         if let Some((open, _)) = &self.staging
             && *open != epoch
@@ -254,11 +259,6 @@ impl LogWriter {
         }
         self.sum.add(sum);
         Ok(())
-    }
-
-    /// Whether the topic says of each row what it does.
-    fn tells_kinds(&self) -> bool {
-        self.columns.fields().last().is_some_and(|field| field.name() == kinds::ROW_KIND)
     }
 
     fn try_prepare(&mut self, epoch: Epoch) -> Result<Vec<PreparedHandle>> {

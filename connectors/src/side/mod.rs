@@ -53,5 +53,5 @@ pub fn sink(topics: &Arc<Topics>, job_name: &str, channel: SinkChannel) -> Resul
     topics.get_or_create(&name, TopicSpec::new(1))?;
     let columns = schema(channel)?;
     let event_time = columns.index_of("event_time").ok();
-    Ok(Arc::new(LogSink::open(topics.clone(), name, columns, event_time, Routing::Single, channel)?))
+    Ok(Arc::new(LogSink::open(topics.clone(), name, columns, event_time, Routing::Single, channel, false)?))
 }

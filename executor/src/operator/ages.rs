@@ -40,6 +40,13 @@ impl Ages {
         slots.iter().for_each(|slot| self.touched[*slot as usize] = now);
     }
 
+    /// A slot is not in use any more.
+    pub(crate) fn gone(&mut self, slot: u32) {
+        if let Some(touched) = self.touched.get_mut(slot as usize) {
+            *touched = GONE;
+        }
+    }
+
     /// It is `now_ms`. Slots that nobody touched for too long, which are not there any more.
     pub(crate) fn too_old(&mut self, now_ms: i64) -> Vec<u32> {
         if !self.is_on() {
@@ -64,9 +71,9 @@ impl Ages {
         old
     }
 
-    /// When the clock is wanted; None if it never is.
+    /// When the clock is wanted, at once the first time; None if it never is.
     pub(crate) fn next_timer(&self) -> Option<i64> {
-        self.is_on().then(|| self.look_at.unwrap_or(i64::MAX))
+        self.is_on().then(|| self.look_at.unwrap_or(0))
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -112,7 +119,7 @@ impl RowAges {
     }
 
     pub(crate) fn next_timer(&self) -> Option<i64> {
-        (self.ttl_ms > 0).then(|| self.look_at.unwrap_or(i64::MAX))
+        (self.ttl_ms > 0).then(|| self.look_at.unwrap_or(0))
     }
 }
 

@@ -217,6 +217,11 @@ impl KeptRows {
         rows.filter(|(other, live)| **live && **other < number).map(|(other, _)| *other).collect()
     }
 
+    /// Rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
     /// Of the next row.
     pub(crate) fn next_number(&self) -> i64 {
         self.next

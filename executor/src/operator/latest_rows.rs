@@ -212,6 +212,7 @@ impl Operator for LatestRows {
         for slot in gone {
             self.flags[slot as usize] = 0;
             self.slots.remove(slot);
+            self.ages.gone(slot);
         }
         let (upserts, deletes) = (vec![upserts], vec![deletes]);
         Ok(vec![TableDelta { table: ROWS.to_owned(), upserts, deletes, closed: None }])

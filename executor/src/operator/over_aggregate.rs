@@ -23,7 +23,7 @@ use qanat_storage::state::{TableDelta, TableSpec};
 use super::ages::Ages;
 use super::aggregate::calls::{Calls, Inputs};
 use super::emit::{Emitter, batch_of};
-use super::evaluate::internal;
+use super::evaluate::{evaluate_or_bury, internal};
 use super::event_time::{milliseconds, split_late, split_times};
 use super::group::accumulator::{Batch, GroupAccumulator, of_calls};
 use super::group::state::{Groups, StateTables};
@@ -44,6 +44,7 @@ const SAVED: u8 = 2;
 
 pub struct OverAggregate {
     node: OverAggregateNode,
+    name: String,
     calls: Calls,
     time: Time,
     slots: Slots,
@@ -123,6 +124,7 @@ impl OverAggregate {
         let name = Field::new("name", DataType::Int64, false);
         Ok(Self {
             node: node.clone(),
+            name: context.name.clone(),
             time: Time { column: node.time_column, per_ms },
             slots: Slots::new(&calls.key_types).map_err(failed)?,
             state: StateTables::new(&calls.key_types, &accumulators, context.key_groups),
@@ -296,10 +298,11 @@ impl OverAggregate {
     fn accumulate(&mut self, rounds: &[Round], inputs: &Inputs, due: usize) -> Result<Vec<ArrayRef>> {
         let mut results: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.accumulators.len()];
         for round in rounds {
+            // What leaves goes first: a sum may hold one of the two and not both.
             let gone = round.gone.iter().map(|(slot, at)| (*slot, due as u32 + at));
-            let (slots, places): (Vec<u32>, Vec<u32>) = round.added.iter().copied().chain(gone).unzip();
+            let (slots, places): (Vec<u32>, Vec<u32>) = gone.chain(round.added.iter().copied()).unzip();
             let retracted = (!round.gone.is_empty()).then(|| {
-                BooleanArray::new(BooleanBuffer::collect_bool(slots.len(), |row| row >= round.added.len()), None)
+                BooleanArray::new(BooleanBuffer::collect_bool(slots.len(), |row| row < round.gone.len()), None)
             });
             self.update(&slots, &places.into(), retracted.as_ref(), inputs)?;
             for (accumulator, results) in self.accumulators.iter_mut().zip(&mut results) {
@@ -442,7 +445,13 @@ impl Operator for OverAggregate {
     fn process(&mut self, _port: usize, rows: RecordBatch, out: &mut Output) -> Result<()> {
         let taken = rows.num_rows() as u64;
         let (late, dead) = (out.late.len(), out.dead.len());
-        let mut rows = rows;
+        // Rows whose arguments cannot be computed are found now, where they can still be put aside.
+        let calls = &self.calls;
+        let evaluated = evaluate_or_bury(&self.name, rows, out, |rows| calls.evaluate(rows).map(drop))?;
+        let mut rows = match evaluated {
+            Some((rows, ())) => rows,
+            None => RecordBatch::new_empty(Arc::clone(self.rows.schema())),
+        };
         if let Some(column) = self.time.column {
             let (timed, times) = split_times(rows, column, out)?;
             let now = self.now();
@@ -535,6 +544,7 @@ impl Operator for OverAggregate {
                 accumulator.clear(slot).map_err(|e| self.calls.error(&e))?;
             }
             self.slots.remove(slot);
+            self.ages.gone(slot);
         }
         Ok(deltas)
     }
@@ -586,7 +596,11 @@ impl Operator for OverAggregate {
 
     fn state_bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
-        let rows = self.waiting.len() * 64 + self.ends.len() * 64 + self.keys.capacity() * size_of::<Key>();
+        // Each row that is kept waits or is in a frame, and most frames with a length have an end of their own.
+        let rows = self.rows.len() * 32
+            + self.waiting.len() * 64
+            + self.ends.len() * 64
+            + self.keys.capacity() * size_of::<Key>();
         accumulators + rows + self.rows.bytes() + self.slots.bytes() + self.ages.bytes()
     }
 

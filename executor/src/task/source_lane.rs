@@ -192,13 +192,12 @@ impl SourceLane {
 
     /// The split to read next, in turn. None if all have to wait, after a while.
     fn next_of(&self, open: &mut VecDeque<Open>) -> Option<Open> {
-        if self.in_order {
-            // The first that has something. All that have nothing are asked in turn.
-            let readable = (0..open.len()).filter(|at| open.get(*at).is_some_and(|split| !split.pending));
-            let first = readable.min_by_key(|at| open.get(*at).map(|split| split.state.id.clone()));
+        let Some(alignment) = &self.alignment else {
+            // Of those that follow each other the first that has something. All that have nothing are asked in turn.
+            let readable = open.iter().enumerate().filter(|(_, split)| self.in_order && !split.pending);
+            let first = readable.min_by(|(_, a), (_, b)| a.state.id.cmp(&b.state.id)).map(|(at, _)| at);
             return open.remove(first.unwrap_or(0));
-        }
-        let Some(alignment) = &self.alignment else { return open.pop_front() };
+        };
         // A split that has caught up is asked for more, wherever it stands: else it would look idle.
         let is_free = |split: &Open| split.pending || !alignment.holds(&split.state.id);
         let position = open.iter().position(is_free);

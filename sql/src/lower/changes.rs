@@ -7,7 +7,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::logical_plan::TableScan;
 use datafusion_expr::{Expr, lit};
 use qanat_proto::changelog::{AFTER, BEFORE, Changelog, PAYLOAD, SourceChangelog, envelope, with_kinds};
-use qanat_proto::connector::TableDescriptor;
+use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{ChangesNode, LatestRowsNode, OperatorKind, SourceNode};
 use qanat_proto::ids::OperatorId;
@@ -29,6 +29,7 @@ impl Lowering<'_> {
                 .hint("changes are read in their order: no part of them waits for another"));
         }
         let layout = self.layout(bound)?;
+        no_metadata(bound, &layout, &[])?;
         let (rows, partitions) = columns_of(table, &layout);
         let records: Vec<FieldRef> =
             envelope(&rows.clone().into(), is_wrapped).into_iter().chain(partitions.iter().cloned()).collect();
@@ -71,6 +72,21 @@ impl Lowering<'_> {
         let name = format!("LatestRows({})", table.name);
         self.graph.add(name, kind, Arc::clone(&layout.schema), vec![Port::hash(&[source], key)])
     }
+}
+
+/// A row is taken back as it was given: what belongs to the record that tells of it would be another's.
+///
+/// # Errors
+/// E0102 for metadata columns that are read, but for those that all records of a row share.
+pub(super) fn no_metadata(bound: &StreamTable, layout: &Layout, shared: &[MetadataKind]) -> Result<()> {
+    let table = &bound.table.descriptor;
+    let read = layout.metadata.iter().filter_map(|index| table.metadata.get(*index));
+    let Some(column) = read.into_iter().find(|column| !shared.contains(&column.kind)) else { return Ok(()) };
+    let message =
+        format!("`{}` of `{}` belongs to a record, and rows of this table are taken back", column.name, table.name);
+    Err(Error::new(Code::SqlUnsupported, message)
+        .at(Place::Named(table.name.clone()))
+        .hint("leave the metadata column out of the query"))
 }
 
 /// The columns that are read: those in the records, of which there is one at least, and those in the names of folders.

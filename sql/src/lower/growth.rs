@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use qanat_proto::graph::{JobGraph, Operator, OperatorKind, OverFrame};
+use qanat_proto::graph::{JobGraph, JoinKind, Operator, OperatorKind, OverFrame};
 use qanat_proto::ids::OperatorId;
 
-/// Whether an operator keeps state for as long as the job lives, if no time to live is set.
-pub(super) fn has_no_end(operator: &Operator) -> bool {
+/// Whether an operator keeps state for as long as the job lives, and can forget it after a time to live.
+pub(super) fn forgets(operator: &Operator) -> bool {
     match &operator.kind {
         OperatorKind::GroupAggregate(node) => !node.keys.is_empty(),
         OperatorKind::OverAggregate(node) => !matches!(node.frame, OverFrame::RangeMs(_)),
-        OperatorKind::Join(_) | OperatorKind::TopN(_) | OperatorKind::LatestRows(_) => true,
+        // What was told of a row because of others, or without them, is known by the rows that there are.
+        OperatorKind::Join(node) => node.kind == JoinKind::Inner,
+        OperatorKind::TopN(_) | OperatorKind::LatestRows(_) => true,
         _ => false,
     }
 }

@@ -91,7 +91,7 @@ impl<'a> Lowering<'a> {
         for graph in &mut graphs {
             changelog::drop_unused_ranks(graph);
             changelog::choose(graph);
-            graph.operators.iter_mut().filter(|operator| growth::has_no_end(operator)).for_each(|operator| {
+            graph.operators.iter_mut().filter(|operator| growth::forgets(operator)).for_each(|operator| {
                 operator.ttl_ms = self.state_ttl_ms;
             });
             self.warnings.extend(growth::warnings(graph));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::{DFSchema, ScalarValue};
-use datafusion_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
+use datafusion_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion_expr::logical_plan::Window;
 use datafusion_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
 use qanat_proto::error::{Code, Error, Result};
@@ -18,6 +18,7 @@ use super::rank::unaliased;
 use super::refuse::{self, place_of, placed};
 use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, column, internal};
 use super::source::proctime_of;
+use crate::rules::aggregate_types::aggregate_of;
 
 const HINT: &str = "write `OVER (PARTITION BY k ORDER BY time RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)`, or \
                     `ROWS BETWEEN 10 PRECEDING AND CURRENT ROW`; UNBOUNDED PRECEDING takes all rows before";
@@ -144,7 +145,9 @@ impl Lowering<'_> {
         let mut fields: Vec<FieldRef> = relation.base.fields().iter().cloned().collect();
         let (mut aggregates, mut outputs) = (Vec::new(), Vec::new());
         for (function, field, _) in calls {
-            let expr = aggregate_of(function)?;
+            let aggregate =
+                aggregate_of(function).ok_or_else(|| Error::internal("a window function among aggregates"))?;
+            let expr = Expr::AggregateFunction(aggregate);
             let call = Call::new(&expr, &relation, schema, &mut UniqueNames::default())?;
             let is_kept = matches!(frame, OverFrame::UnboundedRange | OverFrame::UnboundedRows);
             if !is_kept && ORDERED.contains(&call.function.as_str()) {
@@ -165,17 +168,6 @@ impl Lowering<'_> {
         let columns = relation.columns.into_iter().chain(outputs).collect();
         Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
     }
-}
-
-/// The aggregate that is taken over a frame.
-fn aggregate_of(function: &WindowFunction) -> Result<Expr> {
-    let WindowFunctionDefinition::AggregateUDF(udf) = &function.fun else {
-        return Err(Error::internal("a window function among aggregates"));
-    };
-    let WindowFunctionParams { args, filter, distinct, null_treatment, .. } = &function.params;
-    let (args, filter) = (args.clone(), filter.clone());
-    let call = AggregateFunction::new_udf(Arc::clone(udf), args, *distinct, filter, Vec::new(), *null_treatment);
-    Ok(Expr::AggregateFunction(call))
 }
 
 fn frame_of(frame: &WindowFrame) -> Result<OverFrame> {

@@ -14,7 +14,7 @@ use datafusion_common::{Column, DFSchema, DataFusionError, ScalarValue};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Cast, Expr};
 use qanat_proto::changelog::{KIND_COLUMN, has_kinds, kind_field, width, with_kinds, without_kinds};
-use qanat_proto::error::{Error, Result};
+use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::{
     AssignWindowNode, CalcNode, EncodedExpr, NamedExpr, OperatorKind, RankFunction, SortKey, Ties, TimeDomain,
     TopNNode, WindowShape, WindowTopNNode,
@@ -23,7 +23,7 @@ use qanat_proto::ids::OperatorId;
 
 use super::Lowering;
 use super::graph::Port;
-use crate::expr::encode;
+use crate::expr::{encode, sql_text};
 use crate::plan::window_table::{WINDOW_COLUMNS, shape_text};
 
 /// Which window a window column belongs to: two streams join by window only if theirs are the same.
@@ -383,6 +383,14 @@ fn rename(mut relation: Relation, columns: &[Output]) -> Relation {
 pub(crate) fn calc_of(relation: &Relation) -> Result<(CalcNode, SchemaRef)> {
     use datafusion_expr::ExprSchemable;
     let scope = relation.scope()?;
+    let drawn =
+        relation.columns.iter().map(|output| &output.expr).chain(&relation.filter).find(|expr| expr.is_volatile());
+    if let Some(expr) = drawn.filter(|_| relation.is_changelog()) {
+        let message =
+            format!("`{}` gives another value each time, and rows of this query are taken back", sql_text(expr));
+        let error = Error::new(Code::ChangelogRefused, message).hint("compute it before rows change, or leave it out");
+        return Err(super::refuse::placed(error, super::refuse::place_of([expr])));
+    }
     let mut names = UniqueNames::default();
     let mut projection = Vec::with_capacity(relation.columns.len());
     let mut fields = Vec::with_capacity(relation.columns.len());

@@ -10,11 +10,12 @@ use datafusion_expr::logical_plan::TableScan;
 use datafusion_expr::utils::{conjunction, disjunction};
 use datafusion_expr::{Expr, LogicalPlan};
 use qanat_proto::changelog::{SourceChangelog, with_kinds};
-use qanat_proto::connector::TableDescriptor;
+use qanat_proto::connector::{MetadataKind, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{OperatorKind, SourceNode, TimeDomain, WatermarkAlignment, WatermarkNode};
 
 use super::Lowering;
+use super::changes::no_metadata;
 use super::lookup::lookup_of;
 use super::refuse::{self, place_of, placed};
 use super::relation::{
@@ -67,6 +68,10 @@ impl Lowering<'_> {
             return self.scan_changes(&bound, is_wrapped, scan);
         }
         let mut layout = self.layout(&bound)?;
+        if bound.gives == SourceChangelog::Retract {
+            // All records of a row stand in one partition.
+            no_metadata(&bound, &layout, &[MetadataKind::Origin])?;
+        }
         if !bound.gives.is_append() {
             layout.schema = with_kinds(&layout.schema);
         }

@@ -114,7 +114,7 @@ pub(super) fn retype_over(window: Window) -> Result<LogicalPlan> {
 }
 
 /// The aggregate that is taken over a frame; None for other functions.
-fn aggregate_of(over: &WindowFunction) -> Option<AggregateFunction> {
+pub(crate) fn aggregate_of(over: &WindowFunction) -> Option<AggregateFunction> {
     let WindowFunctionDefinition::AggregateUDF(func) = &over.fun else { return None };
     let WindowFunctionParams { args, filter, distinct, null_treatment, .. } = over.params.clone();
     Some(AggregateFunction::new_udf(Arc::clone(func), args, distinct, filter, Vec::new(), null_treatment))

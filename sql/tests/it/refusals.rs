@@ -97,8 +97,8 @@ fn row_before() {
 #[test]
 fn arrival_of_rows_that_change() {
     expect![[r#"
-        E0115 the order of arrival over rows that may change or be taken back is not supported yet at 2:58
-        hint: aggregate, join or rank in a window first, so that rows are final
+        E0115 `proctime()` gives another value each time, and rows of this query are taken back at 2:1
+        hint: compute it before rows change, or leave it out
     "#]].assert_eq(&refusal(
         r#"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY origin ORDER BY PROCTIME()) AS rn FROM (SELECT origin, PROCTIME() AS p, COUNT(*) AS n FROM flights GROUP BY origin)) WHERE rn <= 3"#,
     ));

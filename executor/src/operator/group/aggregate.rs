@@ -231,6 +231,7 @@ impl GroupAggregate {
             accumulator.clear(slot).map_err(|e| self.calls.error(&e))?;
         }
         self.slots.remove(slot);
+        self.ages.gone(slot);
         Ok(())
     }
 }
@@ -299,6 +300,10 @@ impl Operator for GroupAggregate {
             unsaved.iter().partition(|slot| self.rows[**slot as usize] > 0 || is_global);
         let numbered: Vec<(u32, i64)> = there.iter().map(|slot| (*slot, self.rows[*slot as usize])).collect();
         let saved: Vec<u32> = gone.iter().filter(|slot| self.flags[**slot as usize] & SAVED != 0).copied().collect();
+        // What rows were taken back that never came goes, too: the slot is another group's next.
+        for accumulator in self.accumulators.iter_mut().filter(|_| !gone.is_empty()) {
+            accumulator.forget(&gone).map_err(|e| self.calls.error(&e))?;
+        }
         let groups = Groups { slots: &self.slots, accumulators: &mut self.accumulators, calls: &self.calls };
         let deltas = self.state.snapshot(groups, &numbered, &saved)?;
         for slot in there {

@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
-use arrow::compute::filter;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, UInt32Type};
 use datafusion_common::DataFusionError;
 
@@ -42,6 +42,22 @@ struct Counts {
     rows: Vec<i64>,
     /// By slot: values that some row has.
     distinct: Vec<i64>,
+    /// By slot: entries whose number is not 0.
+    entries: Vec<u32>,
+}
+
+impl Counts {
+    fn grow(&mut self, slots: usize) {
+        self.distinct.resize(slots.max(self.distinct.len()), 0);
+        self.entries.resize(slots.max(self.entries.len()), 0);
+    }
+
+    /// An entry of a group gets another number.
+    fn set(&mut self, slot: usize, entry: usize, number: i64) {
+        let before = std::mem::replace(&mut self.rows[entry], number);
+        self.distinct[slot] += i64::from(number > 0) - i64::from(before > 0);
+        self.entries[slot] = (self.entries[slot] + u32::from(number != 0)).saturating_sub(u32::from(before != 0));
+    }
 }
 
 /// A row without a value.
@@ -74,21 +90,26 @@ impl DistinctCount {
 }
 
 impl Table {
-    /// Looks up the entries of rows, and adds those that are new.
-    fn find(&mut self, slots: &[u32], values: &ArrayRef) -> Result<(), DataFusionError> {
+    /// Looks up the entries of rows, and adds those that are new. `filter`: of rows that count.
+    fn find(&mut self, slots: &[u32], values: &ArrayRef, filter: Option<&BooleanArray>) -> Result<(), DataFusionError> {
         let (rows, groups) = (slots.len(), slots);
         let mut found = std::mem::take(&mut self.found);
         let slots: ArrayRef = Arc::new(UInt32Array::from(slots.to_vec()));
-        match values.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+        let nulls = values.logical_nulls().filter(|nulls| nulls.null_count() > 0);
+        let is_there = match (nulls.as_ref().map(NullBuffer::inner), filter.map(BooleanArray::values)) {
+            (Some(nulls), Some(filter)) => Some(nulls & filter),
+            (nulls, filter) => nulls.or(filter).cloned(),
+        };
+        match is_there {
             None => self.entries.find_or_add(&[slots, Arc::clone(values)], rows, &mut found)?,
-            Some(nulls) => {
-                let is_there = nulls.inner().clone().into();
-                let kept = [filter(&slots, &is_there)?, filter(values, &is_there)?];
+            Some(is_there) => {
+                let mask = BooleanArray::new(is_there.clone(), None);
+                let kept = [arrow::compute::filter(&slots, &mask)?, arrow::compute::filter(values, &mask)?];
                 let mut entries = Vec::new();
                 self.entries.find_or_add(&kept, kept[0].len(), &mut entries)?;
                 found.clear();
                 found.resize(rows, NONE);
-                nulls.valid_indices().zip(entries).for_each(|(row, entry)| found[row] = entry);
+                is_there.set_indices().zip(entries).for_each(|(row, entry)| found[row] = entry);
             }
         }
         let entries = self.entries.len();
@@ -104,19 +125,17 @@ impl Table {
 
     fn count(&mut self, call: usize, batch: Batch<'_>) {
         let Self { retracts, calls, changed, has_changed, found, .. } = self;
-        let Counts { rows, distinct } = &mut calls[call];
+        let counts = &mut calls[call];
         for (row, slot, sign) in batch.rows() {
             let entry = found[row];
             if entry == NONE {
                 continue;
             }
-            let number = &mut rows[entry as usize];
-            if !*retracts && *number > 0 {
+            let number = counts.rows[entry as usize];
+            if !*retracts && number > 0 {
                 continue;
             }
-            let was_there = *number > 0;
-            *number += sign;
-            distinct[slot] += i64::from(*number > 0) - i64::from(was_there);
+            counts.set(slot, entry as usize, number + sign);
             if !std::mem::replace(&mut has_changed[entry as usize], true) {
                 changed.push(entry);
             }
@@ -126,27 +145,28 @@ impl Table {
 
 impl GroupAccumulator for DistinctCount {
     fn grow(&mut self, slots: usize) -> Result<(), DataFusionError> {
-        self.table().calls[self.call].distinct.resize(slots, 0);
+        self.table().calls[self.call].grow(slots);
         Ok(())
     }
 
-    /// Its values are gone by then: each was taken back.
     fn clear(&mut self, slot: u32) -> Result<(), DataFusionError> {
-        self.table().calls[self.call].distinct[slot as usize] = 0;
-        Ok(())
+        self.forget(&[slot])
     }
 
     /// Its values go with the next snapshot, which tells of it.
     fn forget(&mut self, slots: &[u32]) -> Result<(), DataFusionError> {
         let table = &mut *self.table();
         let counts = &mut table.calls[self.call];
-        slots.iter().for_each(|slot| counts.distinct[*slot as usize] = 0);
-        let gone: HashSet<u32> = slots.iter().copied().collect();
-        for (entry, rows) in counts.rows.iter_mut().enumerate() {
-            if *rows == 0 || !gone.contains(&table.groups[entry]) {
+        let gone: HashSet<u32> = slots.iter().copied().filter(|slot| counts.entries[*slot as usize] > 0).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for entry in 0..counts.rows.len() {
+            let slot = table.groups[entry];
+            if counts.rows[entry] == 0 || !gone.contains(&slot) {
                 continue;
             }
-            *rows = 0;
+            counts.set(slot as usize, entry, 0);
             if !std::mem::replace(&mut table.has_changed[entry], true) {
                 table.changed.push(entry as u32);
             }
@@ -157,7 +177,9 @@ impl GroupAccumulator for DistinctCount {
     fn update(&mut self, batch: Batch<'_>, values: &[ArrayRef]) -> Result<(), DataFusionError> {
         let mut table = self.table();
         if self.leads() {
-            table.find(batch.slots, &values[0])?;
+            // What calls share has the values of all rows.
+            let filter = batch.filter.filter(|_| table.calls.len() == 1);
+            table.find(batch.slots, &values[0], filter)?;
         }
         table.count(self.call, batch);
         Ok(())
@@ -184,7 +206,7 @@ impl GroupAccumulator for DistinctCount {
     fn bytes(&self) -> usize {
         let table = self.table();
         let own = &table.calls[self.call];
-        let own = (own.rows.capacity() + own.distinct.capacity()) * 8;
+        let own = (own.rows.capacity() + own.distinct.capacity()) * 8 + own.entries.capacity() * 4;
         if !self.leads() {
             return own;
         }
@@ -225,13 +247,12 @@ impl GroupAccumulator for DistinctCount {
         numbers: &[&[i64]],
     ) -> Result<(), DataFusionError> {
         let table = &mut *self.table();
-        table.find(slots, &values[0])?;
+        table.find(slots, &values[0], None)?;
+        let most = slots.iter().copied().max().map_or(0, |slot| slot as usize + 1);
         for (counts, numbers) in table.calls.iter_mut().zip(numbers) {
+            counts.grow(most);
             for ((entry, slot), number) in table.found.iter().zip(slots).zip(numbers.iter()) {
-                counts.rows[*entry as usize] = *number;
-                let slot = *slot as usize;
-                counts.distinct.resize(counts.distinct.len().max(slot + 1), 0);
-                counts.distinct[slot] += i64::from(*number > 0);
+                counts.set(*slot as usize, *entry as usize, *number);
             }
         }
         Ok(())

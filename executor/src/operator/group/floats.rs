@@ -45,6 +45,10 @@ impl Group {
             self.lost += if lost.is_finite() { lost } else { 0.0 };
             self.sum = sum;
         }
+        if self.count == 0 {
+            // Nothing is left, whatever was lost beyond the largest number.
+            *self = Self::default();
+        }
     }
 
     fn sum(&self) -> f64 {

@@ -20,9 +20,16 @@ const GROUPS: &str = "groups";
 /// The tables of the state and how their rows are made.
 pub(crate) struct StateTables {
     groups: StateRows,
-    /// Name, call and rows of each table of values.
-    values: Vec<(String, usize, StateRows)>,
+    values: Vec<ValueTable>,
     key_columns: usize,
+}
+
+/// A table of values of a call, each with as many numbers as calls share them.
+struct ValueTable {
+    name: String,
+    call: usize,
+    numbers: usize,
+    rows: StateRows,
 }
 
 /// The groups of an operator, by slot.
@@ -47,10 +54,17 @@ impl StateTables {
             if let Some(types) = accumulator.value_types() {
                 let mut fields = keys.clone();
                 fields.extend(state_fields("value", &types));
-                let numbers = (0..accumulator.value_numbers())
-                    .map(|call| Field::new(format!("rows_{call}"), DataType::Int64, false));
-                fields.extend(numbers);
-                values.push((format!("values_{call}"), call, StateRows::new(fields, key_groups)));
+                let (name, numbers) = match accumulator.value_numbers() {
+                    1 => (format!("values_{call}"), vec!["rows".to_owned()]),
+                    calls => (format!("shared_values_{call}"), (0..calls).map(|call| format!("rows_{call}")).collect()),
+                };
+                fields.extend(numbers.iter().map(|number| Field::new(number, DataType::Int64, false)));
+                values.push(ValueTable {
+                    name,
+                    call,
+                    numbers: numbers.len(),
+                    rows: StateRows::new(fields, key_groups),
+                });
             }
         }
         Self { groups: StateRows::new(groups, key_groups), values, key_columns: keys.len() }
@@ -67,10 +81,10 @@ impl StateTables {
         let Groups { slots, accumulators, calls } = of;
         let failed = |e: DataFusionError| calls.error(&e);
         let mut deltas = Vec::new();
-        for (name, call, state) in &mut self.values {
-            let changed = accumulators[*call].take_changed().map_err(failed)?;
+        for table in &mut self.values {
+            let changed = accumulators[table.call].take_changed().map_err(failed)?;
             let keys = slots.keys(&changed.slots).map_err(failed)?;
-            deltas.push(values_delta(name, state, keys, changed)?);
+            deltas.push(values_delta(&table.name, &mut table.rows, keys, changed)?);
         }
         let (found, numbers): (Vec<u32>, Vec<i64>) = there.iter().copied().unzip();
         let keys = slots.keys(&found).map_err(failed)?;
@@ -112,17 +126,16 @@ impl StateTables {
             }
             return Ok(Some(numbers.as_primitive::<Int64Type>().values().to_vec()));
         }
-        let Some((_, call, _)) = self.values.iter().find(|(name, _, _)| name == table) else {
+        let Some(ValueTable { call, numbers, .. }) = self.values.iter().find(|values| values.name == table) else {
             return Err(Error::internal(format!("groups have no state table `{table}`")));
         };
         let values: Vec<ArrayRef> = columns.cloned().collect();
-        let accumulator = &mut accumulators[*call];
-        let width = values.len().checked_sub(accumulator.value_numbers());
+        let width = values.len().checked_sub(*numbers);
         let split = width.and_then(|width| values.split_at_checked(width));
         let (values, numbers) = split.ok_or_else(|| Error::internal("a value without its numbers"))?;
         let numbers: Vec<&[i64]> =
             numbers.iter().map(|numbers| numbers.as_primitive::<Int64Type>().values().as_ref()).collect();
-        accumulator.restore_values(found, values, &numbers).map_err(failed)?;
+        accumulators[*call].restore_values(found, values, &numbers).map_err(failed)?;
         Ok(None)
     }
 
@@ -134,10 +147,9 @@ impl StateTables {
             time_column: None,
             append_only: false,
         };
-        let values = self.values.iter().map(|(name, _, rows)| {
+        let values = self.values.iter().map(|table| {
             // All but the key group and the numbers.
-            let numbers = rows.schema().fields().iter().filter(|field| field.name().starts_with("rows_")).count();
-            spec(name, rows, rows.schema().fields().len() - 1 - numbers)
+            spec(&table.name, &table.rows, table.rows.schema().fields().len() - 1 - table.numbers)
         });
         std::iter::once(spec(GROUPS, &self.groups, self.key_columns)).chain(values).collect()
     }

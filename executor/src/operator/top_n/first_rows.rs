@@ -174,6 +174,7 @@ impl Operator for FirstRows {
         for slot in gone {
             self.is_saved[slot as usize] = false;
             self.slots.remove(slot);
+            self.ages.gone(slot);
         }
         Ok(vec![TableDelta { table: TABLE.to_owned(), upserts, deletes, closed: None }])
     }

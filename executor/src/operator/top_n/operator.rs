@@ -253,6 +253,7 @@ impl TopN {
             self.compare(&before, &list.ranked(function, skip, limit), &mut told);
             if list.is_empty() {
                 self.slots.remove(slot);
+                self.ages.gone(slot);
             }
             if told.kinds.len() >= TOLD_AT_ONCE {
                 self.emit(std::mem::take(&mut told), out)?;
@@ -312,13 +313,17 @@ impl TopN {
         if old.is_empty() {
             return Ok(());
         }
+        // Rows that others have to take back yet stay.
+        let waiting = std::mem::take(&mut self.left);
         for slot in old {
             let list = std::mem::take(&mut self.lists[slot as usize]);
             self.lists_bytes = self.lists_bytes.saturating_sub(list.bytes());
             self.left.extend(list.numbers());
             self.slots.remove(slot);
         }
-        self.forget()
+        self.forget()?;
+        self.left = waiting;
+        Ok(())
     }
 
     /// Rows that left their lists are gone.
