@@ -126,17 +126,7 @@ impl Lowering<'_> {
     ) -> Result<(Relation, Vec<usize>)> {
         let mut relation = self.append_pending(relation)?;
         let width = relation.columns.len();
-        let mut positions = Vec::new();
-        for expr in exprs {
-            let translated = relation.translate(expr, schema)?;
-            let known = relation.columns.iter().position(|out| out.expr == translated);
-            positions.push(known.unwrap_or(relation.columns.len()));
-            if known.is_none() {
-                let (_, field) = datafusion_expr::ExprSchemable::to_field(*expr, schema).map_err(|e| internal(&e))?;
-                let field = Arc::new(field.as_ref().clone().with_name("join_key"));
-                relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
-            }
-        }
+        let positions = relation.columns_of(exprs.iter().copied(), schema, "join_key")?;
         let logical: Vec<FieldRef> = relation.columns.iter().map(|out| Arc::clone(&out.field)).collect();
         let identity = relation.is_identity();
         let mut clash = false;

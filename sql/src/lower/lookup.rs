@@ -239,18 +239,7 @@ impl Lowering<'_> {
         let (failing, filter) = std::mem::take(&mut relation.filter).into_iter().partition(hidden::can_fail);
         relation.filter = filter;
         let failing: Vec<Expr> = failing;
-        let mut positions = Vec::new();
-        for key in keys {
-            let translated = relation.translate(key, plan.schema())?;
-            let known = relation.columns.iter().position(|out| out.expr == translated);
-            positions.push(known.unwrap_or(relation.columns.len()));
-            if known.is_none() {
-                let (_, field) =
-                    datafusion_expr::ExprSchemable::to_field(*key, plan.schema()).map_err(|e| internal(&e))?;
-                let field = Arc::new(field.as_ref().clone().with_name("lookup_key"));
-                relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
-            }
-        }
+        let positions = relation.columns_of(keys.iter().copied(), plan.schema(), "lookup_key")?;
         for column in failing.iter().flat_map(Expr::column_refs) {
             let expr = Expr::Column(column.clone());
             if !relation.columns.iter().any(|out| out.expr == expr) {

@@ -113,18 +113,8 @@ impl Lowering<'_> {
         };
         // Keys that are expressions get columns of their own, behind all others.
         let mut relation = relation;
-        let mut keys = Vec::new();
         let logical = relation.columns.len();
-        for key in partition_by {
-            let translated = relation.translate(key, schema)?;
-            let known = relation.columns.iter().position(|out| out.expr == translated);
-            keys.push(known.unwrap_or(relation.columns.len()));
-            if known.is_none() {
-                let (_, field) = datafusion_expr::ExprSchemable::to_field(key, schema).map_err(|e| internal(&e))?;
-                let field = Arc::new(field.as_ref().clone().with_name("partition_key"));
-                relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
-            }
-        }
+        let keys = relation.columns_of(partition_by, schema, "partition_key")?;
         let mut relation = self.materialise(relation)?;
         let index = |relation: &Relation, position: usize| {
             relation.base_index(position).ok_or_else(|| Error::internal("a column of OVER is no column"))

@@ -88,18 +88,8 @@ impl Lowering<'_> {
         // Partition keys that are expressions get columns of their own.
         let width = relation.columns.len();
         let mut relation = relation;
-        let mut positions = Vec::new();
-        for key in in_window.into_iter().flat_map(|(_, bounds)| bounds).chain(keys) {
-            let translated = relation.translate(key, schema)?;
-            let known = relation.columns.iter().position(|out| out.expr == translated);
-            positions.push(known.unwrap_or(relation.columns.len()));
-            if known.is_none() {
-                let (_, field) =
-                    datafusion_expr::ExprSchemable::to_field(key, schema).map_err(|e| super::relation::internal(&e))?;
-                let field = Arc::new(field.as_ref().clone().with_name("partition_key"));
-                relation.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
-            }
-        }
+        let keys = in_window.into_iter().flat_map(|(_, bounds)| bounds).chain(keys);
+        let positions = relation.columns_of(keys, schema, "partition_key")?;
         let order: Vec<(Expr, bool, bool)> =
             order_by.iter().map(|sort| (sort.expr.clone(), !sort.asc, sort.nulls_first)).collect();
         let mut relation = self.materialise(relation)?;

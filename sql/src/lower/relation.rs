@@ -194,6 +194,28 @@ impl Relation {
         Ok(outputs.any(|(o, uses)| (uses > 1 && costly(&o.expr)) || (uses > 0 && o.expr.is_volatile())))
     }
 
+    /// The columns that expressions over the logical plan's `schema` are; those that are none yet get one behind all others,
+    /// called `name`.
+    pub(crate) fn columns_of<'e>(
+        &mut self,
+        exprs: impl IntoIterator<Item = &'e Expr>,
+        schema: &DFSchema,
+        name: &str,
+    ) -> Result<Vec<usize>> {
+        let mut positions = Vec::new();
+        for expr in exprs {
+            let translated = self.translate(expr, schema)?;
+            let known = self.columns.iter().position(|out| out.expr == translated);
+            positions.push(known.unwrap_or(self.columns.len()));
+            if known.is_none() {
+                let (_, field) = datafusion_expr::ExprSchemable::to_field(expr, schema).map_err(|e| internal(&e))?;
+                let field = Arc::new(field.as_ref().clone().with_name(name));
+                self.columns.push(Output { expr: translated, field, time: TimeAttribute::None });
+            }
+        }
+        Ok(positions)
+    }
+
     /// The base index of column `position`, if it is a plain base column.
     pub(crate) fn base_index(&self, position: usize) -> Option<usize> {
         self.columns.get(position).and_then(|output| self.index_of(&output.expr))
