@@ -462,7 +462,7 @@ fn resealed_state(bytes: &[u8]) -> (Vec<u8>, u64) {
     let mut rows: u64 = 0;
     let mut footer = bytes[start..end].to_vec();
     if let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(&footer) {
-        for section in json["sections"].as_array_mut().into_iter().flatten() {
+        for section in json.get_mut("sections").and_then(|list| list.as_array_mut()).into_iter().flatten() {
             let number = |name: &str| section[name].as_u64().and_then(|number| usize::try_from(number).ok());
             let range = number("start").zip(number("length")).and_then(|(at, n)| Some(at..at.checked_add(n)?));
             let crc = range.and_then(|range| bytes.get(range)).map(crc32c::crc32c);
