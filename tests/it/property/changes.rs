@@ -69,7 +69,7 @@ fn group(seed: u64) -> Result<(), String> {
     let way = [Way::Straight, Way::Killed, Way::Rescaled, Way::Seeded][usize::try_from(seed % 4).unwrap()];
     let parallelism = u32::try_from(1 + rng.below(3)).unwrap();
     let attempts = way.attempts(&mut rng, parallelism);
-    let padding = if seed % PADDED == 0 { PADDING_BYTES } else { 0 };
+    let padding = if seed.is_multiple_of(PADDED) { PADDING_BYTES } else { 0 };
     let case = Case { tables, changes, padding, widths, queries };
     case.run(&format!("changes-{seed}"), &attempts).map_err(|(failure, query)| {
         let small = query.and_then(|query| case.shrunk(&case.queries[query]));
