@@ -16,7 +16,7 @@ use super::refuse::{place_of, placed};
 use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, column, internal};
 
 /// Functions whose result hangs on the order in which rows came, which is not known any more once one is taken back.
-const ORDERED: &[&str] = &["first_value", "last_value", "nth_value", "any_value", "array_agg", "string_agg"];
+pub(super) const ORDERED: &[&str] = &["first_value", "last_value", "nth_value", "any_value", "array_agg", "string_agg"];
 
 impl Lowering<'_> {
     pub(super) fn group_aggregate(&mut self, relation: Relation, aggregate: &Aggregate) -> Result<Relation> {

@@ -13,6 +13,7 @@ use qanat_proto::graph::{OperatorKind, OverAggregateNode, OverFrame, TimeDomain}
 use super::Lowering;
 use super::aggregate::Call;
 use super::graph::Port;
+use super::group::ORDERED;
 use super::interval_join::milliseconds;
 use super::rank::unaliased;
 use super::refuse::{self, place_of, placed};
@@ -22,9 +23,6 @@ use crate::rules::aggregate_types::aggregate_of;
 
 const HINT: &str = "write `OVER (PARTITION BY k ORDER BY time RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)`, or \
                     `ROWS BETWEEN 10 PRECEDING AND CURRENT ROW`; UNBOUNDED PRECEDING takes all rows before";
-
-/// Functions of the order of rows, which cannot be taken back when a row leaves a frame.
-const ORDERED: &[&str] = &["first_value", "last_value", "nth_value", "any_value", "array_agg", "string_agg"];
 
 /// Whether window expressions are aggregates, and no ranks.
 pub(super) fn is_over(exprs: &[Expr]) -> bool {

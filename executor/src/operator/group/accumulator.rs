@@ -60,14 +60,22 @@ pub(crate) trait GroupAccumulator: Send {
     /// The call's result for these groups.
     fn results(&mut self, slots: &[u32]) -> Result<ArrayRef, DataFusionError>;
 
-    /// Columns of [`Self::states`].
-    fn state_types(&self) -> Vec<DataType>;
+    /// Columns of [`Self::states`]; none for a call that keeps values one by one.
+    fn state_types(&self) -> Vec<DataType> {
+        Vec::new()
+    }
 
     /// All that is known of these groups.
-    fn states(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, DataFusionError>;
+    fn states(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, DataFusionError> {
+        let _ = slots;
+        Ok(Vec::new())
+    }
 
     /// Puts back what [`Self::states`] gave, into slots without rows.
-    fn restore(&mut self, slots: &[u32], states: &[ArrayRef]) -> Result<(), DataFusionError>;
+    fn restore(&mut self, slots: &[u32], states: &[ArrayRef]) -> Result<(), DataFusionError> {
+        let _ = (slots, states);
+        Ok(())
+    }
 
     fn bytes(&self) -> usize;
 

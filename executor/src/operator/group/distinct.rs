@@ -191,18 +191,6 @@ impl GroupAccumulator for DistinctCount {
         Ok(shared(Int64Array::from_iter_values(slots.iter().map(|slot| distinct[*slot as usize]))))
     }
 
-    fn state_types(&self) -> Vec<DataType> {
-        Vec::new()
-    }
-
-    fn states(&mut self, _slots: &[u32]) -> Result<Vec<ArrayRef>, DataFusionError> {
-        Ok(Vec::new())
-    }
-
-    fn restore(&mut self, _slots: &[u32], _states: &[ArrayRef]) -> Result<(), DataFusionError> {
-        Ok(())
-    }
-
     fn bytes(&self) -> usize {
         let table = self.table();
         let own = &table.calls[self.call];

@@ -167,18 +167,6 @@ impl GroupAccumulator for Values {
         }
     }
 
-    fn state_types(&self) -> Vec<DataType> {
-        Vec::new()
-    }
-
-    fn states(&mut self, _slots: &[u32]) -> Result<Vec<ArrayRef>, DataFusionError> {
-        Ok(Vec::new())
-    }
-
-    fn restore(&mut self, _slots: &[u32], _states: &[ArrayRef]) -> Result<(), DataFusionError> {
-        Ok(())
-    }
-
     fn bytes(&self) -> usize {
         let changed: usize = self.changed.iter().map(|(_, value)| value.len() + 24).sum();
         self.bytes + self.groups.capacity() * size_of::<Group>() + changed

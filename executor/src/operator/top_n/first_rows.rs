@@ -80,9 +80,7 @@ impl FirstRows {
         self.ages.touch(found);
         Ok(())
     }
-}
 
-impl FirstRows {
     fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         self.slots.keys(slots).map_err(|e| evaluation_error(&self.context.name, &e))
     }
