@@ -15,6 +15,7 @@ use qanat_coordinator::{Coordinator, CoordinatorConfig, ExecutorLink, Executors}
 use qanat_coordinator_core::state::{Job, JobStatus};
 use qanat_executor::metrics::JobMetrics;
 use qanat_executor::node::{Node, NodeConfig, OpenSideTables};
+use qanat_executor::spill::SpillRoot;
 use qanat_executor::task::side::SideTables;
 use qanat_proto::control::ToExecutor;
 use qanat_proto::exposition::Page;
@@ -73,6 +74,7 @@ impl Embedded {
             workers,
             exchange: None,
             commit_log: None,
+            spill: Some(SpillRoot::open(&env, data.root.join("spill"))?),
         };
         let start = StartId(env.entropy.u64());
         let (outbox, inbox) = unbounded();

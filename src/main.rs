@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod allocator;
 mod attach;
 mod audit;
 mod beginning;
@@ -28,6 +29,7 @@ mod sim;
 mod withdrawable;
 
 fn main() -> ExitCode {
+    allocator::tune();
     let arguments = match cli::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

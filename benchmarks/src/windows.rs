@@ -107,6 +107,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         output,
         changelog: Changelog::Append,
         ttl_ms: 0,
+        spills: false,
         batch_rows: limits::BATCH_ROWS,
     };
     operator::build(&logical, Phase::Whole, &input, context)

@@ -1,10 +1,12 @@
 //! Snapshots on their way to the checkpoint store, and back.
 //!
 //! An operator hands over what changed; threads here encode, write and sync it while the operator goes
-//! on. One epoch of a job is open at a time, so the files of one table are written in order. Merging the
-//! files of a table is another thread's work, beside the epochs: a report lists what was merged until the
-//! result is durable, and the result from then on (P14).
+//! on. What one operator hands over is written in its order: what it saves at a barrier, and what it saves within
+//! an epoch because memory is short, which counts with the barrier behind it. Merging the files of a table is
+//! another thread's work, beside the epochs: a report lists what was merged until the result is durable, and the
+//! result from then on (P14).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -16,30 +18,44 @@ use qanat_proto::{Error, Place, Result, limits};
 use qanat_storage::checkpoint::{CheckpointStore, StateWriter};
 use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::env::thread::{self, Condvar, JoinHandle};
-use qanat_storage::state::{Compaction, Table, TableDelta, TableSpec};
+use qanat_storage::state::{Compaction, SLICE_BYTES, Table, TableDelta, TableSpec};
 
+use crate::memory::{JobMemory, batch_bytes};
 use crate::node::{LaneThreads, Reporter};
 use crate::operator::Operator;
+use crate::spill::SpillLane;
 use crate::task::collector::Collector;
 use crate::task::lane;
 
-/// Threads that write snapshots: two, so that one slow write does not hold back the others.
+/// Threads that write snapshots: two, so that one slow write does not hold back the others. (One operator has two of them
+/// at most: what it saves within an epoch while that is written waits.)
 const WRITERS: usize = 2;
 /// Snapshots that wait for a writer.
 const QUEUE: usize = 1_024;
 
+/// A merge has this part of the budget in memory at a time, but no less than what is worth it.
+const MERGE_PART: usize = 32;
+const MERGE_BYTES_MIN: u64 = 1 << 20;
 /// Merges that wait for the thread. One that finds no room is due again in the next epoch.
 const MERGES: usize = 64;
 
 /// The state tables of one operator of one subtask.
 pub struct TableFiles {
     tables: Mutex<Tables>,
-    merged: Condvar,
+    changed: Condvar,
+    /// Of the next snapshot that is handed over.
+    next_turn: AtomicU64,
+    /// Snapshots that were written.
+    done: AtomicU64,
 }
 
 struct Tables {
     tables: Vec<Table>,
     is_merging: bool,
+    /// The snapshot that is to be written now.
+    turn: u64,
+    /// The epoch that was written last, and its objects so far.
+    written: (Epoch, u64),
 }
 
 impl TableFiles {
@@ -49,14 +65,26 @@ impl TableFiles {
     }
 
     fn new(tables: Vec<Table>) -> Self {
-        Self { tables: Mutex::new(Tables { tables, is_merging: false }), merged: Condvar::new() }
+        let tables = Tables { tables, is_merging: false, turn: 0, written: (Epoch(0), 0) };
+        Self {
+            tables: Mutex::new(tables),
+            changed: Condvar::new(),
+            next_turn: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
         thread::lock(&self.tables)
     }
 
-    /// Reads the rows of the restore point into the operator, key groups of `range` only.
+    /// Whether what was handed over is still to be written.
+    pub fn is_writing(&self) -> bool {
+        self.done.load(Ordering::Acquire) < self.next_turn.load(Ordering::Acquire)
+    }
+
+    /// Reads the rows of the restore point into the operator, key groups of `range` only. With `spill` it puts aside
+    /// what it has no memory for.
     ///
     /// # Errors
     /// E0301 for a missing or damaged file.
@@ -66,6 +94,7 @@ impl TableFiles {
         state: Option<&OperatorState>,
         range: KeyGroupRange,
         operator: &mut dyn Operator,
+        mut spill: Option<&mut SpillLane>,
     ) -> Result<Self> {
         let mut tables = Vec::with_capacity(specs.len());
         for spec in specs {
@@ -74,37 +103,38 @@ impl TableFiles {
                 .map_or(&[], |table| &table.files);
             let name = spec.name.clone();
             let mut table = Table::restored(spec, range, files);
-            table.read(store, &mut |rows| operator.restore(&name, rows))?;
+            table.read(store, &mut |rows| {
+                operator.restore(&name, rows)?;
+                spill.as_mut().map_or(Ok(()), |spill| spill.restore(operator))
+            })?;
             tables.push(table);
         }
         Ok(Self::new(tables))
     }
 
-    /// Writes the changes of an epoch; the complete list of live files after it, and what is to be merged.
-    fn save(
-        self: &Arc<Self>,
-        store: &CheckpointStore,
-        origin: Origin,
-        deltas: &[TableDelta],
-    ) -> Result<(Files, Option<Merge>)> {
+    /// Writes what has changed, when its turn comes; the complete list of live files after it, and what is to be merged
+    /// if this is the end of an epoch.
+    fn save(self: &Arc<Self>, store: &CheckpointStore, job: &Job) -> Result<(Files, Option<Merge>)> {
         let is_behind = |state: &Tables| {
-            state.is_merging && state.tables.iter().any(|t| t.files().len() >= limits::STATE_FILES_BEHIND_MAX)
+            state.is_merging && state.tables.iter().any(|t| t.runs() >= limits::STATE_FILES_BEHIND_MAX)
         };
+        let _turn = Turn(self);
         let mut state = self.lock();
-        while is_behind(&state) {
-            state = self.merged.wait(&self.tables, state);
+        while state.turn != job.turn || is_behind(&state) {
+            state = self.changed.wait(&self.tables, state);
         }
-        let mut writer = StateWriter::new(store, origin);
-        for delta in deltas {
-            let table = state
-                .tables
-                .iter_mut()
-                .find(|table| table.spec().name == delta.table)
-                .ok_or_else(|| Error::internal(format!("an operator has no state table `{}`", delta.table)))?;
+        let sequence = if state.written.0 == job.origin.epoch { state.written.1 } else { 0 };
+        let mut writer = StateWriter::resume(store, job.origin, sequence);
+        for delta in &job.deltas {
+            let table = state.tables.iter_mut().find(|table| table.spec().name == delta.table);
+            let table =
+                table.ok_or_else(|| Error::internal(format!("an operator has no state table `{}`", delta.table)))?;
             table.write(delta, &mut writer)?;
         }
+        state.written = (job.origin.epoch, writer.sequence());
         let files = state.tables.iter().map(|table| (table.spec().name.clone(), table.files().to_vec())).collect();
-        let due: Vec<Compaction> = match state.is_merging {
+        // A merge writes its files under names that follow those of the epoch: nothing of it may come behind.
+        let due: Vec<Compaction> = match state.is_merging || job.collector.is_none() {
             true => Vec::new(),
             false => state.tables.iter().filter_map(Table::compaction).collect(),
         };
@@ -112,7 +142,20 @@ impl TableFiles {
             return Ok((files, None));
         }
         state.is_merging = true;
-        Ok((files, Some(Merge { files: self.clone(), origin, sequence: writer.sequence(), due })))
+        let (files_of, origin, sequence) = (self.clone(), job.origin, writer.sequence());
+        let slice_bytes = ((job.memory.limit() / MERGE_PART) as u64).clamp(MERGE_BYTES_MIN, SLICE_BYTES);
+        Ok((files, Some(Merge { files: files_of, origin, sequence, due, slice_bytes })))
+    }
+}
+
+/// Ends a turn, whatever became of it: who is next must not wait for ever.
+struct Turn<'a>(&'a TableFiles);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().turn += 1;
+        self.0.done.fetch_add(1, Ordering::AcqRel);
+        self.0.changed.notify_all();
     }
 }
 
@@ -123,6 +166,7 @@ struct Merge {
     origin: Origin,
     sequence: u64,
     due: Vec<Compaction>,
+    slice_bytes: u64,
 }
 
 impl Merge {
@@ -130,7 +174,7 @@ impl Merge {
         let mut writer = StateWriter::resume(store, self.origin, self.sequence);
         for compaction in &self.due {
             failpoint("state.merge");
-            let result = compaction.run(store, &mut writer);
+            let result = compaction.run(store, &mut writer, self.slice_bytes);
             failpoint("state.merged");
             let mut state = self.files.lock();
             let table = state.tables.iter_mut().find(|table| table.spec().name == compaction.table());
@@ -150,7 +194,7 @@ impl Merge {
 impl Drop for Merge {
     fn drop(&mut self) {
         self.files.lock().is_merging = false;
-        self.files.merged.notify_all();
+        self.files.changed.notify_all();
     }
 }
 
@@ -159,8 +203,19 @@ type Files = Vec<(String, Vec<StateFile>)>;
 struct Job {
     origin: Origin,
     files: Arc<TableFiles>,
+    turn: u64,
     deltas: Vec<TableDelta>,
-    collector: Arc<Collector>,
+    /// Of the barrier; None within an epoch.
+    collector: Option<Arc<Collector>>,
+    memory: Arc<JobMemory>,
+    /// What the deltas hold of it.
+    bytes: usize,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.memory.shrink(self.bytes);
+    }
 }
 
 /// Hands snapshots to the writer threads. Cheap to clone; the threads end with the last clone.
@@ -168,6 +223,7 @@ struct Job {
 pub struct SnapshotWriter {
     jobs: Sender<Job>,
     reporter: Reporter,
+    memory: Arc<JobMemory>,
 }
 
 impl SnapshotWriter {
@@ -178,6 +234,7 @@ impl SnapshotWriter {
     pub fn start(
         store: Arc<CheckpointStore>,
         reporter: Reporter,
+        memory: Arc<JobMemory>,
         threads: &LaneThreads,
         stop: &StopFlag,
     ) -> Result<Self> {
@@ -192,10 +249,11 @@ impl SnapshotWriter {
         let stop = stop.clone();
         let thread = lane::spawn("merge".to_owned(), reporter.clone(), move || merge_all(&store, &due, &stop))?;
         threads.add_source(thread);
-        Ok(Self { jobs, reporter })
+        Ok(Self { jobs, reporter, memory })
     }
 
-    /// Writes an operator's changes in the background, then tells the collector.
+    /// Writes an operator's changes in the background, then tells the collector of the barrier. Without one they are
+    /// changes within the open epoch, told of with those of its end.
     pub fn save(
         &self,
         operator: OperatorId,
@@ -203,11 +261,17 @@ impl SnapshotWriter {
         epoch: Epoch,
         files: Arc<TableFiles>,
         deltas: Vec<TableDelta>,
-        collector: Arc<Collector>,
+        collector: Option<Arc<Collector>>,
     ) {
+        let turn = files.next_turn.fetch_add(1, Ordering::AcqRel);
+        // At a barrier memory may be short as well, and then the job must not stop for it.
+        let early = deltas.iter().filter(|_| collector.is_none());
+        let bytes = early.flat_map(|delta| delta.upserts.iter().chain(&delta.deletes)).map(batch_bytes).sum();
+        self.memory.grow(bytes);
+        let memory = self.memory.clone();
         let origin = Origin { token: self.reporter.token(), epoch, subtask: SubtaskId { operator, index } };
         // The writers end only when the generation does.
-        let _ = thread::send(&self.jobs, Job { origin, files, deltas, collector });
+        let _ = thread::send(&self.jobs, Job { origin, files, turn, deltas, collector, memory, bytes });
     }
 }
 
@@ -215,10 +279,11 @@ fn write_all(store: &CheckpointStore, queue: &Receiver<Job>, merges: &Sender<Mer
     for job in thread::messages(queue) {
         let operator = job.origin.subtask.operator;
         failpoint("state.store");
-        let (files, merge) =
-            job.files.save(store, job.origin, &job.deltas).map_err(|error| at_operator(error, operator))?;
+        let (files, merge) = job.files.save(store, &job).map_err(|error| at_operator(error, operator))?;
         failpoint("state.stored");
-        job.collector.stored(operator, files);
+        if let Some(collector) = &job.collector {
+            collector.stored(operator, files);
+        }
         if let Some(merge) = merge {
             // Without room it is dropped, and due again.
             let _ = merges.try_send(merge);

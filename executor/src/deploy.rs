@@ -1,5 +1,7 @@
 //! From a deployment to running tasks: builds every subtask of a generation, wired and restored.
 
+mod wiring;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +25,14 @@ use qanat_proto::{Error, Result, limits};
 use qanat_storage::state::Table;
 
 use crate::checkpoint::{SnapshotWriter, TableFiles};
-use crate::exchange::{self, EdgeKey, Exchange, IncomingEdge, LinkHandles, OutgoingEdge, Pair};
+use crate::exchange::{self, Exchange, LinkHandles, OutgoingEdge};
 use crate::lookup;
 use crate::memory::JobMemory;
-use crate::metrics::{JobMetrics, LinkMetrics, SourceMetrics, SubtaskMetrics, label};
+use crate::metrics::{JobMetrics, SourceMetrics, SubtaskMetrics, label};
 use crate::node::{CommitTargets, LaneThreads, NodeConfig, Reporter};
 use crate::operator::{self, BoxedOperator, OperatorContext};
 use crate::pushdown::pushed_filter;
+use crate::spill::{Spill, SpillLane};
 use crate::tap::Tap;
 use crate::task::alignment::{Alignment, AlignmentGroup, alignment_groups};
 use crate::task::chain::{Chain, ChainContext, Node, Stage};
@@ -41,6 +44,7 @@ use crate::task::side::{SideLanes, SideTables};
 use crate::task::source::{SourceControl, SourceTask, SourceTime};
 use crate::task::source_lane::{SourceLane, lane_groups, split_owner};
 use crate::task::subtask::{Input, Opening, SubtaskTask};
+use wiring::Wiring;
 
 /// A built generation. Its tasks run once it is started.
 pub struct Generation {
@@ -167,7 +171,11 @@ impl GenerationParts<'_> {
         let alignments = alignment_groups(deployment);
         let lookups = self.lookups()?;
         let (threads, stop) = (&generation.threads, &generation.stop);
-        let snapshots = SnapshotWriter::start(self.config.checkpoints.clone(), self.reporter.clone(), threads, stop)?;
+        let (store, reporter) = (self.config.checkpoints.clone(), self.reporter.clone());
+        let snapshots = SnapshotWriter::start(store, reporter, memory.clone(), threads, stop)?;
+        let may_spill = deployment.graph.operators.iter().any(operator::spills);
+        let root = self.config.spill.as_ref().filter(|_| may_spill);
+        let spill = root.map(|root| root.start(memory.clone(), self.reporter, threads)).transpose()?;
         let context = BuildContext {
             parts: &self,
             physical: &physical,
@@ -179,6 +187,7 @@ impl GenerationParts<'_> {
             lookups,
             memory,
             snapshots,
+            spill,
             taps: physical.operators.iter().map(|operator| (operator.id, Arc::default())).collect(),
         };
         for task in &physical.tasks {
@@ -314,95 +323,6 @@ fn logical<'a>(deployment: &'a Deployment, operator: &PhysicalOperator) -> Resul
         .ok_or_else(|| Error::internal(format!("operator {} is not in the graph", operator.logical)))
 }
 
-/// The queues between tasks: per edge, `[sender subtask][receiver subtask]`. None where neither end is here.
-struct Wiring {
-    channels: Vec<(PhysicalEdge, Vec<Vec<Option<Arc<Channel>>>>)>,
-}
-
-impl Wiring {
-    fn new(physical: &PhysicalGraph, here: &[bool], memory: &Arc<JobMemory>) -> Self {
-        let edges = physical.edges.iter().filter(|edge| edge.routing != Routing::Chained);
-        let channels = edges.map(|edge| {
-            let senders = here.iter().map(|sends_here| {
-                let channel =
-                    |receives_here: &bool| (*sends_here || *receives_here).then(|| Channel::new(memory.clone()));
-                match edge.routing {
-                    // Both ends have one number, and so one place.
-                    Routing::Forward => vec![channel(sends_here)],
-                    // Markers go to every receiver, so a shuffle has a queue for each pair.
-                    _ => here.iter().map(channel).collect(),
-                }
-            });
-            (edge.clone(), senders.collect())
-        });
-        Self { channels: channels.collect() }
-    }
-
-    /// The queues on which subtask `index` of `from` sends, per edge.
-    fn outgoing(&self, from: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, Vec<Arc<Channel>>)> {
-        self.channels.iter().filter(move |(edge, _)| edge.from == from).filter_map(move |(edge, senders)| {
-            Some((edge, senders.get(index as usize)?.iter().flatten().cloned().collect()))
-        })
-    }
-
-    /// The queues on which subtask `index` of `to` receives, per edge.
-    fn incoming(&self, to: OperatorId, index: u32) -> impl Iterator<Item = (&PhysicalEdge, Vec<Arc<Channel>>)> {
-        self.channels.iter().filter(move |(edge, _)| edge.to == to).map(move |(edge, senders)| {
-            let queues: Vec<_> = if edge.routing == Routing::Forward {
-                senders.get(index as usize).and_then(|row| row.first()).cloned().flatten().into_iter().collect()
-            } else {
-                senders.iter().filter_map(|row| row.get(index as usize).cloned().flatten()).collect()
-            };
-            (edge, queues)
-        })
-    }
-
-    /// The queues with one end here: by edge and executor those that lead away, and by edge those that come in.
-    fn remote(
-        &self,
-        deployment: &Deployment,
-        schemas: &BTreeMap<OperatorId, SchemaRef>,
-        here: &[bool],
-    ) -> Result<(Vec<OutgoingEdge>, BTreeMap<EdgeKey, IncomingEdge>)> {
-        let is_here = |index: u32| here.get(index as usize).copied().unwrap_or(true);
-        let (mut outgoing, mut incoming) = (Vec::new(), BTreeMap::new());
-        for (edge, senders) in self.channels.iter().filter(|(edge, _)| edge.routing != Routing::Forward) {
-            let key = EdgeKey { from: edge.from, to: edge.to, port: edge.port };
-            let schema = schemas.get(&edge.from).cloned().ok_or_else(|| Error::internal("an edge without a schema"))?;
-            let mut away: BTreeMap<String, BTreeMap<Pair, Arc<Channel>>> = BTreeMap::new();
-            let mut channels = BTreeMap::new();
-            for (sender, receivers) in (0..).zip(senders) {
-                for (receiver, channel) in (0..).zip(receivers) {
-                    let Some(channel) = channel else { continue };
-                    let pair = Pair { sender, receiver };
-                    match (is_here(sender), is_here(receiver)) {
-                        (true, false) => {
-                            let address = deployment.host(receiver).map(|host| host.address.clone());
-                            away.entry(address.unwrap_or_default()).or_default().insert(pair, channel.clone());
-                        }
-                        (false, true) => {
-                            let host =
-                                deployment.host(sender).ok_or_else(|| Error::internal("a sender without a host"))?;
-                            channels.insert(pair, (host.start, channel.clone()));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            for (address, channels) in away {
-                let metrics = Arc::new(LinkMetrics::new(channels.len()));
-                let compression = deployment.settings.exchange_compression;
-                let schema = schema.clone();
-                outgoing.push(OutgoingEdge { key, schema, address, channels, compression, metrics });
-            }
-            if !channels.is_empty() {
-                incoming.insert(key, IncomingEdge { schema, channels });
-            }
-        }
-        Ok((outgoing, incoming))
-    }
-}
-
 /// A lookup table as a generation starts with it.
 struct Lookup {
     version: lookup::Version,
@@ -424,6 +344,7 @@ struct BuildContext<'a> {
     lookups: BTreeMap<OperatorId, Lookup>,
     memory: Arc<JobMemory>,
     snapshots: SnapshotWriter,
+    spill: Option<Spill>,
     taps: BTreeMap<OperatorId, Arc<Tap>>,
 }
 
@@ -538,11 +459,15 @@ impl BuildContext<'_> {
         let logical = logical(deployment, operator)?;
         let mut files = None;
         let mut at_restore = i64::MIN;
+        let mut state_bytes = 0;
+        let spill = self.spill.as_ref().filter(|_| operator::spills(logical));
+        let mut spill = spill.map(|spill| spill.lane(format!("{id}-{index}"), index, waker.clone()));
         let stage = match &logical.kind {
             OperatorKind::Source(_) => Stage::Source,
             OperatorKind::Sink(_) => self.build_sink(id, index, waker, generation)?,
             _ => {
-                let (operator, tables, restored) = self.build_operator(operator, logical, range)?;
+                let (operator, tables, restored) = self.build_operator(operator, logical, range, spill.as_mut())?;
+                state_bytes = spill.as_mut().map_or(0, SpillLane::take_held);
                 files = tables;
                 at_restore = restored;
                 Stage::Operator(operator)
@@ -563,11 +488,12 @@ impl BuildContext<'_> {
             children: Vec::new(),
             routers,
             files,
+            spill,
             refresh: self.lookups.get(&id).and_then(|lookup| lookup.refresh.clone()),
             watermark: i64::MIN,
             restored: at_restore,
             counts: OperatorCounts::default(),
-            state_bytes: 0,
+            state_bytes,
             tap: self.taps.get(&id).cloned().unwrap_or_default(),
         })
     }
@@ -604,6 +530,7 @@ impl BuildContext<'_> {
         physical: &PhysicalOperator,
         logical: &LogicalOperator,
         range: KeyGroupRange,
+        spill: Option<&mut SpillLane>,
     ) -> Result<(BoxedOperator, Option<Arc<TableFiles>>, i64)> {
         let deployment = self.parts.deployment;
         let mut inputs: Vec<_> = self.physical.inputs(physical.id).collect();
@@ -623,6 +550,7 @@ impl BuildContext<'_> {
             output,
             changelog: logical.changelog.clone(),
             ttl_ms: logical.ttl_ms,
+            spills: spill.is_some(),
             batch_rows: limits::BATCH_ROWS,
         };
         let mut operator = operator::build(logical, physical.phase, &raw_input, context)?;
@@ -643,7 +571,7 @@ impl BuildContext<'_> {
         }
         let watermark = self.restored_watermark(physical.id, range);
         let state = self.operator_state(physical.id);
-        let files = TableFiles::restore(&self.parts.config.checkpoints, specs, state, range, operator.as_mut())?;
+        let files = TableFiles::restore(&self.parts.config.checkpoints, specs, state, range, operator.as_mut(), spill)?;
         operator.restored(watermark)?;
         Ok((operator, Some(Arc::new(files)), watermark.unwrap_or(i64::MIN)))
     }

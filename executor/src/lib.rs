@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod node;
 pub mod operator;
 mod pushdown;
+pub mod spill;
 pub mod tap;
 pub mod task;

@@ -30,6 +30,7 @@ use tracing::Span;
 use crate::deploy::{Generation, GenerationParts};
 use crate::exchange::Exchange;
 use crate::metrics::{Fenced, JobMetrics, figures, show_fenced, show_job};
+use crate::spill::SpillRoot;
 use crate::task::channel::Channel;
 use crate::task::pool::Pool;
 use crate::task::side::SideTables;
@@ -146,6 +147,8 @@ pub struct NodeConfig {
     pub exchange: Option<Exchange>,
     /// Appends a permit's rows to their topic as its owner with this token (P11). None where sinks do it.
     pub commit_log: Option<Arc<CommitLog>>,
+    /// Where state goes that has no room in memory. None: all of it stays there.
+    pub spill: Option<SpillRoot>,
 }
 
 /// See [`NodeConfig::commit_log`].

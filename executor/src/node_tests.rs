@@ -66,6 +66,7 @@ fn node(newest: Option<Epoch>) -> (Node, Receiver<FromExecutor>) {
         workers: 1,
         exchange: None,
         commit_log: None,
+        spill: None,
     };
     let (outbox, inbox) = unbounded();
     (Node::start(START, config, outbox).expect("starts"), inbox)

@@ -131,6 +131,10 @@ pub struct StateFile {
     /// Highest value of the table's time column in it: when that time has passed, the file is dead.
     /// None: never.
     pub expires_after: Option<i64>,
+    /// It goes on where the file before it ends: both hold parts of one merge, or of one change. Where files are counted
+    /// they are one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
 }
 
 /// Something a sink made durable but invisible, named for ever (P12: the key of a replay).

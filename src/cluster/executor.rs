@@ -10,6 +10,7 @@ use qanat_connectors::log::commit_owned;
 use qanat_executor::attach::{AttachConfig, keep_attached};
 use qanat_executor::exchange::{Exchange, PerformTask, RowThreads, Runtimes, serve};
 use qanat_executor::node::{Node, NodeConfig};
+use qanat_executor::spill::SpillRoot;
 use qanat_proto::control::FromExecutor;
 use qanat_proto::ids::StartId;
 use qanat_proto::{Code, Error, Place, Result};
@@ -161,6 +162,10 @@ impl ExecutorProcess {
         };
         let context = Context { env: env.clone(), topics: storage.topics.clone(), base: PathBuf::from("/") };
         let log = storage.topics.clone();
+        let spill_root = match &options.data {
+            Some(data) => data.join("spill"),
+            None => std::env::temp_dir().join(format!("qanat-spill-{:016x}", start.0)),
+        };
         let config = NodeConfig {
             env: env.clone(),
             opener: Arc::new(Registry::new(context)),
@@ -169,6 +174,7 @@ impl ExecutorProcess {
             workers,
             exchange: Some(exchange.clone()),
             commit_log: Some(Arc::new(move |permit, owner| commit_owned(&log, permit, owner))),
+            spill: Some(SpillRoot::open(env, spill_root)?),
         };
         let (outbox, reports) = unbounded();
         let node = Arc::new(Node::start(start, config, outbox)?);

@@ -8,5 +8,6 @@ pub mod log;
 pub mod meta;
 pub mod object;
 pub mod small_file;
+pub mod spill;
 pub mod state;
 pub mod suite;

@@ -26,6 +26,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod audit;
+mod beyond_memory;
 mod case;
 mod chaos;
 mod compare;

@@ -146,7 +146,8 @@ impl Open {
         // Nothing is ever saved.
         let SimEnv { env: simulated, .. } = Env::sim(1);
         let store = CheckpointStore::new(Objects::in_directory(&simulated, Path::new("/checkpoints"))?);
-        let snapshots = SnapshotWriter::start(Arc::new(store), reporter.clone(), &threads, &StopFlag::default())?;
+        let snapshots =
+            SnapshotWriter::start(Arc::new(store), reporter.clone(), memory.clone(), &threads, &StopFlag::default())?;
         let (mut channels, mut tasks) = (BTreeMap::new(), Vec::new());
         for receiver in 0..receivers {
             let inputs: Vec<Arc<Channel>> = (0..senders).map(|_| Channel::new(memory.clone())).collect();
@@ -171,6 +172,7 @@ impl Open {
                     children: Vec::new(),
                     routers: Vec::new(),
                     files: None,
+                    spill: None,
                     refresh: None,
                     watermark: i64::MIN,
                     restored: i64::MIN,

@@ -108,6 +108,7 @@ fn state_file() -> StateFile {
         epoch: Epoch(5),
         key_groups: GROUPS,
         expires_after: Some(9),
+        continues: false,
     }
 }
 

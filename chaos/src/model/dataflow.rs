@@ -199,7 +199,16 @@ impl SinkTask {
             let object = state_object(&origin);
             store.objects.insert(object.clone(), self.counted.clone());
             let rows = 1;
-            self.files = vec![StateFile { object, bytes: 8, crc: 0, rows, epoch, key_groups, expires_after: None }];
+            self.files = vec![StateFile {
+                object,
+                bytes: 8,
+                crc: 0,
+                rows,
+                epoch,
+                key_groups,
+                expires_after: None,
+                continues: false,
+            }];
         }
         let counts = OperatorCounts { rows_in: sum.rows, rows_out: sum.rows, ..OperatorCounts::default() };
         SubtaskReport {

@@ -94,7 +94,8 @@ impl EpochReports {
                 }
             }
             for table in tables.values_mut() {
-                table.files.sort_by(|a, b| (a.epoch, &a.object).cmp(&(b.epoch, &b.object)));
+                // Those of one subtask and epoch stay in their order, in which the later ones win.
+                table.files.sort_by_key(|file| file.epoch);
             }
             operators.push(OperatorState {
                 operator: id,

@@ -101,6 +101,10 @@ impl RowAges {
         Self { ttl_ms, look_at: None, marks: std::collections::VecDeque::new() }
     }
 
+    pub(crate) fn is_on(&self) -> bool {
+        self.ttl_ms > 0
+    }
+
     /// It is `now_ms`, and the next row gets the number `next`. Rows below the returned number are too old.
     pub(crate) fn too_old(&mut self, now_ms: i64, next: i64) -> Option<i64> {
         if self.ttl_ms == 0 || self.look_at.is_some_and(|at| now_ms < at) {

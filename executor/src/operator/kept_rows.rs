@@ -18,8 +18,6 @@ pub(crate) struct KeptRows {
     next: i64,
     /// Higher than those of all rows that were ever restored or named here.
     next_name: i64,
-    /// Rows below it stand in the state.
-    saved_below: i64,
     live: usize,
     bytes: usize,
 }
@@ -31,6 +29,9 @@ struct Chunk {
     names: Vec<i64>,
     is_live: Vec<bool>,
     live: usize,
+    /// Row stands in the state.
+    is_saved: Vec<bool>,
+    has_unsaved: bool,
     /// Matches of each row on the other side.
     matches: Vec<u32>,
     bytes: usize,
@@ -41,16 +42,16 @@ const CHUNK_ROWS: usize = 1 << 16;
 
 impl KeptRows {
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self { schema, chunks: Vec::new(), next: 0, next_name: 0, saved_below: 0, live: 0, bytes: 0 }
+        Self { schema, chunks: Vec::new(), next: 0, next_name: 0, live: 0, bytes: 0 }
     }
 
     /// Keeps rows, each with its number of matches. Returns the number of the first; the others follow.
     pub(crate) fn append(&mut self, rows: RecordBatch, matches: Vec<u32>) -> Result<i64> {
         let names = (self.next_name..self.next_name + rows.num_rows() as i64).collect();
-        self.push(names, rows, matches)
+        self.push(names, rows, matches, false)
     }
 
-    fn push(&mut self, names: Vec<i64>, rows: RecordBatch, matches: Vec<u32>) -> Result<i64> {
+    fn push(&mut self, names: Vec<i64>, rows: RecordBatch, matches: Vec<u32>, is_saved: bool) -> Result<i64> {
         let (first, count) = (self.next, rows.num_rows());
         if count == 0 {
             return Ok(first);
@@ -60,7 +61,17 @@ impl KeptRows {
         self.live += count;
         let numbers = (first..self.next).collect();
         let bytes = crate::memory::batch_bytes(&rows);
-        let mut chunk = Chunk { rows, numbers, names, is_live: vec![true; count], live: count, matches, bytes };
+        let mut chunk = Chunk {
+            rows,
+            numbers,
+            names,
+            is_live: vec![true; count],
+            live: count,
+            is_saved: vec![is_saved; count],
+            has_unsaved: !is_saved,
+            matches,
+            bytes,
+        };
         // As in a binary counter: a row is copied once for each doubling of its chunk.
         while let Some(last) = self.chunks.last()
             && last.numbers.len() < 2 * chunk.numbers.len()
@@ -132,7 +143,7 @@ impl KeptRows {
                 continue;
             };
             let part = &mut self.chunks[chunk];
-            saved.push((*number < self.saved_below).then_some(part.names[at]));
+            saved.push(part.is_saved[at].then_some(part.names[at]));
             if std::mem::replace(&mut part.is_live[at], false) {
                 part.live -= 1;
                 self.live -= 1;
@@ -165,6 +176,13 @@ impl KeptRows {
         chunk.is_live[at].then(|| chunk.names[at])
     }
 
+    /// The name of a row and how many matches it has, if it is there.
+    pub(crate) fn facts(&self, number: i64) -> Option<(i64, u32)> {
+        let (chunk, at) = self.place(number)?;
+        let chunk = &self.chunks[chunk];
+        chunk.is_live[at].then(|| (chunk.names[at], chunk.matches[at]))
+    }
+
     /// The name of the next row that is appended.
     pub(crate) fn next_name(&self) -> i64 {
         self.next_name
@@ -172,32 +190,33 @@ impl KeptRows {
 
     /// Whether a row stands in the state.
     pub(crate) fn is_saved(&self, number: i64) -> bool {
-        number < self.saved_below
+        self.place(number).is_some_and(|(chunk, at)| self.chunks[chunk].is_saved[at])
     }
 
     /// Rows that are there and not saved yet, with their names.
     pub(crate) fn take_unsaved(&mut self) -> Result<Vec<(Int64Array, RecordBatch)>> {
-        let saved_below = std::mem::replace(&mut self.saved_below, self.next);
         let mut unsaved = Vec::new();
-        for chunk in &self.chunks {
-            if chunk.numbers.last().is_none_or(|last| *last < saved_below) {
-                continue;
-            }
-            let is_new = chunk.numbers.iter().zip(&chunk.is_live).map(|(number, live)| *live && *number >= saved_below);
+        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.has_unsaved) {
+            let is_new = chunk.is_saved.iter().zip(&chunk.is_live).map(|(saved, live)| *live && !saved);
             let is_new = BooleanArray::from(is_new.collect::<Vec<_>>());
             let names = chunk.names.iter().zip(is_new.values()).filter(|(_, is_new)| *is_new);
             let names = Int64Array::from_iter_values(names.map(|(name, _)| *name));
             unsaved.push((names, filter_record_batch(&chunk.rows, &is_new).map_err(internal)?));
+            chunk.is_saved.fill(true);
+            chunk.has_unsaved = false;
         }
         Ok(unsaved)
     }
 
-    /// Puts back rows with their names. Returns the number of the first; the others follow.
+    /// Puts back rows of the state with their names. Returns the number of the first; the others follow.
     pub(crate) fn restore(&mut self, names: Vec<i64>, rows: RecordBatch) -> Result<i64> {
         let count = rows.num_rows();
-        let first = self.push(names, rows, vec![0; count])?;
-        self.saved_below = self.next;
-        Ok(first)
+        self.bring_back(names, rows, vec![0; count])
+    }
+
+    /// Puts back rows that were taken out, with their names and numbers of matches.
+    pub(crate) fn bring_back(&mut self, names: Vec<i64>, rows: RecordBatch, matches: Vec<u32>) -> Result<i64> {
+        self.push(names, rows, matches, true)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -234,8 +253,8 @@ impl KeptRows {
 
 impl Chunk {
     fn size(&self) -> usize {
-        // A number, a name, a count of matches and a flag for each row.
-        self.bytes + self.numbers.len() * 21
+        // A number, a name, a count of matches and two flags for each row.
+        self.bytes + self.numbers.len() * 22
     }
 
     fn join(mut self, mut next: Self, schema: &SchemaRef) -> Result<Self> {
@@ -243,6 +262,8 @@ impl Chunk {
         self.numbers.append(&mut next.numbers);
         self.names.append(&mut next.names);
         self.is_live.append(&mut next.is_live);
+        self.is_saved.append(&mut next.is_saved);
+        self.has_unsaved |= next.has_unsaved;
         self.matches.append(&mut next.matches);
         let bytes = crate::memory::batch_bytes(&rows);
         Ok(Self { rows, live: self.live + next.live, bytes, ..self })
@@ -257,6 +278,7 @@ impl Chunk {
         self.numbers = places.iter().map(|at| self.numbers[*at]).collect();
         self.names = places.iter().map(|at| self.names[*at]).collect();
         self.matches = places.iter().map(|at| self.matches[*at]).collect();
+        self.is_saved = places.iter().map(|at| self.is_saved[*at]).collect();
         self.is_live = vec![true; places.len()];
         self.live = places.len();
         self.bytes = crate::memory::batch_bytes(&self.rows);

@@ -12,13 +12,16 @@ use qanat_proto::changelog::{self, Changelog, RowKind, without_kinds};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::LatestRowsNode;
 use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::ages::Ages;
+use super::aside::{Aside, keys_of_bytes};
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{evaluation_error, internal, split_kinds};
 use super::kept_rows::KeptRows;
 use super::keys::{any_different, key_type, keys_of};
+use super::packer::PackedRows;
 use super::slots::Slots;
 use super::state_rows::StateRows;
 use super::{Operator, OperatorContext, Output};
@@ -43,11 +46,19 @@ pub struct LatestRows {
     flags: Vec<u8>,
     unsaved: Vec<u32>,
     ages: Ages,
+    aside: Aside<Arriving>,
     state: StateRows,
     emitter: Emitter,
     counts: OperatorCounts,
     /// By slot, while a batch is taken: its last row there.
     last: Vec<u32>,
+}
+
+/// Rows without their kinds, with their key columns.
+struct Arriving {
+    rows: RecordBatch,
+    kinds: Vec<i8>,
+    keys: Vec<ArrayRef>,
 }
 
 /// No row of the batch.
@@ -58,6 +69,8 @@ impl LatestRows {
         let input = context.inputs.first().ok_or_else(|| Error::internal("rows of keys have one input"))?;
         let columns = without_kinds(input);
         let key_types: Vec<DataType> = node.key.iter().map(|key| key_type(columns.field(*key).data_type())).collect();
+        let entry = key_types.iter().cloned().chain(columns.fields().iter().map(|field| field.data_type().clone()));
+        let aside = Aside::new(context.spills && !node.key.is_empty(), &[entry.collect()])?;
         let keys = key_types.iter().enumerate().map(|(at, of)| Field::new(format!("key_{at}"), of.clone(), true));
         let fields = columns.fields().iter().enumerate();
         let fields = fields.map(|(at, field)| field.as_ref().clone().with_name(format!("column_{at}")));
@@ -70,6 +83,7 @@ impl LatestRows {
             flags: Vec::new(),
             unsaved: Vec::new(),
             ages: Ages::new(context.ttl_ms),
+            aside,
             state: StateRows::new(keys.chain(fields).collect(), context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
@@ -85,6 +99,9 @@ impl LatestRows {
         self.latest.resize(self.slots.len(), None);
         self.flags.resize(self.slots.len(), 0);
         self.last.resize(self.slots.len(), NONE);
+        self.aside.residence.grow(self.slots.len());
+        self.aside.residence.touch(found.iter().copied());
+        self.ages.touch(&found);
         Ok(found)
     }
 
@@ -93,7 +110,9 @@ impl LatestRows {
     }
 
     /// Takes the last row of each key of the batch; those before it were never seen.
-    fn take(&mut self, rows: &RecordBatch, kinds: &[i8], found: &[u32], out: &mut Output) -> Result<()> {
+    fn take(&mut self, arriving: &Arriving, out: &mut Output) -> Result<()> {
+        let Arriving { rows, kinds, keys } = arriving;
+        let found = self.slots_of(keys, rows.num_rows())?;
         let mut touched = Vec::new();
         for (row, slot) in found.iter().enumerate() {
             if std::mem::replace(&mut self.last[*slot as usize], row as u32) == NONE {
@@ -148,6 +167,17 @@ impl LatestRows {
             *flags |= UNSAVED;
             self.unsaved.push(slot);
         }
+        self.aside.residence.change([slot]);
+    }
+
+    /// Rows of keys that are saved.
+    fn put_back(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
+        let (keys, columns) = columns.split_at(self.key_types.len());
+        let found = self.slots_of(keys, rows)?;
+        let kept = batch_of(self.rows.schema(), columns.to_vec(), rows)?;
+        self.keep(&kept, (0..rows as u32).collect(), &found)?;
+        found.iter().for_each(|slot| self.flags[*slot as usize] = SAVED);
+        Ok(())
     }
 
     fn keep(&mut self, rows: &RecordBatch, kept: Vec<u32>, slots: &[u32]) -> Result<()> {
@@ -168,9 +198,18 @@ impl Operator for LatestRows {
         self.counts.accumulated += rows.num_rows() as u64;
         let keys = keys_of(&rows, &self.node.key, &self.key_types);
         let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
-        let found = self.slots_of(&keys, rows.num_rows())?;
-        self.ages.touch(&found);
-        self.take(&rows, &kinds, &found, out)
+        let asked = self.aside.missing(&self.slots, &keys, None);
+        let asked = asked.map_err(|e| evaluation_error(&self.context.name, &e))?;
+        match self.aside.arrive(Arriving { rows, kinds, keys }, asked) {
+            Some(arriving) => self.take(&arriving, out),
+            None => Ok(()),
+        }
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(arriving) = self.aside.arrived() else { return Ok(false) };
+        self.take(&arriving, out)?;
+        Ok(false)
     }
 
     /// Keys that are too old go; what was told of them stays.
@@ -211,6 +250,7 @@ impl Operator for LatestRows {
         }
         for slot in gone {
             self.flags[slot as usize] = 0;
+            self.aside.gone(slot, &self.slots);
             self.slots.remove(slot);
             self.ages.gone(slot);
         }
@@ -220,22 +260,48 @@ impl Operator for LatestRows {
 
     fn restore(&mut self, _table: &str, rows: RecordBatch) -> Result<()> {
         // Behind the key group.
-        let (keys, columns) = rows.columns()[1..].split_at(self.key_types.len());
-        let found = self.slots_of(keys, rows.num_rows())?;
-        self.ages.touch(&found);
-        let kept = batch_of(self.rows.schema(), columns.to_vec(), rows.num_rows())?;
-        let all = (0..rows.num_rows() as u32).collect();
-        self.keep(&kept, all, &found)?;
-        found.iter().for_each(|slot| self.flags[*slot as usize] = SAVED);
+        self.put_back(&rows.columns()[1..], rows.num_rows())
+    }
+
+    fn wanted(&mut self) -> Option<Keys> {
+        self.aside.wanted()
+    }
+
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        for PackedRows { columns, counts } in self.aside.unpack(found.iter().filter_map(|(_, value)| value))? {
+            self.put_back(&columns, counts.len())?;
+        }
+        self.aside.came_back(found, &self.slots);
         Ok(())
     }
 
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        let mut entries = Entries::default();
+        if !self.aside.may_pack() {
+            return Ok(entries);
+        }
+        self.aside.dropped.take(&mut entries);
+        let count = keys_of_bytes(bytes, self.state_bytes(), self.slots.used());
+        let flags = &self.flags;
+        let picked = self.aside.residence.pick(count, |slot| flags[slot as usize] == SAVED);
+        let written: Vec<u32> = picked.iter().copied().filter(|slot| self.aside.residence.leaves(*slot)).collect();
+        let numbers: Vec<Option<i64>> = written.iter().map(|slot| self.latest[*slot as usize]).collect();
+        let columns = self.keys(&written)?.into_iter().chain(self.rows.gather(&numbers)?).collect();
+        let rows = PackedRows { columns, counts: vec![1; written.len()] };
+        self.aside.pack(written.iter().map(|slot| self.slots.key(*slot)), &[rows], &mut entries)?;
+        let gone: Vec<i64> = picked.iter().filter_map(|slot| self.latest[*slot as usize].take()).collect();
+        self.rows.remove(&gone)?;
+        for slot in picked {
+            self.flags[slot as usize] = 0;
+            self.slots.remove(slot);
+        }
+        Ok(entries)
+    }
+
     fn state_bytes(&self) -> usize {
-        self.rows.bytes()
-            + self.slots.bytes()
-            + self.latest.capacity() * 16
-            + self.flags.capacity() * 5
-            + self.ages.bytes()
+        let by_slot = self.latest.capacity() * 16 + self.flags.capacity() * 5;
+        let keys = self.slots.used_bytes() + self.slots.share(by_slot);
+        self.rows.bytes() + keys + self.ages.bytes() + self.aside.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

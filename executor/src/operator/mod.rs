@@ -6,6 +6,7 @@
 
 pub(crate) mod ages;
 pub mod aggregate;
+pub(crate) mod aside;
 pub mod assign_window;
 pub mod calc;
 pub mod changes;
@@ -20,7 +21,9 @@ pub mod latest_rows;
 pub mod lookup_join;
 pub(crate) mod mini_batch;
 pub mod over_aggregate;
+pub(crate) mod packer;
 mod registry;
+pub(crate) mod residence;
 pub(crate) mod slots;
 pub(crate) mod state_rows;
 pub mod top_n;
@@ -30,7 +33,7 @@ pub mod window_rows;
 pub mod window_top_n;
 
 pub use qanat_proto::physical::Phase;
-pub use registry::{build, partial_schema};
+pub use registry::{build, partial_schema, spills};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -38,6 +41,7 @@ use qanat_proto::changelog::Changelog;
 use qanat_proto::error::Result;
 use qanat_proto::ids::KeyGroupRange;
 use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 
 /// What an operator is built with.
@@ -58,6 +62,8 @@ pub struct OperatorContext {
     pub changelog: Changelog,
     /// How long it keeps what nobody touches. 0: for ever.
     pub ttl_ms: u64,
+    /// Whether it is asked to put state aside, and may ask for it again.
+    pub spills: bool,
     pub batch_rows: usize,
 }
 
@@ -137,6 +143,25 @@ pub trait Operator: Send {
     /// The version of the lookup table in use; None without one.
     fn lookup_version(&self) -> Option<u64> {
         None
+    }
+
+    /// Keys of state that was put aside and is needed to go on. Asked for after every call and before `resume`, as long
+    /// as there are some; what is found comes through `bring_back`.
+    fn wanted(&mut self) -> Option<Keys> {
+        None
+    }
+
+    /// Takes back what `put_aside` gave, of all keys that were wanted and have an entry.
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        let _ = found;
+        Ok(())
+    }
+
+    /// Takes about `bytes` of state out of memory, that of keys that were not used of late, and gives it as entries by
+    /// key. Called between batches, when everything has been flushed and saved.
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        let _ = bytes;
+        Ok(Entries::default())
     }
 
     /// Bytes of state held, for the job's budget.

@@ -127,7 +127,7 @@ impl OverAggregate {
             name: context.name.clone(),
             time: Time { column: node.time_column, per_ms },
             slots: Slots::new(&calls.key_types).map_err(failed)?,
-            state: StateTables::new(&calls.key_types, &accumulators, context.key_groups),
+            state: StateTables::new(&calls.key_types, &accumulators, context.key_groups, true),
             rows_state: StateRows::new(std::iter::once(name).chain(columns).collect(), context.key_groups),
             accumulators,
             rows: KeptRows::new(Arc::clone(input)),

@@ -76,6 +76,20 @@ pub fn build(
     })
 }
 
+/// Whether the operator of a node puts state aside if it is asked to ([`super::Operator::put_aside`]). With a time to live
+/// it does not: what is too old is looked for in memory.
+pub fn spills(node: &graph::Operator) -> bool {
+    let puts_aside = match &node.kind {
+        // Without a key its distinct values may go.
+        OperatorKind::GroupAggregate(_) => true,
+        OperatorKind::Join(node) => !node.on.is_empty(),
+        OperatorKind::LatestRows(node) => !node.key.is_empty(),
+        OperatorKind::TopN(node) => !node.partition_by.is_empty(),
+        _ => false,
+    };
+    node.ttl_ms == 0 && puts_aside
+}
+
 /// The schema of rows between the two phases of `node` over `input`, and the columns of it by which they
 /// are hash-partitioned. No columns: all rows go to subtask 0.
 ///

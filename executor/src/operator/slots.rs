@@ -107,6 +107,27 @@ impl Slots {
         slot
     }
 
+    /// The key of each row, as bytes.
+    pub(crate) fn rows(&self, keys: &[ArrayRef]) -> Result<Rows, DataFusionError> {
+        Ok(self.converter.convert_columns(keys)?)
+    }
+
+    /// The slot of a key.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        if !self.has_columns {
+            return (!self.entries.is_empty()).then_some(0);
+        }
+        let hash = xxh3_64(key);
+        let is_key = |slot: &u32| self.entries[*slot as usize].hash == hash && self.key(*slot) == key;
+        self.table.find(hash, is_key).copied()
+    }
+
+    /// The key of a slot that is in use, as bytes.
+    pub(crate) fn key(&self, slot: u32) -> &[u8] {
+        let entry = self.entries[slot as usize];
+        &self.bytes[entry.start..entry.start + entry.length as usize]
+    }
+
     /// The key of `slot` is gone; another one may get the slot.
     pub(crate) fn remove(&mut self, slot: u32) {
         if !self.has_columns {
@@ -141,10 +162,7 @@ impl Slots {
             return Ok(Vec::new());
         }
         let parser = self.converter.parser();
-        let rows = slots.iter().map(|slot| {
-            let entry = self.entries[*slot as usize];
-            parser.parse(&self.bytes[entry.start..entry.start + entry.length as usize])
-        });
+        let rows = slots.iter().map(|slot| parser.parse(self.key(*slot)));
         Ok(self.converter.convert_rows(rows)?)
     }
 
@@ -153,10 +171,32 @@ impl Slots {
         self.entries.len()
     }
 
+    /// Slots in use.
+    pub(crate) fn used(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Of `bytes` that all slots take alike, those of slots in use: the others serve the next keys.
+    pub(crate) fn share(&self, bytes: usize) -> usize {
+        match self.entries.len() {
+            0 => bytes,
+            slots => (bytes as u128 * self.used() as u128 / slots as u128) as usize,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.slot_bytes()
+    }
+
+    fn slot_bytes(&self) -> usize {
         // A slot in the table takes its number, a byte for its state, and a seventh for room.
         let table = self.table.capacity() * 6;
-        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>() + table + self.free.capacity() * 4
+        self.entries.capacity() * size_of::<Entry>() + table + self.free.capacity() * 4
+    }
+
+    /// Bytes of keys that are there, without the room that others have left.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.bytes.len() - self.dead_bytes + self.share(self.slot_bytes())
     }
 }
 

@@ -29,6 +29,7 @@ use crate::memory::{JobMemory, batch_bytes};
 use crate::metrics::{Activity, SubtaskMetrics};
 use crate::node::Reporter;
 use crate::operator::{BoxedOperator, Operator, Output};
+use crate::spill::SpillLane;
 use crate::tap::Tap;
 use crate::task::channel::Element;
 use crate::task::collector::Collector;
@@ -92,6 +93,10 @@ enum Work {
     Idle,
     Wake,
     Seal(Epoch, Box<dyn FnOnce(&mut OperatorReport) + Send>),
+    /// State of a node that was put aside and asked for.
+    BringBack(usize),
+    /// So many bytes of a node's state have no room in memory. It has been flushed.
+    PutAside(usize, usize),
 }
 
 /// One operator of the chain.
@@ -105,6 +110,8 @@ pub struct Node {
     pub routers: Vec<Router>,
     /// Live state files, for operators with tables.
     pub files: Option<Arc<TableFiles>>,
+    /// Of one that may put state aside.
+    pub spill: Option<SpillLane>,
     /// New versions of the lookup table, for lookup joins that refresh.
     pub refresh: Option<Arc<Refresh>>,
     /// Input watermark, ms; `i64::MIN` before the first.
@@ -213,12 +220,21 @@ impl Chain {
     /// What an operator says.
     pub fn run(&mut self) -> Result<Progress> {
         let mut end = None;
-        let (mut has_worked, mut has_moved) = (false, false);
+        let (mut has_worked, mut has_moved, mut has_made_room) = (false, false, false);
         let progress = loop {
-            if !self.send_kept() {
+            if !self.send_kept() || self.is_waiting() {
                 break Progress::Full;
             }
-            let Some(work) = self.work.pop_front() else { break Progress::Done };
+            let Some(work) = self.work.pop_front() else {
+                if std::mem::replace(&mut has_made_room, true) {
+                    break Progress::Done;
+                }
+                if has_worked {
+                    self.account();
+                }
+                self.make_room(has_worked);
+                continue;
+            };
             // A timer that finds nothing to do is no progress: rows are.
             has_moved |= matches!(work, Work::Rows { .. } | Work::Emit { .. });
             self.step(work)?;
@@ -238,6 +254,39 @@ impl Chain {
             self.tell();
         }
         Ok(progress)
+    }
+
+    /// Whether state that was put aside is still to come.
+    fn is_waiting(&self) -> bool {
+        let Some(Work::BringBack(index)) = self.work.front() else { return false };
+        self.nodes.get(*index).and_then(|node| node.spill.as_ref()).is_some_and(SpillLane::is_waiting)
+    }
+
+    /// Nodes put state aside if the job holds too much.
+    fn make_room(&mut self, has_worked: bool) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let (Some(spill), Some(files)) = (&node.spill, &node.files) else { continue };
+            let bytes = spill.is_due(node.state_bytes, has_worked);
+            // One change after the other, unless nothing else goes on.
+            if bytes > 0 && (!files.is_writing() || self.context.memory.is_over()) {
+                // What leaves memory has been told and is saved.
+                self.work.extend([Work::Flush(index), Work::PutAside(index, bytes)]);
+            }
+        }
+    }
+
+    fn put_aside(&mut self, index: usize, bytes: usize) -> Result<()> {
+        let (epoch, subtask) = (self.epoch, self.context.index);
+        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+        let (Stage::Operator(operator), Some(files), Some(spill)) = (&mut node.stage, &node.files, &mut node.spill)
+        else {
+            return Ok(());
+        };
+        let deltas = operator.snapshot()?;
+        self.context.snapshots.save(node.id, subtask, epoch, files.clone(), deltas, None);
+        let before = operator.state_bytes();
+        let entries = operator.put_aside(bytes)?;
+        spill.write(entries, bytes, (before, operator.state_bytes()))
     }
 
     /// P8: an epoch is not given up while those that its barrier waits for are at work.
@@ -263,14 +312,14 @@ impl Chain {
         empty
     }
 
-    fn ask(&mut self, work: impl IntoIterator<Item = Work>) -> Result<()> {
+    fn add(&mut self, work: impl IntoIterator<Item = Work>) -> Result<()> {
         self.work.extend(work);
         self.run().map(|_| ())
     }
 
     /// Rows for the root.
     pub fn rows(&mut self, port: usize, rows: RecordBatch) -> Result<()> {
-        self.ask([Work::Rows { node: 0, port, rows }])
+        self.add([Work::Rows { node: 0, port, rows }])
     }
 
     /// Counts of the root of a source task.
@@ -286,7 +335,7 @@ impl Chain {
 
     /// The root's input watermark rose.
     pub fn watermark(&mut self, watermark: i64) -> Result<()> {
-        self.ask([Work::Watermark { node: 0, watermark }])
+        self.add([Work::Watermark { node: 0, watermark }])
     }
 
     pub fn root_watermark(&self) -> i64 {
@@ -296,12 +345,12 @@ impl Chain {
     /// Tells all consumers that nothing comes for now. Everything held is sent before (P13).
     pub fn go_idle(&mut self) -> Result<()> {
         self.work.extend((0..self.nodes.len()).map(Work::Flush));
-        self.ask([Work::Idle])
+        self.add([Work::Idle])
     }
 
     /// Tells all consumers that rows will come again, and asks for their watermarks (P13).
     pub fn begin_wake(&mut self) -> Result<()> {
-        self.ask([Work::Wake])
+        self.add([Work::Wake])
     }
 
     /// The watermark to adopt before the first row after idleness: None while a consumer has not answered.
@@ -314,7 +363,7 @@ impl Chain {
 
     /// Moves processing time on.
     pub fn processing_time(&mut self, now_ms: i64) -> Result<()> {
-        self.ask((0..self.nodes.len()).map(|node| Work::Time { node, now_ms }))
+        self.add((0..self.nodes.len()).map(|node| Work::Time { node, now_ms }))
     }
 
     /// The earliest processing time at which an operator wants to be called, ms since 1970 UTC.
@@ -334,7 +383,7 @@ impl Chain {
     /// If an operator cannot flush or snapshot, or `barrier` is not the open epoch.
     pub fn barrier(&mut self, barrier: Epoch, root: impl FnOnce(&mut OperatorReport) + Send + 'static) -> Result<()> {
         self.work.extend((0..self.nodes.len()).map(Work::Flush));
-        self.ask([Work::Seal(barrier, Box::new(root))])
+        self.add([Work::Seal(barrier, Box::new(root))])
     }
 
     fn seal(&mut self, barrier: Epoch, root: impl FnOnce(&mut OperatorReport)) -> Result<()> {
@@ -350,6 +399,9 @@ impl Chain {
                     let held = operator.lookup_version().unwrap_or(0);
                     if let Some(version) = node.refresh.as_ref().and_then(|refresh| refresh.take(barrier, held)) {
                         operator.load(version.number, version.rows, false)?;
+                    }
+                    if let Some(spill) = &mut node.spill {
+                        spill.try_again();
                     }
                     if let Some(files) = &node.files {
                         snapshots.push((node.id, files.clone(), operator.snapshot()?));
@@ -378,7 +430,7 @@ impl Chain {
         let pending = snapshots.len() + sinks + self.side.open_lanes();
         let collector = Collector::start(barrier, self.context.reporter.clone(), parts, pending);
         for (operator, files, deltas) in snapshots {
-            self.context.snapshots.save(operator, self.context.index, barrier, files, deltas, collector.clone());
+            self.context.snapshots.save(operator, self.context.index, barrier, files, deltas, Some(collector.clone()));
         }
         let marker = Element::Barrier(barrier);
         for node in &mut self.nodes {
@@ -401,6 +453,9 @@ impl Chain {
                 self.emit(node, rows, (held > 0).then_some(held))
             }
             Work::Resume(index) => {
+                if self.ask(index)? {
+                    return Ok(());
+                }
                 let Some((has_more, out)) = self.call(index, |operator, out| operator.resume(out))? else {
                     return Ok(());
                 };
@@ -441,7 +496,25 @@ impl Chain {
                 Ok(())
             }
             Work::Seal(epoch, root) => self.seal(epoch, root),
+            Work::BringBack(index) => {
+                let spill = self.nodes.get_mut(index).and_then(|node| node.spill.as_mut());
+                let Some(found) = spill.and_then(SpillLane::answer) else { return Ok(()) };
+                self.call(index, |operator, _| operator.bring_back(&found)).map(|_| ())
+            }
+            Work::PutAside(index, bytes) => self.put_aside(index, bytes),
         }
+    }
+
+    /// Asks for what an operator needs to go on and was put aside, if it needs any.
+    fn ask(&mut self, index: usize) -> Result<bool> {
+        let Some(Node { stage: Stage::Operator(operator), spill: Some(spill), .. }) = self.nodes.get_mut(index) else {
+            return Ok(false);
+        };
+        let Some(keys) = operator.wanted() else { return Ok(false) };
+        spill.ask(keys)?;
+        self.work.push_front(Work::Resume(index));
+        self.work.push_front(Work::BringBack(index));
+        Ok(true)
     }
 
     fn tell_sinks(&mut self, marker: &Element) {

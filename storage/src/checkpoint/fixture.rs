@@ -41,6 +41,7 @@ pub(crate) fn file(object: &str) -> StateFile {
         epoch: Epoch(1),
         key_groups: range(0, 8),
         expires_after: None,
+        continues: false,
     }
 }
 

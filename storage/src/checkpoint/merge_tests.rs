@@ -61,7 +61,7 @@ fn run(store: &CheckpointStore, lag: u64, claimed: &mut dyn FnMut(u64)) -> Vec<(
             && let Some(due) = table.compaction()
         {
             let mut writer = StateWriter::resume(store, origin(JOB, 1, epoch, 0), writer.sequence());
-            merging = Some((epoch + lag, due.run(store, &mut writer).expect("merges")));
+            merging = Some((epoch + lag, due.run(store, &mut writer, crate::state::SLICE_BYTES).expect("merges")));
         }
         let live = claims.len().saturating_sub(2);
         let jobs = JobCheckpoints {

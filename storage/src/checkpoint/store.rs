@@ -235,7 +235,16 @@ impl<'a> StateWriter<'a> {
         let (length, crc) = (bytes.len() as u64, crc32c::crc32c(&bytes));
         self.store.put_state(&self.origin, self.sequence, Bytes::from(bytes))?;
         self.sequence += 1;
-        Ok(StateFile { object, bytes: length, crc, rows, epoch: self.origin.epoch, key_groups, expires_after })
+        Ok(StateFile {
+            object,
+            bytes: length,
+            crc,
+            rows,
+            epoch: self.origin.epoch,
+            key_groups,
+            expires_after,
+            continues: false,
+        })
     }
 }
 

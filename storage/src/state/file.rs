@@ -32,8 +32,8 @@ const TRAILER: usize = 20;
 /// Tail that is read at first: it holds the footer of all but very large files.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// Files up to this size are read whole: one request instead of several.
-const READ_WHOLE_BYTES: u64 = 1 << 20;
+/// Files up to this size are read whole: one request instead of several. A merge holds what it has read of many.
+const READ_WHOLE_BYTES: u64 = 128 << 10;
 
 /// What a section's rows say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,12 @@ pub(super) struct Footer {
     /// Rows of these key groups with a time up to this are gone, in this file and in older ones.
     pub(super) closed: Vec<(KeyGroupRange, i64)>,
     pub(super) sections: Vec<Section>,
+}
+
+impl Section {
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
 }
 
 /// Where bytes of a state file come from: the checkpoint store.

@@ -17,6 +17,7 @@ mod table;
 
 pub use compact::{Compacted, Compaction};
 pub use file::{SectionKind, StateBytes};
+pub use restore::SLICE_BYTES;
 pub(crate) use snapshot::Encoded;
 pub use table::Table;
 #[cfg(test)]

@@ -2,15 +2,16 @@
 //!
 //! Files count for the key groups that their manifest entry names. Of each key the newest version wins,
 //! a delete removes it, and rows that the closed time has passed are dead. The fold goes from the newest
-//! file to the oldest and remembers the keys it has met, so that rows are passed on as they are read:
-//! its memory is bounded by the keys of the range that was asked for, not by the versions on disk.
+//! file to the oldest and remembers the keys it has met, so that rows are passed on as they are read. It goes over one
+//! slice of the key groups after the other, so that the keys which it remembers are those of a slice.
 //!
 //! Called by [`super::Table`] for restores and compaction. What must never happen: a row passed on from
 //! bytes whose checksum was not verified (I7), or from a key group outside of the range (I4).
 
+use std::sync::Arc;
+
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use qanat_proto::error::{Error, Result};
@@ -20,6 +21,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::TableSpec;
 use super::file::{OpenFile, SectionKind, StateBytes, encode_error, group_column};
+
+/// Bytes of files that a slice comes from, of which a restore remembers the keys.
+pub const SLICE_BYTES: u64 = 32 << 20;
+/// A merge writes no more files than this.
+const SLICES_MAX: u64 = 64;
 
 /// Rows that the fold passes on, by kind.
 pub(super) type Visit<'a> = dyn FnMut(SectionKind, RecordBatch) -> Result<()> + 'a;
@@ -59,10 +65,41 @@ impl<'a> Fold<'a> {
         Ok(Self { spec, range, files: opened, closed })
     }
 
-    /// The closed time of each key group, as runs of equal times.
-    pub(super) fn closed(&self) -> Vec<(KeyGroupRange, i64)> {
+    /// The key groups in slices of about `slice_bytes`, or of a 64th of all there is where that is more.
+    pub(super) fn slices(&self, slice_bytes: u64) -> Vec<KeyGroupRange> {
+        let mut bytes = vec![0_u64; usize::from(self.range.end.saturating_sub(self.range.start))];
+        for file in &self.files {
+            for section in &file.footer.sections {
+                let groups = intersect(intersect(section.groups, file.scope()), self.range);
+                let each = section.length() / u64::from(section.groups.end - section.groups.start).max(1);
+                for group in groups.start..groups.end {
+                    if let Some(bytes) = bytes.get_mut(usize::from(group - self.range.start)) {
+                        *bytes += each;
+                    }
+                }
+            }
+        }
+        let most = slice_bytes.max(bytes.iter().sum::<u64>() / SLICES_MAX);
+        let (mut slices, mut held) = (Vec::new(), 0);
+        let mut start = self.range.start;
+        for (group, bytes) in (self.range.start..self.range.end).zip(bytes) {
+            if held > 0 && held + bytes > most {
+                slices.push(KeyGroupRange { start, end: group });
+                (start, held) = (group, 0);
+            }
+            held += bytes;
+        }
+        slices.push(KeyGroupRange { start, end: self.range.end });
+        slices
+    }
+
+    /// The closed time of each key group of a slice, as runs of equal times.
+    pub(super) fn closed(&self, slice: KeyGroupRange) -> Vec<(KeyGroupRange, i64)> {
         let mut runs: Vec<(KeyGroupRange, i64)> = Vec::new();
         for (group, time) in (self.range.start..self.range.end).zip(&self.closed) {
+            if !slice.contains(group) {
+                continue;
+            }
             match runs.last_mut() {
                 _ if *time == i64::MIN => {}
                 Some((run, last)) if last == time && run.end == group => run.end = group + 1,
@@ -72,11 +109,11 @@ impl<'a> Fold<'a> {
         runs
     }
 
-    /// Passes on the live rows. With `keep_deletes`, the keys that older files may still hold too.
-    pub(super) fn run(&self, keep_deletes: bool, visit: &mut Visit<'_>) -> Result<()> {
+    /// Passes on the live rows of a slice. With `keep_deletes`, the keys that older files may still hold too.
+    pub(super) fn run(&self, slice: KeyGroupRange, keep_deletes: bool, visit: &mut Visit<'_>) -> Result<()> {
         if self.spec.append_only {
             for file in &self.files {
-                self.sections(file, SectionKind::Upserts, &self.spec.schema, &mut |rows, in_scope| {
+                self.sections(file, slice, SectionKind::Upserts, &mut |rows, in_scope| {
                     let alive = self.alive(&rows, in_scope)?;
                     pass(SectionKind::Upserts, &rows, alive, visit)
                 })?;
@@ -90,7 +127,7 @@ impl<'a> Fold<'a> {
         for (age, file) in self.files.iter().rev().enumerate() {
             // No older file follows the oldest: its keys need not be remembered.
             let is_oldest = age + 1 == self.files.len();
-            self.sections(file, SectionKind::Upserts, &self.spec.schema, &mut |rows, mut newest| {
+            self.sections(file, slice, SectionKind::Upserts, &mut |rows, mut newest| {
                 if !(is_oldest && seen.is_empty()) {
                     let keys = keys_of(&converter, &rows, delete_schema.fields().len())?;
                     seen.keep_new(&keys, &mut newest, !is_oldest);
@@ -105,7 +142,7 @@ impl<'a> Fold<'a> {
             if is_oldest && !keep_deletes {
                 break;
             }
-            self.sections(file, SectionKind::Deletes, &delete_schema, &mut |rows, mut newest| {
+            self.sections(file, slice, SectionKind::Deletes, &mut |rows, mut newest| {
                 let keys = keys_of(&converter, &rows, delete_schema.fields().len())?;
                 seen.keep_new(&keys, &mut newest, true);
                 if keep_deletes { pass(SectionKind::Deletes, &rows, newest, visit) } else { Ok(()) }
@@ -114,21 +151,25 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// Calls `each` with the rows of each section of a kind that may hold rows of the range, and which of
+    /// Calls `each` with the rows of each section of a kind that may hold rows of the slice, and which of
     /// them do.
     fn sections(
         &self,
         file: &OpenFile<'_>,
+        slice: KeyGroupRange,
         kind: SectionKind,
-        schema: &SchemaRef,
         each: &mut dyn FnMut(RecordBatch, Vec<bool>) -> Result<()>,
     ) -> Result<()> {
-        let scope = intersect(file.scope(), self.range);
+        let schema = match kind {
+            SectionKind::Upserts => Arc::clone(&self.spec.schema),
+            SectionKind::Deletes => self.spec.delete_schema(),
+        };
+        let scope = intersect(file.scope(), slice);
         for section in file.footer.sections.iter().filter(|section| section.kind == kind) {
             if is_empty(intersect(section.groups, scope)) {
                 continue;
             }
-            let rows = file.rows(section, schema)?;
+            let rows = file.rows(section, &schema)?;
             let in_scope = group_column(&rows)?.iter().map(|group| scope.contains(*group)).collect();
             each(rows, in_scope)?;
         }

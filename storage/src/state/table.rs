@@ -5,7 +5,7 @@
 //! [`Table::compaction`] in the background. A restore makes the tables from the manifest, for the key
 //! groups the subtask owns now, and reads their rows.
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::ids::KeyGroupRange;
 use qanat_proto::limits::BATCH_ROWS;
@@ -13,9 +13,12 @@ use qanat_proto::manifest::StateFile;
 
 use super::compact::{self, Compacted, Compaction};
 use super::file::StateBytes;
-use super::restore::{Fold, intersect, is_empty};
+use super::restore::{Fold, SLICE_BYTES, intersect, is_empty};
 use super::{TableDelta, TableSpec, snapshot};
 use crate::checkpoint::StateWriter;
+
+/// Bytes of changes that are encoded at once: the file is in memory as a whole.
+const PART_BYTES: usize = 4 << 20;
 
 /// The live files of a table, for the key groups of one subtask.
 #[derive(Clone, Debug)]
@@ -41,13 +44,14 @@ impl Table {
         let mut narrowed: Vec<StateFile> = Vec::new();
         for file in files {
             let key_groups = intersect(file.key_groups, range);
-            match narrowed.last_mut() {
-                _ if is_empty(key_groups) => {}
-                // Entries of former owners that stand side by side are one entry of the new owner.
-                Some(last) if last.object == file.object && last.key_groups.end == key_groups.start => {
-                    last.key_groups.end = key_groups.end;
-                }
-                _ => narrowed.push(StateFile { key_groups, ..file.clone() }),
+            if is_empty(key_groups) {
+                continue;
+            }
+            // Entries of former owners that stand side by side are one entry of the new owner.
+            let is_next = |known: &StateFile| known.object == file.object && known.key_groups.end == key_groups.start;
+            match narrowed.iter_mut().rev().find(|known| is_next(known)) {
+                Some(known) => known.key_groups.end = key_groups.end,
+                None => narrowed.push(StateFile { key_groups, ..file.clone() }),
             }
         }
         Self { files: narrowed, ..Self::new(spec, range) }
@@ -62,6 +66,11 @@ impl Table {
         &self.files
     }
 
+    /// Files that a row may be looked for in: those that hold no key group in common count as one.
+    pub fn runs(&self) -> usize {
+        compact::runs(&self.files).len()
+    }
+
     /// Passes on all rows of the table's key groups, in batches, in no particular order (an append-only
     /// table: in the order they were written). Only files and sections that hold such rows are read, and
     /// nothing is passed on from bytes whose checksum does not hold.
@@ -70,9 +79,22 @@ impl Table {
     /// E0301 if a file is missing or damaged, E0307 if its version or shape is unknown; what was passed
     /// on before is to be thrown away. And what `each` returns.
     pub fn read(&mut self, source: &dyn StateBytes, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        self.read_in_slices(source, SLICE_BYTES, each)
+    }
+
+    fn read_in_slices(
+        &mut self,
+        source: &dyn StateBytes,
+        slice_bytes: u64,
+        each: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
         let fold = Fold::open(source, &self.spec, &self.files, self.range)?;
-        fold.run(false, &mut |_, rows| each(rows))?;
-        let closed = fold.closed();
+        // Rows of an append-only table come in their order, and of their keys none need be remembered.
+        let slices = if self.spec.append_only { vec![self.range] } else { fold.slices(slice_bytes) };
+        for slice in slices {
+            fold.run(slice, false, &mut |_, rows| each(rows))?;
+        }
+        let closed = fold.closed(self.range);
         let covered: u32 = closed.iter().map(|(groups, _)| u32::from(groups.end - groups.start)).sum();
         if covered == u32::from(self.range.end.saturating_sub(self.range.start)) {
             self.closed = self.closed.max(closed.iter().map(|(_, time)| *time).min());
@@ -80,12 +102,16 @@ impl Table {
         Ok(())
     }
 
-    /// Makes the changes of an epoch durable: one new file, or none if nothing changed.
+    /// Makes changes durable: one new file, several if they are large, or none if nothing changed.
     ///
     /// # Errors
     /// E0502 for rows of key groups that the subtask does not own, E0503 for rows of another shape, and
     /// what the store says. The list is as before then.
     pub fn write(&mut self, delta: &TableDelta, writer: &mut StateWriter<'_>) -> Result<()> {
+        self.write_in_parts(delta, writer, PART_BYTES)
+    }
+
+    fn write_in_parts(&mut self, delta: &TableDelta, writer: &mut StateWriter<'_>, part_bytes: usize) -> Result<()> {
         if delta.table != self.spec.name {
             return Err(Error::internal(format!("changes of `{}` given to table `{}`", delta.table, self.spec.name)));
         }
@@ -104,10 +130,14 @@ impl Table {
         let is_news = upserts > 0 || (!kept.is_empty() && (deletes > 0 || closed > self.closed));
         let mut files = kept;
         if is_news {
-            let object = writer.next_object();
-            let encoded = snapshot::encode_delta(&self.spec, &object, self.range, delta, closed)?;
-            if encoded.rows > 0 || !files.is_empty() {
-                files.push(writer.write(self.range, |_| Ok(encoded))?);
+            let mut is_first = true;
+            for part in parts_of(delta, part_bytes) {
+                let object = writer.next_object();
+                let encoded = snapshot::encode_delta(&self.spec, &object, self.range, &part, closed)?;
+                if encoded.rows > 0 || !files.is_empty() {
+                    let file = writer.write(self.range, |_| Ok(encoded))?;
+                    files.push(StateFile { continues: !std::mem::take(&mut is_first), ..file });
+                }
             }
         }
         self.files = files;
@@ -136,13 +166,45 @@ impl Table {
         let is_replaced = |file: &StateFile| compacted.replaced.contains(file);
         let Some(position) = self.files.iter().position(is_replaced) else { return };
         self.files.retain(|file| !is_replaced(file));
-        if let Some(file) = compacted.file {
-            self.files.insert(position, file);
-        }
+        self.files.splice(position..position, compacted.files);
         if compacted.reaches_oldest {
             self.dead_rows = 0;
         }
     }
+}
+
+/// Changes in parts of about so many bytes, in their order: deletes first, because an upsert wins over them.
+fn parts_of(delta: &TableDelta, part_bytes: usize) -> Vec<TableDelta> {
+    let part = |upserts, deletes| TableDelta { table: delta.table.clone(), upserts, deletes, closed: delta.closed };
+    let all: usize = delta.upserts.iter().chain(&delta.deletes).map(batch_bytes).sum();
+    if all <= 2 * part_bytes {
+        return vec![delta.clone()];
+    }
+    let mut parts = vec![part(Vec::new(), delta.deletes.clone())];
+    parts.retain(|part| part.deletes.iter().any(|batch| batch.num_rows() > 0));
+    let (mut upserts, mut held) = (Vec::new(), 0);
+    for batch in &delta.upserts {
+        let each = batch_bytes(batch) / batch.num_rows().max(1) + 1;
+        let mut from = 0;
+        while from < batch.num_rows() {
+            let count = (part_bytes.saturating_sub(held) / each).clamp(1, batch.num_rows() - from);
+            upserts.push(batch.slice(from, count));
+            held += count * each;
+            from += count;
+            if held >= part_bytes {
+                parts.push(part(std::mem::take(&mut upserts), Vec::new()));
+                held = 0;
+            }
+        }
+    }
+    if !upserts.is_empty() {
+        parts.push(part(upserts, Vec::new()));
+    }
+    parts
+}
+
+pub(super) fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use crate::env::Env;
 const GROUPS: u16 = 8;
 
 /// A key's group, as a stand-in for its hash.
+/// Of a few key groups, so that a merge makes several files.
+const SLICE_BYTES: u64 = 4 << 10;
+
 fn group(key: u8) -> u16 {
     u16::from(key) % GROUPS
 }
@@ -57,7 +60,7 @@ pub(crate) fn delta(rows: &[(u8, i64, i64)], gone: &[u8], closed: Option<i64>) -
 fn rows_of(table: &mut Table, store: &CheckpointStore) -> Vec<(u16, Option<String>, i64, i64)> {
     let mut rows = Vec::new();
     table
-        .read(store, &mut |batch| {
+        .read_in_slices(store, SLICE_BYTES, &mut |batch| {
             for row in 0..batch.num_rows() {
                 let name = batch.column(1).as_string::<i32>();
                 rows.push((
@@ -151,13 +154,16 @@ fn check_against_model(steps: &[Step], append_only: bool) -> Result<(), TestCase
                 .collect();
             let gone: Vec<u8> = gone.iter().copied().filter(|key| owned.contains(group(*key))).collect();
             let mut writer = StateWriter::new(&store, origin(JOB, 1, epoch, index as u32));
-            table.write(&delta(&rows, &gone, closed), &mut writer).expect("writes");
+            // A row or two in each file, now and then.
+            let part_bytes = if epoch % 3 == 0 { 30 } else { PART_BYTES };
+            table.write_in_parts(&delta(&rows, &gone, closed), &mut writer, part_bytes).expect("writes");
             if let Some(compacted) = pending[index].take() {
                 table.replace(compacted);
             }
             if step.compacts {
                 let compaction = table.compaction().or_else(|| merge_of(table, 1 + epoch as usize % 4));
-                pending[index] = compaction.map(|compaction| compaction.run(&store, &mut writer).expect("merges"));
+                pending[index] =
+                    compaction.map(|compaction| compaction.run(&store, &mut writer, SLICE_BYTES).expect("merges"));
             }
             prop_assert!(table.files().is_sorted_by_key(|file| file.epoch));
         }
@@ -212,7 +218,7 @@ fn a_merge_takes_the_place_of_its_own_entries_only() {
     let mut table = Table::restored(spec(true), range(0, GROUPS), &[entry(0, 2), entry(6, 8)]);
     assert_eq!(table.files().len(), 2);
     let mut writer = StateWriter::new(&store, origin(JOB, 1, 2, 0));
-    let newest = merge_of(&table, 1).expect("one file").run(&store, &mut writer).expect("merges");
+    let newest = merge_of(&table, 1).expect("one file").run(&store, &mut writer, SLICE_BYTES).expect("merges");
     table.replace(newest);
     assert_eq!(rows_of(&mut table, &store).len(), 2);
     // Side by side they are one entry.
@@ -231,11 +237,11 @@ fn the_number_of_files_stays_small_and_old_rows_are_seldom_rewritten() {
         let rows: Vec<_> = (0..20).map(|i| ((epoch * 20 + i) as u8, 100, epoch as i64)).collect();
         table.write(&delta(&rows, &[], None), &mut writer).expect("writes");
         if let Some(compaction) = table.compaction() {
-            let compacted = compaction.run(&store, &mut writer).expect("merges");
-            written += compacted.file.as_ref().map_or(0, |file| file.rows);
+            let compacted = compaction.run(&store, &mut writer, SLICE_BYTES).expect("merges");
+            written += compacted.files.iter().map(|file| file.rows).sum::<u64>();
             table.replace(compacted);
         }
-        assert!(table.files().len() <= qanat_proto::limits::STATE_FILES_PER_TABLE_MAX);
+        assert!(table.runs() <= qanat_proto::limits::STATE_FILES_PER_TABLE_MAX);
     }
     assert_eq!(rows_of(&mut table, &store).len(), 256);
     assert!(written < 400 * 20 * 4, "{written} rows rewritten");

@@ -50,6 +50,15 @@ impl PerGroup {
         Ok(&mut self.groups[group])
     }
 
+    /// A group gets another accumulator; the one that it had.
+    pub(crate) fn replace(&mut self, group: usize, other: Box<dyn Accumulator>) -> Result<Box<dyn Accumulator>> {
+        let own = self.accumulator(group)?;
+        let bytes = other.size();
+        let before = std::mem::replace(own, other);
+        self.bytes = (self.bytes + bytes).saturating_sub(before.size());
+        Ok(before)
+    }
+
     /// Sorts rows by group, by counting.
     fn grouped(&mut self, groups: &[usize]) -> Grouped {
         let mut found: Vec<(usize, usize)> = Vec::new();

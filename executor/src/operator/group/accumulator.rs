@@ -79,6 +79,11 @@ pub(crate) trait GroupAccumulator: Send {
 
     fn bytes(&self) -> usize;
 
+    /// What a slot without a group takes. None: as much as every other one.
+    fn free_bytes(&self) -> Option<usize> {
+        None
+    }
+
     /// Of a call that keeps values of each group one by one: their columns. These are saved in a table of their own,
     /// each with its number.
     fn value_types(&self) -> Option<Vec<DataType>> {
@@ -88,6 +93,11 @@ pub(crate) trait GroupAccumulator: Send {
     /// How many numbers each value has, one for each call that shares the values.
     fn value_numbers(&self) -> usize {
         1
+    }
+
+    /// Whether a value that is there never changes or goes, unless its group does.
+    fn values_stay(&self) -> bool {
+        false
     }
 
     /// Values whose numbers have changed since the last call. All numbers 0: it is gone.
@@ -105,6 +115,39 @@ pub(crate) trait GroupAccumulator: Send {
         let _ = (slots, values, numbers);
         Ok(())
     }
+
+    /// Of a call that keeps values with their group: how many each of these groups has, the values and their numbers.
+    fn values_of(&mut self, slots: &[u32]) -> Result<Option<ValuesOf>, DataFusionError> {
+        let _ = slots;
+        Ok(None)
+    }
+
+    /// The values of calls that keep them apart from their group: those of the first one of them.
+    fn distinct(&mut self) -> Option<&mut DistinctCount> {
+        None
+    }
+
+    /// What is known of these groups beside states and values; as many columns as `counter_columns`.
+    fn counters(&self, slots: &[u32]) -> Vec<Vec<i64>> {
+        let _ = slots;
+        Vec::new()
+    }
+
+    /// Puts back counters.
+    fn set_counters(&mut self, slots: &[u32], counters: &[&[i64]]) {
+        let _ = (slots, counters);
+    }
+
+    fn counter_columns(&self) -> usize {
+        0
+    }
+}
+
+/// See [`GroupAccumulator::values_of`].
+pub(crate) struct ValuesOf {
+    pub(crate) counts: Vec<u32>,
+    pub(crate) values: Vec<ArrayRef>,
+    pub(crate) numbers: Vec<i64>,
 }
 
 /// Values of groups, with how many rows have them.

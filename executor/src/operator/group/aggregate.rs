@@ -15,10 +15,12 @@ use qanat_proto::changelog::{self, Changelog, RowKind};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::GroupAggregateNode;
 use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::super::ages::{Ages, earlier};
-use super::super::aggregate::calls::Calls;
+use super::super::aggregate::calls::{Calls, Inputs};
+use super::super::aside::Aside;
 use super::super::emit::Emitter;
 use super::super::evaluate::{evaluate_or_bury, internal};
 use super::super::keys::any_different;
@@ -26,31 +28,32 @@ use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
 use super::super::{Operator, OperatorContext, Output};
 use super::accumulator::{Batch, GroupAccumulator, of_calls};
+use super::aside::{Arriving, aside, of_group};
 use super::state::{Groups, StateTables};
 
 /// Groups that are due before they are told without waiting.
 const DUE_MAX: usize = 1 << 16;
 
 /// Group has changed since it was told.
-const DUE: u8 = 1;
+pub(super) const DUE: u8 = 1;
 /// Group has been told and is there.
-const TOLD: u8 = 2;
+pub(super) const TOLD: u8 = 2;
 /// Group has changed since it was saved.
-const UNSAVED: u8 = 4;
+pub(super) const UNSAVED: u8 = 4;
 /// Group stands in the state.
-const SAVED: u8 = 8;
+pub(super) const SAVED: u8 = 8;
 
 pub struct GroupAggregate {
-    node: GroupAggregateNode,
+    pub(super) node: GroupAggregateNode,
     context: OperatorContext,
-    calls: Calls,
+    pub(super) calls: Calls,
     /// Whether what is told takes back what was told before.
     tells_before: bool,
-    slots: Slots,
-    accumulators: Vec<Box<dyn GroupAccumulator>>,
+    pub(super) slots: Slots,
+    pub(super) accumulators: Vec<Box<dyn GroupAccumulator>>,
     /// By slot.
-    rows: Vec<i64>,
-    flags: Vec<u8>,
+    pub(super) rows: Vec<i64>,
+    pub(super) flags: Vec<u8>,
     /// Slots that are due, in order, and of those that are told the results as they were.
     due: Vec<u32>,
     before: Before,
@@ -58,6 +61,7 @@ pub struct GroupAggregate {
     mini_batch: MiniBatch,
     ages: Ages,
     state: StateTables,
+    pub(super) aside: Aside<Arriving>,
     emitter: Emitter,
     counts: OperatorCounts,
     /// Slots of the rows of a batch.
@@ -79,9 +83,10 @@ impl GroupAggregate {
         let calls = Calls::new(&context.name, &node.keys, &node.aggregates, input)?;
         let failed = |e: DataFusionError| calls.error(&e);
         let types = calls.types(input).map_err(failed)?;
-        let accumulators = of_calls(&calls.calls, &types, retracts).map_err(failed)?;
+        let mut accumulators = of_calls(&calls.calls, &types, retracts).map_err(failed)?;
+        let aside = aside(context.spills, &calls.key_types, &mut accumulators)?;
         let slots = Slots::new(&calls.key_types).map_err(failed)?;
-        let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups);
+        let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups, context.ttl_ms > 0);
         let before = Before { slots: Vec::new(), results: vec![Vec::new(); accumulators.len()] };
         Ok(Self {
             node: node.clone(),
@@ -96,6 +101,7 @@ impl GroupAggregate {
             mini_batch: MiniBatch::new(node.mini_batch_ms),
             ages: Ages::new(context.ttl_ms),
             state,
+            aside,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             found: Vec::new(),
@@ -104,8 +110,9 @@ impl GroupAggregate {
         })
     }
 
-    fn grow(&mut self) -> Result<()> {
+    pub(super) fn grow(&mut self) -> Result<()> {
         let slots = self.slots.len();
+        self.aside.residence.grow(slots);
         self.rows.resize(slots, 0);
         self.flags.resize(slots, 0);
         for accumulator in &mut self.accumulators {
@@ -230,9 +237,85 @@ impl GroupAggregate {
         for accumulator in &mut self.accumulators {
             accumulator.clear(slot).map_err(|e| self.calls.error(&e))?;
         }
+        if self.aside.residence.gone(slot) {
+            // Its key with the byte that says what it is.
+            self.aside.dropped.insert(&of_group(self.slots.key(slot)));
+        }
         self.slots.remove(slot);
         self.ages.gone(slot);
         Ok(())
+    }
+
+    /// Rows come. What they need and was put aside is asked for at first.
+    fn arrive(&mut self, arriving: Arriving, out: Option<&mut Output>) -> Result<()> {
+        let asked = self.missing(&arriving)?;
+        match self.aside.arrive(arriving, asked) {
+            Some(arriving) => self.take_in(arriving, out),
+            None => Ok(()),
+        }
+    }
+
+    /// What was asked for is there. `out`: of a batch.
+    fn take_in(&mut self, arriving: Arriving, out: Option<&mut Output>) -> Result<()> {
+        match (arriving, out) {
+            (Arriving::Batch { retracted, inputs }, Some(out)) => self.update(retracted, &inputs, out),
+            (Arriving::State { table, rows }, _) => self.put_back(&table, &rows),
+            (Arriving::Batch { .. }, None) => Err(Error::internal("rows of a batch came from the state")),
+        }
+    }
+
+    fn update(&mut self, retracted: Option<BooleanArray>, inputs: &Inputs, out: &mut Output) -> Result<()> {
+        let mut found = std::mem::take(&mut self.found);
+        let keys = &inputs.columns[..self.calls.key_count()];
+        self.slots.find_or_add(keys, inputs.rows, &mut found).map_err(|e| self.calls.error(&e))?;
+        self.grow()?;
+        self.touch(&found)?;
+        self.ages.touch(&found);
+        self.aside.residence.change(found.iter().copied());
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&self.calls.calls) {
+            let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: call.filter(inputs) };
+            accumulator.update(batch, &call.arguments(inputs)).map_err(|e| self.calls.error(&e))?;
+        }
+        let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: None };
+        for (_, slot, sign) in batch.rows() {
+            self.rows[slot] += sign;
+        }
+        self.found = found;
+        if self.due.len() >= DUE_MAX {
+            return self.tell(out);
+        }
+        if !self.due.is_empty() {
+            self.mini_batch.begin();
+        }
+        Ok(())
+    }
+
+    /// Rows of a table of the state.
+    fn put_back(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {
+        let mut found = Vec::new();
+        let keys = self.state.keys_of(rows, &self.calls);
+        self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
+        self.grow()?;
+        let numbers = self.state.restore(table, rows, &found, &mut self.accumulators, &self.calls)?;
+        self.ages.touch(&found);
+        self.aside.residence.change(found.iter().copied());
+        for (slot, rows) in found.iter().zip(numbers.unwrap_or_default()) {
+            self.is_back(*slot, rows);
+        }
+        Ok(())
+    }
+
+    /// A group that was saved has so many rows.
+    pub(super) fn is_back(&mut self, slot: u32, rows: i64) {
+        self.rows[slot as usize] = rows;
+        let is_there = rows > 0 || self.node.keys.is_empty();
+        self.flags[slot as usize] = SAVED | if is_there { TOLD } else { 0 };
+    }
+
+    /// A group without rows of which values are put aside stays: it was given rows that it has to take back.
+    fn is_kept(&mut self, slot: u32) -> bool {
+        let has_rows = self.rows[slot as usize] > 0 || self.node.keys.is_empty();
+        has_rows || self.accumulators.iter_mut().any(|call| call.distinct().is_some_and(|values| values.has_away(slot)))
     }
 }
 
@@ -251,28 +334,13 @@ impl Operator for GroupAggregate {
             true => Some(retracted_of(&rows)),
             false => None,
         };
-        let mut found = std::mem::take(&mut self.found);
-        let keys = &inputs.columns[..self.calls.key_count()];
-        self.slots.find_or_add(keys, inputs.rows, &mut found).map_err(|e| self.calls.error(&e))?;
-        self.grow()?;
-        self.touch(&found)?;
-        self.ages.touch(&found);
-        for (accumulator, call) in self.accumulators.iter_mut().zip(&self.calls.calls) {
-            let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: call.filter(&inputs) };
-            accumulator.update(batch, &call.arguments(&inputs)).map_err(|e| self.calls.error(&e))?;
-        }
-        let batch = Batch { slots: &found, retracted: retracted.as_ref(), filter: None };
-        for (_, slot, sign) in batch.rows() {
-            self.rows[slot] += sign;
-        }
-        self.found = found;
-        if self.due.len() >= DUE_MAX {
-            return self.tell(out);
-        }
-        if !self.due.is_empty() {
-            self.mini_batch.begin();
-        }
-        Ok(())
+        self.arrive(Arriving::Batch { retracted, inputs }, Some(out))
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(arriving) = self.aside.arrived() else { return Ok(false) };
+        self.take_in(arriving, Some(out))?;
+        Ok(false)
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
@@ -295,9 +363,7 @@ impl Operator for GroupAggregate {
 
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
         let unsaved = std::mem::take(&mut self.unsaved);
-        let is_global = self.node.keys.is_empty();
-        let (there, gone): (Vec<u32>, Vec<u32>) =
-            unsaved.iter().partition(|slot| self.rows[**slot as usize] > 0 || is_global);
+        let (there, gone): (Vec<u32>, Vec<u32>) = unsaved.iter().partition(|slot| self.is_kept(**slot));
         let numbered: Vec<(u32, i64)> = there.iter().map(|slot| (*slot, self.rows[*slot as usize])).collect();
         let saved: Vec<u32> = gone.iter().filter(|slot| self.flags[**slot as usize] & SAVED != 0).copied().collect();
         // What rows were taken back that never came goes, too: the slot is another group's next.
@@ -306,6 +372,7 @@ impl Operator for GroupAggregate {
         }
         let groups = Groups { slots: &self.slots, accumulators: &mut self.accumulators, calls: &self.calls };
         let deltas = self.state.snapshot(groups, &numbered, &saved)?;
+        self.drop_values();
         for slot in there {
             let flags = &mut self.flags[slot as usize];
             *flags = (*flags & !UNSAVED) | SAVED;
@@ -317,26 +384,34 @@ impl Operator for GroupAggregate {
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
-        let mut found = Vec::new();
-        let keys = self.state.keys_of(&rows, &self.calls);
-        self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
-        self.grow()?;
-        let numbers = self.state.restore(table, &rows, &found, &mut self.accumulators, &self.calls)?;
-        self.ages.touch(&found);
-        for (slot, rows) in found.iter().zip(numbers.unwrap_or_default()) {
-            self.rows[*slot as usize] = rows;
-            self.flags[*slot as usize] = TOLD | SAVED;
-        }
-        Ok(())
+        self.arrive(Arriving::State { table: table.to_owned(), rows }, None)
+    }
+
+    fn wanted(&mut self) -> Option<Keys> {
+        self.aside.wanted()
+    }
+
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        self.unpack(found)
+    }
+
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        self.pack(bytes)
     }
 
     fn state_bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
+        let free = self.slots.len() - self.slots.used();
+        let of_call = |accumulator: &dyn GroupAccumulator| match accumulator.free_bytes() {
+            None => self.slots.share(accumulator.bytes()),
+            Some(bytes) => accumulator.bytes().saturating_sub(free * bytes),
+        };
+        let accumulators: usize = self.accumulators.iter().map(|accumulator| of_call(accumulator.as_ref())).sum();
         let before: usize = self.before.results.iter().flatten().map(crate::memory::array_bytes).sum();
         accumulators
             + before
-            + self.slots.bytes()
-            + self.rows.capacity() * 9
+            + self.slots.used_bytes()
+            + self.slots.share(self.rows.capacity() * 9)
+            + self.aside.bytes()
             + self.due.capacity() * 8
             + self.ages.bytes()
     }

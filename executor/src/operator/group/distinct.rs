@@ -13,6 +13,7 @@ use datafusion_common::DataFusionError;
 
 use super::super::slots::{Slots, shared};
 use super::accumulator::{Batch, Changed, GroupAccumulator};
+use super::values_aside::{ValuesAside, value_of};
 
 /// One call. The first one of a table looks up the entries of each batch for all of them.
 pub(crate) struct DistinctCount {
@@ -21,29 +22,31 @@ pub(crate) struct DistinctCount {
     call: usize,
 }
 
-struct Table {
+pub(super) struct Table {
     types: Vec<DataType>,
     retracts: bool,
     /// Of the slot of a group, and a value.
-    entries: Slots,
-    calls: Vec<Counts>,
+    pub(super) entries: Slots,
+    pub(super) calls: Vec<Counts>,
     /// By entry, the slot of its group.
-    groups: Vec<u32>,
+    pub(super) groups: Vec<u32>,
     /// Entries that have changed since they were saved.
     changed: Vec<u32>,
-    has_changed: Vec<bool>,
+    pub(super) has_changed: Vec<bool>,
+    pub(super) aside: ValuesAside,
     /// The entry of each row of the batch.
     found: Vec<u32>,
 }
 
+/// What is put aside counts as if it were there.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     /// By entry: rows that have the value.
-    rows: Vec<i64>,
+    pub(super) rows: Vec<i64>,
     /// By slot: values that some row has.
-    distinct: Vec<i64>,
+    pub(super) distinct: Vec<i64>,
     /// By slot: entries whose number is not 0.
-    entries: Vec<u32>,
+    pub(super) entries: Vec<u32>,
 }
 
 impl Counts {
@@ -75,12 +78,13 @@ impl DistinctCount {
             changed: Vec::new(),
             has_changed: Vec::new(),
             found: Vec::new(),
+            aside: ValuesAside::new(argument)?,
         };
         let table = Arc::new(Mutex::new(table));
         Ok((0..calls).map(|call| Self { table: Arc::clone(&table), call }).collect())
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,6 +121,8 @@ impl Table {
         for (entry, slot) in found.iter().zip(groups).filter(|(entry, _)| **entry != NONE) {
             self.groups[*entry as usize] = *slot;
         }
+        self.aside.residence.grow(entries);
+        self.aside.residence.touch(found.iter().copied().filter(|entry| *entry != NONE));
         self.found = found;
         self.has_changed.resize(entries, false);
         self.calls.iter_mut().for_each(|call| call.rows.resize(entries, 0));
@@ -124,7 +130,7 @@ impl Table {
     }
 
     fn count(&mut self, call: usize, batch: Batch<'_>) {
-        let Self { retracts, calls, changed, has_changed, found, .. } = self;
+        let Self { retracts, calls, changed, has_changed, found, aside, .. } = self;
         let counts = &mut calls[call];
         for (row, slot, sign) in batch.rows() {
             let entry = found[row];
@@ -138,14 +144,25 @@ impl Table {
             counts.set(slot, entry as usize, number + sign);
             if !std::mem::replace(&mut has_changed[entry as usize], true) {
                 changed.push(entry);
+                aside.residence.change([entry]);
             }
         }
     }
 }
 
+impl Table {
+    /// The entries of values without NULLs, those that are new added; what was found for a batch is lost.
+    pub(super) fn look_up(&mut self, slots: &[u32], values: &ArrayRef) -> Result<Vec<u32>, DataFusionError> {
+        self.find(slots, values, None)?;
+        Ok(std::mem::take(&mut self.found))
+    }
+}
+
 impl GroupAccumulator for DistinctCount {
     fn grow(&mut self, slots: usize) -> Result<(), DataFusionError> {
-        self.table().calls[self.call].grow(slots);
+        let table = &mut *self.table();
+        table.calls[self.call].grow(slots);
+        table.aside.grow(slots);
         Ok(())
     }
 
@@ -194,13 +211,51 @@ impl GroupAccumulator for DistinctCount {
     fn bytes(&self) -> usize {
         let table = self.table();
         let own = &table.calls[self.call];
-        let own = (own.rows.capacity() + own.distinct.capacity()) * 8 + own.entries.capacity() * 4;
+        let by_entry = table.entries.share(own.rows.capacity() * 8);
+        let own = by_entry + own.distinct.capacity() * 8 + own.entries.capacity() * 4;
         if !self.leads() {
             return own;
         }
-        own + table.entries.bytes()
-            + table.has_changed.capacity()
-            + (table.groups.capacity() + table.changed.capacity() + table.found.capacity()) * 4
+        let by_entry = table.has_changed.capacity() + table.groups.capacity() * 4;
+        let lists = (table.changed.capacity() + table.found.capacity()) * 4;
+        own + table.entries.used_bytes() + table.entries.share(by_entry) + lists + table.aside.bytes()
+    }
+
+    fn free_bytes(&self) -> Option<usize> {
+        // Numbers of values and entries, and of those that are put aside.
+        Some(if self.leads() { 16 } else { 12 })
+    }
+
+    fn distinct(&mut self) -> Option<&mut DistinctCount> {
+        self.leads().then_some(self)
+    }
+
+    fn counters(&self, slots: &[u32]) -> Vec<Vec<i64>> {
+        let table = self.table();
+        let Counts { distinct, entries, .. } = &table.calls[self.call];
+        let of = |counter: &dyn Fn(usize) -> i64| slots.iter().map(|slot| counter(*slot as usize)).collect();
+        let mut counters = vec![of(&|slot| distinct[slot]), of(&|slot| i64::from(entries[slot]))];
+        if self.leads() {
+            counters.push(of(&|slot| i64::from(table.aside.away(slot as u32))));
+        }
+        counters
+    }
+
+    fn set_counters(&mut self, slots: &[u32], counters: &[&[i64]]) {
+        let table = &mut *self.table();
+        let [distinct, entries, away @ ..] = counters else { return };
+        for (at, slot) in slots.iter().enumerate() {
+            let counts = &mut table.calls[self.call];
+            counts.distinct[*slot as usize] = distinct[at];
+            counts.entries[*slot as usize] = entries[at] as u32;
+            if let Some(away) = away.first() {
+                table.aside.set_away(*slot, away[at] as u32);
+            }
+        }
+    }
+
+    fn counter_columns(&self) -> usize {
+        2 + usize::from(self.leads())
     }
 
     fn value_types(&self) -> Option<Vec<DataType>> {
@@ -209,6 +264,11 @@ impl GroupAccumulator for DistinctCount {
 
     fn value_numbers(&self) -> usize {
         self.table().calls.len()
+    }
+
+    fn values_stay(&self) -> bool {
+        let table = self.table();
+        !table.retracts && table.calls.len() == 1
     }
 
     fn take_changed(&mut self) -> Result<Changed, DataFusionError> {
@@ -222,6 +282,9 @@ impl GroupAccumulator for DistinctCount {
             numbers.map(|call| changed.iter().map(|entry| call.rows[*entry as usize]).collect()).collect();
         for (row, entry) in changed.iter().enumerate() {
             if numbers.iter().all(|numbers| numbers[row] == 0) {
+                if table.aside.residence.gone(*entry) {
+                    table.aside.left.push((table.groups[*entry as usize], value_of(table.entries.key(*entry)).into()));
+                }
                 table.entries.remove(*entry);
             }
         }

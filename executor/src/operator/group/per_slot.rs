@@ -16,19 +16,31 @@ pub(crate) struct PerSlot {
     state_types: Vec<DataType>,
     groups: PerGroup,
     slots: usize,
+    /// What a slot without a group takes.
+    empty_bytes: usize,
 }
 
 impl PerSlot {
     pub(crate) fn new(aggregate: Arc<AggregateFunctionExpr>) -> Result<Self, DataFusionError> {
         let state_types = aggregate.state_fields()?.iter().map(|field| field.data_type().clone()).collect();
         let factory = Arc::clone(&aggregate);
-        Ok(Self { groups: PerGroup::new(move || factory.create_accumulator()), aggregate, state_types, slots: 0 })
+        Ok(Self {
+            groups: PerGroup::new(move || factory.create_accumulator()),
+            aggregate,
+            state_types,
+            slots: 0,
+            empty_bytes: 0,
+        })
     }
 
     /// The state of a group, which stays as it is. DataFusion's accumulators may be empty once they gave theirs.
     fn state(&mut self, slot: u32) -> Result<Vec<ScalarValue>, DataFusionError> {
-        let state = self.groups.accumulator(slot as usize)?.state()?;
-        *self.groups.accumulator(slot as usize)? = self.of_state(&state)?;
+        let empty = self.aggregate.create_accumulator()?;
+        // The counted size goes with the accumulator as it was before it gave its state.
+        let mut accumulator = self.groups.replace(slot as usize, empty)?;
+        let state = accumulator.state()?;
+        let same = self.of_state(&state)?;
+        self.groups.replace(slot as usize, same)?;
         Ok(state)
     }
 
@@ -47,8 +59,9 @@ impl GroupAccumulator for PerSlot {
     }
 
     fn clear(&mut self, slot: u32) -> Result<(), DataFusionError> {
-        *self.groups.accumulator(slot as usize)? = self.aggregate.create_accumulator()?;
-        Ok(())
+        let empty = self.aggregate.create_accumulator()?;
+        self.empty_bytes = size_of_val(empty.as_ref()).max(empty.size()) + 20;
+        self.groups.replace(slot as usize, empty).map(drop)
     }
 
     fn update(&mut self, batch: Batch<'_>, values: &[ArrayRef]) -> Result<(), DataFusionError> {
@@ -92,5 +105,9 @@ impl GroupAccumulator for PerSlot {
 
     fn bytes(&self) -> usize {
         self.groups.size()
+    }
+
+    fn free_bytes(&self) -> Option<usize> {
+        Some(self.empty_bytes)
     }
 }

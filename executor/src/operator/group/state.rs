@@ -29,6 +29,7 @@ struct ValueTable {
     name: String,
     call: usize,
     numbers: usize,
+    append_only: bool,
     rows: StateRows,
 }
 
@@ -40,7 +41,13 @@ pub(crate) struct Groups<'a> {
 }
 
 impl StateTables {
-    pub(crate) fn new(key_types: &[DataType], accumulators: &[Box<dyn GroupAccumulator>], key_groups: u16) -> Self {
+    /// `forgets`: groups may go although none of their rows is taken back.
+    pub(crate) fn new(
+        key_types: &[DataType],
+        accumulators: &[Box<dyn GroupAccumulator>],
+        key_groups: u16,
+        forgets: bool,
+    ) -> Self {
         let mut keys = state_fields("key", key_types);
         if keys.is_empty() {
             // A table has a key; there is one group.
@@ -63,6 +70,7 @@ impl StateTables {
                     name,
                     call,
                     numbers: numbers.len(),
+                    append_only: accumulator.values_stay() && !forgets,
                     rows: StateRows::new(fields, key_groups),
                 });
             }
@@ -140,18 +148,18 @@ impl StateTables {
     }
 
     pub(crate) fn specs(&self) -> Vec<TableSpec> {
-        let spec = |name: &str, rows: &StateRows, key_columns: usize| TableSpec {
+        let spec = |name: &str, rows: &StateRows, key_columns: usize, append_only: bool| TableSpec {
             name: name.to_owned(),
             schema: Arc::clone(rows.schema()),
             key_columns,
             time_column: None,
-            append_only: false,
+            append_only,
         };
         let values = self.values.iter().map(|table| {
             // All but the key group and the numbers.
-            spec(&table.name, &table.rows, table.rows.schema().fields().len() - 1 - table.numbers)
+            spec(&table.name, &table.rows, table.rows.schema().fields().len() - 1 - table.numbers, table.append_only)
         });
-        std::iter::once(spec(GROUPS, &self.groups, self.key_columns)).chain(values).collect()
+        std::iter::once(spec(GROUPS, &self.groups, self.key_columns, false)).chain(values).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::accumulator::{Batch, Changed, GroupAccumulator};
+use super::accumulator::{Batch, Changed, GroupAccumulator, ValuesOf};
 
 pub(crate) struct Values {
     kind: Kind,
@@ -170,6 +170,18 @@ impl GroupAccumulator for Values {
     fn bytes(&self) -> usize {
         let changed: usize = self.changed.iter().map(|(_, value)| value.len() + 24).sum();
         self.bytes + self.groups.capacity() * size_of::<Group>() + changed
+    }
+
+    fn free_bytes(&self) -> Option<usize> {
+        Some(size_of::<Group>())
+    }
+
+    fn values_of(&mut self, slots: &[u32]) -> Result<Option<ValuesOf>, DataFusionError> {
+        let groups = slots.iter().map(|slot| &self.groups[*slot as usize].values);
+        let counts = groups.clone().map(|values| values.len() as u32).collect();
+        let numbers = groups.clone().flat_map(|values| values.values().map(|number| number.rows)).collect();
+        let values = self.columns(groups.flat_map(|values| values.keys().map(AsRef::as_ref)))?;
+        Ok(Some(ValuesOf { counts, values, numbers }))
     }
 
     fn value_types(&self) -> Option<Vec<DataType>> {

@@ -3,6 +3,7 @@
 //! A key has one slot for both sides, so that a row is looked up once; the rows of a slot stand in a list of each side
 //! ([`regular`]), and are kept by number in columns ([`super::kept_rows`]).
 
+mod aside;
 mod condition;
 mod interval;
 mod regular;

@@ -7,6 +7,8 @@
 //! A batch is met in pieces, so that no call puts out more than a few batches, and is added to its own side when all
 //! pieces are out. What must never happen: a pair that is told twice or not at all, or one that is taken back and was
 //! not told.
+//!
+//! A key whose rows were put aside ([`super::aside`]) is brought back before a batch that has it is met.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,14 +18,17 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use datafusion_common::DataFusionError;
 use qanat_proto::changelog::{self, RowKind, has_kinds, without_kinds};
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{JoinKind, JoinNode};
 use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::ages::{RowAges, earlier};
+use super::super::aside::Aside;
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{evaluation_error, internal, split_kinds};
 use super::super::kept_rows::KeptRows;
@@ -31,6 +36,7 @@ use super::super::keys::{any_null, key_type, keys_of, normalized_float};
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
+use super::aside::{Arriving, tables};
 use super::condition::{Condition, side_by_side};
 
 const TABLES: [&str; 2] = ["left", "right"];
@@ -43,36 +49,39 @@ pub struct Join {
     key_types: Vec<DataType>,
     condition: Condition,
     /// Keys of both sides.
-    slots: Slots,
-    sides: [Side; 2],
-    meeting: Option<Meeting>,
+    pub(super) slots: Slots,
+    pub(super) sides: [Side; 2],
+    pub(super) meeting: Option<Meeting>,
+    pub(super) aside: Aside<Arriving>,
+    /// The state is being read back, and matches are not known.
+    pub(super) is_restoring: bool,
     emitter: Emitter,
     counts: OperatorCounts,
 }
 
 /// The rows of one side.
-struct Side {
-    rows: KeptRows,
+pub(super) struct Side {
+    pub(super) rows: KeptRows,
     /// By slot.
-    lists: Vec<List>,
+    pub(super) lists: Vec<List>,
     /// Key columns.
     on: Vec<usize>,
     /// Rows are told of without a match, or because of one.
-    counts_matches: bool,
+    pub(super) counts_matches: bool,
     hasher: Hasher,
     /// Hash of each row that is kept, by its number, if rows may be taken back.
-    hashes: Option<BTreeMap<i64, u64>>,
+    pub(super) hashes: Option<BTreeMap<i64, u64>>,
     state: StateRows,
     partition: Vec<usize>,
     /// Names of rows that are gone and stand in the state.
     gone: Vec<RecordBatch>,
     ages: RowAges,
-    lists_bytes: usize,
+    pub(super) lists_bytes: usize,
 }
 
 /// Numbers of the rows of a key.
 #[derive(Clone, Default)]
-enum List {
+pub(super) enum List {
     #[default]
     None,
     One(i64),
@@ -80,7 +89,7 @@ enum List {
 }
 
 impl List {
-    fn as_slice(&self) -> &[i64] {
+    pub(super) fn as_slice(&self) -> &[i64] {
         match self {
             Self::None => &[],
             Self::One(number) => std::slice::from_ref(number),
@@ -127,7 +136,7 @@ impl List {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::None | Self::One(_) => 0,
             Self::Many(numbers) => numbers.capacity() * 8,
@@ -152,7 +161,7 @@ impl Hasher {
 }
 
 /// A batch that meets the other side.
-struct Meeting {
+pub(super) struct Meeting {
     port: usize,
     /// Without kinds.
     rows: RecordBatch,
@@ -218,6 +227,11 @@ impl Join {
             })
         };
         let sides = [side(0, left, left_on)?, side(1, right, right_on)?];
+        // Without a key there is nothing that could go.
+        let aside = Aside::new(
+            context.spills && !node.on.is_empty(),
+            &tables(sides.each_ref().map(|side| side.rows.schema().as_ref())),
+        )?;
         Ok(Self {
             node: node.clone(),
             key_types,
@@ -225,24 +239,37 @@ impl Join {
             slots,
             sides,
             meeting: None,
+            aside,
+            is_restoring: false,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             context,
         })
     }
 
-    /// Slot of each row; those whose key is NULL have none.
-    fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
+    /// The key columns of rows, and where a key is NULL that equals nothing.
+    pub(super) fn keys_of(&self, rows: &RecordBatch, port: usize) -> Result<(Vec<ArrayRef>, Option<NullBuffer>)> {
         let keys = keys_of(rows, &self.sides[port].on, &self.key_types);
-        let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
-        let nulls: Option<NullBuffer> = if self.node.null_equals_null { None } else { any_null(&keys) };
+        let keys = keys.map_err(|e| self.failed(&e))?;
+        let nulls = if self.node.null_equals_null { None } else { any_null(&keys) };
+        Ok((keys, nulls))
+    }
+
+    pub(super) fn failed(&self, error: &DataFusionError) -> Error {
+        evaluation_error(&self.context.name, error)
+    }
+
+    /// Slot of each row; those whose key is NULL have none.
+    pub(super) fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
+        let (keys, nulls) = self.keys_of(rows, port)?;
         let mut slots = Vec::new();
-        self.slots
-            .find_or_add(&keys, rows.num_rows(), &mut slots)
-            .map_err(|e| evaluation_error(&self.context.name, &e))?;
+        let found = self.slots.find_or_add(&keys, rows.num_rows(), &mut slots);
+        found.map_err(|e| self.failed(&e))?;
         for side in &mut self.sides {
             side.lists.resize_with(self.slots.len(), List::default);
         }
+        self.aside.residence.grow(self.slots.len());
+        self.aside.residence.touch(slots.iter().copied());
         let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
         (0..slots.len()).filter(|row| is_null(*row)).for_each(|row| self.free(slots[row]));
         Ok(slots.into_iter().enumerate().map(|(row, slot)| (!is_null(row)).then_some(slot)).collect())
@@ -372,6 +399,7 @@ impl Join {
     /// Adds the rows of a batch to their side, or takes them away.
     fn settle(&mut self, meeting: Meeting) -> Result<()> {
         let Meeting { port, rows, kinds, slots, matches, .. } = meeting;
+        self.aside.residence.change(slots.iter().copied().flatten());
         // A row whose key is NULL meets nothing, now or later, and is not asked for again.
         let added: Vec<u32> = (0..rows.num_rows())
             .filter(|row| changelog::is_added(kinds[*row]) && slots[*row].is_some())
@@ -448,16 +476,42 @@ impl Join {
     /// A slot without rows is free.
     fn free(&mut self, slot: u32) {
         if self.sides.iter().all(|side| matches!(side.lists[slot as usize], List::None)) {
+            self.aside.gone(slot, &self.slots);
             self.slots.remove(slot);
         }
     }
 
-    /// Puts back rows of the state.
-    fn keep(&mut self, port: usize, names: Vec<i64>, rows: RecordBatch) -> Result<()> {
+    /// What was asked for is there: a batch meets the other side, rows of the state are kept.
+    pub(super) fn take_in(&mut self, arriving: Arriving) -> Result<()> {
+        match arriving {
+            Arriving::Batch { port, rows, kinds } => {
+                let slots = self.slots_of(&rows, port)?;
+                let matches = vec![0; rows.num_rows()];
+                self.meeting = Some(Meeting { port, rows, kinds, slots, row: 0, place: 0, matches });
+                Ok(())
+            }
+            Arriving::State { port, names, rows } => {
+                let matches = vec![0; rows.num_rows()];
+                let slots = self.keep(port, names, rows, matches)?;
+                self.aside.residence.change(slots);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts back rows of the state, and gives their slots.
+    pub(super) fn keep(
+        &mut self,
+        port: usize,
+        names: Vec<i64>,
+        rows: RecordBatch,
+        matches: Vec<u32>,
+    ) -> Result<Vec<u32>> {
         let slots = self.slots_of(&rows, port)?;
         let side = &mut self.sides[port];
         let hashes = if side.hashes.is_some() { side.hasher.hash(&rows)? } else { Vec::new() };
-        let first = side.rows.restore(names, rows)?;
+        let first = side.rows.bring_back(names, rows, matches)?;
+        let kept = slots.iter().copied().flatten().collect();
         for ((slot, row), number) in slots.into_iter().zip(0..).zip(first..) {
             let Some(slot) = slot else { continue };
             let list = &mut side.lists[slot as usize];
@@ -467,16 +521,15 @@ impl Join {
                 known.insert(number, hashes[row]);
             }
         }
-        Ok(())
+        Ok(kept)
     }
 
-    /// Matches of each row that is kept, which no state holds: all pairs once more.
-    fn count_again(&mut self) -> Result<()> {
-        for port in [0, 1] {
+    /// Matches of rows that are kept, which no state holds: all their pairs once more. `numbers`: by side.
+    pub(super) fn count_again(&mut self, numbers: [Vec<i64>; 2]) -> Result<()> {
+        for (port, numbers) in numbers.into_iter().enumerate() {
             if !self.sides[port].counts_matches {
                 continue;
             }
-            let numbers = self.sides[port].rows.numbers();
             for chunk in numbers.chunks(self.context.batch_rows.max(1)) {
                 let wanted: Vec<Option<i64>> = chunk.iter().map(|number| Some(*number)).collect();
                 let columns = self.sides[port].rows.gather(&wanted)?;
@@ -526,7 +579,8 @@ impl Side {
             schema: Arc::clone(self.state.schema()),
             key_columns: 1,
             time_column: None,
-            append_only: false,
+            // Rows that nobody takes back stay.
+            append_only: self.hashes.is_none() && !self.ages.is_on(),
         }
     }
 
@@ -541,10 +595,12 @@ impl Side {
         Ok(TableDelta { table: table.to_owned(), upserts, deletes: std::mem::take(&mut self.gone), closed: None })
     }
 
-    fn bytes(&self) -> usize {
+    /// `slots`: those of both sides.
+    fn bytes(&self, slots: &Slots) -> usize {
         // A node of the map holds several entries, and is two thirds full.
         let hashes = self.hashes.as_ref().map_or(0, |hashes| hashes.len() * 24);
-        self.rows.bytes() + self.lists.capacity() * size_of::<List>() + self.lists_bytes + hashes
+        let lists = slots.share(self.lists.capacity() * size_of::<List>());
+        self.rows.bytes() + lists + self.lists_bytes + hashes
     }
 }
 
@@ -553,10 +609,7 @@ impl Operator for Join {
         self.counts.rows_in += rows.num_rows() as u64;
         self.counts.accumulated += rows.num_rows() as u64;
         let (rows, kinds) = split_kinds(&rows)?;
-        let slots = self.slots_of(&rows, port)?;
-        let matches = vec![0; rows.num_rows()];
-        self.meeting = Some(Meeting { port, rows, kinds, slots, row: 0, place: 0, matches });
-        Ok(())
+        self.arrive(Arriving::Batch { port, rows, kinds })
     }
 
     fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
@@ -574,6 +627,10 @@ impl Operator for Join {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        if let Some(arriving) = self.aside.arrived() {
+            self.take_in(arriving)?;
+            return Ok(true);
+        }
         let Some(mut meeting) = self.meeting.take() else { return Ok(false) };
         if self.meet(&mut meeting, out)? {
             self.meeting = Some(meeting);
@@ -598,15 +655,30 @@ impl Operator for Join {
         let side = &mut self.sides[port];
         let names = rows.column(1).as_primitive::<Int64Type>().values().to_vec();
         let rows = batch_of(side.rows.schema(), rows.columns()[2..].to_vec(), rows.num_rows())?;
-        self.keep(port, names, rows)
+        self.is_restoring = true;
+        self.arrive(Arriving::State { port, names, rows })
     }
 
     fn restored(&mut self, _watermark: Option<i64>) -> Result<()> {
-        self.count_again()
+        self.is_restoring = false;
+        self.count_again(self.sides.each_ref().map(|side| side.rows.numbers()))
+    }
+
+    fn wanted(&mut self) -> Option<Keys> {
+        self.aside.wanted()
+    }
+
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        self.unpack(found)
+    }
+
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        self.pack(bytes)
     }
 
     fn state_bytes(&self) -> usize {
-        self.slots.bytes() + self.sides.iter().map(Side::bytes).sum::<usize>()
+        let sides: usize = self.sides.iter().map(|side| side.bytes(&self.slots)).sum();
+        self.slots.used_bytes() + sides + self.aside.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

@@ -11,6 +11,7 @@ use qanat_proto::changelog::{Changelog, RowKind, with_kinds};
 use qanat_proto::graph::{AggregateCall, GroupAggregateNode};
 
 use super::harness::{Store, batch, context, encoded, floats, integers, lines, schema, spread};
+use super::spilling::Spilling;
 use crate::operator::group::GroupAggregate;
 use crate::operator::{BoxedOperator, OperatorContext, Output};
 
@@ -166,6 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// One trial: operators at a parallelism, what they have told and what they should.
 struct Trial {
     retracts: bool,
+    spills: bool,
     is_global: bool,
     changelog: Changelog,
     subtasks: Vec<BoxedOperator>,
@@ -181,8 +183,9 @@ impl Trial {
         let keys = if self.is_global { vec![] } else { vec![0] };
         let node = GroupAggregateNode { keys: keys.clone(), aggregates: calls(), mini_batch_ms: 100 };
         let context = context(vec![input], vec![keys], output(self.is_global), subtask);
-        let context = OperatorContext { changelog: self.changelog.clone(), ..context };
-        Box::new(GroupAggregate::new(&node, context).expect("builds"))
+        let context = OperatorContext { changelog: self.changelog.clone(), spills: self.spills, ..context };
+        let groups = Box::new(GroupAggregate::new(&node, context).expect("builds"));
+        if self.spills { Box::new(Spilling::new(groups)) } else { groups }
     }
 
     fn give(&mut self, rows: &RecordBatch) {
@@ -290,11 +293,13 @@ proptest! {
         retracts in any::<bool>(),
         is_global in prop::bool::weighted(0.2),
         is_upsert in any::<bool>(),
+        spills in any::<bool>(),
     ) {
         let key = if is_global { vec![] } else { vec![0] };
         let changelog = if is_upsert { Changelog::Upsert { key } } else { Changelog::Retract };
         let trial = Trial {
             retracts,
+            spills,
             is_global,
             changelog,
             subtasks: Vec::new(),

@@ -46,6 +46,7 @@ pub(super) fn context(
         output,
         changelog: Changelog::Append,
         ttl_ms: 0,
+        spills: false,
         batch_rows: 7,
     }
 }

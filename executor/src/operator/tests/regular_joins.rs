@@ -11,6 +11,7 @@ use qanat_proto::changelog::{Changelog, RowKind, has_kinds, with_kinds};
 use qanat_proto::graph::{JoinKind, JoinNode};
 
 use super::harness::{Store, batch, context, encoded, finish, integers, lines, schema, spread};
+use super::spilling::Spilling;
 use crate::operator::join::Join;
 use crate::operator::{BoxedOperator, OperatorContext, Output};
 
@@ -45,13 +46,15 @@ fn output(kind: JoinKind, retracts: bool) -> SchemaRef {
 }
 
 /// All lines of the join, with how often each is there.
-fn expected([left, right]: &Rows, kind: JoinKind, has_filter: bool, nulls_meet: bool) -> BTreeMap<String, i64> {
+fn expected([left, right]: &Rows, node: &JoinNode) -> BTreeMap<String, i64> {
+    let JoinNode { kind, on, null_equals_null, filter } = node;
     let cell = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let line = |row: Option<&Row>| match row {
         Some(row) => format!("{}|{}", cell(row.0), row.1),
         None => "-|-".to_owned(),
     };
-    let meets = |l: &Row, r: &Row| (l.0 == r.0 && (nulls_meet || l.0.is_some())) && (!has_filter || l.1 < r.1);
+    let is_equal = |l: &Row, r: &Row| l.0 == r.0 && (*null_equals_null || l.0.is_some());
+    let meets = |l: &Row, r: &Row| (on.is_empty() || is_equal(l, r)) && (filter.is_none() || l.1 < r.1);
     let mut found: BTreeMap<String, i64> = BTreeMap::new();
     let mut add = |text: String| *found.entry(text).or_default() += 1;
     for l in left {
@@ -92,18 +95,26 @@ fn step() -> impl Strategy<Value = Step> {
 struct Trial {
     node: JoinNode,
     retracts: bool,
+    spills: bool,
     subtasks: Vec<BoxedOperator>,
     there: Rows,
     kept: BTreeMap<String, i64>,
 }
 
 impl Trial {
+    /// Without a key all rows go to one subtask.
+    fn by(&self) -> Vec<usize> {
+        self.node.on.iter().map(|on| on.0).collect()
+    }
+
     fn make(&self, subtask: (u32, u32)) -> BoxedOperator {
         let input = |port| if self.retracts { with_kinds(&side(port)) } else { side(port) };
         let output = output(self.node.kind, self.retracts);
         let changelog = if has_kinds(&output) { Changelog::Retract } else { Changelog::Append };
-        let context = context(vec![input(0), input(1)], vec![vec![0], vec![0]], output, subtask);
-        Box::new(Join::new(&self.node, OperatorContext { changelog, ..context }).expect("builds"))
+        let context = context(vec![input(0), input(1)], vec![self.by(), self.by()], output, subtask);
+        let context = OperatorContext { changelog, spills: self.spills, ..context };
+        let join = Box::new(Join::new(&self.node, context).expect("builds"));
+        if self.spills { Box::new(Spilling::new(join)) } else { join }
     }
 
     fn take(&mut self, out: Output) {
@@ -124,7 +135,7 @@ impl Trial {
     }
 
     fn give(&mut self, port: usize, rows: &RecordBatch) {
-        for (index, part) in spread(rows, &[0], self.subtasks.len() as u32) {
+        for (index, part) in spread(rows, &self.by(), self.subtasks.len() as u32) {
             let mut out = Output::default();
             let operator = &mut self.subtasks[index as usize];
             operator.process(port, part, &mut out).expect("processes");
@@ -134,8 +145,7 @@ impl Trial {
     }
 
     fn check(&self) {
-        let has_filter = self.node.filter.is_some();
-        assert_eq!(self.kept, expected(&self.there, self.node.kind, has_filter, self.node.null_equals_null));
+        assert_eq!(self.kept, expected(&self.there, &self.node));
     }
 
     fn run(mut self, steps: &[Step]) {
@@ -205,14 +215,17 @@ proptest! {
             JoinKind::Inner, JoinKind::Left, JoinKind::Right, JoinKind::Full, JoinKind::LeftSemi, JoinKind::LeftAnti,
         ]),
         retracts in any::<bool>(),
+        spills in any::<bool>(),
         has_filter in any::<bool>(),
         null_equals_null in prop::bool::weighted(0.2),
+        has_key in prop::bool::weighted(0.8),
     ) {
         let both: Vec<_> = side(0).fields().iter().chain(side(1).fields()).cloned().collect();
         let both: SchemaRef = Arc::new(Schema::new(both));
         let filter = has_filter.then(|| encoded(&col("lv").lt(col("rv")), &both));
-        let node = JoinNode { kind, on: vec![(0, 0)], null_equals_null, filter };
+        let on = if has_key { vec![(0, 0)] } else { vec![] };
+        let node = JoinNode { kind, on, null_equals_null, filter };
         let there = [Vec::new(), Vec::new()];
-        Trial { node, retracts, subtasks: Vec::new(), there, kept: BTreeMap::new() }.run(&steps);
+        Trial { node, retracts, spills, subtasks: Vec::new(), there, kept: BTreeMap::new() }.run(&steps);
     }
 }

@@ -11,6 +11,7 @@ use qanat_proto::changelog::{Changelog, RowKind, with_kinds};
 use qanat_proto::graph::{RankFunction, SortKey, Ties, TopNNode};
 
 use super::harness::{Store, batch, context, encoded, integers, lines, schema, spread};
+use super::spilling::Spilling;
 use crate::operator::top_n::{FirstRows, TopN};
 use crate::operator::{BoxedOperator, OperatorContext, Output};
 
@@ -87,6 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Trial {
     node: TopNNode,
     retracts: bool,
+    spills: bool,
     changelog: Changelog,
     subtasks: Vec<BoxedOperator>,
     there: Vec<Row>,
@@ -98,11 +100,12 @@ impl Trial {
     fn make(&self, subtask: (u32, u32)) -> BoxedOperator {
         let input = if self.retracts { with_kinds(&columns()) } else { columns() };
         let context = context(vec![input], vec![vec![0]], output(&self.node), subtask);
-        let context = OperatorContext { changelog: self.changelog.clone(), ..context };
-        match self.node.is_final() {
+        let context = OperatorContext { changelog: self.changelog.clone(), spills: self.spills, ..context };
+        let operator: BoxedOperator = match self.node.is_final() {
             true => Box::new(FirstRows::new(&self.node, context).expect("builds")),
             false => Box::new(TopN::new(&self.node, context).expect("builds")),
-        }
+        };
+        if self.spills { Box::new(Spilling::new(operator)) } else { operator }
     }
 
     fn take(&mut self, out: &Output) {
@@ -266,7 +269,8 @@ impl Trial {
 }
 
 fn trial(node: TopNNode, retracts: bool, changelog: Changelog) -> Trial {
-    Trial { node, retracts, changelog, subtasks: Vec::new(), there: Vec::new(), told: BTreeMap::new() }
+    let spills = false;
+    Trial { node, retracts, spills, changelog, subtasks: Vec::new(), there: Vec::new(), told: BTreeMap::new() }
 }
 
 proptest! {
@@ -280,12 +284,13 @@ proptest! {
         has_rank in any::<bool>(),
         retracts in any::<bool>(),
         is_upsert in any::<bool>(),
+        spills in any::<bool>(),
     ) {
         let node = node(function, bounds, has_rank && bounds.1 > bounds.0 + 1);
         let key = vec![0].into_iter().chain(node.rank_column.as_ref().map(|_| 4)).collect();
         let upsert = is_upsert && node.tells_by_rank();
         let changelog = if upsert { Changelog::Upsert { key } } else { Changelog::Retract };
-        trial(node, retracts, changelog).run(&steps);
+        Trial { spills, ..trial(node, retracts, changelog) }.run(&steps);
     }
 
     /// Ties are broken by what rows hold: in which order they came makes no difference.
@@ -308,7 +313,11 @@ proptest! {
     }
 
     #[test]
-    fn the_first_to_come_stay_for_ever(steps in prop::collection::vec(step(), 0..24), limit in 1_usize..3) {
+    fn the_first_to_come_stay_for_ever(
+        steps in prop::collection::vec(step(), 0..24),
+        limit in 1_usize..3,
+        spills in any::<bool>(),
+    ) {
         let mut node = node(RankFunction::RowNumber, (0, limit), false);
         (node.order_by, node.ties) = (Vec::new(), Ties::Oldest);
         let came: Vec<Row> = steps.iter().flat_map(|step| match step {
@@ -316,7 +325,7 @@ proptest! {
             _ => Vec::new(),
         }).collect();
         // Its own oracle: the check above is of sorting.
-        let mut trial = trial(node, false, Changelog::Append);
+        let mut trial = Trial { spills, ..trial(node, false, Changelog::Append) };
         trial.subtasks = vec![trial.make((1, 0))];
         let mut store = Store::default();
         let mut parallelism = 1;

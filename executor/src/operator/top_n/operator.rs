@@ -19,14 +19,17 @@ use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{RankFunction, Ties, TopNNode};
 use qanat_proto::receipt::OperatorCounts;
 use qanat_sql::expr;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::super::ages::{Ages, earlier};
+use super::super::aside::{Aside, keys_of_bytes};
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{Expression, evaluate_or_bury, evaluation_error, internal, split_kinds, values};
 use super::super::kept_rows::KeptRows;
 use super::super::keys::{key_type, keys_of, normalized_float};
 use super::super::mini_batch::MiniBatch;
+use super::super::packer::PackedRows;
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
 use super::super::{Operator, OperatorContext, Output};
@@ -64,11 +67,21 @@ pub struct TopN {
     lists_bytes: usize,
     mini_batch: MiniBatch,
     ages: Ages,
+    aside: Aside<Arriving>,
     emitter: Emitter,
     counts: OperatorCounts,
     /// Slots of the rows of a batch.
     found: Vec<u32>,
 }
+
+/// What comes: a batch with what orders it, or rows of the state.
+enum Arriving {
+    Batch { rows: RecordBatch, kinds: Vec<i8>, order: Vec<ArrayRef> },
+    State { names: Vec<i64>, rows: RecordBatch },
+}
+
+/// A partition with more rows stays in memory.
+const ROWS_MAX: usize = 1 << 14;
 
 /// Rows to tell of.
 #[derive(Default)]
@@ -100,6 +113,9 @@ impl TopN {
         }
         let partition_types: Vec<DataType> =
             node.partition_by.iter().map(|column| key_type(schema.field(*column).data_type())).collect();
+        let entry = [DataType::Int64].into_iter().chain(schema.fields().iter().map(|field| field.data_type().clone()));
+        // Without a key there is nothing that could go.
+        let aside = Aside::new(context.spills && !partition_types.is_empty(), &[entry.collect()])?;
         let mut fields = vec![Field::new("name", DataType::Int64, false)];
         let columns = schema.fields().iter().enumerate();
         fields.extend(columns.map(|(at, field)| field.as_ref().clone().with_name(format!("column_{at}"))));
@@ -122,6 +138,7 @@ impl TopN {
             lists_bytes: 0,
             mini_batch: MiniBatch::new(node.mini_batch_ms),
             ages: Ages::new(context.ttl_ms),
+            aside,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             found: Vec::new(),
@@ -139,6 +156,8 @@ impl TopN {
         self.slots.find_or_add(&keys, rows.num_rows(), found).map_err(|e| evaluation_error(&self.context.name, &e))?;
         self.lists.resize_with(self.slots.len(), List::default);
         self.is_due.resize(self.slots.len(), false);
+        self.aside.residence.grow(self.slots.len());
+        self.aside.residence.touch(found.iter().copied());
         self.ages.touch(found);
         Ok(())
     }
@@ -152,7 +171,7 @@ impl TopN {
         self.converter.convert_columns(&columns).map(Some).map_err(internal)
     }
 
-    /// What orders rows of equal keys. `first_name`: of the first row, whose name the others' follow.
+    /// What orders rows of equal keys. `names`: of the rows.
     fn ties(&mut self, rows: &RecordBatch, names: impl Iterator<Item = i64>) -> Result<Vec<u64>> {
         Ok(match self.node.ties {
             Ties::Oldest => names.take(rows.num_rows()).map(i64::cast_unsigned).collect(),
@@ -170,6 +189,7 @@ impl TopN {
         if std::mem::replace(&mut self.is_due[slot as usize], true) {
             return;
         }
+        self.aside.residence.change([slot]);
         let TopNNode { function, skip, limit, .. } = self.node;
         self.due.push((slot, self.lists[slot as usize].ranked(function, skip, limit)));
     }
@@ -252,6 +272,7 @@ impl TopN {
             let list = &self.lists[slot as usize];
             self.compare(&before, &list.ranked(function, skip, limit), &mut told);
             if list.is_empty() {
+                self.aside.gone(slot, &self.slots);
                 self.slots.remove(slot);
                 self.ages.gone(slot);
             }
@@ -326,6 +347,69 @@ impl TopN {
         Ok(())
     }
 
+    /// Rows come. What they need and was put aside is asked for at first.
+    fn arrive(&mut self, arriving: Arriving, out: Option<&mut Output>) -> Result<()> {
+        if !self.aside.residence.is_any_away() {
+            return self.take_in(arriving, out);
+        }
+        let (Arriving::Batch { rows, .. } | Arriving::State { rows, .. }) = &arriving;
+        let keys = keys_of(rows, &self.node.partition_by, &self.partition_types).map_err(|e| self.error(&e))?;
+        let asked = self.aside.missing(&self.slots, &keys, None).map_err(|e| self.error(&e))?;
+        match self.aside.arrive(arriving, asked) {
+            Some(arriving) => self.take_in(arriving, out),
+            None => Ok(()),
+        }
+    }
+
+    /// What was asked for is there. `out`: of a batch.
+    fn take_in(&mut self, arriving: Arriving, out: Option<&mut Output>) -> Result<()> {
+        match (arriving, out) {
+            (Arriving::State { names, rows }, _) => {
+                let found = self.put_back(names, rows)?;
+                self.aside.residence.change(found);
+                Ok(())
+            }
+            (Arriving::Batch { rows, kinds, order }, Some(out)) => self.update(&rows, &kinds, &order, out),
+            (Arriving::Batch { .. }, None) => Err(Error::internal("rows of a batch came from the state")),
+        }
+    }
+
+    fn update(&mut self, rows: &RecordBatch, kinds: &[i8], order: &[ArrayRef], out: &mut Output) -> Result<()> {
+        let mut found = std::mem::take(&mut self.found);
+        self.find_partitions(rows, &mut found)?;
+        let keys = self.keys(order)?;
+        match self.retracts {
+            true => self.change(rows, kinds, keys.as_ref(), &found)?,
+            false => self.add(rows, keys.as_ref(), &found)?,
+        }
+        self.found = found;
+        if self.due.len().max(self.left.len()) >= DUE_MAX {
+            return self.tell(out);
+        }
+        if !self.due.is_empty() {
+            self.mini_batch.begin();
+        }
+        Ok(())
+    }
+
+    /// Rows of the state with their names. Returns their slots.
+    fn put_back(&mut self, names: Vec<i64>, rows: RecordBatch) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        self.find_partitions(&rows, &mut found)?;
+        let order = self.order.iter().map(|e| values(e, &rows)).collect::<Result<Vec<_>, _>>();
+        let keys = self.keys(&order.map_err(|e| self.error(&e))?)?;
+        let ties = self.ties(&rows, names.iter().copied())?;
+        let first = self.rows.restore(names, rows)?;
+        for (((row, slot), tie), number) in found.iter().enumerate().zip(ties).zip(first..) {
+            let key = Key::new(keys.as_ref().map_or(&[], |keys| keys.row(row).data()));
+            let list = &mut self.lists[*slot as usize];
+            let before = list.bytes();
+            list.insert(Place { key, tie, number });
+            self.lists_bytes = (self.lists_bytes + list.bytes()).saturating_sub(before);
+        }
+        Ok(found)
+    }
+
     /// Rows that left their lists are gone.
     fn forget(&mut self) -> Result<()> {
         let left = std::mem::take(&mut self.left);
@@ -358,21 +442,13 @@ impl Operator for TopN {
         self.counts.accumulated += taken - buried;
         let Some((rows, order)) = evaluated else { return Ok(()) };
         let (rows, kinds) = split_kinds(&rows)?;
-        let mut found = std::mem::take(&mut self.found);
-        self.find_partitions(&rows, &mut found)?;
-        let keys = self.keys(&order)?;
-        match self.retracts {
-            true => self.change(&rows, &kinds, keys.as_ref(), &found)?,
-            false => self.add(&rows, keys.as_ref(), &found)?,
-        }
-        self.found = found;
-        if self.due.len().max(self.left.len()) >= DUE_MAX {
-            return self.tell(out);
-        }
-        if !self.due.is_empty() {
-            self.mini_batch.begin();
-        }
-        Ok(())
+        self.arrive(Arriving::Batch { rows, kinds, order }, Some(out))
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(arriving) = self.aside.arrived() else { return Ok(false) };
+        self.take_in(arriving, Some(out))?;
+        Ok(false)
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
@@ -418,26 +494,63 @@ impl Operator for TopN {
         }
         let names = rows.column(1).as_primitive::<Int64Type>().values().to_vec();
         let rows = batch_of(self.rows.schema(), rows.columns()[2..].to_vec(), rows.num_rows())?;
-        let mut found = Vec::new();
-        self.find_partitions(&rows, &mut found)?;
-        let order = self.order.iter().map(|e| values(e, &rows)).collect::<Result<Vec<_>, _>>();
-        let keys = self.keys(&order.map_err(|e| self.error(&e))?)?;
-        let ties = self.ties(&rows, names.iter().copied())?;
-        let first = self.rows.restore(names, rows)?;
-        for (((row, slot), tie), number) in found.into_iter().enumerate().zip(ties).zip(first..) {
-            let key = Key::new(keys.as_ref().map_or(&[], |keys| keys.row(row).data()));
-            let list = &mut self.lists[slot as usize];
-            let before = list.bytes();
-            list.insert(Place { key, tie, number });
-            self.lists_bytes = (self.lists_bytes + list.bytes()).saturating_sub(before);
+        self.arrive(Arriving::State { names, rows }, None)
+    }
+
+    fn wanted(&mut self) -> Option<Keys> {
+        self.aside.wanted()
+    }
+
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        for PackedRows { mut columns, .. } in self.aside.unpack(found.iter().filter_map(|(_, value)| value))? {
+            let rows = columns.split_off(1);
+            let names = columns.first().map(|names| names.as_primitive::<Int64Type>().values().to_vec());
+            let names = names.unwrap_or_default();
+            let rows = batch_of(self.rows.schema(), rows, names.len())?;
+            self.put_back(names, rows)?;
         }
+        self.aside.came_back(found, &self.slots);
         Ok(())
+    }
+
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        let mut entries = Entries::default();
+        if !self.aside.may_pack() {
+            return Ok(entries);
+        }
+        self.aside.dropped.take(&mut entries);
+        let count = keys_of_bytes(bytes, self.state_bytes(), self.slots.used());
+        let (lists, is_due) = (&self.lists, &self.is_due);
+        let may_go = |slot: u32| !is_due[slot as usize] && (1..=ROWS_MAX).contains(&lists[slot as usize].len());
+        let picked = self.aside.residence.pick(count, may_go);
+        let (mut counts, mut numbers, mut gone, mut written) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for slot in &picked {
+            let list = std::mem::take(&mut self.lists[*slot as usize]);
+            self.lists_bytes = self.lists_bytes.saturating_sub(list.bytes());
+            let of_list = list.numbers();
+            if self.aside.residence.leaves(*slot) {
+                written.push(*slot);
+                counts.push(of_list.len() as u32);
+                numbers.extend(of_list.iter().map(|number| Some(*number)));
+            }
+            gone.extend(of_list);
+        }
+        let names = numbers.iter().flatten().filter_map(|number| self.rows.name(*number));
+        let names: ArrayRef = Arc::new(Int64Array::from_iter_values(names));
+        let columns = std::iter::once(names).chain(self.rows.gather(&numbers)?).collect();
+        let keys = written.iter().map(|slot| self.slots.key(*slot));
+        self.aside.pack(keys, &[PackedRows { columns, counts }], &mut entries)?;
+        // They stay in the state.
+        self.rows.remove(&gone)?;
+        picked.iter().for_each(|slot| self.slots.remove(*slot));
+        Ok(entries)
     }
 
     fn state_bytes(&self) -> usize {
         let due: usize = self.due.iter().map(|(_, before)| 32 + before.capacity() * 16).sum();
-        let lists = self.lists.capacity() * (size_of::<List>() + 1) + self.lists_bytes;
-        self.slots.bytes() + self.rows.bytes() + lists + due + self.left.capacity() * 8 + self.ages.bytes()
+        let by_slot = self.slots.share(self.lists.capacity() * (size_of::<List>() + 1));
+        let keys = self.slots.used_bytes() + by_slot + self.lists_bytes + self.aside.bytes();
+        keys + self.rows.bytes() + due + self.left.capacity() * 8 + self.ages.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {
