@@ -184,6 +184,7 @@ impl Case {
         };
         let request = ReadRequest {
             projection: self.projection.clone(),
+            unread: Vec::new(),
             metadata: Vec::new(),
             batch_rows: limits::BATCH_ROWS,
             bounded: true,

@@ -65,6 +65,8 @@ pub struct Split {
 pub struct ReadRequest {
     /// Indexes into `table.physical`.
     pub projection: Vec<usize>,
+    /// Members of rows that nobody reads: paths, the column first. NULL may stand in their place.
+    pub unread: Vec<Vec<String>>,
     /// Metadata columns appended after them, with their names.
     pub metadata: Vec<(String, MetadataKind)>,
     /// Rows per batch at most.

@@ -309,6 +309,7 @@ pub fn read_request(node: &SourceNode) -> Result<ReadRequest> {
     let metadata = node.metadata.iter().filter_map(|index| node.table.metadata.get(*index));
     Ok(ReadRequest {
         projection: node.projection.clone(),
+        unread: node.unread.clone(),
         metadata: metadata.map(|column| (column.name.clone(), column.kind)).collect(),
         batch_rows: limits::BATCH_ROWS,
         bounded: node.bounded,

@@ -74,6 +74,7 @@ pub fn begin(
 fn read_rows(opener: &dyn Opener, node: &LookupJoinNode, bytes_max: usize) -> Result<Vec<RecordBatch>> {
     let request = ReadRequest {
         projection: node.projection.clone(),
+        unread: Vec::new(),
         metadata: Vec::new(),
         batch_rows: limits::BATCH_ROWS,
         bounded: true,

@@ -120,6 +120,9 @@ pub struct SourceNode {
     pub table: TableDescriptor,
     /// Indexes into `table.physical`: the columns that are decoded.
     pub projection: Vec<usize>,
+    /// Members of these columns that nobody reads: paths, the column first. NULL may stand in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Vec<String>>,
     /// Indexes into `table.metadata`: the metadata columns that are stamped.
     pub metadata: Vec<usize>,
     /// Rows for which this is not true may be left out, where that changes neither watermarks nor dead letters;

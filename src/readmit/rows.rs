@@ -51,6 +51,7 @@ fn decode(topic: &Topic, schema: &SchemaRef, records: &[Record]) -> Result<Recor
     let request = DecodeRequest {
         columns: Arc::clone(schema),
         projection: (0..schema.fields().len()).collect(),
+        unread: Vec::new(),
         batch_rows: records.len(),
         policy: Policy::DeadLetter,
         origin: topic.name().to_string(),

@@ -108,6 +108,7 @@ impl Case<'_> {
         let registry = Registry::new(Context { env: sim.env, topics, base: "/".into() });
         let request = ReadRequest {
             projection: (0..self.schema.fields().len()).collect(),
+            unread: Vec::new(),
             metadata: Vec::new(),
             batch_rows: BATCH_ROWS,
             bounded: true,

@@ -158,6 +158,7 @@ fn graph(input: &[u8]) -> Verdict {
     for (_, source) in graph.sources().filter(|(_, source)| source.table.connector == VALUES_CONNECTOR) {
         let request = ReadRequest {
             projection: (0..source.table.physical.fields().len()).collect(),
+            unread: Vec::new(),
             metadata: Vec::new(),
             batch_rows: 8,
             bounded: true,

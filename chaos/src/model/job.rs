@@ -61,6 +61,7 @@ pub(super) fn graph() -> JobGraph {
     let source = SourceNode {
         table: table("read"),
         projection: vec![],
+        unread: Vec::new(),
         metadata: vec![],
         pushed_filter: None,
         watermark: None,

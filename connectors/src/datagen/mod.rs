@@ -215,7 +215,14 @@ mod tests {
     }
 
     fn request(columns: usize, bounded: bool) -> ReadRequest {
-        ReadRequest { projection: (0..columns).collect(), metadata: Vec::new(), batch_rows: 7, bounded, filter: None }
+        ReadRequest {
+            projection: (0..columns).collect(),
+            unread: Vec::new(),
+            metadata: Vec::new(),
+            batch_rows: 7,
+            bounded,
+            filter: None,
+        }
     }
 
     fn all(source: &Arc<dyn Source>) -> Vec<RecordBatch> {

@@ -125,6 +125,7 @@ impl FilesystemSource {
         DecodeRequest {
             columns: Arc::clone(&self.columns),
             projection: self.projection.clone(),
+            unread: self.request.unread.clone(),
             batch_rows: self.request.batch_rows,
             policy: self.policy,
             origin: origin.to_owned(),

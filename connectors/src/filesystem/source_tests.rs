@@ -68,6 +68,7 @@ fn case(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> Case {
     Case {
         request: ReadRequest {
             projection: (0..fields.len()).collect(),
+            unread: Vec::new(),
             metadata: Vec::new(),
             batch_rows: 3,
             bounded: !pairs.contains_key("source.monitor-interval"),

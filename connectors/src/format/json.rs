@@ -17,6 +17,7 @@ use memchr::{memchr, memchr2_iter};
 use qanat_proto::error::{Error, Result};
 use serde::de::IgnoredAny;
 
+use super::json_leaves::{self, Leaves};
 use super::json_line::Lines;
 use super::json_text;
 use super::json_wanted::Wanted;
@@ -46,6 +47,8 @@ pub struct JsonDecoder {
     request: DecodeRequest,
     /// What is asked for.
     schema: SchemaRef,
+    /// The same without the members of rows that nobody reads.
+    kept: SchemaRef,
     /// As the arrow crate decodes it: with texts for BYTES, decimals and times. A number or boolean is a text too,
     /// as in Flink.
     read: SchemaRef,
@@ -59,6 +62,7 @@ pub struct JsonDecoder {
     /// Those that may be no JSON although the arrow crate takes them.
     suspect: Vec<usize>,
     finder: Lines,
+    leaves: Leaves,
     wanted: Wanted,
     /// Where the next line begins, and up to where no line end was found.
     bytes: usize,
@@ -80,18 +84,22 @@ struct Rewritten<'a> {
 impl JsonDecoder {
     pub fn new(options: JsonOptions, request: DecodeRequest) -> Self {
         let schema = request.output();
-        let read = Arc::new(Schema::new(schema.fields().iter().map(textual::as_text).collect::<Vec<_>>()));
+        let kept = Arc::new(Schema::new(json_leaves::without(schema.fields(), &request.unread)));
+        let read = Arc::new(Schema::new(kept.fields().iter().map(textual::as_text).collect::<Vec<_>>()));
+        let leaves = Leaves::of(&read);
         Self {
             options,
             request,
-            is_rewritten: json_text::applies(schema.fields()),
-            may_be_refused: json_text::may_be_refused(schema.fields()),
+            is_rewritten: json_text::applies(kept.fields()),
+            may_be_refused: json_text::may_be_refused(kept.fields()),
             schema,
+            kept,
             lines: Vec::new(),
             deep: Vec::new(),
             suspect: Vec::new(),
             finder: Lines::new(read.fields()),
-            wanted: Wanted::of(read.fields()),
+            wanted: Wanted::of(leaves.schema.fields()),
+            leaves,
             bytes: 0,
             searched: 0,
             decoder: None,
@@ -102,8 +110,8 @@ impl JsonDecoder {
     }
 
     /// A decoder for at most so many records.
-    fn decoder(&self, records: usize, mode: StructMode) -> Result<Decoder, String> {
-        ReaderBuilder::new(Arc::clone(&self.read))
+    fn decoder(&self, schema: &SchemaRef, records: usize, mode: StructMode) -> Result<Decoder, String> {
+        ReaderBuilder::new(Arc::clone(schema))
             .with_struct_mode(mode)
             .with_batch_size(records.max(1))
             .with_coerce_primitive(true)
@@ -119,7 +127,8 @@ impl JsonDecoder {
             return;
         }
         let kept = self.decoder.take();
-        let decoder = kept.map_or_else(|| self.decoder(self.request.batch_rows, self.wanted.mode), Ok);
+        let decoder = || self.decoder(&self.leaves.schema, self.request.batch_rows, self.wanted.mode);
+        let decoder = kept.map_or_else(decoder, Ok);
         let wanted = std::mem::take(&mut self.wanted.text);
         self.decoder = decoder.ok().and_then(|mut decoder| {
             // The decoder looks at the texts that it is given.
@@ -138,7 +147,7 @@ impl JsonDecoder {
         let mut decoder = self.decoder.take()?;
         let batch = if self.is_refused { None } else { decoder.flush().ok()? };
         let batch = batch.filter(|batch| batch.num_rows() == self.lines.len())?;
-        let batch = self.finished(batch).ok()?;
+        let batch = self.leaves.together(&batch).and_then(|batch| self.finished(batch)).ok()?;
         self.decoder = Some(decoder);
         self.fed = 0;
         Some(batch)
@@ -146,7 +155,7 @@ impl JsonDecoder {
 
     /// The lines of `bytes` as one batch; `records` of them are expected.
     fn decode_lines(&self, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
-        let mut decoder = self.decoder(records, StructMode::ObjectOnly)?;
+        let mut decoder = self.decoder(&self.read, records, StructMode::ObjectOnly)?;
         let taken = decoder.decode(bytes).map_err(|e| reason(&e))?;
         if !bytes.get(taken..).unwrap_or_default().trim_ascii().is_empty() {
             return Err("more than one JSON value on a line".to_owned());
@@ -161,14 +170,16 @@ impl JsonDecoder {
         }
     }
 
-    /// BYTES, decimals and times made of their texts.
+    /// BYTES, decimals and times made of their texts, and NULL of what nobody reads.
     fn finished(&self, batch: RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
         if self.read == self.schema {
             return Ok(batch);
         }
         let lenient = self.request.policy == Policy::Null;
-        let arrays = batch.columns().iter().zip(self.schema.fields());
-        let arrays = arrays.map(|(array, field)| textual::from_text(array, field.data_type(), lenient));
+        let arrays = batch.columns().iter().zip(self.kept.fields().iter().zip(self.schema.fields()));
+        let arrays = arrays.map(|(array, (kept, field))| {
+            json_leaves::whole(&textual::from_text(array, kept.data_type(), lenient)?, field.data_type())
+        });
         RecordBatch::try_new(Arc::clone(&self.schema), arrays.collect::<Result<_, _>>()?)
     }
 
@@ -178,7 +189,7 @@ impl JsonDecoder {
         self.may_be_refused
             && self.request.policy == Policy::Null
             && (memchr2_iter(b'{', b'[', line).nth(1).is_some()
-                || self.schema.fields().iter().any(|field| field.data_type() == &DataType::Boolean))
+                || self.kept.fields().iter().any(|field| field.data_type() == &DataType::Boolean))
     }
 
     /// The lines as they are decoded.
@@ -190,7 +201,7 @@ impl JsonDecoder {
         for (start, end) in &self.lines {
             let line = bytes.get(*start..*end).unwrap_or_default();
             let from = text.len();
-            match json_text::rewrite(line, self.schema.fields()) {
+            match json_text::rewrite(line, self.kept.fields()) {
                 Some(line) => text.extend_from_slice(&line),
                 None => text.extend_from_slice(line),
             }
@@ -318,7 +329,11 @@ impl RecordDecoder for JsonDecoder {
             if length > 0 {
                 self.is_refused |= self.may_hide(line);
                 match self.finder.values(line) {
-                    Some(values) if !self.is_refused => self.wanted.push(line, values),
+                    Some(found) if found.has_conflict => self.is_refused = true,
+                    Some(found) if !self.is_refused => {
+                        self.wanted.push(line, &found.values);
+                        self.leaves.push(&found.rows);
+                    }
                     Some(_) => {}
                     None => {
                         self.is_refused = true;
@@ -362,6 +377,7 @@ impl RecordDecoder for JsonDecoder {
         }
         self.fed = 0;
         self.wanted.text.clear();
+        self.leaves.clear();
         self.is_refused = self.options.fail_on_missing_field;
     }
 }
@@ -444,3 +460,7 @@ pub fn can_decode(data_type: &DataType) -> bool {
         other => !matches!(other, DataType::List(_)) && super::csv::can_decode(other),
     }
 }
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

@@ -3,8 +3,11 @@
 //! and `1-2`, and raw control characters in texts.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use arrow::datatypes::Fields;
+
+use super::json_leaves;
 
 /// Containers that are followed; a line that nests deeper is left to a slower look.
 const DEPTH_MAX: u32 = 64;
@@ -16,22 +19,48 @@ const MISSES_MAX: u32 = 8;
 pub(super) type Span = (usize, usize);
 
 /// Looks at the lines of one file: most are objects with the members of one before, in the same order, some left
-/// out, and what stands between their values can be compared as it is.
+/// out, and what stands between their values can be compared as it is. Rows inside of rows are looked at alike, so that
+/// what is found are the values of their leaves (`super::json_leaves`).
 pub(super) struct Lines {
-    columns: HashMap<Vec<u8>, usize>,
+    root: Shape,
+    found: Found,
+}
+
+/// What a line holds.
+#[derive(Default)]
+pub(super) struct Found {
+    /// By leaf.
+    pub(super) values: Vec<Span>,
+    /// By row: whether it is one, and not NULL.
+    pub(super) rows: Vec<bool>,
+    /// Something else stands where a row should.
+    pub(super) has_conflict: bool,
+}
+
+/// Objects with the same members.
+struct Shape {
+    names: HashMap<Vec<u8>, usize>,
+    members: Vec<Wanted>,
+    /// Its leaves and rows, and those of the rows in it.
+    leaves: Range<usize>,
+    rows: Range<usize>,
     /// Of one object: what stands before each value, and behind the last. All but the first and the last begin
     /// with a comma, so that any of them may follow a value.
     between: Vec<Between>,
     misses: u32,
-    /// By column, of the last line.
-    values: Vec<Span>,
-    members: Vec<Member>,
+    seen: Vec<Member>,
+}
+
+/// A member that is asked for.
+enum Wanted {
+    Leaf(usize),
+    Row(usize, Box<Shape>),
 }
 
 struct Between {
     text: Box<[u8]>,
-    /// The column whose value follows.
-    column: Option<usize>,
+    /// The member whose value follows.
+    member: Option<usize>,
 }
 
 struct Member {
@@ -42,76 +71,160 @@ struct Member {
 
 impl Lines {
     pub(super) fn new(columns: &Fields) -> Self {
-        let names = columns.iter().enumerate().map(|(column, field)| (field.name().clone().into_bytes(), column));
-        Self {
-            columns: names.collect(),
-            between: Vec::new(),
-            misses: 0,
-            values: vec![(0, 0); columns.len()],
-            members: Vec::new(),
-        }
+        let mut found = Found::default();
+        Self { root: Shape::new(columns, &mut found), found }
     }
 
-    /// Where the values of the columns stand in `line`; of a name that it has twice, the last. None: it is not one
+    /// Where the values of the leaves stand in `line`; of a name that an object has twice, the last. None: it is not one
     /// object of JSON and blanks, or one that nests deep.
-    pub(super) fn values(&mut self, line: &[u8]) -> Option<&[Span]> {
-        self.values.fill((0, 0));
-        if is_like(&self.between, line, &mut self.values) {
-            self.misses = self.misses.saturating_sub(1);
-            return Some(&self.values);
-        }
-        self.members.clear();
-        Walk::at(line).object(&mut self.members)?;
-        self.values.fill((0, 0));
-        for member in &self.members {
-            if let Some(value) = self.column(line, member.name).and_then(|column| self.values.get_mut(column)) {
-                *value = member.value;
-            }
-        }
-        self.misses += 1;
-        if !self.members.is_empty() && (self.between.is_empty() || self.misses > MISSES_MAX) {
-            self.misses = 0;
-            let mut end = 0;
-            self.between.clear();
-            for member in &self.members {
-                let text = line.get(end..member.value.0).unwrap_or_default().into();
-                self.between.push(Between { text, column: self.column(line, member.name) });
-                end = member.value.1;
-            }
-            self.between.push(Between { text: line.get(end..).unwrap_or_default().into(), column: None });
-        }
-        Some(&self.values)
-    }
-
-    fn column(&self, line: &[u8], quoted: Span) -> Option<usize> {
-        let name = line.get(quoted.0 + 1..quoted.1 - 1)?;
-        if memchr::memchr(b'\\', name).is_none() {
-            return self.columns.get(name).copied();
-        }
-        let name = serde_json::from_slice::<String>(line.get(quoted.0..quoted.1)?).ok()?;
-        self.columns.get(name.as_bytes()).copied()
+    pub(super) fn values(&mut self, line: &[u8]) -> Option<&Found> {
+        self.found.has_conflict = false;
+        let mut walk = Walk::at(line);
+        self.root.object(&mut walk, &mut self.found, true)?;
+        Some(&self.found)
     }
 }
 
-/// Whether a line has parts of `between`, with a value in each gap. Those of columns are noted.
-fn is_like(between: &[Between], line: &[u8], values: &mut [Span]) -> bool {
-    let [first, rest @ .., last] = between else { return false };
-    let mut walk = Walk::at(line);
-    if !walk.takes(&first.text) {
-        return false;
+impl Found {
+    fn clear(&mut self, leaves: &Range<usize>, rows: &Range<usize>) {
+        self.values.get_mut(leaves.clone()).into_iter().for_each(|values| values.fill((0, 0)));
+        self.rows.get_mut(rows.clone()).into_iter().for_each(|rows| rows.fill(false));
     }
-    let (mut rest, mut before) = (rest.iter(), first);
-    loop {
+}
+
+impl Shape {
+    /// For an object with these members, whose leaves and rows are numbered behind those of `found`.
+    fn new(columns: &Fields, found: &mut Found) -> Self {
+        let (leaf, row) = (found.values.len(), found.rows.len());
+        let mut members = Vec::new();
+        for field in columns {
+            members.push(match json_leaves::members(field.data_type()) {
+                Some(members) => {
+                    found.rows.push(false);
+                    Wanted::Row(found.rows.len() - 1, Box::new(Self::new(members, found)))
+                }
+                None => {
+                    found.values.push((0, 0));
+                    Wanted::Leaf(found.values.len() - 1)
+                }
+            });
+        }
+        let names = columns.iter().enumerate().map(|(member, field)| (field.name().clone().into_bytes(), member));
+        Self {
+            names: names.collect(),
+            members,
+            leaves: leaf..found.values.len(),
+            rows: row..found.rows.len(),
+            between: Vec::new(),
+            misses: 0,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Steps over an object, which begins here, and notes its values. `is_line`: nothing but blanks stands behind it.
+    fn object(&mut self, walk: &mut Walk<'_>, found: &mut Found, is_line: bool) -> Option<()> {
         let from = walk.at;
-        if walk.value().is_none() {
+        found.clear(&self.leaves, &self.rows);
+        if self.is_like(walk, found) && (!is_line || walk.at == walk.text.len()) {
+            self.misses = self.misses.saturating_sub(1);
+            return Some(());
+        }
+        walk.at = from;
+        found.clear(&self.leaves, &self.rows);
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.clear();
+        let noted = self.note(walk, found, &mut seen, is_line);
+        self.seen = seen;
+        noted
+    }
+
+    /// The same of an object that is like no other.
+    fn note(&mut self, walk: &mut Walk<'_>, found: &mut Found, seen: &mut Vec<Member>, is_line: bool) -> Option<()> {
+        let (text, from) = (walk.text, walk.at);
+        walk.object(seen)?;
+        if is_line && walk.peek().is_some() {
+            return None;
+        }
+        for member in &*seen {
+            if let Some(wanted) = self.member(text, member.name) {
+                self.value(wanted, &mut Walk { text, at: member.value.0 }, found)?;
+            }
+        }
+        self.misses += 1;
+        if !seen.is_empty() && (self.between.is_empty() || self.misses > MISSES_MAX) {
+            self.misses = 0;
+            let mut end = from;
+            self.between.clear();
+            for member in seen {
+                let between = text.get(end..member.value.0).unwrap_or_default().into();
+                self.between.push(Between { text: between, member: self.member(text, member.name) });
+                end = member.value.1;
+            }
+            let behind = text.get(end..walk.at).unwrap_or_default().into();
+            self.between.push(Between { text: behind, member: None });
+        }
+        Some(())
+    }
+
+    fn member(&self, text: &[u8], quoted: Span) -> Option<usize> {
+        let name = text.get(quoted.0 + 1..quoted.1 - 1)?;
+        if memchr::memchr(b'\\', name).is_none() {
+            return self.names.get(name).copied();
+        }
+        let name = serde_json::from_slice::<String>(text.get(quoted.0..quoted.1)?).ok()?;
+        self.names.get(name.as_bytes()).copied()
+    }
+
+    /// Steps over the value of a member, and notes it.
+    #[inline]
+    fn value(&mut self, member: usize, walk: &mut Walk<'_>, found: &mut Found) -> Option<()> {
+        let from = walk.at;
+        match self.members.get_mut(member)? {
+            Wanted::Leaf(leaf) => {
+                walk.value()?;
+                *found.values.get_mut(*leaf)? = (from, walk.at);
+            }
+            Wanted::Row(row, shape) => {
+                let is_object = walk.text.get(from) == Some(&b'{');
+                if is_object {
+                    shape.object(walk, found, false)?;
+                } else {
+                    found.clear(&shape.leaves, &shape.rows);
+                    walk.value()?;
+                    found.has_conflict |= walk.text.get(from) != Some(&b'n');
+                }
+                *found.rows.get_mut(*row)? = is_object;
+            }
+        }
+        Some(())
+    }
+
+    /// Whether an object has parts of `between`, with a value in each gap. Those of members are noted.
+    fn is_like(&mut self, walk: &mut Walk<'_>, found: &mut Found) -> bool {
+        let between = std::mem::take(&mut self.between);
+        let is_like = self.fills(&between, walk, found);
+        self.between = between;
+        is_like
+    }
+
+    fn fills(&mut self, between: &[Between], walk: &mut Walk<'_>, found: &mut Found) -> bool {
+        let [first, rest @ .., last] = between else { return false };
+        if !walk.takes(&first.text) {
             return false;
         }
-        if let Some(value) = before.column.and_then(|column| values.get_mut(column)) {
-            *value = (from, walk.at);
-        }
-        match rest.find(|part| walk.takes(&part.text)) {
-            Some(part) => before = part,
-            None => return line.get(walk.at..) == Some(&last.text),
+        let (mut rest, mut before) = (rest.iter(), first);
+        loop {
+            let noted = match before.member {
+                Some(member) => self.value(member, walk, found),
+                None => walk.value(),
+            };
+            if noted.is_none() {
+                return false;
+            }
+            match rest.find(|part| walk.takes(&part.text)) {
+                Some(part) => before = part,
+                None => return walk.takes(&last.text),
+            }
         }
     }
 }
@@ -155,7 +268,7 @@ impl<'a> Walk<'a> {
         is_here
     }
 
-    /// Steps over an object, which is all there is, and notes its members.
+    /// Steps over an object and notes its members.
     fn object(&mut self, members: &mut Vec<Member>) -> Option<()> {
         if self.peek()? != b'{' {
             return None;
@@ -179,7 +292,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        self.peek().is_none().then_some(())
+        Some(())
     }
 
     /// Steps over one value, which begins here.
@@ -393,11 +506,11 @@ mod tests {
     /// As the first line, and behind another.
     fn is_json(text: &[u8]) -> bool {
         let names = ["a", "m1"];
-        let alone = lines(&names).values(text).map(<[Span]>::to_vec);
+        let alone = lines(&names).values(text).map(|found| found.values.clone());
         let mut lines = lines(&names);
         for before in [&br#"{"m0":1,"m1":"x"}"#[..], text, br#"{"a":1}"#] {
             lines.values(before);
-            let found = lines.values(text).map(<[Span]>::to_vec);
+            let found = lines.values(text).map(|found| found.values.clone());
             assert_eq!(found, alone, "{} behind {}", show(text), show(before));
         }
         alone.is_some()
@@ -413,7 +526,7 @@ mod tests {
 
     /// The texts of the values that columns `a`, `b` and `c` have.
     fn found(lines: &mut Lines, text: &str) -> Option<Vec<Option<String>>> {
-        let values = lines.values(text.as_bytes())?;
+        let values = &lines.values(text.as_bytes())?.values;
         let text = |&(from, to): &Span| (to > from).then(|| text[from..to].to_owned());
         Some(values.iter().map(text).collect())
     }

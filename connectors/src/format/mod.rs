@@ -11,6 +11,7 @@ pub(crate) mod decimal;
 pub mod decode;
 mod guard;
 pub mod json;
+mod json_leaves;
 mod json_line;
 mod json_text;
 mod json_wanted;

@@ -109,6 +109,8 @@ pub struct DecodeRequest {
     pub columns: SchemaRef,
     /// Indexes into `columns`, in output order.
     pub projection: Vec<usize>,
+    /// As [`crate::contract::ReadRequest::unread`].
+    pub unread: Vec<Vec<String>>,
     pub batch_rows: usize,
     pub policy: Policy,
     /// For messages.

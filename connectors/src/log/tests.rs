@@ -221,6 +221,7 @@ fn node(table: TableDescriptor, overwrite: bool) -> SinkNode {
 fn request(metadata: &[(&str, MetadataKind)], batch_rows: usize) -> ReadRequest {
     ReadRequest {
         projection: vec![0, 1],
+        unread: Vec::new(),
         metadata: metadata.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
         batch_rows,
         bounded: false,

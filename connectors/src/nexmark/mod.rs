@@ -319,6 +319,7 @@ mod tests {
     fn request(columns: usize) -> ReadRequest {
         ReadRequest {
             projection: (0..columns).collect(),
+            unread: Vec::new(),
             metadata: Vec::new(),
             batch_rows: 100,
             bounded: true,

@@ -89,6 +89,7 @@ impl StdinSource {
         let decode = DecodeRequest {
             columns: Arc::clone(&table.physical),
             projection: output.file_projection(),
+            unread: request.unread.clone(),
             batch_rows: request.batch_rows,
             policy,
             origin: NAME.to_owned(),
@@ -197,8 +198,14 @@ mod tests {
             partitioned_by: Vec::new(),
         };
         assert!(!Stdin.check(&table, Role::Source).expect("good").replayable);
-        let request =
-            ReadRequest { projection: vec![0], metadata: Vec::new(), batch_rows: 10, bounded: true, filter: None };
+        let request = ReadRequest {
+            projection: vec![0],
+            unread: Vec::new(),
+            metadata: Vec::new(),
+            batch_rows: 10,
+            bounded: true,
+            filter: None,
+        };
         let script = || Script([Some("a\n1\n2"), None, Some("3\nx\n"), None, Some("4")].into());
         let open: OpenInput = Box::new(move || Box::new(script()));
         let source = StdinSource::new(Env::real().clock, &table, request, open).expect("opens");

@@ -20,6 +20,9 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
     match &operator.kind {
         OperatorKind::Source(node) => {
             line("columns", columns(&operator.output));
+            if !node.unread.is_empty() {
+                line("not read", list(node.unread.iter().map(|path| path.join("."))));
+            }
             if let Some(filter) = &node.pushed_filter {
                 line("may skip unless", filter.text.clone());
             }

@@ -39,6 +39,7 @@ impl Lowering<'_> {
         let node = SourceNode {
             table: TableDescriptor { physical: Arc::new(Schema::new(records.clone())), ..table.clone() },
             projection: (0..records.len()).collect(),
+            unread: Vec::new(),
             metadata: layout.metadata.clone(),
             pushed_filter: None,
             watermark: self.watermark(bound, &read, |expr| newest(&expr, &rows, is_wrapped))?,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion_expr::logical_plan::TableScan;
 use datafusion_expr::utils::{conjunction, disjunction};
 use datafusion_expr::{Expr, LogicalPlan};
@@ -31,6 +31,8 @@ use crate::plan::window_table::WindowTable;
 pub(crate) struct TableUse {
     /// Positions among the declared columns.
     columns: BTreeSet<usize>,
+    /// What is read of physical and metadata columns: paths, the column first; those below one are read, too.
+    paths: BTreeSet<Vec<String>>,
     /// One per scan, over physical and metadata columns; `None`: that scan takes all rows.
     filters: Vec<Option<Expr>>,
 }
@@ -39,7 +41,10 @@ impl Lowering<'_> {
     /// Notes what `plan` reads. Tables that a join loads whole are not read as streams.
     pub(super) fn collect_uses(&mut self, plan: &LogicalPlan) -> Result<()> {
         if let LogicalPlan::TableScan(scan) = plan {
-            return self.collect_scan(scan);
+            return self.collect_scan(scan, None);
+        }
+        if let Some((scan, read)) = read_of_scan(plan) {
+            return self.collect_scan(scan, Some(&read));
         }
         if let LogicalPlan::Join(join) = plan
             && let Some(side) = lookup_of(join, self.connectors)?
@@ -52,11 +57,26 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn collect_scan(&mut self, scan: &TableScan) -> Result<()> {
+    /// `read`: all that is read of its columns, where that is known.
+    fn collect_scan(&mut self, scan: &TableScan, read: Option<&[&Expr]>) -> Result<()> {
         let bound = bound_table(&scan.source)?;
+        let mut paths = BTreeSet::new();
+        match read {
+            Some(read) => {
+                for expr in read.iter().copied().chain(&scan.filters) {
+                    paths_of(&declared(&bound, expr)?, &mut paths)?;
+                }
+            }
+            None => {
+                for position in projected(scan) {
+                    paths_of(&declared(&bound, &column_of(&bound, position)?)?, &mut paths)?;
+                }
+            }
+        }
         let filter = conjunction(scan.filters.iter().cloned()).map(|f| declared(&bound, &f)).transpose()?;
         let entry = self.uses.entry(bound.table.descriptor.name.clone()).or_default();
         entry.columns.extend(projected(scan));
+        entry.paths.append(&mut paths);
         entry.filters.push(filter);
         Ok(())
     }
@@ -79,6 +99,7 @@ impl Lowering<'_> {
         let node = SourceNode {
             table: bound.table.descriptor.clone(),
             projection: layout.physical.clone(),
+            unread: if bound.gives.is_append() { self.unread(&bound, &layout)? } else { Vec::new() },
             metadata: layout.metadata.clone(),
             pushed_filter: self.pushed_filter(&bound, &layout.schema)?,
             watermark,
@@ -125,6 +146,27 @@ impl Lowering<'_> {
             read.extend(bound.table.descriptor.primary_key.iter().cloned());
         }
         Layout::new(bound, &read)
+    }
+
+    /// The members of rows that no query reads.
+    fn unread(&self, bound: &StreamTable, layout: &Layout) -> Result<Vec<Vec<String>>> {
+        let Some(table_use) = self.uses.get(&bound.table.descriptor.name) else { return Ok(Vec::new()) };
+        let mut read = table_use.paths.clone();
+        if let Some(watermark) = &bound.table.watermark {
+            paths_of(&declared(bound, &watermark.expr)?, &mut read)?;
+        }
+        let mut unread = Vec::new();
+        for field in layout.schema.fields() {
+            leaves(field, &mut Vec::new(), &mut |leaf| {
+                let is_read = |path: &Vec<String>| path.iter().zip(leaf).all(|(a, b)| a == b);
+                // Of a column that no expression names nothing is known.
+                let is_named = read.iter().any(|path| path.first() == leaf.first());
+                if is_named && !read.iter().any(is_read) {
+                    unread.push(leaf.to_vec());
+                }
+            });
+        }
+        Ok(unread)
     }
 
     /// Rows that no scan wants may be left out: what all scans filter, joined by OR. Whoever leaves rows out
@@ -404,4 +446,62 @@ fn inputs_of(expr: &Expr, names: &mut BTreeSet<String>) -> Result<()> {
     })
     .map(|_| ())
     .map_err(|e| internal(&e))
+}
+
+/// The scan below a projection with nothing but filters in between, and all expressions over its columns.
+fn read_of_scan(plan: &LogicalPlan) -> Option<(&TableScan, Vec<&Expr>)> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    let mut read: Vec<&Expr> = projection.expr.iter().collect();
+    let mut input = projection.input.as_ref();
+    loop {
+        input = match input {
+            LogicalPlan::Filter(filter) => {
+                read.push(&filter.predicate);
+                filter.input.as_ref()
+            }
+            LogicalPlan::SubqueryAlias(alias) => alias.input.as_ref(),
+            LogicalPlan::TableScan(scan) => return Some((scan, read)),
+            _ => return None,
+        };
+    }
+}
+
+/// The columns that `expr` reads, or the members of rows in them.
+fn paths_of(expr: &Expr, paths: &mut BTreeSet<Vec<String>>) -> Result<()> {
+    expr.apply(|e| match path_of(e) {
+        Some(path) => {
+            paths.insert(path);
+            Ok(TreeNodeRecursion::Jump)
+        }
+        None => Ok(TreeNodeRecursion::Continue),
+    })
+    .map(|_| ())
+    .map_err(|e| internal(&e))
+}
+
+/// Of a column, or of a member of one.
+fn path_of(expr: &Expr) -> Option<Vec<String>> {
+    match expr {
+        Expr::Column(column) => Some(vec![column.name.clone()]),
+        Expr::ScalarFunction(function) if function.name() == "get_field" => {
+            let [row, names @ ..] = function.args.as_slice() else { return None };
+            let mut path = path_of(row)?;
+            for name in names {
+                let Expr::Literal(ScalarValue::Utf8(Some(name)), _) = name else { return None };
+                path.push(name.clone());
+            }
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// The paths of what a row and the rows in it hold; of another column its own.
+fn leaves(field: &Field, path: &mut Vec<String>, found: &mut impl FnMut(&[String])) {
+    path.push(field.name().clone());
+    match field.data_type() {
+        DataType::Struct(members) => members.iter().for_each(|member| leaves(member, path, found)),
+        _ => found(path),
+    }
+    path.pop();
 }

@@ -54,6 +54,7 @@ fn read(text: &[u8], columns: usize, piece: usize, batch_rows: usize) -> (Record
     let request = DecodeRequest {
         columns: Arc::clone(&schema),
         projection: (0..columns).collect(),
+        unread: Vec::new(),
         batch_rows,
         policy: Policy::DeadLetter,
         origin: "test".to_owned(),
@@ -164,6 +165,7 @@ proptest! {
         let request = DecodeRequest {
             columns: schema,
             projection: vec![0, 1, 2],
+            unread: Vec::new(),
             batch_rows: 1024,
             policy: Policy::DeadLetter,
             origin: "test".to_owned(),

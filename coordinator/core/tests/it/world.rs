@@ -43,6 +43,7 @@ pub(crate) fn graph() -> JobGraph {
     let source = SourceNode {
         table: table.clone(),
         projection: vec![],
+        unread: Vec::new(),
         metadata: vec![],
         pushed_filter: None,
         watermark: None,

@@ -215,3 +215,39 @@ fn select_without_from() {
     "#]]
     .assert_eq(&graph("SELECT 1 + 1 AS two, NOW() > TIMESTAMP '2020-01-01 00:00:00' AS late"));
 }
+
+#[test]
+fn members_of_rows_that_no_query_reads() {
+    expect![[r#"
+        [1] Source(made)
+            columns: kind INT, a ROW<x INT, y STRING, z ROW<p INT, q INT>>, b ROW<x INT, at TIMESTAMP(3), name STRING>, c ROW<x INT, y INT>
+            not read: a.y, b.x, b.name, c.x
+            watermark: (b."at" - INTERVAL '1.000000000 SECS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Calc
+            from [1] forward
+            filter: (((kind = 1) AND (c.y > 0)) AND (a.x > 1))
+            project: a.x AS x, a.z.p AS p
+        [3] Sink(o)
+            from [2] forward
+            columns: x INT, p INT
+            connector: blackhole
+            state: what is staged and not yet committed
+    "#]]
+    .assert_eq(&graph(
+        r#"
+CREATE TABLE made (
+  kind INT,
+  a ROW<x INT, y STRING, z ROW<p INT, q INT>>,
+  b ROW<x INT, at TIMESTAMP(3), name STRING>,
+  c ROW<x INT, y INT>,
+  at AS b.at,
+  WATERMARK FOR at AS at - INTERVAL '1' SECOND
+) WITH ('connector' = 'filesystem', 'path' = 'made', 'format' = 'json');
+CREATE VIEW first AS SELECT a.x, a.z, at FROM made WHERE kind = 1 AND c.y > 0;
+CREATE TABLE o (x INT, p INT) WITH ('connector' = 'blackhole');
+INSERT INTO o SELECT x, z.p FROM first AS f WHERE f.x > 1;
+"#,
+    ));
+}
