@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod decode;
 pub mod exchange;
+pub mod limit;
 pub mod log;
 pub mod measure;
 pub mod raft;

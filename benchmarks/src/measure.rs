@@ -77,7 +77,8 @@ pub fn pair(clock: &dyn Clock, rounds: usize, mut ours: impl FnMut(), mut limit:
     Pair::of(&times)
 }
 
-fn median(times: impl Iterator<Item = Duration>) -> Duration {
+/// The one in the middle.
+pub fn median(times: impl Iterator<Item = Duration>) -> Duration {
     let mut times: Vec<Duration> = times.collect();
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
