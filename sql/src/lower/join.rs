@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::{DFSchema, JoinType, NullEquality};
 use datafusion_expr::logical_plan::Join;
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_expr::{Expr, LogicalPlan, lit};
 use qanat_proto::changelog::without_kinds;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{EncodedExpr, JoinKind, OperatorKind, WindowJoinNode};
@@ -127,6 +127,11 @@ impl Lowering<'_> {
         let mut relation = self.append_pending(relation)?;
         let width = relation.columns.len();
         let positions = relation.columns_of(exprs.iter().copied(), schema, "join_key")?;
+        if relation.columns.is_empty() {
+            // Rows without columns could not be kept, nor counted.
+            let field = Arc::new(Field::new("present", DataType::Boolean, false));
+            relation.columns.push(Output { expr: lit(true), field, time: TimeAttribute::None });
+        }
         let logical: Vec<FieldRef> = relation.columns.iter().map(|out| Arc::clone(&out.field)).collect();
         let identity = relation.is_identity();
         let mut clash = false;

@@ -75,7 +75,7 @@ pub(crate) fn subqueries(expr: &Expr, input: &LogicalPlan) -> Result<()> {
     let mut found = None;
     let _ = expr.apply(|e| {
         let what = match e {
-            Expr::ScalarSubquery(_) => Some("a scalar subquery"),
+            Expr::ScalarSubquery(_) => Some("a subquery that is tied to the rows around it by more than equalities"),
             Expr::InSubquery(_) => Some("IN (subquery) in this place"),
             Expr::Exists(_) => Some("EXISTS in this place"),
             Expr::SetComparison(_) => Some("ANY or ALL of a subquery"),

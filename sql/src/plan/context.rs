@@ -46,6 +46,8 @@ impl<'c> Context<'c> {
         let mut options = ConfigOptions::default();
         options.optimizer.max_passes = 3;
         options.optimizer.skip_failed_rules = false;
+        // A value is joined with the rows around it, and these change with it.
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         options.execution.time_zone = Some("+00:00".to_owned());
         let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(JsonOperators), Arc::new(CommonTypes)];
         expr_planners.extend(functions::registry().planners().iter().cloned());

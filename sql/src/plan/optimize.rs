@@ -20,6 +20,7 @@ use datafusion_optimizer::optimize_projections::OptimizeProjections;
 use datafusion_optimizer::optimize_unions::OptimizeUnions;
 use datafusion_optimizer::push_down_filter::PushDownFilter;
 use datafusion_optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion_optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion_optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion_optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
@@ -41,12 +42,14 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
     let plan = rules::grouping_sets::rewrite(plan).map_err(convert)?;
     let plan = rules::checks::check(plan).map_err(convert)?;
+    let plan = rules::embedded_subqueries::rewrite(plan).map_err(convert)?;
     let plan = rules::types::rewrite(plan).map_err(convert)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, config, |_, _| {}).map_err(convert)?;
     let plan = rules::conversions::rewrite(plan).map_err(convert)?;
     let plan = rules::overflow::rewrite(plan).map_err(convert)?;
     let plan = rules::lists::rewrite(plan).map_err(convert)?;
+    let plan = rules::scalar_subqueries::rewrite(plan).map_err(convert)?;
     let (plan, is_unsafe) = rules::hidden::hide(plan).map_err(convert)?;
     // No start time: nothing may fold `now()` into a constant of a job that runs for months.
     let context =
@@ -68,6 +71,7 @@ fn stream_rules(is_unsafe: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(rules::constant_filters::ConstantFilters),

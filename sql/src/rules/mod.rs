@@ -17,6 +17,7 @@ pub(crate) mod constant_filters;
 pub(crate) mod constant_keys;
 pub(crate) mod conversions;
 pub(crate) mod decimals;
+pub(crate) mod embedded_subqueries;
 pub(crate) mod filtered;
 pub(crate) mod grouping_sets;
 pub(crate) mod hidden;
@@ -31,6 +32,7 @@ pub(crate) mod names;
 pub(crate) mod overflow;
 pub(crate) mod patterns;
 pub(crate) mod row_number;
+pub(crate) mod scalar_subqueries;
 pub(crate) mod temporal;
 pub(crate) mod types;
 

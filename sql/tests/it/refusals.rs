@@ -211,12 +211,49 @@ fn grouping_sets_with_half_a_window() {
 }
 
 #[test]
-fn scalar_subquery() {
+fn scalar_subqueries_of_several_rows_or_without_a_value_over_none() {
     expect![[r#"
-        E0102 a scalar subquery is not supported yet at 2:34
+        E0102 a subquery that stands for one value, which may have any number of rows, is not supported at 2:46
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&refusal(r#"SELECT origin FROM flights WHERE distance > (SELECT id FROM auction)"#));
+    expect![[r#"
+        E0102 a subquery that stands for one value, which may have any number of rows, is not supported at 2:46
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&refusal(
+        r#"SELECT origin FROM flights WHERE distance > (SELECT MAX(id) FROM auction GROUP BY category)"#,
+    ));
+    expect![[r#"
+        E0102 a subquery that stands for one value, whose HAVING holds over no rows, is not supported at 2:53
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&refusal(r#"SELECT origin, (SELECT COUNT(*) FROM auction HAVING COUNT(*) < 5) FROM flights"#));
+    expect![[r#"
+        E0102 a subquery that stands for one value, which may be NULL over rows and is something else over none, is not supported at 2:24
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&refusal(
+        r#"SELECT origin, (SELECT CASE WHEN MAX(id) > 5 THEN NULL ELSE COUNT(*) END FROM auction) FROM flights"#,
+    ));
+}
+
+#[test]
+fn in_under_or_where_null_would_matter() {
+    expect![[r#"
+        E0102 EXISTS or IN under OR is not supported yet at 2:55
+        hint: split the query at the OR into two and UNION ALL them
+    "#]]
+    .assert_eq(&refusal(
+        r#"SELECT origin FROM flights WHERE distance > 5 OR NOT (carrier IN (SELECT name FROM airlines))"#,
+    ));
+    expect![[r#"
+        E0102 a subquery that is tied to the rows around it by more than equalities is not supported yet at 2:1
         hint: join the two in a window, or as a lookup of a bounded table
     "#]]
-    .assert_eq(&refusal(r#"SELECT origin FROM flights WHERE distance > (SELECT MAX(id) FROM auction)"#));
+    .assert_eq(&refusal(
+        r#"SELECT origin FROM flights AS f WHERE f.distance > 5 OR EXISTS (SELECT 1 FROM auction AS a WHERE a.id < f.distance)"#,
+    ));
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub(super) type Values = Vec<Value>;
 /// Columns of a result at most: the first ones are kept.
 const WIDTH_MAX: usize = 5;
 const COMPARISONS: [&str; 5] = ["<", "<=", "=", "<>", ">"];
+const FUNCTIONS: [Function; 6] =
+    [Function::CountAll, Function::Count, Function::Sum, Function::Min, Function::Max, Function::CountDistinct];
 const SETS: [&str; 4] = ["UNION ALL", "UNION", "INTERSECT", "EXCEPT"];
 
 #[derive(Clone, Debug)]
@@ -41,6 +43,23 @@ pub(super) enum Tree {
         function: Numbering,
         limit: i64,
         has_rank: bool,
+    },
+    /// A column against an aggregate of other rows, of all or of those with the same key; or that as a column.
+    Value {
+        input: Box<Tree>,
+        of: Box<Tree>,
+        call: (Function, usize),
+        on: Option<(usize, usize)>,
+        filter: Option<(usize, &'static str)>,
+    },
+    /// Rows with a value in a column, and those that have a partner, or have none.
+    Either {
+        left: Box<Tree>,
+        right: Box<Tree>,
+        on: (usize, usize),
+        negated: bool,
+        column: usize,
+        literal: i64,
     },
     Distinct(Box<Tree>),
     Set {
@@ -77,6 +96,19 @@ pub(super) enum Numbering {
     DenseRanks,
 }
 
+impl Function {
+    fn sql(self, column: usize) -> String {
+        match self {
+            Self::CountAll => "COUNT(*)".to_owned(),
+            Self::Count => format!("COUNT(c{column})"),
+            Self::Sum => format!("SUM(c{column})"),
+            Self::Min => format!("MIN(c{column})"),
+            Self::Max => format!("MAX(c{column})"),
+            Self::CountDistinct => format!("COUNT(DISTINCT c{column})"),
+        }
+    }
+}
+
 impl Tree {
     /// `depth`: operators on the longest way to a table.
     pub(super) fn random(rng: &mut Rng, depth: u64, widths: &[usize]) -> Self {
@@ -88,7 +120,7 @@ impl Tree {
             let depth = rng.below(depth);
             Box::new(Self::random(rng, depth, widths))
         };
-        match rng.below(10) {
+        match rng.below(12) {
             0 => {
                 let input = below(rng);
                 let column = index(rng, input.width(widths));
@@ -103,15 +135,7 @@ impl Tree {
                 let input = below(rng);
                 let width = input.width(widths);
                 let keys = some(rng, width, 1, 2);
-                let functions = [
-                    Function::CountAll,
-                    Function::Count,
-                    Function::Sum,
-                    Function::Min,
-                    Function::Max,
-                    Function::CountDistinct,
-                ];
-                let calls = (0..rng.range(1, 3)).map(|_| (*rng.pick(&functions), index(rng, width))).collect();
+                let calls = (0..rng.range(1, 3)).map(|_| (*rng.pick(&FUNCTIONS), index(rng, width))).collect();
                 Self::Group { input, keys, calls }
             }
             4..=6 => {
@@ -136,6 +160,29 @@ impl Tree {
                     input,
                 }
             }
+            9 => {
+                let (left, right) = (below(rng), beside(rng));
+                let column = |rng: &mut Rng, tree: &Tree| index(rng, tree.width(widths));
+                Self::Either {
+                    on: (column(rng, &left), column(rng, &right)),
+                    negated: rng.chance(50),
+                    column: column(rng, &left),
+                    literal: rng.range(-2, 8),
+                    left,
+                    right,
+                }
+            }
+            10 => {
+                let (input, of) = (below(rng), beside(rng));
+                let column = |rng: &mut Rng, tree: &Tree| index(rng, tree.width(widths));
+                Self::Value {
+                    call: (*rng.pick(&FUNCTIONS), column(rng, &of)),
+                    on: rng.chance(60).then(|| (column(rng, &input), column(rng, &of))),
+                    filter: rng.chance(60).then(|| (column(rng, &input), *rng.pick(&COMPARISONS))),
+                    input,
+                    of,
+                }
+            }
             _ => {
                 let (left, right) = (below(rng), beside(rng));
                 if left.width(widths) != right.width(widths) {
@@ -153,7 +200,10 @@ impl Tree {
             | Self::Group { input, .. }
             | Self::First { input, .. }
             | Self::Distinct(input) => vec![input],
-            Self::Join { left, right, .. } | Self::Set { left, right, .. } => vec![left, right],
+            Self::Join { left, right, .. } | Self::Either { left, right, .. } | Self::Set { left, right, .. } => {
+                vec![left, right]
+            }
+            Self::Value { input, of, .. } => vec![input, of],
         }
     }
 
@@ -162,9 +212,12 @@ impl Tree {
             Self::Table(table) => widths[*table],
             Self::Filter { input, .. } | Self::Distinct(input) => input.width(widths),
             Self::Group { keys, calls, .. } => keys.len() + calls.len(),
-            Self::Join { kind: Kind::Semi | Kind::Anti, left, .. } | Self::Set { left, .. } => left.width(widths),
+            Self::Join { kind: Kind::Semi | Kind::Anti, left, .. }
+            | Self::Either { left, .. }
+            | Self::Set { left, .. } => left.width(widths),
             Self::Join { left, right, .. } => left.width(widths) + right.width(widths),
             Self::First { input, has_rank, .. } => input.width(widths) + usize::from(*has_rank),
+            Self::Value { input, filter, .. } => input.width(widths) + usize::from(filter.is_none()),
         };
         width.min(WIDTH_MAX)
     }
@@ -180,14 +233,7 @@ impl Tree {
             Self::Group { input, keys, calls } => {
                 let keys: Vec<String> = keys.iter().map(|key| format!("c{key}")).collect();
                 let mut columns: Vec<String> = keys.clone();
-                columns.extend(calls.iter().map(|(function, column)| match function {
-                    Function::CountAll => "COUNT(*)".to_owned(),
-                    Function::Count => format!("COUNT(c{column})"),
-                    Function::Sum => format!("SUM(c{column})"),
-                    Function::Min => format!("MIN(c{column})"),
-                    Function::Max => format!("MAX(c{column})"),
-                    Function::CountDistinct => format!("COUNT(DISTINCT c{column})"),
-                }));
+                columns.extend(calls.iter().map(|(function, column)| function.sql(*column)));
                 let columns = columns.iter().enumerate().map(|(at, column)| format!("{column} AS c{at}"));
                 let columns = columns.take(WIDTH_MAX).collect::<Vec<_>>().join(", ");
                 format!("SELECT {columns} FROM ({}) AS x GROUP BY {}", input.sql(widths), keys.join(", "))
@@ -241,6 +287,29 @@ impl Tree {
                     input.sql(widths)
                 )
             }
+            Self::Value { input, of, call: (function, column), on, filter } => {
+                let on = on.map(|(outer, inner)| format!(" WHERE z.c{inner} = x.c{outer}")).unwrap_or_default();
+                let value = format!("(SELECT {} FROM ({}) AS z{on})", function.sql(*column), of.sql(widths));
+                let (width, input) = (input.width(widths), input.sql(widths));
+                match filter {
+                    Some((column, op)) => format!("SELECT {all} FROM ({input}) AS x WHERE c{column} {op} {value}"),
+                    None if width < WIDTH_MAX => {
+                        format!("SELECT {}, {value} AS c{width} FROM ({input}) AS x", names("", width))
+                    }
+                    None => format!("SELECT {all} FROM ({input}) AS x"),
+                }
+            }
+            Self::Either { left, right, on, negated, column, literal } => {
+                // IN is EXISTS where it is not negated.
+                let (left, right) = (left.sql(widths), right.sql(widths));
+                let (outer, inner) = on;
+                let partner = if *negated {
+                    format!("NOT EXISTS (SELECT 1 FROM ({right}) AS r WHERE r.c{inner} = l.c{outer})")
+                } else {
+                    format!("l.c{outer} IN (SELECT c{inner} FROM ({right}) AS r)")
+                };
+                format!("SELECT {all} FROM ({left}) AS l WHERE l.c{column} = {literal} OR {partner}")
+            }
             Self::Distinct(input) => format!("SELECT DISTINCT {all} FROM ({}) AS x", input.sql(widths)),
             Self::Set { op, left, right } => {
                 format!("SELECT {all} FROM (({}) {op} ({})) AS x", left.sql(widths), right.sql(widths))
@@ -285,6 +354,31 @@ impl Tree {
                     parts.entry(partition.iter().map(|key| row[*key]).collect()).or_default().push(row);
                 }
                 parts.into_values().flat_map(|part| first(part, *order, *function, *limit, *has_rank)).collect()
+            }
+            Self::Value { input, of, call: (function, column), on, filter } => {
+                let of = of.rows(tables, widths)?;
+                let value = |row: &Values| {
+                    let meets = |other: &&Values| on.is_none_or(|(a, b)| row[a].is_some() && row[a] == other[b]);
+                    called(*function, *column, &of.iter().filter(meets).cloned().collect::<Vec<_>>())
+                };
+                let with_value = |row: Values| {
+                    let value = value(&row);
+                    match filter {
+                        Some((column, op)) => {
+                            row[*column].zip(value).is_some_and(|(a, b)| compares(a, op, b)).then_some(row)
+                        }
+                        None => Some([row, vec![value]].concat()),
+                    }
+                };
+                input.rows(tables, widths)?.into_iter().filter_map(with_value).collect()
+            }
+            Self::Either { left, right, on, negated, column, literal } => {
+                let right = right.rows(tables, widths)?;
+                let has_partner =
+                    |row: &Values| row[on.0].is_some() && right.iter().any(|other| other[on.1] == row[on.0]);
+                let mut rows = left.rows(tables, widths)?;
+                rows.retain(|row| row[*column] == Some(*literal) || has_partner(row) != *negated);
+                rows
             }
             Self::Distinct(input) => unique(input.rows(tables, widths)?),
             Self::Set { op, left, right } => {

@@ -1,0 +1,105 @@
+//! Subqueries that stand for one value. A later rule joins them with the rows around them, so each has to give exactly one row:
+//! an aggregate without GROUP BY, whose value over no rows is known, since a stream tells of no row before there is one.
+//!
+//! Those that are correlated are DataFusion's to judge: by their keys, an aggregate has one row for each row around it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, Result, ScalarValue};
+use datafusion_expr::expr::AggregateFunction;
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use qanat_proto::{Code, Error};
+
+use crate::functions::registry;
+use crate::plan::failure::carry;
+
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    super::each_expression(plan, |expr, _| {
+        expr.transform_up(|expr| match &expr {
+            Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => {
+                let empty = over_no_rows(&subquery.subquery)?;
+                if empty.is_null() {
+                    return Ok(Transformed::no(expr));
+                }
+                let or_else = registry().scalar("coalesce").ok_or_else(|| refused("without COALESCE"))?;
+                Ok(Transformed::yes(or_else.call(vec![expr, Expr::Literal(empty, None)])))
+            }
+            _ => Ok(Transformed::no(expr)),
+        })
+    })
+}
+
+fn refused(what: &str) -> datafusion_common::DataFusionError {
+    let error =
+        Error::new(Code::SqlUnsupported, format!("a subquery that stands for one value, {what}, is not supported"));
+    carry(error.hint("make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two"))
+}
+
+/// What a subquery gives where there are no rows.
+fn over_no_rows(plan: &LogicalPlan) -> Result<ScalarValue> {
+    let mut outputs = value_of(plan)?;
+    let field = plan.schema().field(0);
+    let value = match (outputs.pop(), outputs.is_empty()) {
+        (Some(Expr::Literal(value, _)), true) => value.cast_to(field.data_type())?,
+        _ => return Err(refused("whose value over no rows is not known")),
+    };
+    if !value.is_null() && field.is_nullable() {
+        // A row with NULL could not be told from none.
+        return Err(refused("which may be NULL over rows and is something else over none"));
+    }
+    Ok(value)
+}
+
+/// Its columns where there are no rows.
+fn value_of(plan: &LogicalPlan) -> Result<Vec<Expr>> {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => value_of(&alias.input),
+        LogicalPlan::Projection(projection) => {
+            let below = value_of(&projection.input)?;
+            projection.expr.iter().map(|expr| simplified(expr.clone(), projection.input.schema(), &below)).collect()
+        }
+        LogicalPlan::Aggregate(Aggregate { input, group_expr, aggr_expr, .. }) if group_expr.is_empty() => {
+            aggr_expr.iter().map(|expr| default_of(expr, input.schema())).collect()
+        }
+        LogicalPlan::Filter(filter) => {
+            let (schema, below) = (filter.input.schema(), value_of(&filter.input)?);
+            let holds = simplified(filter.predicate.clone(), schema, &below)?;
+            if holds == Expr::Literal(ScalarValue::Boolean(Some(true)), None) && !below.iter().all(is_null) {
+                // No row, for the condition does not hold over rows, could not be told from no rows.
+                return Err(refused("whose HAVING holds over no rows"));
+            }
+            let null = |field: &FieldRef| Ok(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
+            schema.fields().iter().map(null).collect()
+        }
+        _ => Err(refused("which may have any number of rows")),
+    }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
+}
+
+fn default_of(expr: &Expr, schema: &DFSchema) -> Result<Expr> {
+    match expr {
+        Expr::Alias(alias) => default_of(&alias.expr, schema),
+        Expr::AggregateFunction(AggregateFunction { func, .. }) => {
+            Ok(Expr::Literal(func.default_value(&expr.get_type(schema)?)?, None))
+        }
+        _ => Err(refused("whose value over no rows is not known")),
+    }
+}
+
+/// An expression over columns with these values.
+fn simplified(expr: Expr, schema: &DFSchema, values: &[Expr]) -> Result<Expr> {
+    let value_of = |column: &Column| schema.index_of_column(column).ok().and_then(|at| values.get(at)).cloned();
+    let expr = expr.unalias().transform_up(|part| match &part {
+        Expr::Column(column) => Ok(value_of(column).map_or_else(|| Transformed::no(part.clone()), Transformed::yes)),
+        _ => Ok(Transformed::no(part)),
+    })?;
+    let context = SimplifyContext::builder().with_schema(Arc::new(DFSchema::empty())).build();
+    ExprSimplifier::new(context).simplify(expr.data)
+}
