@@ -13,6 +13,7 @@
 mod checked;
 mod coalesced;
 mod guarded;
+mod lengths;
 mod wire;
 
 use std::sync::Arc;
@@ -128,6 +129,7 @@ pub fn physical(encoded: &EncodedExpr, schema: &SchemaRef) -> Result<Arc<dyn Phy
 pub fn physical_expr(expr: &Expr, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
     let df_schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| internal(&e))?;
     create_physical_expr(expr, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        .and_then(|expr| lengths::shorten(expr, schema))
         .and_then(guarded::guard)
         .and_then(|expr| checked::check(expr, schema))
         .map_err(|e| Error::new(Code::TypeMismatch, format!("could not plan `{expr}`: {}", e.strip_backtrace())))
