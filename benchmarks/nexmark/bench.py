@@ -12,10 +12,14 @@ and drops its rows (`blackhole`); q10 writes its own files.
 Answers: each query runs once more into files, and what these come to is compared with DuckDB's answer over the same events
 (`oracle.py`; `pip install duckdb`). A query whose answer is another one has no figures. --unchecked leaves it out.
 
-Flink: FOLDER holds `lib/` and `conf/` of Flink 2.3 (the packages `apache-flink-libraries` and `apache-flink` of PyPI have them:
-`pip download --no-deps`, `unzip`, the folder `pyflink`). The same texts, in a process for each query, hash-map state, mini-batches,
-object reuse, exactly once with a checkpoint a second; the first run only warms it up. Its start and its first compiling count for
-nothing, Qanat's do. Its answers are not compared.
+Flink: FOLDER holds `lib/` and `conf/` of Flink 2.3, which needs Java 17:
+
+    pip download --no-deps -d wheels apache-flink==2.3.0 apache-flink-libraries==2.3.0
+    for wheel in wheels/*.whl; do unzip -q -o $wheel -d flink; done                      FOLDER is flink/pyflink
+
+It gets the same texts, in a process for each query, with state in a hash map, mini-batches, object reuse, exactly once with a
+checkpoint a second; the first run only warms it up. Its start and its first compiling count for nothing, Qanat's do. Its answers
+are not compared.
 
 Limit: `cargo build --release -p qanat-benchmarks --bin limit`; loops written by hand over the decoded columns, one core, for some
 queries. `ceiling` is what one core can do that decodes with the arrow crate's reader before.
@@ -231,18 +235,18 @@ def main():
             wrong, rows = check(of, database, query) if database else (0, None)
             if wrong:
                 raise Failed(f"{wrong} rows differ from DuckDB's answer")
-            if flink:
-                try:
-                    flink.run(path)
-                except Failed as failed:
-                    line["flink"] = {"failed": str(failed)}
             runs = {"qanat": [], "flink": []}
-            for _ in range(of.rounds):
+            for warm in range(of.rounds + 1):
                 shutil.rmtree(of.folder / "q10", ignore_errors=True)
-                runs["qanat"].append(qanat(of, path))
+                if warm:
+                    runs["qanat"].append(qanat(of, path))
                 if flink and "flink" not in line:
                     shutil.rmtree(of.folder / "q10", ignore_errors=True)
-                    runs["flink"].append(flink.run(path))
+                    try:
+                        runs["flink"].append(flink.run(path))
+                    except Failed as failed:
+                        line["flink"] = {"failed": str(failed)}
+            runs["flink"] = [] if "flink" in line else runs["flink"][1:]
             line |= {engine: figures(of.events, its) for engine, its in runs.items() if its}
             if query in limit:
                 loop, decode = limit[query]["events_per_cpu_s"], limit["decode"]["events_per_cpu_s"]
