@@ -139,7 +139,7 @@ def limits(of, queries):
     names = [name for name in re.findall(r"q\d+", known) if name in queries]
     if not names:
         return {}
-    told = subprocess.run([binary, of.folder / "events", ",".join(names)], check=True, capture_output=True, text=True)
+    told = subprocess.run([binary, of.read, ",".join(names)], check=True, capture_output=True, text=True)
     return {line["query"]: line for line in map(json.loads, told.stdout.splitlines())}
 
 
@@ -153,16 +153,18 @@ CREATE TABLE files ({declared}) WITH ('connector' = 'filesystem', 'format' = 'js
 INSERT INTO files SELECT {COLUMNS} FROM events;
 """
     source = f"'connector' = 'nexmark', 'events.num' = '{of.events}', 'first-event.rate' = '100000', 'seed' = '1'"
+    whole = of.folder / "whole"
     shutil.rmtree(parts, ignore_errors=True)
-    shutil.rmtree(of.folder / "events", ignore_errors=True)
+    shutil.rmtree(whole, ignore_errors=True)
     qanat(of, script(of.folder, "events", text, {"SOURCE": source}))
-    (of.folder / "events").mkdir()
+    whole.mkdir()
     # A name ends with the number of its writer and its own: `…-1-0.json`.
     named = [(*map(int, re.search(r"-(\d+)-(\d+)\.json$", path.name).groups()), path) for path in parts.glob("part-*.json")]
     for writer, _, path in sorted(named):
-        with path.open("rb") as of_writer, open(of.folder / f"events/part-{writer}.json", "ab") as whole:
-            shutil.copyfileobj(of_writer, whole)
+        with path.open("rb") as of_writer, open(whole / f"part-{writer}.json", "ab") as part:
+            shutil.copyfileobj(of_writer, part)
     shutil.rmtree(parts)
+    whole.rename(of.read)
 
 
 def check(of, database, query):
@@ -216,15 +218,14 @@ def main():
     kept = of.folder
     of.folder = pathlib.Path(kept or tempfile.mkdtemp(prefix="qanat-nexmark-")).resolve()
     of.folder.mkdir(parents=True, exist_ok=True)
-    done = of.folder / f"events-{of.events}"
-    if not done.exists():
+    of.read = of.folder / f"events-{of.events}"
+    (of.folder / "side_input.txt").write_text("".join(f"{key},value {key}\n" for key in range(10_000)))
+    if not of.read.exists():
         write_events(of)
-        (of.folder / "side_input.txt").write_text("".join(f"{key},value {key}\n" for key in range(10_000)))
-        done.touch()
-    source = f"'connector' = 'filesystem', 'format' = 'json', 'path' = '{of.folder}/events'"
+    source = f"'connector' = 'filesystem', 'format' = 'json', 'path' = '{of.read}'"
     of.variables = {"SOURCE": source, "SINK": "'connector' = 'blackhole'", "DIR": of.folder}
     queries = of.queries.split(",")
-    database = None if of.unchecked else oracle.over_json(of.folder)
+    database = None if of.unchecked else oracle.over_json(of.read, of.folder)
     limit = limits(of, queries)
     ratios = {}
     for query in queries:

@@ -120,8 +120,8 @@ def events(qanat, folder):
     (folder / "side_input.txt").write_text("".join(f"{key},value {key}\n" for key in range(10_000)))
 
 
-def over_json(folder):
-    """A database over events that stand in `folder/events` as JSON lines, and the side input of q13."""
+def over_json(events, folder):
+    """A database over events that stand in a folder as JSON lines, and the side input of q13 in another."""
     try:
         import duckdb
     except ImportError:
@@ -136,7 +136,7 @@ def over_json(folder):
     }
     columns = ", ".join(f"{kind}: 'STRUCT({fields})'" for kind, fields in kinds.items())
     database = duckdb.connect()
-    database.execute(f"CREATE TABLE events AS FROM read_json('{folder}/events/*.json', format = 'newline_delimited', "
+    database.execute(f"CREATE TABLE events AS FROM read_json('{events}/*.json', format = 'newline_delimited', "
                      f"columns = {{event_type: 'INTEGER', {columns}}})")
     for number, kind in enumerate(kinds):
         database.execute(f"CREATE TABLE {kind} AS SELECT unnest({kind}) FROM events WHERE event_type = {number}")

@@ -15,6 +15,9 @@ const DEPTH_MAX: u32 = 64;
 /// Lines that are not like the one that is kept before another is taken in its place.
 const MISSES_MAX: u32 = 8;
 
+/// Objects that are not like the one that is kept before only each so many is compared with it.
+const OTHERS_MAX: u32 = 16;
+
 /// Where a value stands in its line. Empty: the line has none.
 pub(super) type Span = (usize, usize);
 
@@ -48,6 +51,8 @@ struct Shape {
     /// with a comma, so that any of them may follow a value.
     between: Vec<Between>,
     misses: u32,
+    /// Objects since one was like the one that is kept.
+    others: u32,
     seen: Vec<Member>,
 }
 
@@ -117,6 +122,7 @@ impl Shape {
             rows: row..found.rows.len(),
             between: Vec::new(),
             misses: 0,
+            others: 0,
             seen: Vec::new(),
         }
     }
@@ -125,10 +131,14 @@ impl Shape {
     fn object(&mut self, walk: &mut Walk<'_>, found: &mut Found, is_line: bool) -> Option<()> {
         let from = walk.at;
         found.clear(&self.leaves, &self.rows);
-        if self.is_like(walk, found) && (!is_line || walk.at == walk.text.len()) {
+        // Where all differ, what is inside of them would be looked at twice, and four times what is inside of that.
+        let may_be_like = self.others < OTHERS_MAX || self.others.is_multiple_of(OTHERS_MAX);
+        if may_be_like && self.is_like(walk, found) && (!is_line || walk.at == walk.text.len()) {
             self.misses = self.misses.saturating_sub(1);
+            self.others = 0;
             return Some(());
         }
+        self.others = self.others.wrapping_add(1);
         walk.at = from;
         found.clear(&self.leaves, &self.rows);
         let mut seen = std::mem::take(&mut self.seen);

@@ -75,6 +75,9 @@ pub(crate) fn subqueries(expr: &Expr, input: &LogicalPlan) -> Result<()> {
     let mut found = None;
     let _ = expr.apply(|e| {
         let what = match e {
+            Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => {
+                Some("a subquery that stands for one value in this place")
+            }
             Expr::ScalarSubquery(_) => Some("a subquery that is tied to the rows around it by more than equalities"),
             Expr::InSubquery(_) => Some("IN (subquery) in this place"),
             Expr::Exists(_) => Some("EXISTS in this place"),

@@ -496,12 +496,13 @@ fn path_of(expr: &Expr) -> Option<Vec<String>> {
     }
 }
 
-/// The paths of what a row and the rows in it hold; of another column its own.
+/// The paths of what a row and the rows in it hold and may be NULL; of another column its own.
 fn leaves(field: &Field, path: &mut Vec<String>, found: &mut impl FnMut(&[String])) {
     path.push(field.name().clone());
     match field.data_type() {
         DataType::Struct(members) => members.iter().for_each(|member| leaves(member, path, found)),
-        _ => found(path),
+        _ if field.is_nullable() => found(path),
+        _ => {}
     }
     path.pop();
 }

@@ -1,6 +1,7 @@
 //! EXISTS and IN beside other conditions, under an OR: as a value of the rows that are asked about, which is NULL if there are
 //! none. Those that stand alone become joins that keep rows or not (DataFusion's rule for them).
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -13,6 +14,7 @@ use datafusion_expr::{BinaryExpr, Expr, Filter, LogicalPlan, LogicalPlanBuilder,
 use crate::functions::registry;
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let count = Cell::new(0);
     let rewritten = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Filter(filter) = node else { return Ok(Transformed::no(node)) };
         if !filter.predicate.exists(|expr| Ok(asks(expr)))? {
@@ -22,7 +24,7 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
         let conjuncts = conjuncts.map(|conjunct| match &conjunct {
             Expr::Not(inner) if asks(inner) => Ok(conjunct),
             _ if asks(&conjunct) => Ok(conjunct),
-            _ => embedded(conjunct, filter.input.schema()),
+            _ => embedded(conjunct, filter.input.schema(), &count),
         });
         let predicate = conjunction(conjuncts.collect::<Result<Vec<_>>>()?).unwrap_or(filter.predicate);
         Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
@@ -35,14 +37,16 @@ fn asks(expr: &Expr) -> bool {
 }
 
 /// A condition over `schema` without EXISTS. IN goes only where it does not matter whether it is false or NULL: under AND and OR.
-fn embedded(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+/// `count`: of those that have gone.
+fn embedded(expr: Expr, schema: &DFSchema, count: &Cell<usize>) -> Result<Expr> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-            let (left, right) = (embedded(*left, schema)?, embedded(*right, schema)?);
+            let (left, right) = (embedded(*left, schema, count)?, embedded(*right, schema, count)?);
             Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated: false }) => {
-            there_is(with_value(*expr, subquery, schema)?)
+            count.set(count.get() + 1);
+            there_is(with_value(*expr, subquery, schema, count.get())?)
         }
         other => Ok(other
             .transform_up(|expr| match expr {
@@ -56,8 +60,9 @@ fn embedded(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     }
 }
 
-/// The rows of a subquery whose only column is `value`, which is of the rows around it.
-fn with_value(value: Expr, subquery: Subquery, schema: &DFSchema) -> Result<Subquery> {
+/// The rows of a subquery whose only column is `value`, which is of the rows around it. They get a name of their own: both may be
+/// of the same table.
+fn with_value(value: Expr, subquery: Subquery, schema: &DFSchema, number: usize) -> Result<Subquery> {
     let mut outer_ref_columns = subquery.outer_ref_columns;
     let value = value.transform_up(|expr| match expr {
         Expr::Column(column) => {
@@ -70,7 +75,7 @@ fn with_value(value: Expr, subquery: Subquery, schema: &DFSchema) -> Result<Subq
         }
         other => Ok(Transformed::no(other)),
     })?;
-    let plan = subquery.subquery;
+    let plan = LogicalPlanBuilder::from(subquery.subquery).alias(format!("__in_{number}"))?.build()?;
     let column = Expr::Column(plan.schema().columns().swap_remove(0));
     let plan = LogicalPlanBuilder::from(plan).filter(column.eq(value.data))?.build()?;
     Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })

@@ -225,7 +225,7 @@ fn scalar_subqueries_of_several_rows_or_without_a_value_over_none() {
         r#"SELECT origin FROM flights WHERE distance > (SELECT MAX(id) FROM auction GROUP BY category)"#,
     ));
     expect![[r#"
-        E0102 a subquery that stands for one value, whose HAVING holds over no rows, is not supported at 2:53
+        E0102 a subquery that stands for one value, whose HAVING may hold over no rows, is not supported at 2:53
         hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
     "#]]
     .assert_eq(&refusal(r#"SELECT origin, (SELECT COUNT(*) FROM auction HAVING COUNT(*) < 5) FROM flights"#));
@@ -236,6 +236,41 @@ fn scalar_subqueries_of_several_rows_or_without_a_value_over_none() {
     .assert_eq(&refusal(
         r#"SELECT origin, (SELECT CASE WHEN MAX(id) > 5 THEN NULL ELSE COUNT(*) END FROM auction) FROM flights"#,
     ));
+}
+
+#[test]
+fn scalar_subqueries_that_would_be_joined_wrongly() {
+    let value = |subquery: &str| refusal(&format!("SELECT f.origin, ({subquery}) FROM flights AS f"));
+    expect![[r#"
+        E0102 a subquery that stands for one value, tied to the rows around it and with a HAVING, is not supported at 2:58
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&value("SELECT MAX(id) FROM auction AS a WHERE a.seller = f.distance HAVING COUNT(*) < 5"));
+    expect![[r#"
+        E0102 a subquery that stands for one value, which aggregates an aggregate of all rows, is not supported at 2:19
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&value("SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM auction AS a WHERE a.seller = f.distance) AS x"));
+    expect![[r#"
+        E0102 a subquery that stands for one value, which may have any number of rows, is not supported at 2:19
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&value("SELECT DISTINCT COUNT(*) FROM auction AS a WHERE a.seller = f.distance"));
+    expect![[r#"
+        E0102 a subquery that stands for one value, tied to the rows around it by a CAST, is not supported at 2:19
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&value("SELECT COUNT(*) FROM weather AS w WHERE CAST(w.time_hour AS DATE) = CAST(f.time_hour AS DATE)"));
+    expect![[r#"
+        E0102 a subquery that stands for one value, whose HAVING may hold over no rows, is not supported at 2:55
+        hint: make it an aggregate without GROUP BY, `(SELECT MAX(x) FROM t)`, or join the two
+    "#]]
+    .assert_eq(&value("SELECT COUNT(*) FROM auction HAVING COUNT(*) >= (SELECT COUNT(*) FROM flights)"));
+    expect![[r#"
+        E0102 a subquery that stands for one value in this place is not supported yet at 2:12
+        hint: join the two in a window, or as a lookup of a bounded table
+    "#]]
+    .assert_eq(&refusal("SELECT SUM(distance - (SELECT MIN(id) FROM auction)) FROM flights GROUP BY origin"));
 }
 
 #[test]

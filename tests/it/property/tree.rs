@@ -300,13 +300,13 @@ impl Tree {
                 }
             }
             Self::Either { left, right, on, negated, column, literal } => {
-                // IN is EXISTS where it is not negated.
+                // IN is EXISTS where it is not negated. Its rows may have the name of those around it.
                 let (left, right) = (left.sql(widths), right.sql(widths));
                 let (outer, inner) = on;
                 let partner = if *negated {
                     format!("NOT EXISTS (SELECT 1 FROM ({right}) AS r WHERE r.c{inner} = l.c{outer})")
                 } else {
-                    format!("l.c{outer} IN (SELECT c{inner} FROM ({right}) AS r)")
+                    format!("l.c{outer} IN (SELECT c{inner} FROM ({right}) AS l)")
                 };
                 format!("SELECT {all} FROM ({left}) AS l WHERE l.c{column} = {literal} OR {partner}")
             }

@@ -32,6 +32,11 @@
 --| 2
 --| 6
 --| 7
+--! changes same
+--| 1
+--| 2
+--| 3
+--| 6
 SET 'execution.checkpointing.interval' = '5 ms';
 CREATE TABLE t (id BIGINT, k STRING, v BIGINT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 't.csv', 'csv.null-literal' = '');
 CREATE TABLE u (k STRING, w BIGINT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'u.csv', 'csv.null-literal' = '');
@@ -43,3 +48,5 @@ INSERT INTO either SELECT id FROM t WHERE v > 25 OR EXISTS (SELECT 1 FROM u WHER
 INSERT INTO neither SELECT id FROM t WHERE v = 5 OR NOT EXISTS (SELECT w FROM u WHERE u.k = t.k);
 INSERT INTO within SELECT id FROM t WHERE v = 30 OR k IN (SELECT k FROM u WHERE w > 10);
 INSERT INTO cases SELECT id FROM t WHERE CASE WHEN v > 10 THEN EXISTS (SELECT * FROM u WHERE u.k = t.k) ELSE v = 3 END;
+CREATE TABLE same (id BIGINT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'same', 'sink.changelog' = 'log');
+INSERT INTO same SELECT id FROM t WHERE v = 10 OR k IN (SELECT k FROM t WHERE v > 25);
