@@ -74,13 +74,14 @@ QUERIES = {
     "q9": f"""SELECT id, itemName, description, initialBid, reserve, {TIME.format('dateTime')}, {TIME.format('expires')},
         seller, category, extra, id, price, {TIME.format('bid_time')} FROM ({WINNING})""",
     "q10": f"""SELECT {BID}, {TIME.format('dateTime')}, extra, {DAY}, strftime(dateTime, '%H:%M') FROM bid""",
-    "q11": f"""WITH marked AS (
-          SELECT bidder, dateTime, CASE WHEN dateTime - lag(dateTime) OVER bids <= INTERVAL 10 SECOND THEN 0 ELSE 1 END AS new
-          FROM bid WINDOW bids AS (PARTITION BY bidder ORDER BY dateTime)),
+    # By time first: bids of one bidder and millisecond have no order that two windows would share.
+    "q11": f"""WITH times AS (SELECT bidder, dateTime, count(*) AS bids FROM bid GROUP BY ALL),
+        marked AS (
+          SELECT *, CASE WHEN dateTime - lag(dateTime) OVER of_bidder <= INTERVAL 10 SECOND THEN 0 ELSE 1 END AS new
+          FROM times WINDOW of_bidder AS (PARTITION BY bidder ORDER BY dateTime)),
         numbered AS (
-          SELECT bidder, dateTime, sum(new) OVER (PARTITION BY bidder ORDER BY dateTime ROWS UNBOUNDED PRECEDING) AS session
-          FROM marked)
-        SELECT bidder, count(*), {TIME.format('min(dateTime)')}, {TIME.format('max(dateTime) + INTERVAL 10 SECOND')}
+          SELECT *, sum(new) OVER (PARTITION BY bidder ORDER BY dateTime ROWS UNBOUNDED PRECEDING) AS session FROM marked)
+        SELECT bidder, sum(bids), {TIME.format('min(dateTime)')}, {TIME.format('max(dateTime) + INTERVAL 10 SECOND')}
         FROM numbered GROUP BY bidder, session""",
     "q12": "SELECT bidder, count(*) FROM bid GROUP BY bidder",
     "q13": f"""SELECT {BID}, {TIME.format('dateTime')}, value FROM bid, side_input WHERE auction % 10000 = key""",
