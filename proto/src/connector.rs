@@ -107,8 +107,22 @@ pub struct TableTraits {
     pub delivery: Delivery,
     /// Of a sink: the rows that it takes.
     pub changelog: AcceptedChangelog,
+    /// Of a sink: how the rows find the subtask that writes them.
+    pub routing: SinkRouting,
     /// Of a source: the rows that it gives.
     pub gives: SourceChangelog,
+}
+
+/// How the rows of a sink find the subtask that writes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SinkRouting {
+    /// Any subtask writes any row.
+    #[default]
+    Any,
+    /// The rows of a primary key go to the subtask that owns its key group.
+    ByKey,
+    /// One subtask writes all.
+    Single,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

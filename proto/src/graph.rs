@@ -526,6 +526,16 @@ pub struct SinkNode {
     /// column: values as texts, NULL as none. An overwrite empties it, rows or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<(String, Option<String>)>,
+    /// Of a table that is kept by its primary key: into how many buckets, by the hash of the key as key groups are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<u16>,
+}
+
+impl SinkNode {
+    /// `INSERT INTO` a whole table that takes rows one by one.
+    pub fn of_table(table: TableDescriptor) -> Self {
+        Self { table, overwrite: false, partition: Vec::new(), buckets: None }
+    }
 }
 
 impl Operator {

@@ -187,6 +187,8 @@ pub const SPLITS_MAX: usize = 1_000_000;
 pub const FILE_SPLIT_BYTES: u64 = 64 << 20;
 /// Open files of one file sink subtask (one per partition value).
 pub const SINK_OPEN_FILES_MAX: usize = 512;
+/// Bytes of a table that is kept as one plain file.
+pub const SINK_PLAIN_FILE_BYTES_MAX: u64 = 64 << 20;
 /// Raw bytes of a dead letter that are kept; the rest is cut and said so.
 pub const DEAD_LETTER_BYTES_MAX: usize = 1 << 20;
 

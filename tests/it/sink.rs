@@ -11,8 +11,13 @@ use serde_json::Value;
 use crate::compare::{Cell, Row};
 use crate::csv;
 
-/// The committed rows of a folder, columns in the table's order.
+/// The committed rows of a folder, columns in the table's order; of a table that is kept by its key, its rows.
 pub(crate) fn committed(folder: &Path) -> Result<Vec<Row>, String> {
+    let beside = beside(folder);
+    if beside.join("_table").exists() {
+        let rows = kept(&beside)?;
+        return if folder.is_file() { plain(folder, &beside, rows) } else { Ok(rows) };
+    }
     Ok(committed_by_epoch(folder)?.into_values().flat_map(BTreeMap::into_values).flatten().collect())
 }
 
@@ -74,6 +79,69 @@ pub(crate) fn committed_by_epoch(folder: &Path) -> Result<BTreeMap<String, BTree
     Ok(rows)
 }
 
+/// Where what belongs to a table lies: for a plain file, beside it.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = path.with_file_name(format!(".{name}"));
+    if hidden.is_dir() { hidden } else { path.to_owned() }
+}
+
+/// The newest version of a table.
+fn newest_version(folder: &Path) -> Result<Value, String> {
+    let names = std::fs::read_dir(folder.join("_table")).map_err(|e| e.to_string())?.flatten();
+    let mut numbers: Vec<u64> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    for number in numbers.into_iter().rev() {
+        let text = std::fs::read_to_string(folder.join(format!("_table/{number}"))).map_err(|e| e.to_string())?;
+        let version: Value = serde_json::from_str(&text).map_err(|e| format!("version {number}: {e}"))?;
+        let text = |key: &str| version[key].as_str().unwrap_or_default().to_owned();
+        let record = folder.join("_commits").join(text("job")).join(text("operator")).join("any");
+        if !is_withdrawn(folder, &record, version["epoch"].as_u64().ok_or("no epoch")?) {
+            return Ok(version);
+        }
+    }
+    Err("no version counts".to_owned())
+}
+
+/// The rows of a table, each key once.
+fn kept(folder: &Path) -> Result<Vec<Row>, String> {
+    let version = newest_version(folder)?;
+    let fail = |what: &str| format!("{} version {}: {what}", folder.display(), version["number"]);
+    let fields = version["columns"]["fields"].as_array().ok_or_else(|| fail("no columns"))?;
+    let key: Vec<usize> = version["primary_key"]
+        .as_array()
+        .ok_or_else(|| fail("no key"))?
+        .iter()
+        .filter_map(|name| fields.iter().position(|field| field["name"] == *name))
+        .collect();
+    let mut keys = BTreeSet::new();
+    let mut rows = Vec::new();
+    for file in version["files"].as_array().ok_or_else(|| fail("no files"))? {
+        let name = file["path"].as_str().ok_or_else(|| fail("a file without a path"))?;
+        let bytes = std::fs::read(folder.join(name)).map_err(|e| fail(&format!("`{name}`: {e}")))?;
+        let read = read_file(name, &bytes, &version).map_err(|e| fail(&e))?;
+        let said = (file["bytes"].as_u64(), file["rows"].as_u64());
+        if said != (Some(bytes.len() as u64), Some(read.len() as u64)) {
+            return Err(fail(&format!("`{name}` has {} bytes and {} rows, it says {said:?}", bytes.len(), read.len())));
+        }
+        for row in &read {
+            let own: Vec<Cell> = key.iter().map(|column| row[*column].clone()).collect();
+            if !keys.insert(own.clone()) {
+                return Err(fail(&format!("{own:?} is there twice")));
+            }
+        }
+        rows.extend(read);
+    }
+    Ok(rows)
+}
+
+/// A plain file is its table's one bucket.
+fn plain(path: &Path, folder: &Path, rows: Vec<Row>) -> Result<Vec<Row>, String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let shown = read_file("", &bytes, &newest_version(folder)?)?;
+    if shown == rows { Ok(rows) } else { Err(format!("{} is not its table: {shown:?}", path.display())) }
+}
+
 /// Whether a rollback took an epoch back: a tombstone in the folder of the record's job and operator says so.
 fn is_withdrawn(folder: &Path, record: &Path, epoch: u64) -> bool {
     let own = record.parent().and_then(|operator| operator.strip_prefix(folder.join("_commits")).ok());
@@ -118,7 +186,7 @@ pub(crate) fn applied(rows: Vec<Row>) -> Result<Vec<Row>, String> {
 
 /// The jobs that have committed rows into the folder.
 pub(crate) fn jobs(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder.join("_commits")).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(beside(folder).join("_commits")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 

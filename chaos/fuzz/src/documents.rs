@@ -635,7 +635,7 @@ fn commit_seeds() -> Vec<Seed> {
         primary_key: Vec::new(),
         partitioned_by: vec!["s".to_owned()],
     };
-    let node = SinkNode { table, overwrite: false, partition: Vec::new() };
+    let node = SinkNode::of_table(table);
     let sink = registry.sink(&node, rows.schema()).expect("a sink");
     let mut writer = sink.writer(origin().subtask, TOKEN).expect("a writer");
     writer.write(Epoch(5), &rows).expect("rows");

@@ -69,7 +69,7 @@ pub(super) fn graph() -> JobGraph {
         replayable: true,
         gives: SourceChangelog::Append,
     };
-    let sink = SinkNode { table: table("written"), overwrite: false, partition: Vec::new() };
+    let sink = SinkNode::of_table(table("written"));
     let operator = |id, name: &str, kind| Operator {
         id,
         name: name.into(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
-use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
+use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, SinkRouting, TableDescriptor, TableTraits};
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
@@ -44,6 +44,7 @@ impl Connector for Blackhole {
             bounded: false,
             replayable: false,
             delivery: Delivery::None,
+            routing: SinkRouting::Any,
             changelog: AcceptedChangelog::Retract,
             gives: SourceChangelog::Append,
         })

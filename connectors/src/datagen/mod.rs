@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
-    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
+    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, SinkRouting, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 
@@ -161,6 +161,7 @@ impl Connector for Datagen {
             bounded: checked.plan.limit.is_some(),
             replayable: true,
             delivery: Delivery::None,
+            routing: SinkRouting::Any,
             changelog: AcceptedChangelog::Append,
             gives: SourceChangelog::Append,
         })

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::committed::{CommitRecord, CommittedFile, read_record, record_paths};
 use super::reread::{file_checksum, read_rows};
+use super::version::{BucketFile, versions};
 use crate::encode::EncodeSpec;
 
 /// What is wrong with one file or record.
@@ -99,6 +100,7 @@ pub fn audit(disk: &dyn Disk, folder: &Path, job: JobId) -> Result<FolderAudit> 
     let mut audit = FolderAudit::default();
     let own = own_records(disk, folder, job, &mut audit)?;
     let removed = removed_by_any(disk, folder)?;
+    let buckets = buckets(disk, folder)?;
     let mut named: BTreeMap<&str, Epoch> = BTreeMap::new();
     for record in &own {
         let (mut read, mut right) = (RowSum::default(), 0);
@@ -108,9 +110,12 @@ pub fn audit(disk: &dyn Disk, folder: &Path, job: JobId) -> Result<FolderAudit> 
                 audit.find(Fault::NamedTwice, &file.path, record, message, (0, file.rows));
                 continue;
             }
-            let found = match removed.contains(&file.path) {
-                true => file.sum(),
-                false => check_file(disk, folder, record, file, &mut audit)?,
+            let found = if removed.contains(&file.path) {
+                file.sum()
+            } else if record.is_table {
+                check_bucket(disk, folder, record, file, buckets.get(&file.path), &mut audit)?
+            } else {
+                check_file(disk, folder, record, file, &mut audit)?
             };
             read.add(found);
             right += if found == file.sum() { file.rows } else { 0 };
@@ -193,6 +198,44 @@ pub(super) fn removed_by_any(disk: &dyn Disk, folder: &Path) -> Result<BTreeSet<
     Ok(removed)
 }
 
+/// A bucket of a table, as the versions say that are there.
+struct Bucket {
+    file: BucketFile,
+    /// The newest version has it.
+    is_shown: bool,
+}
+
+fn buckets(disk: &dyn Disk, folder: &Path) -> Result<BTreeMap<String, Bucket>> {
+    let mut buckets = BTreeMap::new();
+    // In order: the newest is the last.
+    for version in versions(disk, folder)? {
+        buckets.values_mut().for_each(|bucket: &mut Bucket| bucket.is_shown = false);
+        buckets.extend(version.files.into_iter().map(|file| (file.path.clone(), Bucket { file, is_shown: true })));
+    }
+    Ok(buckets)
+}
+
+/// Returns the changes that made the bucket, if its file holds the rows that its versions say, or has had its time.
+fn check_bucket(
+    disk: &dyn Disk,
+    folder: &Path,
+    record: &CommitRecord,
+    taken: &CommittedFile,
+    bucket: Option<&Bucket>,
+    audit: &mut FolderAudit,
+) -> Result<RowSum> {
+    let Some(bucket) = bucket else { return Ok(taken.sum()) };
+    let path = folder.join(&taken.path);
+    let is_there = disk.exists(&path).map_err(|e| Error::io(format!("look at {}", path.display()), &e))?;
+    if !is_there && !bucket.is_shown {
+        return Ok(taken.sum());
+    }
+    let BucketFile { path, rows, hash, bytes, crc32c, .. } = bucket.file.clone();
+    let held = CommittedFile { path, rows, hash, bytes, crc32c };
+    let found = check_file(disk, folder, record, &held, audit)?;
+    Ok(if found == held.sum() { taken.sum() } else { RowSum::default() })
+}
+
 /// Returns what rows the file holds.
 fn check_file(
     disk: &dyn Disk,
@@ -225,7 +268,7 @@ fn check_file(
     }
     let mut hasher = RowHasher::default();
     let mut sum = RowSum::default();
-    let read = read_rows(disk, folder, record, &file.path, |rows| {
+    let read = read_rows(disk, folder, record.written(), &file.path, |rows| {
         sum.add(hasher.sum(rows)?);
         Ok(())
     });
@@ -259,7 +302,7 @@ fn rows_of_stranger(disk: &dyn Disk, folder: &Path, like: Option<&CommitRecord>,
     let Some(like) = like.filter(|record| !follows_offsets(record)) else { return 0 };
     let mut rows = 0;
     // What cannot be read is found all the same, without a number.
-    let _ = read_rows(disk, folder, like, path, |batch| {
+    let _ = read_rows(disk, folder, like.written(), path, |batch| {
         rows += batch.num_rows() as u64;
         Ok(())
     });

@@ -17,6 +17,7 @@ use qanat_proto::receipt::{RowHash, RowSum};
 use qanat_storage::env::{Disk, Entry, OpenMode};
 use serde::{Deserialize, Serialize};
 
+use super::reread::Written;
 use super::sink::{COMMITS, Removal};
 use super::withdrawn::withdrawn_epochs;
 use crate::encode::EncodeSpec;
@@ -51,6 +52,9 @@ pub struct CommitRecord {
     /// to their partition; in the first record alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaceable: Vec<Removal>,
+    /// The table is kept by its key, and `files` count the changes that were taken: how its buckets came to be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_table: bool,
     /// CRC32C of this document with this field 0, as `serde_json` writes it without spaces.
     pub record_crc32c: u32,
 }
@@ -73,6 +77,11 @@ impl CommittedFile {
 }
 
 impl CommitRecord {
+    /// What its files have in common.
+    pub fn written(&self) -> Written<'_> {
+        Written { encoding: &self.encoding, columns: &self.columns, partitioned_by: &self.partitioned_by }
+    }
+
     /// P3: "done" holds only if manifest key, files, lengths and hashes match.
     pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
         self.job == other.job

@@ -1,12 +1,15 @@
 //! Which files a path names: one file, a folder with all below it, or a pattern.
 //!
-//! Names that begin with `.` or `_` are not data, unless the path itself spells them out.
+//! Names that begin with `.` or `_` are not data, unless the path itself spells them out. Of a folder in which a table is
+//! kept by its key, data are the files of its newest version.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_storage::env::{Disk, Entry};
+
+use super::version::{VERSIONS, newest_version};
 
 /// Folders below a path are followed this deep.
 const DEPTH_MAX: usize = 64;
@@ -34,6 +37,8 @@ pub(super) struct FoundFile {
     pub(super) relative: String,
     pub(super) len: u64,
     pub(super) modified_ms: i64,
+    /// It is of a version of a table that is kept by its key.
+    pub(super) is_of_table: bool,
 }
 
 impl Location {
@@ -122,6 +127,10 @@ impl Location {
         }
         above.push(real);
         let entries = disk.list(folder).map_err(|e| self.error("list", &self.origin(relative), &e))?;
+        if pattern.is_empty() && entries.iter().any(|e| e.is_dir && e.path.file_name() == Some(VERSIONS.as_ref())) {
+            above.pop();
+            return self.table(disk, folder, relative, found);
+        }
         for entry in entries {
             let Some(name) = entry.path.file_name() else { continue };
             let Some(name) = name.to_str().map(str::to_owned) else {
@@ -160,6 +169,17 @@ impl Location {
         Ok(())
     }
 
+    /// The files of the newest version of a table.
+    fn table(&self, disk: &dyn Disk, folder: &Path, relative: &str, found: &mut Vec<FoundFile>) -> Result<()> {
+        let Some(version) = newest_version(disk, folder)? else { return Ok(()) };
+        for bucket in &version.files {
+            let below = if relative.is_empty() { bucket.path.clone() } else { format!("{relative}/{}", bucket.path) };
+            let entry = disk.metadata(&folder.join(&bucket.path)).map_err(|e| self.error("read", &below, &e))?;
+            found.push(FoundFile { is_of_table: true, ..file(entry, below) });
+        }
+        Ok(())
+    }
+
     fn take(
         &self,
         disk: &dyn Disk,
@@ -193,7 +213,8 @@ impl Location {
 }
 
 fn file(entry: Entry, relative: String) -> FoundFile {
-    FoundFile { path: entry.path, relative, len: entry.len, modified_ms: entry.modified_ms }
+    let Entry { path, len, modified_ms, .. } = entry;
+    FoundFile { path, relative, len, modified_ms, is_of_table: false }
 }
 
 pub(super) fn is_hidden(name: &str) -> bool {

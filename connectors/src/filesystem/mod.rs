@@ -13,6 +13,7 @@ pub mod source;
 #[cfg(test)]
 mod source_tests;
 mod split_reader;
+pub mod version;
 mod watched;
 pub mod withdrawn;
 
@@ -22,14 +23,14 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::AcceptedChangelog;
 use qanat_proto::connector::{
-    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
+    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, SinkRouting, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::Result;
 use qanat_proto::graph::SinkNode;
 use qanat_storage::env::{Disk, Env};
 
 pub(crate) use self::output::Output;
-use self::sink::options::SinkOptions;
+use self::sink::options::{Keeps, SinkOptions};
 use self::source::FilesystemSource;
 pub(crate) use self::split_reader::{FileSplitReader, FirstRow};
 use crate::contract::{Context, MadeVisible, ReadRequest, Sink, Source, Withdrawable};
@@ -153,15 +154,19 @@ impl Connector for Filesystem {
                 }
             }
         }
+        let keeps = if role == Role::Sink { SinkOptions::of_table(table)?.keeps } else { Keeps::Rows };
+        let (changelog, routing) = match keeps {
+            Keeps::Rows => (AcceptedChangelog::Append, SinkRouting::Any),
+            Keeps::Log => (AcceptedChangelog::Retract, SinkRouting::Any),
+            Keeps::Table(options) if options.is_plain => (AcceptedChangelog::Upsert, SinkRouting::Single),
+            Keeps::Table(_) => (AcceptedChangelog::Upsert, SinkRouting::ByKey),
+        };
         Ok(TableTraits {
             bounded: !options.is_set("source.monitor-interval"),
             replayable: true,
             delivery: Delivery::ExactlyOnce,
-            changelog: if role == Role::Sink && SinkOptions::of_table(table)?.keeps_log {
-                AcceptedChangelog::Retract
-            } else {
-                AcceptedChangelog::Append
-            },
+            changelog,
+            routing,
             gives: format::gives(table, &options)?,
         })
     }
@@ -182,10 +187,16 @@ impl Connector for Filesystem {
     }
 
     fn withdrawable(&self, env: &Env, base: &Path, node: &SinkNode, rows: MadeVisible) -> Result<Withdrawable> {
-        let published = withdrawn::published_after(env.disk.as_ref(), &sink_folder(base, &node.table)?, rows)?;
+        let folder = sink_folder(base, &node.table)?;
+        let published = withdrawn::published_after(env.disk.as_ref(), &folder, rows)?;
         let lost = |epoch| format!("the commit record of epoch {epoch} is gone, and with it the names of its files");
         let taken = || "the files that INSERT OVERWRITE took away do not come back".to_owned();
-        let keeps = published.lost.map(lost).or_else(|| node.overwrite.then(taken));
+        let keeps = published.lost.map(lost);
+        let keeps = match node.buckets {
+            _ if keeps.is_some() => keeps,
+            Some(_) => sink::keeps(env.disk.as_ref(), &folder, node, rows)?,
+            None => node.overwrite.then(taken),
+        };
         Ok(Withdrawable { names: published.paths, keeps })
     }
 }

@@ -1,4 +1,4 @@
-//! What a log of changes comes to: the rows of the table whose changes it tells.
+//! What changes come to: the rows of the table that a log tells of, or that is kept.
 //!
 //! However often a row was revised on the way, and however many revisions one flush put together, two runs over the
 //! same input come to the same rows; what they wrote on the way differs. `qanat sim` compares these sums.
@@ -15,14 +15,19 @@ use qanat_storage::env::Disk;
 use super::audit::removed_by_any;
 use super::committed::{read_record, record_paths};
 use super::reread::read_rows;
+use super::version::newest_version;
 
-/// The rows that the log of one sink comes to, all its files read again. None if an `INSERT OVERWRITE` took some of it
-/// away.
+/// The rows that the log of one sink comes to, all its files read again, or those of the table that it keeps. None if an
+/// `INSERT OVERWRITE` took some of it away, or the table is another job's by now.
 ///
 /// # Errors
 /// E0208 for a file that cannot be read or is gone, a kind that is none, and rows that are taken back and never were
 /// there.
 pub fn net_rows(disk: &dyn Disk, folder: &Path, job: JobId, operator: OperatorId) -> Result<Option<RowSum>> {
+    if let Some(version) = newest_version(disk, folder)? {
+        // Its files were read by the audit: they hold what it says.
+        return Ok((version.job == job && version.operator == operator).then(|| version.sum()));
+    }
     let mut records = Vec::new();
     for path in record_paths(disk, folder, Some(job))? {
         records.extend(read_record(disk, &path)?.filter(|record| record.operator == operator));
@@ -36,7 +41,7 @@ pub fn net_rows(disk: &dyn Disk, folder: &Path, job: JobId, operator: OperatorId
     for record in &records {
         for file in &record.files {
             let place = || Place::Named(file.path.clone());
-            read_rows(disk, folder, record, &file.path, |rows| net.take(rows).map_err(|e| e.or_at(place)))?;
+            read_rows(disk, folder, record.written(), &file.path, |rows| net.take(rows).map_err(|e| e.or_at(place)))?;
         }
     }
     net.sum().map(Some)

@@ -21,7 +21,6 @@ use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::limits::BATCH_ROWS;
 use qanat_storage::env::{Disk, File, OpenMode};
 
-use super::committed::CommitRecord;
 use super::sink::parse_folder;
 use crate::encode::csv::CsvOptions;
 use crate::encode::{Compression, EncodeSpec, debezium, utc_schema};
@@ -35,7 +34,14 @@ const READ_BYTES: usize = 256 << 10;
 /// # Errors
 /// Those of the disk.
 pub(crate) fn file_checksum(disk: &dyn Disk, path: &Path) -> io::Result<(u64, u32)> {
-    let file = disk.open(path, OpenMode::Read)?;
+    checksum(disk.open(path, OpenMode::Read)?.as_ref())
+}
+
+/// Length and CRC32C of an open file.
+///
+/// # Errors
+/// Those of the disk.
+pub(crate) fn checksum(file: &dyn File) -> io::Result<(u64, u32)> {
     let mut buffer = vec![0; READ_BYTES];
     let (mut offset, mut crc) = (0, 0);
     loop {
@@ -48,28 +54,49 @@ pub(crate) fn file_checksum(disk: &dyn Disk, path: &Path) -> io::Result<(u64, u3
     }
 }
 
-/// Reads the rows of one committed file, with all columns of the table in order.
+/// What one wrote files by, and reads them back by.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'w> {
+    pub encoding: &'w EncodeSpec,
+    /// The columns of the table in order, partition columns included.
+    pub columns: &'w Schema,
+    pub partitioned_by: &'w [String],
+}
+
+/// Reads the rows of one committed file, with all columns of the table in order. `path` is relative to `folder`.
 ///
 /// # Errors
-/// E0208 if the bytes are not what the record's encoding would have written.
+/// E0208 if the bytes are not what the encoding would have written.
 pub fn read_rows(
     disk: &dyn Disk,
     folder: &Path,
-    record: &CommitRecord,
+    written: Written<'_>,
+    path: &str,
+    each: impl FnMut(&RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let failed = |e| Error::io(format!("read {path}"), &e).at(Place::Named(path.to_owned()));
+    read_file(disk.open(&folder.join(path), OpenMode::Read).map_err(failed)?, written, path, each)
+}
+
+/// As [`read_rows`], of an open file.
+///
+/// # Errors
+/// E0208 if the bytes are not what the encoding would have written.
+pub(crate) fn read_file(
+    file: Arc<dyn File>,
+    written: Written<'_>,
     path: &str,
     mut each: impl FnMut(&RecordBatch) -> Result<()>,
 ) -> Result<()> {
     let place = || Place::Named(path.to_owned());
-    let full = folder.join(path);
-    let file = disk.open(&full, OpenMode::Read).map_err(|e| Error::io(format!("read {path}"), &e).at(place()))?;
-    let table = match &record.encoding {
-        EncodeSpec::Csv { .. } | EncodeSpec::Json { .. } | EncodeSpec::Debezium { .. } => utc_schema(&record.columns),
-        EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_) => Arc::new(record.columns.clone()),
+    let table = match written.encoding {
+        EncodeSpec::Csv { .. } | EncodeSpec::Json { .. } | EncodeSpec::Debezium { .. } => utc_schema(written.columns),
+        EncodeSpec::Parquet(_) | EncodeSpec::Arrow(_) => Arc::new(written.columns.clone()),
     };
-    let inside = file_schema(&table, &record.partitioned_by);
-    let folders = partition_values(&table, &record.partitioned_by, path).map_err(|e| e.or_at(place))?;
+    let inside = file_schema(&table, written.partitioned_by);
+    let folders = partition_values(&table, written.partitioned_by, path).map_err(|e| e.or_at(place))?;
     let mut give = |rows: RecordBatch| each(&with_partitions(&table, &rows, &folders)?);
-    let result = match &record.encoding {
+    let result = match written.encoding {
         EncodeSpec::Csv { options, compression } => {
             read_csv(decompressed(DiskReader::new(file), *compression)?, options, &inside, &mut give)
         }

@@ -224,6 +224,14 @@ impl Source for FilesystemSource {
             (files, _) => files?,
         };
         for file in files.into_iter().filter(is_wanted) {
+            if file.is_of_table && self.monitor.is_some() {
+                let message =
+                    format!("`{}` is of a table that is kept by its key", self.location.origin(&file.relative));
+                return Err(Error::new(Code::BadRole, message).hint(
+                    "each version has other files, with rows that were there before: read it without \
+                     `source.monitor-interval`, or write a log of changes (`'sink.changelog' = 'log'`) to follow",
+                ));
+            }
             self.splits_of(&file, &mut splits)?;
             if splits.len() > SPLITS_MAX {
                 let message = format!("`{}` has more than {SPLITS_MAX} splits", self.location.text);

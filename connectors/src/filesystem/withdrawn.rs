@@ -81,7 +81,8 @@ pub(crate) fn published_after(disk: &dyn Disk, folder: &Path, rows: MadeVisible)
 /// The final path of what a file sink prepared; None for what is no file.
 pub fn path_of(handle: &PreparedHandle) -> Option<String> {
     match serde_json::from_value(handle.detail.clone()) {
-        Ok(HandleDetail::File { path, .. }) => Some(path),
-        Ok(HandleDetail::Overwrite { .. } | HandleDetail::Watermark { .. }) | Err(_) => None,
+        Ok(HandleDetail::File { path, .. } | HandleDetail::Bucket { path, .. }) => Some(path),
+        Ok(HandleDetail::Overwrite { .. } | HandleDetail::EmptyTable { .. } | HandleDetail::Watermark { .. }) => None,
+        Err(_) => None,
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
-use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits};
+use qanat_proto::connector::{ConnectorDescriptor, Delivery, Role, SinkRouting, TableDescriptor, TableTraits};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::{JobGraph, Operator, OperatorKind, SinkNode};
 use qanat_proto::names::Name;
@@ -72,6 +72,7 @@ impl Connector for Log {
             bounded: options.is_bounded,
             replayable: true,
             delivery: Delivery::ExactlyOnce,
+            routing: SinkRouting::Any,
             changelog: match options.changelog {
                 None => AcceptedChangelog::Append,
                 Some(TopicChangelog::Upsert) => AcceptedChangelog::Upsert,

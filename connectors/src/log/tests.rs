@@ -215,7 +215,7 @@ fn a_size_is_kept_by_the_commits() {
 }
 
 fn node(table: TableDescriptor, overwrite: bool) -> SinkNode {
-    SinkNode { table, overwrite, partition: Vec::new() }
+    SinkNode { overwrite, ..SinkNode::of_table(table) }
 }
 
 fn request(metadata: &[(&str, MetadataKind)], batch_rows: usize) -> ReadRequest {

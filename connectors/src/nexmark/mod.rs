@@ -15,7 +15,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, FieldRef};
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
-    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
+    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, SinkRouting, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_storage::env::Env;
@@ -104,6 +104,7 @@ impl Connector for Nexmark {
             bounded: checked.plan.limit.is_some(),
             replayable: true,
             delivery: Delivery::None,
+            routing: SinkRouting::Any,
             changelog: AcceptedChangelog::Append,
             gives: SourceChangelog::Append,
         })

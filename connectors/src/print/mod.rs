@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
-    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, TableDescriptor, TableTraits,
+    ConnectorDescriptor, Delivery, OptionKind, OptionSpec, Role, SinkRouting, TableDescriptor, TableTraits,
 };
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::graph::SinkNode;
@@ -112,6 +112,7 @@ impl Connector for Print {
             bounded: false,
             replayable: false,
             delivery: Delivery::AtLeastOnce,
+            routing: SinkRouting::Any,
             changelog: AcceptedChangelog::Retract,
             gives: SourceChangelog::Append,
         })

@@ -8,7 +8,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use qanat_proto::changelog::AcceptedChangelog;
-use qanat_proto::connector::{ConnectorDescriptor, Delivery, OptionSpec, Role, TableDescriptor, TableTraits};
+use qanat_proto::connector::{
+    ConnectorDescriptor, Delivery, OptionSpec, Role, SinkRouting, TableDescriptor, TableTraits,
+};
 use qanat_proto::error::{Error, Place, Result};
 use qanat_proto::ids::SplitId;
 use qanat_storage::env::Clock;
@@ -57,6 +59,7 @@ impl Connector for Stdin {
             bounded: true,
             replayable: false,
             delivery: Delivery::None,
+            routing: SinkRouting::Any,
             changelog: AcceptedChangelog::Append,
             gives: format::gives(table, &options)?,
         })

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
-    ConnectorDescriptor, Delivery, Role, TableDescriptor, TableTraits, VALUES_CONNECTOR, VALUES_ROWS,
+    ConnectorDescriptor, Delivery, Role, SinkRouting, TableDescriptor, TableTraits, VALUES_CONNECTOR, VALUES_ROWS,
 };
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::ipc;
@@ -41,6 +41,7 @@ impl Connector for Values {
             bounded: true,
             replayable: true,
             delivery: Delivery::ExactlyOnce,
+            routing: SinkRouting::Any,
             changelog: AcceptedChangelog::Append,
             gives: SourceChangelog::Append,
         })

@@ -40,6 +40,7 @@ impl ConnectorCatalog for Connectors {
             bounded: true,
             replayable: true,
             delivery: Delivery::ExactlyOnce,
+            routing: qanat_proto::connector::SinkRouting::Any,
             changelog: AcceptedChangelog::Append,
             gives: SourceChangelog::Append,
         })

@@ -53,6 +53,7 @@ pub(crate) struct Lowering<'a> {
     firing: Firing,
     idle_timeout_ms: u64,
     mini_batch_ms: u64,
+    key_groups: u16,
     state_ttl_ms: u64,
     /// What all queries of the script together read of each table.
     uses: BTreeMap<String, TableUse>,
@@ -76,6 +77,7 @@ impl<'a> Lowering<'a> {
             firing: settings.window_firing,
             idle_timeout_ms: settings.idle_timeout_ms,
             mini_batch_ms: settings.mini_batch_ms,
+            key_groups: settings.key_groups,
             state_ttl_ms: settings.state_ttl_ms,
             uses: BTreeMap::new(),
             warnings: Vec::new(),

@@ -9,7 +9,7 @@ use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use qanat_proto::changelog::{AcceptedChangelog, Changelog};
-use qanat_proto::connector::{Role, TableDescriptor};
+use qanat_proto::connector::{Role, SinkRouting, TableDescriptor};
 use qanat_proto::error::{Code, Error, Place, Result, nearest};
 use qanat_proto::graph::{OperatorKind, RankFunction, SinkNode, Ties};
 use qanat_proto::ids::OperatorId;
@@ -45,7 +45,8 @@ impl Lowering<'_> {
     pub(crate) fn insert(&mut self, plan: &LogicalPlan, target: &SinkTarget<'_>) -> Result<OperatorId> {
         let mut relation = self.lower(plan)?;
         relation = self.append_pending(relation)?;
-        let changelog = self.taken(&relation, target)?;
+        let traits = self.connectors.check(target.table, Role::Sink)?;
+        let changelog = taken(&relation, target.table, traits.changelog)?;
         if !target.any_schema {
             relation.columns = self.fit(&relation.scope()?, std::mem::take(&mut relation.columns), target)?;
         }
@@ -55,7 +56,12 @@ impl Lowering<'_> {
             Changelog::Append | Changelog::Retract => relation,
         };
         let partition = static_partition(target)?;
-        let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite, partition };
+        let buckets = match traits.routing {
+            SinkRouting::Any => None,
+            SinkRouting::ByKey => Some(self.key_groups),
+            SinkRouting::Single => Some(1),
+        };
+        let node = SinkNode { table: target.table.clone(), overwrite: target.overwrite, partition, buckets };
         let name = format!("Sink({})", target.table.name);
         // The connector has checked the number.
         let subtasks = target.table.option("sink.parallelism").and_then(|text| text.trim().parse().ok());
@@ -65,10 +71,15 @@ impl Lowering<'_> {
             .is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
         let by = |name: &String| relation.base.index_of(name).ok();
         let partition_columns: Vec<usize> = target.table.partitioned_by.iter().filter_map(by).collect();
-        let ports = if shuffles && !partition_columns.is_empty() {
-            vec![Port::hash(&relation.inputs, partition_columns)]
-        } else {
-            vec![Port::limited(&relation.inputs, subtasks)]
+        let ports = match traits.routing {
+            SinkRouting::ByKey => {
+                vec![Port::hash(&relation.inputs, target.table.primary_key.iter().filter_map(by).collect())]
+            }
+            SinkRouting::Single => vec![Port::hash(&relation.inputs, Vec::new())],
+            SinkRouting::Any if shuffles && !partition_columns.is_empty() => {
+                vec![Port::hash(&relation.inputs, partition_columns)]
+            }
+            SinkRouting::Any => vec![Port::limited(&relation.inputs, subtasks)],
         };
         let id = self.graph.add(name, OperatorKind::Sink(node), Arc::clone(&relation.base), ports)?;
         self.graph.set_changelog(id, changelog);
@@ -93,37 +104,6 @@ impl Lowering<'_> {
             name,
         };
         self.append_rank(relation, &rank, 0, 1)
-    }
-
-    /// The rows that a sink takes of a query.
-    ///
-    /// # Errors
-    /// E0115 for rows that change into a table that only takes new ones.
-    fn taken(&self, relation: &Relation, target: &SinkTarget<'_>) -> Result<Changelog> {
-        if !relation.is_changelog() {
-            return Ok(Changelog::Append);
-        }
-        let table = target.table;
-        let refused = |message: String, hint: &str| Err(Error::new(Code::ChangelogRefused, message).hint(hint));
-        match self.connectors.check(table, Role::Sink)?.changelog {
-            AcceptedChangelog::Retract => Ok(Changelog::Retract),
-            AcceptedChangelog::Upsert if table.primary_key.is_empty() => refused(
-                format!("rows of this query change, and table `{}` has no PRIMARY KEY to find them by", table.name),
-                "declare the columns that tell rows apart: `PRIMARY KEY (…) NOT ENFORCED`",
-            ),
-            AcceptedChangelog::Upsert => {
-                let column = |name: &String| table.physical.index_of(name).ok();
-                Ok(Changelog::Upsert { key: table.primary_key.iter().filter_map(column).collect() })
-            }
-            AcceptedChangelog::Append => refused(
-                format!(
-                    "rows of this query change, and table `{}` ({}) takes new rows only",
-                    table.name, table.connector
-                ),
-                "aggregate in a window, whose rows are final; or write a log of changes with \
-                 `'sink.changelog' = 'log'` (filesystem)",
-            ),
-        }
     }
 
     /// The rows under exactly the sink's names, or the query's where a bare SELECT is printed.
@@ -192,6 +172,33 @@ impl Lowering<'_> {
             fitted.push(Output { expr, field: Arc::clone(field), time: TimeAttribute::None });
         }
         Ok(fitted)
+    }
+}
+
+/// The rows that a sink takes of a query.
+///
+/// # Errors
+/// E0115 for rows that change into a table that only takes new ones.
+fn taken(relation: &Relation, table: &TableDescriptor, accepted: AcceptedChangelog) -> Result<Changelog> {
+    if !relation.is_changelog() {
+        return Ok(Changelog::Append);
+    }
+    let refused = |message: String, hint: &str| Err(Error::new(Code::ChangelogRefused, message).hint(hint));
+    match accepted {
+        AcceptedChangelog::Retract => Ok(Changelog::Retract),
+        AcceptedChangelog::Upsert if table.primary_key.is_empty() => refused(
+            format!("rows of this query change, and table `{}` has no PRIMARY KEY to find them by", table.name),
+            "declare the columns that tell rows apart: `PRIMARY KEY (…) NOT ENFORCED`",
+        ),
+        AcceptedChangelog::Upsert => {
+            let column = |name: &String| table.physical.index_of(name).ok();
+            Ok(Changelog::Upsert { key: table.primary_key.iter().filter_map(column).collect() })
+        }
+        AcceptedChangelog::Append => refused(
+            format!("rows of this query change, and table `{}` ({}) takes new rows only", table.name, table.connector),
+            "aggregate in a window, whose rows are final; or, in files, keep the table (`'sink.changelog' = 'table'`) or \
+             a log of its changes (`'sink.changelog' = 'log'`)",
+        ),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qanat_proto::changelog::{AcceptedChangelog, SourceChangelog};
 use qanat_proto::connector::{
-    ConnectorCatalog, ConnectorDescriptor, Delivery, FormatDescriptor, Role, TableDescriptor, TableTraits,
+    ConnectorCatalog, ConnectorDescriptor, Delivery, FormatDescriptor, Role, SinkRouting, TableDescriptor, TableTraits,
     VALUES_CONNECTOR,
 };
 use qanat_proto::error::{Code, Error, Result};
@@ -57,7 +57,11 @@ impl ConnectorCatalog for FakeConnectors {
             Some("debezium-json") => SourceChangelog::Envelope { is_wrapped: false },
             _ => SourceChangelog::Append,
         };
-        Ok(TableTraits { bounded, replayable: true, delivery, changelog, gives })
+        let routing = match changelog {
+            AcceptedChangelog::Upsert => SinkRouting::ByKey,
+            AcceptedChangelog::Append | AcceptedChangelog::Retract => SinkRouting::Any,
+        };
+        Ok(TableTraits { bounded, replayable: true, delivery, changelog, routing, gives })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::catalog::refusal;
 fn rows_that_change_into_a_table_of_new_rows() {
     expect![[r#"
         E0115 rows of this query change, and table `o` (filesystem) takes new rows only at 2:121
-        hint: aggregate in a window, whose rows are final; or write a log of changes with `'sink.changelog' = 'log'` (filesystem)
+        hint: aggregate in a window, whose rows are final; or, in files, keep the table (`'sink.changelog' = 'table'`) or a log of its changes (`'sink.changelog' = 'log'`)
     "#]].assert_eq(&refusal(
         r#"CREATE TABLE o (origin STRING, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'o', 'format' = 'csv'); INSERT INTO o SELECT origin, COUNT(*) FROM flights GROUP BY origin"#,
     ));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tree::{Tree, Values};
-use crate::compare::{self, Row, Rules};
+use crate::compare::{self, Cell, Row, Rules};
 use crate::folder::Folder;
 use crate::rng::Rng;
 use crate::sink::{applied, committed, committed_by_epoch};
@@ -81,6 +81,18 @@ fn group(seed: u64) -> Result<(), String> {
     })
 }
 
+/// Holds the table of the first query's keys against the rows of its answer.
+fn check_kept(folder: &Folder, answer: &[Row]) -> Result<(), String> {
+    let mut counts: BTreeMap<Cell, u64> = BTreeMap::new();
+    let none = || "-9".to_owned();
+    let keys = answer.iter().filter_map(|row| row.first()).map(|key| Some(key.clone().unwrap_or_else(none)));
+    keys.for_each(|key| *counts.entry(key).or_default() += 1);
+    let wanted: Vec<Row> = counts.into_iter().map(|(key, count)| vec![key, Some(count.to_string())]).collect();
+    let path = folder.path().join("kept");
+    let found = if path.join("_table").exists() { committed(&path)? } else { Vec::new() };
+    compare::difference(&wanted, &found, Rules::default()).map_err(|failure| format!("as a kept table: {failure}"))
+}
+
 fn table(rng: &mut Rng, width: usize) -> Vec<Values> {
     let nulls = *rng.pick(&[0, 5, 25]);
     let most = *rng.pick(&[3, 8, 30]);
@@ -129,6 +141,10 @@ impl Case {
             );
             sinks.push(format!("out{number}"));
         }
+        // What the first one tells comes to a table that is kept by its key.
+        script += "CREATE TABLE kept (k BIGINT, n BIGINT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'filesystem', \
+                   'path' = 'kept', 'format' = 'csv', 'csv.null-literal' = 'NULL', 'sink.changelog' = 'table');\n";
+        sinks.push("kept".to_owned());
         script += "EXECUTE STATEMENT SET BEGIN\n";
         for table in 0..self.tables.len() {
             let columns: Vec<String> = (0..self.widths[table]).map(|at| format!("c{at}")).collect();
@@ -137,6 +153,12 @@ impl Case {
         }
         for (number, query) in self.queries.iter().enumerate() {
             script += &format!("  INSERT INTO out{number} {};\n", query.sql(&self.widths));
+        }
+        if let Some(query) = self.queries.first() {
+            let sql = query.sql(&self.widths);
+            script += &format!(
+                "  INSERT INTO kept SELECT COALESCE(c0, -9), COUNT(*) FROM ({sql}) AS q GROUP BY COALESCE(c0, -9);\n"
+            );
         }
         script += "END;\n";
         folder.write("q.sql", &script);
@@ -147,6 +169,9 @@ impl Case {
             let expected = query.rows(&self.tables, &self.widths).unwrap_or_default();
             compare::difference(&shown(&expected), &found, Rules::default()).map_err(wrong)?;
             self.check_epochs(&folder, number).map_err(wrong)?;
+            if number == 0 {
+                check_kept(&folder, &shown(&expected)).map_err(wrong)?;
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! 2  each staged file gets its final name by a link that never replaces
 //! 3  every touched folder is synced, up to the table's
 //! 4  staged names go, the staging folder is synced
+//!    (of a table that is kept by its key: its version is written, put-if-absent, and versions go whose time is over)
 //! 5  the record is written aside, synced, linked to its name, its folder synced
 //! 6  partitions that are due are announced, if asked for
 //! ```
@@ -28,12 +29,13 @@ use qanat_storage::env::{Entropy, OpenMode, thread};
 
 use super::announce::Pending;
 use super::overwrite::{self, Overwritten, Removal};
-use super::{FileSink, FileTable, HandleDetail, STAGED, folder};
+use super::{FileSink, FileTable, HandleDetail, STAGED, folder, table};
 use crate::contract::CommitScope;
 use crate::filesystem::committed::{
     CommitRecord, CommittedFile, RECORD_VERSION, list, read_record, records_that_count,
 };
 use crate::filesystem::reread::file_checksum;
+use crate::filesystem::version::BucketFile;
 
 /// One file to publish.
 struct Publication<'a> {
@@ -60,6 +62,7 @@ pub(super) fn commit(
     let mut files = Vec::new();
     let mut listed: Option<&[Removal]> = None;
     let mut watermark = None;
+    let mut made = table::Made::default();
     for (handle, detail) in handles.iter().zip(&details) {
         match detail {
             HandleDetail::File { path, staged, bytes, crc32c } => files.push(Publication {
@@ -72,13 +75,24 @@ pub(super) fn commit(
                     crc32c: *crc32c,
                 },
             }),
+            HandleDetail::Bucket { bucket, rows, hash, base, path, staged, bytes, crc32c } => {
+                let (rows, hash, bytes, crc32c) = (*rows, *hash, *bytes, *crc32c);
+                let taken =
+                    CommittedFile { path: path.clone(), rows: handle.sum.rows, hash: handle.sum.hash, bytes, crc32c };
+                files.push(Publication { staged, file: taken });
+                made.buckets.push(BucketFile { bucket: *bucket, path: path.clone(), rows, hash, bytes, crc32c });
+                made.bases.insert(*base);
+            }
+            HandleDetail::EmptyTable { empty_table } => {
+                made.bases.insert(*empty_table);
+            }
             HandleDetail::Overwrite { overwrite } => listed = Some(overwrite),
             HandleDetail::Watermark { watermark: reported } => {
                 watermark = [watermark, *reported].into_iter().flatten().min();
             }
         }
     }
-    if files.is_empty() && listed.is_none() {
+    if files.is_empty() && listed.is_none() && made.bases.is_empty() {
         return announce(sink, scope, permit, &files, watermark);
     }
     files.sort_by(|a, b| a.file.path.cmp(&b.file.path));
@@ -97,6 +111,9 @@ pub(super) fn commit(
         folder::create_root(&table.env, &table.root)?;
         overwrite::remove(&table.env, &table.root, &removals)?;
         if publish(table, &files, &record_path, &record)? == Published::Now {
+            if let Some(kept) = &table.kept {
+                table::commit::put_version(sink, kept, scope, permit, made)?;
+            }
             record.previous = previous_epoch(sink, scope, permit)?;
             write_record(table, permit, &records, &record_path, &mut record)?;
         }
@@ -169,6 +186,7 @@ fn record_of(
         files: files.iter().map(|publication| publication.file.clone()).collect(),
         removed: removals.iter().map(|removal| removal.path.clone()).collect(),
         replaceable: Vec::new(),
+        is_table: table.kept.is_some(),
         record_crc32c: 0,
     })
 }

@@ -25,6 +25,7 @@ mod partition;
 #[cfg(test)]
 mod partition_tests;
 mod staged;
+mod table;
 #[cfg(test)]
 mod tests;
 mod withdraw;
@@ -44,16 +45,23 @@ use qanat_proto::graph::SinkNode;
 use qanat_proto::ids::{Epoch, JobId, OperatorId, SubtaskId, Token};
 use qanat_proto::manifest::PreparedHandle;
 use qanat_proto::names::Origin;
+use qanat_proto::receipt::RowHash;
+use qanat_storage::crash_safe;
 use qanat_storage::env::{Env, thread};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CommitScope, Sink, SinkWriter};
 use crate::encode::{EncodeSpec, kinds};
+use crate::filesystem::reread::Written;
+use crate::filesystem::version::VERSIONS;
 
 pub(crate) use commit::record_epoch;
+use options::{Keeps, TableOptions};
 pub use options::{SINK_OPTIONS, SinkOptions};
 pub use overwrite::Removal;
 pub(crate) use partition::parse_folder;
+pub(super) use table::withdraw::keeps;
+use table::{KeptTable, KeptVersions, Start, TableWriter};
 
 /// Hidden folder of staged files, inside the target folder so that publishing stays within one file system.
 pub(crate) const STAGED: &str = ".staged";
@@ -69,6 +77,8 @@ pub struct FileSink {
     pending: Mutex<BTreeMap<(JobId, OperatorId), announce::Pending>>,
     /// Partitions whose old files are gone.
     overwritten: Mutex<BTreeMap<(JobId, OperatorId), overwrite::Overwritten>>,
+    /// Of a table that is kept by its key.
+    versions: KeptVersions,
 }
 
 /// The checked table, shared by the sink and its writers.
@@ -87,12 +97,31 @@ pub(crate) struct FileTable {
     overwrite: bool,
     /// The folder of the one partition that an overwrite names, which is emptied whether it gets rows or not.
     emptied: Option<String>,
+    /// The table is kept by its key.
+    kept: Option<KeptTable>,
 }
 
 /// What a handle of this sink carries in `detail`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum HandleDetail {
+    /// A bucket of a table, written anew. Before `File`, which has fewer fields.
+    Bucket {
+        bucket: u16,
+        /// Rows of the file; the handle's sum is that of the changes which were taken.
+        rows: u64,
+        hash: RowHash,
+        /// The version of the table that its writer's generation went on from; 0 for none.
+        base: u64,
+        path: String,
+        staged: String,
+        bytes: u64,
+        crc32c: u32,
+    },
+    EmptyTable {
+        /// A job that overwrites begins with an empty table in the place of this version.
+        empty_table: u64,
+    },
     File {
         /// Final path, relative to the table's folder, with `/` between segments.
         path: String,
@@ -118,7 +147,7 @@ impl FileSink {
     /// # Errors
     /// The codes of [`check`].
     pub fn open(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Arc<Self>> {
-        Self::open_node(env, base, &SinkNode { table: table.clone(), overwrite, partition: Vec::new() })
+        Self::open_node(env, base, &SinkNode { overwrite, ..SinkNode::of_table(table.clone()) })
     }
 
     /// The same for a whole node.
@@ -126,7 +155,7 @@ impl FileSink {
     /// # Errors
     /// The codes of [`check`].
     pub fn open_node(env: Env, base: &Path, node: &SinkNode) -> Result<Arc<Self>> {
-        let mut table = FileTable::of(env, base, &node.table, node.overwrite)?;
+        let mut table = FileTable::of(env, base, node)?;
         if node.overwrite && !node.partition.is_empty() {
             table.emptied = Some(partition::folder_of(&node.table, &node.partition)?);
         }
@@ -135,6 +164,7 @@ impl FileSink {
             recorded: Mutex::default(),
             pending: Mutex::default(),
             overwritten: Mutex::default(),
+            versions: KeptVersions::default(),
         }))
     }
 }
@@ -142,7 +172,18 @@ impl FileSink {
 /// The folder of a sink table.
 pub(crate) fn folder_of(base: &Path, table: &TableDescriptor) -> Result<PathBuf> {
     let (options, _, _) = check(table)?;
-    Ok(base.join(folder::local_path(&options.path)?))
+    Ok(root_of(&base.join(folder::local_path(&options.path)?), &options.keeps))
+}
+
+/// What lies beside a plain file is hidden.
+fn root_of(path: &Path, keeps: &Keeps) -> PathBuf {
+    match keeps {
+        Keeps::Table(TableOptions { is_plain: true, .. }) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            folder::parent(path).join(format!(".{name}"))
+        }
+        Keeps::Rows | Keeps::Log | Keeps::Table(_) => path.to_owned(),
+    }
 }
 
 impl FileTable {
@@ -152,12 +193,30 @@ impl FileTable {
     /// # Errors
     /// E0203 to E0205 for options, E0217 for a column that the format cannot hold, E0102 for what is not
     /// supported yet.
-    pub(crate) fn of(env: Env, base: &Path, table: &TableDescriptor, overwrite: bool) -> Result<Self> {
+    pub(crate) fn of(env: Env, base: &Path, node: &SinkNode) -> Result<Self> {
+        let SinkNode { table, overwrite, .. } = node;
         let (options, spec, partition_columns) = check(table)?;
-        let columns = if options.keeps_log { kinds::with_column(&table.physical) } else { Arc::clone(&table.physical) };
+        let columns = match options.keeps {
+            Keeps::Log => kinds::with_column(&table.physical),
+            Keeps::Rows | Keeps::Table(_) => Arc::clone(&table.physical),
+        };
+        let path = base.join(folder::local_path(&options.path)?);
+        let kept = match (&options.keeps, node.buckets) {
+            (Keeps::Table(TableOptions { retention_ms, is_plain }), Some(buckets)) => Some(KeptTable {
+                key: table.primary_key.iter().filter_map(|name| table.physical.index_of(name).ok()).collect(),
+                names: table.primary_key.clone(),
+                buckets,
+                retention_ms: *retention_ms,
+                plain: is_plain.then(|| path.clone()),
+            }),
+            (Keeps::Table(_), None) => {
+                return Err(Error::internal("a table that is kept by its key has no number of buckets"));
+            }
+            (Keeps::Rows | Keeps::Log, _) => None,
+        };
         Ok(Self {
             env,
-            root: base.join(folder::local_path(&options.path)?),
+            root: root_of(&path, &options.keeps),
             name: table.name.clone(),
             file_columns: (0..columns.fields().len()).filter(|i| !partition_columns.contains(i)).collect(),
             columns,
@@ -165,9 +224,14 @@ impl FileTable {
             partition_columns,
             spec,
             options,
-            overwrite,
+            overwrite: *overwrite,
             emptied: None,
+            kept,
         })
+    }
+
+    fn written(&self) -> Written<'_> {
+        Written { encoding: &self.spec, columns: &self.columns, partitioned_by: &self.partition_names }
     }
 
     fn file_schema(&self) -> SchemaRef {
@@ -181,6 +245,10 @@ impl FileTable {
     fn records_folder(&self, job: JobId, operator: OperatorId) -> PathBuf {
         self.root.join(COMMITS).join(job.to_string()).join(operator.to_string())
     }
+}
+
+fn detail_json(detail: &HandleDetail) -> Result<serde_json::Value> {
+    serde_json::to_value(detail).map_err(|e| Error::internal(format!("write a handle: {e}")))
 }
 
 fn project(columns: &SchemaRef, chosen: &[usize]) -> SchemaRef {
@@ -204,7 +272,7 @@ pub(crate) fn check(table: &TableDescriptor) -> Result<(SinkOptions, EncodeSpec,
         );
     }
     spec.check_columns(&project(&table.physical, &kept)).map_err(|e| e.or_at(place))?;
-    if options.keeps_log && table.physical.index_of(kinds::ROW_KIND).is_ok() {
+    if options.keeps == Keeps::Log && table.physical.index_of(kinds::ROW_KIND).is_ok() {
         let message = format!("`{}` is the column of a log of changes that says what a row does", kinds::ROW_KIND);
         return Err(Error::new(Code::BadOption, message).at(place()).hint("give the table's column another name"));
     }
@@ -216,6 +284,11 @@ impl Sink for FileSink {
         let table = &self.table;
         folder::create_root(&table.env, &table.root)?;
         folder::create_synced(&table.env, &table.staged_folder())?;
+        if let Some(kept) = &table.kept {
+            // Told now rather than with the first rows, when it is asked once more.
+            Start::of(table, kept, token.job)?;
+            return Ok(Box::new(TableWriter::new(table.clone(), kept.clone(), subtask, token)));
+        }
         let removals = if table.overwrite && subtask.index == 0 {
             Some(overwrite::list(&table.env, &table.root, token.job, !table.partition_names.is_empty())?)
         } else {
@@ -240,12 +313,23 @@ impl Sink for FileSink {
             keep.iter().any(|handle| handle.name == object)
         };
         folder::remove_where(&table.env, &table.staged_folder(), |name| is_lower(name) && !is_kept(name))?;
+        if table.kept.is_some() {
+            for folder in [table.root.clone(), table.root.join(VERSIONS)] {
+                if table.env.disk.exists(&folder).map_err(|e| Error::io(format!("look at {}", folder.display()), &e))? {
+                    crash_safe::sweep(table.env.disk.as_ref(), &folder)?;
+                }
+            }
+        }
         // A commit that died between writing its record and linking it leaves a hidden file.
         commit::sweep_drafts(table, &table.records_folder(token.job, operator.operator), token)
     }
 
     fn withdraw(&self, operator: CommitScope, job: JobId, withdrawal: &Withdrawal) -> Result<()> {
         withdraw::withdraw(&self.table, operator, job, withdrawal)?;
+        if let Some(kept) = &self.table.kept {
+            table::withdraw::withdraw(&self.table, kept, operator, job, withdrawal)?;
+            self.versions.forget();
+        }
         // What is remembered of the folder may be of withdrawn epochs.
         let key = (job, operator.operator);
         thread::lock(&self.recorded).remove(&key);

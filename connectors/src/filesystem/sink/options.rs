@@ -21,11 +21,20 @@ pub const SINK_OPTIONS: &[OptionSpec] = &[
     ),
     option(
         "sink.changelog",
-        OptionKind::Choice(&["log"]),
+        OptionKind::Choice(&["log", "table"]),
         None,
         "`log`: rows may change. Each row that is new, replaced or gone is written, with a last column `row_kind` that \
-         says `+I`, `-U` (as it was), `+U` (as it is now) or `-D`. Without it only rows that are final are taken, but for the \
-         format `debezium-json`, whose records are changes.",
+         says `+I`, `-U` (as it was), `+U` (as it is now) or `-D`. `table`: rows may change, and the latest of each PRIMARY \
+         KEY is kept: `_table/<number>` names the files of each version, the highest is the table; a path that ends in a \
+         file name is one plain file, replaced at once, of 64 MiB at most. Without it only rows that are final are taken, \
+         but for the format `debezium-json`, whose records are changes.",
+    ),
+    option(
+        "sink.table.retention",
+        OptionKind::Duration,
+        Some("1 min"),
+        "How long the files of a version stay when the next has taken its place: for readers, and for rollbacks. With \
+         `sink.changelog` = `table`.",
     ),
     option(
         "sink.rolling-policy.rollover-interval",
@@ -117,10 +126,28 @@ pub struct SinkOptions {
     pub file_bytes: u64,
     /// How long a file is written to, at most.
     pub file_ms: u64,
-    /// Rows may change, and say what they do.
-    pub keeps_log: bool,
+    pub keeps: Keeps,
     /// How partitions are announced, if asked for.
     pub partition_commit: Option<PartitionCommit>,
+}
+
+/// What the files of a table hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Rows, one by one.
+    Rows,
+    /// Rows may change, and say what they do.
+    Log,
+    /// The latest row of each primary key.
+    Table(TableOptions),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableOptions {
+    /// How long a version stays behind the next.
+    pub retention_ms: i64,
+    /// The path is that of one plain file.
+    pub is_plain: bool,
 }
 
 /// When and how a partition is announced.
@@ -145,6 +172,9 @@ const FILE_BYTES_DEFAULT: u64 = 128 << 20;
 
 /// `sink.rolling-policy.rollover-interval` when nothing is said: Flink's default.
 const FILE_MS_DEFAULT: u64 = 30 * 60 * 1000;
+
+/// `sink.table.retention` when nothing is said.
+const RETENTION_MS_DEFAULT: i64 = 60_000;
 
 impl SinkOptions {
     /// # Errors
@@ -184,9 +214,56 @@ impl SinkOptions {
                 .ok_or_else(|| bad_option(INTERVAL, text, "a duration such as `10 min`").at(place()))?,
         };
         let is_envelope = table.option("format").is_some_and(|format| format.eq_ignore_ascii_case(DEBEZIUM));
-        let keeps_log = is_envelope || table.option("sink.changelog").is_some();
-        Ok(Self { path: path.to_owned(), file_bytes, file_ms, keeps_log, partition_commit })
+        let keeps = match table.option(CHANGELOG) {
+            Some(text) if text.eq_ignore_ascii_case("table") => {
+                Keeps::Table(table_options(table, path, is_envelope).map_err(|e| e.or_at(place))?)
+            }
+            Some(_) => Keeps::Log,
+            None if is_envelope => Keeps::Log,
+            None => Keeps::Rows,
+        };
+        if let (Some(text), Keeps::Rows | Keeps::Log) = (table.option(RETENTION), &keeps) {
+            return Err(bad_option(RETENTION, text, "a value only with `sink.changelog` = `table`").at(place()));
+        }
+        Ok(Self { path: path.to_owned(), file_bytes, file_ms, keeps, partition_commit })
     }
+}
+
+const CHANGELOG: &str = "sink.changelog";
+const RETENTION: &str = "sink.table.retention";
+
+fn table_options(table: &TableDescriptor, path: &str, is_envelope: bool) -> Result<TableOptions> {
+    let needs = |what: &str| bad_option(CHANGELOG, "table", what);
+    if table.primary_key.is_empty() {
+        return Err(needs("`table` only with the columns that tell rows apart")
+            .hint("declare them: `PRIMARY KEY (…) NOT ENFORCED`"));
+    }
+    if is_envelope {
+        return Err(needs("`table` only with a format of rows: debezium-json holds changes"));
+    }
+    if !table.partitioned_by.is_empty() {
+        return Err(Error::new(
+            Code::SqlUnsupported,
+            "a table that is kept by its key in files cannot be PARTITIONED BY columns",
+        )
+        .hint("leave PARTITIONED BY out: its rows are spread over files by their key"));
+    }
+    for key in ["sink.parallelism", "sink.rolling-policy.file-size", "sink.rolling-policy.rollover-interval"] {
+        if let Some(text) = table.option(key) {
+            let why = "nothing with `sink.changelog` = `table`, whose files are those of key groups";
+            return Err(bad_option(key, text, why));
+        }
+    }
+    let retention_ms = match table.option(RETENTION) {
+        None => RETENTION_MS_DEFAULT,
+        Some(text) => parse_duration_ms(text)
+            .and_then(|ms| i64::try_from(ms).ok())
+            .ok_or_else(|| bad_option(RETENTION, text, "a duration such as `10 min`"))?,
+    };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    // `.hidden` and `..` are folders; so is `out/`.
+    let is_plain = name.trim_start_matches('.').contains('.');
+    Ok(TableOptions { retention_ms, is_plain })
 }
 
 fn partition_commit(table: &TableDescriptor) -> Result<Option<PartitionCommit>> {

@@ -78,13 +78,8 @@ pub(super) fn open(env: &Env, table: &TableDescriptor, overwrite: bool) -> Arc<F
     FileSink::open(env.clone(), Path::new("/"), table, overwrite).expect("a sink")
 }
 
-fn permit(generation: u64, epoch: u64, handles: &[PreparedHandle]) -> CommitPermit {
-    CommitPermit {
-        token: token(generation),
-        epoch: Epoch(epoch),
-        manifest_key: format!("manifest-{epoch}"),
-        handles: handles.to_vec(),
-    }
+pub(super) fn permit(token: Token, epoch: u64, handles: &[PreparedHandle]) -> CommitPermit {
+    CommitPermit { token, epoch: Epoch(epoch), manifest_key: format!("manifest-{epoch}"), handles: handles.to_vec() }
 }
 
 pub(super) fn commit(
@@ -93,7 +88,7 @@ pub(super) fn commit(
     epoch: u64,
     handles: &[PreparedHandle],
 ) -> qanat_proto::error::Result<()> {
-    sink.commit(SCOPE, &permit(generation, epoch, handles), handles)
+    sink.commit(SCOPE, &permit(token(generation), epoch, handles), handles)
 }
 
 /// What a plain reader of the folder sees: the data files and their rows, by the ids in the first column.
@@ -356,7 +351,7 @@ pub(super) fn clean_records(disk: &dyn Disk, context: &str) {
     for record in records(disk, Path::new(ROOT), None).expect("records") {
         for file in &record.files {
             let mut sum = RowSum::default();
-            read_rows(disk, Path::new(ROOT), &record, &file.path, |rows| {
+            read_rows(disk, Path::new(ROOT), record.written(), &file.path, |rows| {
                 sum.add(RowHasher::default().sum(rows)?);
                 Ok(())
             })

@@ -94,7 +94,7 @@ fn staged_of(path: &str) -> &str {
 }
 
 /// What is not there was never published, or went before.
-fn move_aside(table: &FileTable, from: &Path, to: &Path) -> Result<()> {
+pub(super) fn move_aside(table: &FileTable, from: &Path, to: &Path) -> Result<()> {
     let disk = table.env.disk.as_ref();
     let failed = |e: &std::io::Error| Error::io(format!("withdraw {}", from.display()), e);
     if !disk.exists(from).map_err(|e| failed(&e))? {

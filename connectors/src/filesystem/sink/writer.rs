@@ -15,10 +15,11 @@ use qanat_proto::names::Origin;
 use qanat_proto::receipt::RowSum;
 use qanat_storage::env::{File, OpenMode, thread};
 
+use super::options::Keeps;
 use super::options::PartitionCommit;
 use super::overwrite::Removal;
 use super::staged::StagedFile;
-use super::{FileTable, HandleDetail, folder, partition};
+use super::{FileTable, HandleDetail, detail_json, folder, partition};
 use crate::contract::SinkWriter;
 use crate::encode::{Encoder, conform, kinds};
 
@@ -227,8 +228,10 @@ impl FileWriter {
             Some(_) => {}
             None => self.epoch = Some(epoch),
         }
-        let rows =
-            if self.table.options.keeps_log { &kinds::as_text(rows, self.table.spec.tells_updates())? } else { rows };
+        let rows = match self.table.options.keeps {
+            Keeps::Log => &kinds::as_text(rows, self.table.spec.tells_updates())?,
+            Keeps::Rows | Keeps::Table(_) => rows,
+        };
         let rows = conform(&self.table.name, &self.table.columns, rows)?;
         let table = self.table.clone();
         for group in partition::split(&rows, &table.partition_columns, &table.partition_names)? {
@@ -270,10 +273,6 @@ impl Drop for FileWriter {
             let _ = self.table.env.disk.remove_file(&self.table.staged_folder().join(self.staged_name(object)));
         }
     }
-}
-
-fn detail_json(detail: &HandleDetail) -> Result<serde_json::Value> {
-    serde_json::to_value(detail).map_err(|e| Error::internal(format!("write a handle: {e}")))
 }
 
 impl SinkWriter for FileWriter {

@@ -62,7 +62,7 @@ pub(crate) fn graph() -> JobGraph {
     JobGraph {
         operators: vec![
             operator(SOURCE, OperatorKind::Source(source)),
-            operator(SINK, OperatorKind::Sink(SinkNode { table, overwrite: false, partition: Vec::new() })),
+            operator(SINK, OperatorKind::Sink(SinkNode::of_table(table))),
         ],
         edges: vec![Edge { from: SOURCE, to: SINK, port: 0, partitioning: Partitioning::Forward }],
     }

@@ -54,7 +54,7 @@ fn a_table_by_the_key_of_the_groups_is_told_what_they_have_become() {
             project: "count" AS n, origin
             changes: by key (origin)
         [4] Sink(o)
-            from [3] forward
+            from [3] hash(origin)
             columns: n BIGINT, origin STRING
             connector: filesystem
             changes: by key (origin)
@@ -89,7 +89,7 @@ fn a_filter_behind_the_groups_has_to_see_what_they_were() {
             project: "count" AS n, origin
             changes: each row that is replaced is taken back
         [4] Sink(o)
-            from [3] forward
+            from [3] hash(origin)
             columns: n BIGINT, origin STRING
             connector: filesystem
             changes: each row that is replaced is taken back
@@ -352,7 +352,7 @@ fn a_table_of_changes_into_one_by_another_key() {
             changes: by key (name)
             state: all rows, of which 1 are told per partition, for as long as the job lives
         [5] Sink(names)
-            from [4] forward
+            from [4] hash(name)
             columns: name STRING, id INT
             connector: filesystem
             changes: by key (name)
