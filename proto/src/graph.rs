@@ -104,6 +104,7 @@ pub enum OperatorKind {
     OverAggregate(OverAggregateNode),
     Join(JoinNode),
     IntervalJoin(IntervalJoinNode),
+    TemporalJoin(TemporalJoinNode),
     WindowJoin(WindowJoinNode),
     WindowTopN(WindowTopNNode),
     TopN(TopNNode),
@@ -412,6 +413,22 @@ pub struct IntervalJoinNode {
     pub allowed_lateness_ms: i64,
 }
 
+/// Joins rows with the version of a table that holds at their event time: of the rows of the key on the right side the
+/// one of the latest time that is not later. The left side is new rows alone; so is the output: left columns then right
+/// columns, without their kinds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemporalJoinNode {
+    /// Inner or left.
+    pub kind: JoinKind,
+    /// (left column, right column) pairs that must be equal: those on the right are the table's primary key. NULL equals
+    /// nothing.
+    pub on: Vec<(usize, usize)>,
+    /// The event times of both sides.
+    pub times: (usize, usize),
+    /// What else must hold of the version, over left ++ right columns.
+    pub filter: Option<EncodedExpr>,
+}
+
 /// Joins rows of the same window and key. Both inputs carry their window as columns. Output: left
 /// columns then right columns (left only for semi and anti).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -668,6 +685,7 @@ impl OperatorKind {
             Self::OverAggregate(_) => "OverAggregate",
             Self::Join(_) => "Join",
             Self::IntervalJoin(_) => "IntervalJoin",
+            Self::TemporalJoin(_) => "TemporalJoin",
             Self::WindowJoin(_) => "WindowJoin",
             Self::WindowTopN(_) => "WindowTopN",
             Self::TopN(_) => "TopN",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_storage::env::{Disk, Entry};
 
-use super::version::{VERSIONS, newest_version};
+use super::version::{VERSIONS, is_table, newest_version};
 
 /// Folders below a path are followed this deep.
 const DEPTH_MAX: usize = 64;
@@ -127,7 +127,9 @@ impl Location {
         }
         above.push(real);
         let entries = disk.list(folder).map_err(|e| self.error("list", &self.origin(relative), &e))?;
-        if pattern.is_empty() && entries.iter().any(|e| e.is_dir && e.path.file_name() == Some(VERSIONS.as_ref())) {
+        let is_whole = pattern.iter().all(|p| p == "**");
+        let has_versions = || entries.iter().any(|e| e.is_dir && e.path.file_name() == Some(VERSIONS.as_ref()));
+        if is_whole && has_versions() && is_table(disk, folder)? {
             above.pop();
             return self.table(disk, folder, relative, found);
         }
@@ -171,13 +173,26 @@ impl Location {
 
     /// The files of the newest version of a table.
     fn table(&self, disk: &dyn Disk, folder: &Path, relative: &str, found: &mut Vec<FoundFile>) -> Result<()> {
-        let Some(version) = newest_version(disk, folder)? else { return Ok(()) };
-        for bucket in &version.files {
-            let below = if relative.is_empty() { bucket.path.clone() } else { format!("{relative}/{}", bucket.path) };
-            let entry = disk.metadata(&folder.join(&bucket.path)).map_err(|e| self.error("read", &below, &e))?;
-            found.push(FoundFile { is_of_table: true, ..file(entry, below) });
+        let mut looked_at = None;
+        'version: loop {
+            let Some(version) = newest_version(disk, folder)? else { return Ok(()) };
+            let mut files = Vec::with_capacity(version.files.len());
+            for bucket in &version.files {
+                let below =
+                    if relative.is_empty() { bucket.path.clone() } else { format!("{relative}/{}", bucket.path) };
+                match disk.metadata(&folder.join(&bucket.path)) {
+                    Ok(entry) => files.push(FoundFile { is_of_table: true, ..file(entry, below) }),
+                    // It has had its time since, and a newer version has come.
+                    Err(e) if e.kind() == ErrorKind::NotFound && looked_at != Some(version.number) => {
+                        looked_at = Some(version.number);
+                        continue 'version;
+                    }
+                    Err(e) => return Err(self.error("read", &below, &e)),
+                }
+            }
+            found.append(&mut files);
+            return Ok(());
         }
-        Ok(())
     }
 
     fn take(

@@ -4,42 +4,59 @@ use std::path::{Component, Path, PathBuf};
 
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
-use qanat_proto::graph::{JobGraph, OperatorKind};
+use qanat_proto::graph::{JobGraph, OperatorKind, SinkNode};
 use qanat_storage::env::Env;
 
+use super::Filesystem;
 use super::listing::{Location, is_hidden, matches};
-use super::{Filesystem, sink_folder};
+use super::sink::path_of;
 use crate::registry::Connector;
 
 /// Refuses `INSERT OVERWRITE` into a folder that a job of the same script reads: the old files go with the
 /// first epoch, and what was not read by then could not be read after a restart. So would those of a lookup
-/// join's table, which has no other copy.
+/// join's table, which has no other copy. Of a table that is kept by its key files go with every epoch; and two sinks do
+/// not keep one table, nor write into its folder.
 ///
 /// # Errors
-/// E0205 at the table that is overwritten; E0203 and E0204 as [`sink_folder`].
+/// E0205 at the table that is written; E0203 and E0204 as [`super::sink_folder`].
 pub fn refuse_overwritten_sources<'g>(
     env: &Env,
     base: &Path,
     graphs: impl Iterator<Item = &'g JobGraph> + Clone,
 ) -> Result<()> {
-    let is_file = |table: &&TableDescriptor| {
+    let is_file = |table: &TableDescriptor| {
         let descriptor = Filesystem.descriptor();
         table.connector == descriptor.name || descriptor.aliases.contains(&table.connector.as_str())
     };
-    let overwritten = graphs.clone().flat_map(|graph| graph.sinks().map(|(_, node)| node));
-    for sink in overwritten.filter(|node| node.overwrite).map(|node| &node.table).filter(is_file) {
-        let folder = resolved(env, &sink_folder(base, sink)?);
+    let sinks = graphs.clone().flat_map(|graph| graph.sinks().map(|(_, node)| node));
+    let sinks: Vec<&SinkNode> = sinks.filter(|node| is_file(&node.table)).collect();
+    let refused = |sink: &SinkNode, message: String, hint: &str| {
+        Err(Error::new(Code::BadRole, message).at(Place::Named(sink.table.name.clone())).hint(hint))
+    };
+    for (at, sink) in sinks.iter().enumerate().filter(|(_, sink)| sink.overwrite || sink.buckets.is_some()) {
+        let path = resolved(env, &path_of(base, &sink.table)?);
         let mut read = graphs.clone().flat_map(|graph| &graph.operators).filter_map(|operator| match &operator.kind {
             OperatorKind::Source(node) => Some(&node.table),
             OperatorKind::LookupJoin(node) => Some(&node.table),
             _ => None,
         });
-        if let Some(source) = read.find(|source| is_file(source) && reads_from(env, base, source, &folder)) {
-            let message =
-                format!("`{}` cannot be overwritten while `{}` is read from its folder", sink.name, source.name);
-            return Err(Error::new(Code::BadRole, message)
-                .at(Place::Named(sink.name.clone()))
-                .hint("its files would be gone before they are read; write to another folder"));
+        if let Some(source) = read.find(|source| is_file(source) && reads_from(env, base, source, &path)) {
+            let (how, whose) = if sink.overwrite { ("overwritten", "its folder") } else { ("kept up to date", "it") };
+            let message = format!("`{}` cannot be {how} while `{}` is read from {whose}", sink.table.name, source.name);
+            return refused(sink, message, "its files would be gone before they are read; write to another folder");
+        }
+        if sink.buckets.is_none() {
+            continue;
+        }
+        for (_, other) in sinks.iter().enumerate().filter(|(other, _)| *other != at) {
+            if resolved(env, &path_of(base, &other.table)?) == path {
+                let message = format!("`{}` is kept by its key, and this script writes to it twice", sink.table.name);
+                return refused(
+                    sink,
+                    message,
+                    "put the queries into one by UNION ALL, or give each a place of its own",
+                );
+            }
         }
     }
     Ok(())

@@ -26,6 +26,8 @@ use crate::encode::csv::CsvOptions;
 use crate::encode::{Compression, EncodeSpec, debezium, utc_schema};
 use crate::format::textual;
 
+/// Bytes of texts in one batch, about.
+const BATCH_BYTES: usize = 64 << 20;
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
 
@@ -215,6 +217,7 @@ fn decompressed(reader: DiskReader, compression: Compression) -> Result<Box<dyn 
 struct CsvRows {
     columns: Vec<StringBuilder>,
     rows: usize,
+    bytes: usize,
 }
 
 fn read_csv(
@@ -234,7 +237,7 @@ fn read_csv(
             return Err(damaged(&"the header does not name the columns"));
         }
     }
-    let mut rows = CsvRows { columns: (0..width).map(|_| StringBuilder::new()).collect(), rows: 0 };
+    let mut rows = CsvRows { columns: (0..width).map(|_| StringBuilder::new()).collect(), rows: 0, bytes: 0 };
     while next_record(&mut reader, options, &mut record)? {
         if record.len() != width {
             return Err(damaged(&format!("a line has {} cells, not {width}", record.len())));
@@ -251,7 +254,8 @@ fn read_csv(
             }
         }
         rows.rows += 1;
-        if rows.rows == BATCH_ROWS {
+        rows.bytes += record.iter().map(|(cell, _)| cell.len()).sum::<usize>();
+        if rows.rows == BATCH_ROWS || rows.bytes > BATCH_BYTES {
             give(rows.take(schema)?)?;
         }
     }
@@ -260,7 +264,7 @@ fn read_csv(
 
 impl CsvRows {
     fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         let cast = |(builder, field): (&mut StringBuilder, &Arc<Field>)| {
             let texts: ArrayRef = Arc::new(builder.finish());
             if textual::is_read_here(field.data_type()) {

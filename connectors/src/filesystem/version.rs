@@ -110,6 +110,14 @@ impl TableVersion {
     }
 }
 
+/// Whether a table is kept in a folder: there are versions of it, whether they count or not.
+///
+/// # Errors
+/// The code of the disk.
+pub(super) fn is_table(disk: &dyn Disk, folder: &Path) -> Result<bool> {
+    Ok(!numbers(disk, folder)?.is_empty())
+}
+
 /// The numbers of the versions that are there, withdrawn or not, in order.
 ///
 /// # Errors
@@ -182,17 +190,27 @@ fn decode(bytes: &[u8], number: u64) -> std::result::Result<TableVersion, Decode
     }
 }
 
+/// How often versions are listed again because one that was listed has gone.
+const LISTS_MAX: usize = 1_000;
+
 /// The newest version whose epoch was not withdrawn: the table. `None` if there is none.
 ///
 /// # Errors
-/// Those of [`read_version`].
+/// Those of [`read_version`]; E0214 if versions come and go faster than they can be read.
 pub fn newest_version(disk: &dyn Disk, folder: &Path) -> Result<Option<TableVersion>> {
-    for number in numbers(disk, folder)?.into_iter().rev() {
-        if let Some(version) = version_that_counts(disk, folder, number)? {
-            return Ok(Some(version));
+    'list: for _ in 0..LISTS_MAX {
+        for number in numbers(disk, folder)?.into_iter().rev() {
+            match version_that_counts(disk, folder, number)? {
+                Found::Counts(version) => return Ok(Some(*version)),
+                Found::Withdrawn => {}
+                // It has had its time since, and a newer one has come.
+                Found::Gone => continue 'list,
+            }
         }
+        return Ok(None);
     }
-    Ok(None)
+    Err(Error::new(Code::Io, "versions of the table come and go faster than they can be read")
+        .at(Place::Named(folder.display().to_string())))
 }
 
 /// All versions that are there and whose epochs were not withdrawn, in order of their numbers.
@@ -200,14 +218,32 @@ pub fn newest_version(disk: &dyn Disk, folder: &Path) -> Result<Option<TableVers
 /// # Errors
 /// Those of [`read_version`].
 pub(super) fn versions(disk: &dyn Disk, folder: &Path) -> Result<Vec<TableVersion>> {
-    let versions = numbers(disk, folder)?.into_iter();
-    versions.filter_map(|number| version_that_counts(disk, folder, number).transpose()).collect()
+    let mut versions = Vec::new();
+    for number in numbers(disk, folder)? {
+        if let Found::Counts(version) = version_that_counts(disk, folder, number)? {
+            versions.push(*version);
+        }
+    }
+    Ok(versions)
 }
 
-/// None too for one that was listed and has had its time since.
-fn version_that_counts(disk: &dyn Disk, folder: &Path, number: u64) -> Result<Option<TableVersion>> {
-    let Some(version) = read_version(disk, folder, number)? else { return Ok(None) };
-    // Looked for after the version: a tombstone stands before the first file goes.
+enum Found {
+    Counts(Box<TableVersion>),
+    Withdrawn,
+    Gone,
+}
+
+fn version_that_counts(disk: &dyn Disk, folder: &Path, number: u64) -> Result<Found> {
+    let Some(version) = read_version(disk, folder, number)? else { return Ok(Found::Gone) };
+    Ok(if is_withdrawn(disk, folder, &version)? { Found::Withdrawn } else { Found::Counts(Box::new(version)) })
+}
+
+/// Whether a rollback took the epoch of a version back. Looked for after the version was read: a tombstone stands before
+/// the first file goes.
+///
+/// # Errors
+/// The code of the disk.
+pub(super) fn is_withdrawn(disk: &dyn Disk, folder: &Path, version: &TableVersion) -> Result<bool> {
     let withdrawn = withdrawn_epochs(disk, folder, &version.job.to_string(), &version.operator.to_string())?;
-    Ok((!withdrawn.contains(version.epoch)).then_some(version))
+    Ok(withdrawn.contains(version.epoch))
 }

@@ -171,6 +171,7 @@ impl EpochReports {
                 | OperatorKind::OverAggregate(_)
                 | OperatorKind::Join(_)
                 | OperatorKind::IntervalJoin(_)
+                | OperatorKind::TemporalJoin(_)
                 | OperatorKind::WindowJoin(_)
                 | OperatorKind::WindowTopN(_)
                 | OperatorKind::TopN(_)
@@ -223,6 +224,7 @@ fn role(kind: &OperatorKind) -> &'static str {
         OperatorKind::WindowAggregate(_)
         | OperatorKind::OverAggregate(_)
         | OperatorKind::IntervalJoin(_)
+        | OperatorKind::TemporalJoin(_)
         | OperatorKind::WindowJoin(_)
         | OperatorKind::WindowTopN(_) => "windowed",
         OperatorKind::LatestRows(_)

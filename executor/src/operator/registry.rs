@@ -14,7 +14,7 @@ use super::assign_window::AssignWindow;
 use super::calc::Calc;
 use super::changes::Changes;
 use super::group::GroupAggregate;
-use super::join::{IntervalJoin, Join};
+use super::join::{IntervalJoin, Join, TemporalJoin};
 use super::latest_rows::LatestRows;
 use super::lookup_join::LookupJoin;
 use super::over_aggregate::OverAggregate;
@@ -63,6 +63,7 @@ pub fn build(
         OperatorKind::OverAggregate(node) => Box::new(OverAggregate::new(node, context)?),
         OperatorKind::Join(node) => Box::new(Join::new(node, context)?),
         OperatorKind::IntervalJoin(node) => Box::new(IntervalJoin::new(node, context)?),
+        OperatorKind::TemporalJoin(node) => Box::new(TemporalJoin::new(node, context)?),
         OperatorKind::WindowJoin(node) => Box::new(WindowJoin::new(node, context)?),
         OperatorKind::WindowTopN(node) => Box::new(WindowTopN::new(node, context)?),
         OperatorKind::TopN(node) if node.is_final() && !has_kinds(&context.output) => {

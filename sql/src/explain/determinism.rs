@@ -66,6 +66,7 @@ pub(super) fn reason(operator: &Operator) -> Option<String> {
             })
         }
         OperatorKind::Join(node) => node.filter.as_ref().and_then(volatile),
+        OperatorKind::TemporalJoin(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::IntervalJoin(node) => node.filter.as_ref().and_then(volatile),
         OperatorKind::WindowJoin(node) => processing(node.domain).or_else(|| node.filter.as_ref().and_then(volatile)),
         OperatorKind::WindowTopN(node) => {

@@ -87,6 +87,12 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             }
             lateness(node.allowed_lateness_ms, &mut line);
         }
+        OperatorKind::TemporalJoin(node) => {
+            line("version", "of the left row's time".to_owned());
+            if let Some(filter) = &node.filter {
+                line("filter", filter.text.clone());
+            }
+        }
         OperatorKind::WindowJoin(node) => {
             line("time", domain(node.domain).to_owned());
             if let Some(filter) = &node.filter {
@@ -235,6 +241,11 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
         }
         OperatorKind::Join(_) => format!("all rows of both sides, {how_long}"),
         OperatorKind::IntervalJoin(_) => "rows of both sides until none can come that they meet".to_owned(),
+        OperatorKind::TemporalJoin(_) => {
+            "rows of the left side until the watermark has passed them; of each key the version that holds then, and later \
+             ones"
+                .to_owned()
+        }
         OperatorKind::WindowJoin(_) => "rows of both sides per key and open window".to_owned(),
         OperatorKind::WindowTopN(node) => format!("{} rows per partition and open window", node.limit),
         OperatorKind::TopN(node) if input_changes => {

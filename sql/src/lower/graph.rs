@@ -188,6 +188,10 @@ impl GraphBuilder {
                 let times = [name(0, n.times.0), name(1, n.times.1)];
                 json!([n.kind, on, times, n.lower_ms, n.upper_ms, n.filter, n.allowed_lateness_ms])
             }
+            OperatorKind::TemporalJoin(n) => {
+                let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
+                json!([n.kind, on, [name(0, n.times.0), name(1, n.times.1)], n.filter])
+            }
             OperatorKind::WindowJoin(n) => {
                 let on: Vec<_> = n.on.iter().map(|(l, r)| [name(0, *l), name(1, *r)]).collect();
                 let left = names(0, &[n.left_window.0, n.left_window.1]);

@@ -1,4 +1,4 @@
-//! Joins: of two windowed streams, of a stream with a bounded table (`lookup`), or of whatever else (`regular_join`).
+//! Joins: of two windowed streams, of a stream with a bounded table (`lookup`) or with a table's versions, or of whatever else (`regular_join`).
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::interval_join::interval_of;
 use super::lookup::lookup_of;
 use super::refuse::{self, place_of, placed};
 use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, WindowSpec, internal};
+use super::temporal_join::versions_of;
 
 /// The equalities of a window join, sorted out.
 struct Pairs<'p> {
@@ -31,6 +32,9 @@ impl Lowering<'_> {
             refuse::subqueries(expr, &join.left)?;
         }
         let place = place_of(join.on.iter().flat_map(|(l, r)| [l, r]).chain(&join.filter));
+        if let Some(versions) = versions_of(join) {
+            return self.temporal_join(join, versions, place);
+        }
         if let Some(side) = lookup_of(join, self.connectors)? {
             return self.lookup_join(join, side, place);
         }
@@ -153,11 +157,23 @@ impl Lowering<'_> {
 
 /// What has to hold of a pair beside equal keys, over the columns of both sides without their kinds.
 pub(super) fn condition(join: &Join, left: &Relation, right: &Relation) -> Result<Option<EncodedExpr>> {
-    let Some(filter) = &join.filter else { return Ok(None) };
+    condition_with(join, join.filter.as_ref(), left, right, Vec::new())
+}
+
+/// As [`condition`], of another `filter` than the join's. `more`: over the rows of both sides already.
+pub(super) fn condition_with(
+    join: &Join,
+    filter: Option<&Expr>,
+    left: &Relation,
+    right: &Relation,
+    more: Vec<Expr>,
+) -> Result<Option<EncodedExpr>> {
     let logical = join.left.schema().join(join.right.schema()).map_err(|e| internal(&e))?;
+    let filter = filter.map(|filter| combine(left, right).translate(filter, &logical)).transpose()?;
+    let Some(filter) = filter.into_iter().chain(more).reduce(Expr::and) else { return Ok(None) };
     let scope = both(&without_kinds(&left.base), &without_kinds(&right.base), JoinKind::Inner)?;
     let scope = DFSchema::try_from(scope).map_err(|e| internal(&e))?;
-    crate::expr::encode(&combine(left, right).translate(filter, &logical)?, &scope).map(Some)
+    crate::expr::encode(&filter, &scope).map(Some)
 }
 
 /// Left and right columns in one scope.

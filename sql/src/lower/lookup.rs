@@ -22,6 +22,7 @@ use super::join::{both, input};
 use super::refuse::placed;
 use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, calc_of, internal};
 use super::source::{Layout, declared, projected, scan_columns};
+use super::temporal_join::versions_of;
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
 use crate::plan::window_table::WindowTable;
@@ -67,6 +68,9 @@ fn table_of(plan: &LogicalPlan) -> Option<(&TableScan, bool)> {
 /// E0205 if the query asks for a lookup in a table that cannot be looked up in; E0102 for a kind of join
 /// that a lookup cannot be.
 pub(super) fn lookup_of(join: &Join, connectors: &dyn ConnectorCatalog) -> Result<Option<LookupSide>> {
+    if versions_of(join).is_some() {
+        return Ok(None);
+    }
     match shape_of(join, connectors)? {
         // Rows that are taken back have to meet the rows that they met, whatever the table says by then.
         Some((side, false)) if changes(side.stream(join), connectors)? => Ok(None),
@@ -115,6 +119,8 @@ fn changes(plan: &LogicalPlan, connectors: &dyn ConnectorCatalog) -> Result<bool
         plan.exists(|node| Ok(is_window(node))).unwrap_or(false)
     };
     let changes_here = match plan {
+        // Rows that are told once; what the table tells of is in its versions.
+        LogicalPlan::Join(join) if versions_of(join).is_some() => return changes(&join.left, connectors),
         LogicalPlan::Aggregate(aggregate) => !is_windowed(&aggregate.input),
         LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
             !is_windowed(plan)

@@ -20,6 +20,7 @@ mod regular_join;
 mod relation;
 mod sink;
 mod source;
+mod temporal_join;
 mod unnest;
 
 use std::collections::BTreeMap;

@@ -38,7 +38,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &ConfigOptions) -> qanat_proto
     let plan = rules::filtered::rewrite(plan).map_err(convert)?;
     let plan = rules::patterns::rewrite(plan).map_err(convert)?;
     let plan = rules::lateral::rewrite(plan).map_err(convert)?;
-    rules::temporal::check(&plan)?;
+    let plan = rules::temporal::rewrite(plan)?;
     let plan = rules::row_number::rewrite(plan).map_err(convert)?;
     let plan = rules::grouping_sets::rewrite(plan).map_err(convert)?;
     let plan = rules::checks::check(plan).map_err(convert)?;

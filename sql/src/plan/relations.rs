@@ -158,7 +158,7 @@ fn temporal(name: ObjectName, version: &TableVersion, context: &mut dyn Relation
             Vec::new()
         }
         TableVersion::ForSystemTimeAsOf(_) => {
-            return Err(refused("FOR SYSTEM_TIME AS OF takes a processing-time column of the stream"));
+            return Err(refused("FOR SYSTEM_TIME AS OF takes a time column of the stream"));
         }
         _ => return Err(refused("this way to name a table's version is not supported")),
     };
@@ -167,7 +167,9 @@ fn temporal(name: ObjectName, version: &TableVersion, context: &mut dyn Relation
         Some(Place::Sql { line, column }) => (*line, *column),
         _ => (1, 1),
     };
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(Temporal { input, time, place: (line, column) }) }))
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(Temporal { input, time, place: (line, column), is_event: false }),
+    }))
 }
 
 /// The ways to read a name of several parts as fields of a column, the longest column first.

@@ -1,4 +1,4 @@
-//! `t FOR SYSTEM_TIME AS OF a.proctime` as a marker over the scan of `t`: the join above it is a lookup.
+//! `t FOR SYSTEM_TIME AS OF a.time` as a marker over the scan of `t`: the join above it is a lookup, or of versions.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -14,6 +14,8 @@ pub(crate) struct Temporal {
     pub(crate) time: Vec<String>,
     /// 1-based line and column of it.
     pub(crate) place: (u64, u64),
+    /// The time is an event time: of each key the version that holds then.
+    pub(crate) is_event: bool,
 }
 
 impl PartialOrd for Temporal {
@@ -39,13 +41,14 @@ impl UserDefinedLogicalNodeCore for Temporal {
         Vec::new()
     }
 
-    /// A filter of the table's own rows is applied while it is loaded.
+    /// A filter of the table's own rows is applied while it is loaded. Of versions it is asked of the one that holds: one
+    /// that does not pass still ends the one before.
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        HashSet::new()
+        if self.is_event { self.schema().fields().iter().map(|f| f.name().clone()).collect() } else { HashSet::new() }
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Temporal: as of processing time")
+        write!(f, "Temporal: as of {} time", if self.is_event { "event" } else { "processing" })
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {

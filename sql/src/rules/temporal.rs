@@ -1,9 +1,14 @@
-//! `FOR SYSTEM_TIME AS OF x`: `x` must be a processing-time column of the other side of its join.
+//! `FOR SYSTEM_TIME AS OF x`: `x` must be a time column of the other side of its join. Of processing time the join is a
+//! lookup; of event time it is one with the versions of the table, and its condition gets what is true of each version that
+//! holds: that it began before.
 //!
-//! Checked before projections are pruned: afterwards the column may be gone.
+//! Done before projections are pruned: afterwards the columns may be gone.
 
-use datafusion_common::tree_node::TreeNodeRecursion;
-use datafusion_common::{Column, DFSchema, TableReference};
+use std::sync::Arc;
+
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, DataFusionError, TableReference};
+use datafusion_expr::logical_plan::{Extension, Join};
 use datafusion_expr::{Expr, LogicalPlan};
 use qanat_proto::error::{Code, Error, Place, Result};
 
@@ -12,21 +17,29 @@ use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
 
 /// # Errors
-/// E0104 for an unknown column, E0109 or E0102 for one of another kind of time.
-pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+/// E0104 for an unknown column, E0109 or E0102 for one of another kind of time, and for a table that has no versions.
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut failure = None;
-    let visited = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Join(join) = node
-            && let Some(temporal) = temporal_of(&join.right)
-            && let Err(error) = check_join(&join.left, temporal)
-        {
-            failure = Some(error);
-            return Ok(TreeNodeRecursion::Stop);
+    let rewritten = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Join(join) = node else { return Ok(Transformed::no(node)) };
+        let Some(temporal) = temporal_of(&join.right) else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+        match as_of(&join, temporal) {
+            Ok(None) => Ok(Transformed::no(LogicalPlan::Join(join))),
+            Ok(Some(began)) => {
+                let right = with_versions(join.right.as_ref())?;
+                let filter = join.filter.iter().cloned().chain([began]).reduce(Expr::and);
+                Ok(Transformed::yes(LogicalPlan::Join(Join { right: Arc::new(right), filter, ..join })))
+            }
+            Err(error) => {
+                failure = Some(error);
+                Ok(Transformed::no(LogicalPlan::Join(join)))
+            }
         }
-        Ok(TreeNodeRecursion::Continue)
     });
-    debug_assert!(visited.is_ok(), "a visit that only looks does not fail");
-    failure.map_or(Ok(()), Err)
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(rewritten.map_err(|e| crate::plan::failure::from_datafusion(&e))?.data),
+    }
 }
 
 fn temporal_of(plan: &LogicalPlan) -> Option<&Temporal> {
@@ -37,6 +50,19 @@ fn temporal_of(plan: &LogicalPlan) -> Option<&Temporal> {
     }
 }
 
+/// The table as one of versions.
+fn with_versions(plan: &LogicalPlan) -> std::result::Result<LogicalPlan, DataFusionError> {
+    let marked = plan.clone().transform_up(|node| {
+        let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
+        let Some(temporal) = extension.node.as_any().downcast_ref::<Temporal>() else {
+            return Ok(Transformed::no(node));
+        };
+        let temporal = Temporal { is_event: true, ..temporal.clone() };
+        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(temporal) })))
+    });
+    marked.map(|marked| marked.data)
+}
+
 /// What a column is, as far as it can be followed down.
 enum Origin {
     Proctime,
@@ -44,11 +70,13 @@ enum Origin {
     Other,
 }
 
-fn check_join(left: &LogicalPlan, temporal: &Temporal) -> Result<()> {
+/// What is true of the versions that a join is about; None if it is a lookup.
+fn as_of(join: &Join, temporal: &Temporal) -> Result<Option<Expr>> {
+    let left = join.left.as_ref();
     let (line, column) = temporal.place;
     let place = Place::Sql { line, column };
     let found = match temporal.time.as_slice() {
-        [] => return Ok(()),
+        [] => return Ok(None),
         [name] => find(left.schema(), None, name),
         [table, name] => find(left.schema(), Some(table), name),
         _ => None,
@@ -60,15 +88,23 @@ fn check_join(left: &LogicalPlan, temporal: &Temporal) -> Result<()> {
         );
     };
     match origin(left, index) {
-        Origin::Proctime => Ok(()),
+        Origin::Proctime => Ok(None),
         Origin::Rowtime => {
-            Err(Error::new(Code::SqlUnsupported, "a join with a table's version at event time is not supported yet")
-                .at(place)
-                .hint("declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it"))
+            let right = join.right.as_ref();
+            let time = (0..right.schema().fields().len()).find(|at| matches!(origin(right, *at), Origin::Rowtime));
+            let Some(time) = time else {
+                let message = "a table has versions at event time only if it has a watermark";
+                return Err(Error::new(Code::TimeAttribute, message).at(place).hint(
+                    "declare `WATERMARK FOR` its time and its PRIMARY KEY; or look it up as it is: FOR SYSTEM_TIME AS OF \
+                     a column `proctime AS PROCTIME()` of the stream",
+                ));
+            };
+            let column = |schema: &DFSchema, index: usize| Expr::Column(Column::from(schema.qualified_field(index)));
+            Ok(Some(column(left.schema(), index).gt_eq(column(right.schema(), time))))
         }
-        Origin::Other => Err(Error::new(Code::TimeAttribute, format!("`{text}` is no processing-time column"))
+        Origin::Other => Err(Error::new(Code::TimeAttribute, format!("`{text}` is no time column"))
             .at(place)
-            .hint("declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it")),
+            .hint("FOR SYSTEM_TIME AS OF takes the column of the stream's watermark, or one `proctime AS PROCTIME()`")),
     }
 }
 
@@ -105,7 +141,7 @@ fn origin(plan: &LogicalPlan, index: usize) -> Origin {
             let width = join.left.schema().fields().len();
             if index < width { origin(&join.left, index) } else { origin(&join.right, index - width) }
         }
-        // Window columns stand behind the input's.
+        // Window columns stand behind the input's, and a marker has no others.
         LogicalPlan::Extension(extension) => match extension.node.inputs().as_slice() {
             [input] if index < input.schema().fields().len() => origin(input, index),
             _ => Origin::Other,

@@ -292,20 +292,80 @@ fn in_under_or_where_null_would_matter() {
 }
 
 #[test]
-fn event_time_version_of_a_table() {
+fn event_time_version_of_a_table_without_times() {
     expect![[r#"
-        E0102 a join with a table's version at event time is not supported yet at 2:37
-        hint: declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it
+        E0109 a table has versions at event time only if it has a watermark at 2:37
+        hint: declare `WATERMARK FOR` its time and its PRIMARY KEY; or look it up as it is: FOR SYSTEM_TIME AS OF a column `proctime AS PROCTIME()` of the stream
     "#]].assert_eq(&refusal(
         r#"SELECT f.flight FROM flights f JOIN airlines FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
     ));
 }
 
 #[test]
+fn event_time_version_of_a_table_without_a_key() {
+    expect![[r#"
+        E0102 `fares` has no PRIMARY KEY: it is not known which rows are versions of each other at 2:248
+        hint: declare it: `PRIMARY KEY (…) NOT ENFORCED`
+    "#]].assert_eq(&refusal(
+        r#"CREATE TABLE fares (carrier STRING, fare INT, since TIMESTAMP(3), WATERMARK FOR since AS since) WITH ('connector' = 'filesystem', 'path' = 'f', 'format' = 'csv'); SELECT f.flight FROM flights f JOIN fares FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn event_time_version_by_a_part_of_the_key() {
+    expect![[r#"
+        E0102 `fares` is not joined by all of its PRIMARY KEY (carrier, fare) at 2:290
+        hint: write `ON s.key = t.key` for each of its columns
+    "#]].assert_eq(&refusal(
+        r#"CREATE TABLE fares (carrier STRING, fare INT, since TIMESTAMP(3), PRIMARY KEY (carrier, fare) NOT ENFORCED, WATERMARK FOR since AS since) WITH ('connector' = 'filesystem', 'path' = 'f', 'format' = 'csv'); SELECT f.flight FROM flights f JOIN fares FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn event_time_version_of_an_outer_side() {
+    expect![[r#"
+        E0102 a join with a table's versions is INNER or LEFT, and this one is Right at 2:298
+        hint: the rows of the left side say of which time a version is
+    "#]].assert_eq(&refusal(
+        r#"CREATE TABLE fares (carrier STRING, fare INT, since TIMESTAMP(3), PRIMARY KEY (carrier) NOT ENFORCED, WATERMARK FOR since AS since) WITH ('connector' = 'filesystem', 'path' = 'f', 'format' = 'csv'); SELECT f.flight, a.fare FROM flights f RIGHT JOIN fares FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn event_time_version_of_a_query() {
+    expect![[r#"
+        E0102 versions are those of a table, not of a query at 2:341
+        hint: write the query into a table with a PRIMARY KEY, and join that
+    "#]].assert_eq(&refusal(
+        r#"CREATE TABLE fares (carrier STRING, fare INT, since TIMESTAMP(3), PRIMARY KEY (carrier) NOT ENFORCED, WATERMARK FOR since AS since) WITH ('connector' = 'filesystem', 'path' = 'f', 'format' = 'csv'); CREATE VIEW cheap AS SELECT * FROM fares WHERE fare < 9; SELECT f.flight FROM flights f JOIN cheap FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn event_time_version_for_rows_that_change() {
+    expect![[r#"
+        E0109 `f.time_hour` is no time column at 2:302
+        hint: FOR SYSTEM_TIME AS OF takes the column of the stream's watermark, or one `proctime AS PROCTIME()`
+    "#]].assert_eq(&refusal(
+        r#"CREATE TABLE fares (carrier STRING, fare INT, since TIMESTAMP(3), PRIMARY KEY (carrier) NOT ENFORCED, WATERMARK FOR since AS since) WITH ('connector' = 'filesystem', 'path' = 'f', 'format' = 'csv'); SELECT a.fare FROM (SELECT carrier, MAX(time_hour) AS time_hour FROM flights GROUP BY carrier) f JOIN fares FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
+fn event_time_version_for_first_rows() {
+    expect![[r#"
+        E0109 `f.time_hour` is no time column at 2:363
+        hint: FOR SYSTEM_TIME AS OF takes the column of the stream's watermark, or one `proctime AS PROCTIME()`
+    "#]].assert_eq(&refusal(
+        r#"CREATE TABLE fares (carrier STRING, fare INT, since TIMESTAMP(3), PRIMARY KEY (carrier) NOT ENFORCED, WATERMARK FOR since AS since) WITH ('connector' = 'filesystem', 'path' = 'f', 'format' = 'csv'); SELECT a.fare FROM (SELECT * FROM (SELECT carrier, time_hour, ROW_NUMBER() OVER (PARTITION BY carrier ORDER BY flight) AS n FROM flights) AS x WHERE n = 1) f JOIN fares FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier"#,
+    ));
+}
+
+#[test]
 fn version_as_of_another_column() {
     expect![[r#"
-        E0109 `f.origin` is no processing-time column at 2:37
-        hint: declare a column `proctime AS PROCTIME()` in the stream and write FOR SYSTEM_TIME AS OF it
+        E0109 `f.origin` is no time column at 2:37
+        hint: FOR SYSTEM_TIME AS OF takes the column of the stream's watermark, or one `proctime AS PROCTIME()`
     "#]]
     .assert_eq(&refusal(
         r#"SELECT f.flight FROM flights f JOIN airlines FOR SYSTEM_TIME AS OF f.origin AS a ON f.carrier = a.carrier"#,

@@ -85,6 +85,7 @@ pub(super) fn commit(
             }
             HandleDetail::EmptyTable { empty_table } => {
                 made.bases.insert(*empty_table);
+                made.begins = true;
             }
             HandleDetail::Overwrite { overwrite } => listed = Some(overwrite),
             HandleDetail::Watermark { watermark: reported } => {
@@ -107,6 +108,9 @@ pub(super) fn commit(
     if is_recorded(table, &record_path, &record)? {
         // The writer of the record may have died before its folder was synced, or before step 6.
         folder::sync_up_to(&table.env, &records, &table.root)?;
+        if let Some(kept) = &table.kept {
+            table::commit::show_again(table, kept)?;
+        }
     } else {
         folder::create_root(&table.env, &table.root)?;
         overwrite::remove(&table.env, &table.root, &removals)?;

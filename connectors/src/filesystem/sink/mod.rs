@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{CommitScope, Sink, SinkWriter};
 use crate::encode::{EncodeSpec, kinds};
 use crate::filesystem::reread::Written;
-use crate::filesystem::version::VERSIONS;
+use crate::filesystem::version::{VERSIONS, is_table};
 
 pub(crate) use commit::record_epoch;
 use options::{Keeps, TableOptions};
@@ -175,6 +175,12 @@ pub(crate) fn folder_of(base: &Path, table: &TableDescriptor) -> Result<PathBuf>
     Ok(root_of(&base.join(folder::local_path(&options.path)?), &options.keeps))
 }
 
+/// The path of a sink table as readers know it: its folder, or its one plain file.
+pub(crate) fn path_of(base: &Path, table: &TableDescriptor) -> Result<PathBuf> {
+    let (options, _, _) = check(table)?;
+    Ok(base.join(folder::local_path(&options.path)?))
+}
+
 /// What lies beside a plain file is hidden.
 fn root_of(path: &Path, keeps: &Keeps) -> PathBuf {
     match keeps {
@@ -286,8 +292,14 @@ impl Sink for FileSink {
         folder::create_synced(&table.env, &table.staged_folder())?;
         if let Some(kept) = &table.kept {
             // Told now rather than with the first rows, when it is asked once more.
-            Start::of(table, kept, token.job)?;
+            Start::of(table, kept, (token.job, subtask.operator))?;
             return Ok(Box::new(TableWriter::new(table.clone(), kept.clone(), subtask, token)));
+        }
+        if is_table(table.env.disk.as_ref(), &table.root)? {
+            let message = format!("a table is kept by its key in {}", table.root.display());
+            return Err(Error::new(Code::SinkConflict, message)
+                .at(Place::Named(table.name.clone()))
+                .hint("declare it with 'sink.changelog' = 'table', or write to another folder"));
         }
         let removals = if table.overwrite && subtask.index == 0 {
             Some(overwrite::list(&table.env, &table.root, token.job, !table.partition_names.is_empty())?)
@@ -325,6 +337,9 @@ impl Sink for FileSink {
     }
 
     fn withdraw(&self, operator: CommitScope, job: JobId, withdrawal: &Withdrawal) -> Result<()> {
+        if self.table.kept.is_some() && !table::withdraw::can_give_back(&self.table, operator, job, withdrawal)? {
+            return Ok(());
+        }
         withdraw::withdraw(&self.table, operator, job, withdrawal)?;
         if let Some(kept) = &self.table.kept {
             table::withdraw::withdraw(&self.table, kept, operator, job, withdrawal)?;

@@ -7,6 +7,8 @@ mod aside;
 mod condition;
 mod interval;
 mod regular;
+mod temporal;
 
 pub use interval::IntervalJoin;
 pub use regular::Join;
+pub use temporal::TemporalJoin;

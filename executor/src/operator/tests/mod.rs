@@ -12,6 +12,7 @@ mod regular_joins;
 mod sessions;
 mod spilling;
 mod stateless;
+mod temporal_joins;
 mod time_to_live;
 mod top_n;
 mod window_top_n;

@@ -441,3 +441,43 @@ fn joins_that_grow_for_ever_are_warned_of() {
     assert_eq!(warnings(near), "");
     assert_eq!(warnings("SELECT f.flight FROM flights f JOIN weather w ON f.origin = w.origin"), "", "both end");
 }
+
+#[test]
+fn a_join_with_the_versions_of_a_table() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: carrier STRING, flight INT, origin STRING, distance INT, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] Source(fares)
+            columns: carrier STRING NOT NULL, class STRING, fare INT, since TIMESTAMP(3)
+            watermark: since
+            read: unbounded
+            state: offsets and watermark of each split
+        [3] Calc
+            from [2] forward
+            project: carrier AS carrier_1, "class" AS class, fare, since
+        [4] TemporalJoin(Left, fares)
+            left from [1] hash(carrier)
+            right from [3] hash(carrier_1)
+            version: of the left row's time
+            filter: (((fare > distance) AND (origin = "class")) AND (fare > 3))
+            state: rows of the left side until the watermark has passed them; of each key the version that holds then, and later ones
+        [5] Calc
+            from [4] forward
+            project: flight, fare, time_hour
+        [6] Sink(print)
+            from [5] forward
+            columns: flight INT, fare INT, time_hour TIMESTAMP(3)
+            connector: print
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+CREATE TABLE fares (carrier STRING, class STRING, fare INT, since TIMESTAMP(3), PRIMARY KEY (carrier) NOT ENFORCED,
+  WATERMARK FOR since AS since) WITH ('connector' = 'log', 'topic' = 'fares', 'changelog' = 'upsert', 'format' = 'json');
+SELECT f.flight, a.fare, f.time_hour FROM flights f
+  LEFT JOIN fares FOR SYSTEM_TIME AS OF f.time_hour AS a ON f.carrier = a.carrier AND f.origin = a.class AND a.fare > 3 AND a.fare > f.distance
+"#,
+    ));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use hashbrown::HashTable;
 use qanat_executor_core::canonical::RowEncoder;
@@ -105,7 +105,7 @@ impl Changes {
             self.sums.entry(bucket).or_default().add(sum);
         }
         self.stored += rows.num_rows();
-        self.bytes += rows.get_array_memory_size();
+        self.bytes += sliced_bytes(&rows);
         self.rows.push(rows);
         if self.stored > self.changes.len() * 2 + REPLACED_ROWS_MAX {
             self.compact()?;
@@ -166,10 +166,15 @@ impl Changes {
             change.row = Some((number / BATCH_ROWS, number % BATCH_ROWS));
         }
         self.stored = live.len();
-        self.bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.bytes = rows.iter().map(sliced_bytes).sum();
         self.rows = rows;
         Ok(())
     }
+}
+
+/// Bytes of the rows of a batch, without those that only share its buffers.
+pub(super) fn sliced_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 fn is_key(changes: &[Change], keys: &[u8], place: usize, hash: u64, key: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! The version that an epoch makes of the one before.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use qanat_proto::control::CommitPermit;
 use qanat_proto::error::{Code, Error, Place, Result};
@@ -8,8 +9,9 @@ use qanat_storage::crash_safe;
 
 use super::{KeptTable, Made, plain};
 use crate::contract::CommitScope;
-use crate::filesystem::sink::{FileSink, FileTable, folder};
-use crate::filesystem::version::{BucketFile, TableVersion, VERSIONS, newest_version, read_version};
+use crate::filesystem::sink::{FileSink, FileTable, folder, withdraw::move_aside};
+use crate::filesystem::version::{BucketFile, TableVersion, VERSIONS, is_withdrawn, newest_version, read_version};
+use crate::filesystem::withdrawn::WITHDRAWN;
 
 /// Writes the version of this epoch, whose files are published. Done again, by any generation, it changes nothing.
 ///
@@ -46,29 +48,40 @@ pub(in crate::filesystem::sink) fn put_version(
     {
         return Err(conflict(newest));
     }
-    let mut version = next_version(table, kept, scope, permit, newest.as_ref(), made.buckets);
+    let mut version = next_version(table, kept, scope, permit, newest.as_ref(), made);
     let path = folder.join(version.number.to_string());
     match crash_safe::write_new(&table.env, &path, &version.sealed_bytes()?) {
         Ok(()) => {}
         // A zombie or a successor was faster.
         Err(crash_safe::Error::Exists(_)) => match read_version(disk, &table.root, version.number)? {
             Some(found) if is_own(&found) && found.manifest_key == version.manifest_key => version = found,
-            Some(found) => return Err(conflict(&found)),
-            None => {
-                return Err(Error::new(Code::Io, "a version of a table came and went")
-                    .at(Place::Named(path.display().to_string())));
+            // Written behind a rollback by a process that slept over it: it counts for nobody, and goes where it belongs.
+            Some(found) if is_withdrawn(disk, &table.root, &found)? => {
+                let aside = table.root.join(WITHDRAWN).join(found.job.to_string()).join(found.operator.to_string());
+                move_aside(table, &path, &aside.join(VERSIONS).join(version.number.to_string()))?;
+                return Err(again(&path));
             }
+            Some(found) => return Err(conflict(&found)),
+            None => return Err(again(&path)),
         },
         Err(error) => return Err(error.into()),
     }
     show(sink, kept, &version)
 }
 
+/// The next try finds another state.
+fn again(path: &Path) -> Error {
+    Error::new(Code::Io, "a version of a table came and went").at(Place::Named(path.display().to_string()))
+}
+
+/// What a commit may not have come to behind its record: a plain file is what its table is.
+pub(in crate::filesystem::sink) fn show_again(table: &FileTable, kept: &KeptTable) -> Result<()> {
+    kept.plain.as_ref().map_or(Ok(()), |path| plain::show(table, path))
+}
+
 /// Makes a plain file what its table is, and lets go of versions that have had their time.
 fn show(sink: &FileSink, kept: &KeptTable, version: &TableVersion) -> Result<()> {
-    if let Some(path) = &kept.plain {
-        plain::show(&sink.table, path)?;
-    }
+    show_again(&sink.table, kept)?;
     sink.versions.expire(&sink.table, kept, version)
 }
 
@@ -78,13 +91,11 @@ fn next_version(
     scope: CommitScope,
     permit: &CommitPermit,
     newest: Option<&TableVersion>,
-    buckets: Vec<BucketFile>,
+    made: Made,
 ) -> TableVersion {
     let is_own = newest.is_some_and(|newest| newest.job == permit.token.job && newest.operator == scope.operator);
     let mut files: BTreeMap<u16, BucketFile> = match newest {
-        Some(newest) if is_own || !table.overwrite => {
-            newest.files.iter().map(|file| (file.bucket, file.clone())).collect()
-        }
+        Some(newest) if !made.begins => newest.files.iter().map(|file| (file.bucket, file.clone())).collect(),
         _ => BTreeMap::new(),
     };
     let before = newest.map_or(0, |newest| newest.number);
@@ -94,7 +105,7 @@ fn next_version(
         _ => before + permit.epoch.0,
     };
     let mut gone: Vec<String> = Vec::new();
-    for bucket in buckets {
+    for bucket in made.buckets {
         if bucket.rows == 0 && kept.plain.is_none() {
             files.remove(&bucket.bucket);
             gone.push(bucket.path);

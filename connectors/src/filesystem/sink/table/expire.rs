@@ -1,9 +1,8 @@
 //! Versions that have had their time go, and with them the files that none after them has.
 //!
 //! Which files go stands in the version that took the place of theirs, fixed when that was written (P10). A version stays
-//! for the retention, counted to the time of the newest version *before* the one that is written: between the question
-//! what a rollback would go back to and its decision one more epoch may be committed, and it takes nothing away that was
-//! there for the question.
+//! for the retention, counted to the time of the newest version *before* the one that is written. A rollback is sure of half
+//! of it ([`super::withdraw`]): epochs may be committed between its question and its decision.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,7 +12,7 @@ use qanat_storage::env::thread;
 
 use super::KeptTable;
 use crate::filesystem::sink::{FileTable, commit, folder};
-use crate::filesystem::version::{TableVersion, VERSIONS, versions};
+use crate::filesystem::version::{DATA, TableVersion, VERSIONS, versions};
 
 /// The versions that are there, so that a commit need not read them all.
 #[derive(Default)]
@@ -56,14 +55,19 @@ impl Kept {
             if next.written_ms > end {
                 break;
             }
-            for path in &next.replaced {
+            let first = *first;
+            // Its own list is of those before it, of which the first of all has none: what it wrote empty.
+            for path in known.get(&first).into_iter().flat_map(|first| &first.replaced).chain(&next.replaced) {
                 folder::remove_if_there(&table.env, &commit::inside(&table.root, path)?)?;
             }
-            let first = *first;
             folder::remove_if_there(&table.env, &table.root.join(VERSIONS).join(first.to_string()))?;
             known.remove(&first);
             touched = true;
         }
-        if touched { folder::sync(&table.env, &table.root.join(VERSIONS)) } else { Ok(()) }
+        if !touched {
+            return Ok(());
+        }
+        folder::sync(&table.env, &table.root.join(DATA))?;
+        folder::sync(&table.env, &table.root.join(VERSIONS))
     }
 }

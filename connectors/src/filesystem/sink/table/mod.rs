@@ -24,9 +24,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::ids::JobId;
+use qanat_proto::ids::{JobId, OperatorId};
 
-use super::FileTable;
+use super::{COMMITS, FileTable};
+use crate::filesystem::committed::{list, records_that_count};
 use crate::filesystem::version::{BucketFile, TableVersion, newest_version};
 
 pub(super) use expire::Kept as KeptVersions;
@@ -50,6 +51,8 @@ pub(super) struct Made {
     pub(super) buckets: Vec<BucketFile>,
     /// The versions that the generations of their writers went on from.
     pub(super) bases: BTreeSet<u64>,
+    /// The table begins anew, without the rows that are there.
+    pub(super) begins: bool,
 }
 
 /// What a generation goes on from.
@@ -57,7 +60,7 @@ pub(super) struct Start {
     /// The version; 0 if there is none.
     number: u64,
     files: BTreeMap<u16, BucketFile>,
-    /// The job has no version yet.
+    /// The job has committed nothing yet.
     begins: bool,
 }
 
@@ -66,18 +69,21 @@ impl Start {
     ///
     /// # Errors
     /// E0114 if the table that is there has other columns, another key or another form; E0216 for a plain file that is
-    /// none.
-    pub(super) fn of(table: &FileTable, kept: &KeptTable, job: JobId) -> Result<Self> {
+    /// none, and for other files in its folder; E0203 for a plain file that is a folder.
+    pub(super) fn of(table: &FileTable, kept: &KeptTable, (job, operator): (JobId, OperatorId)) -> Result<Self> {
         let disk = table.env.disk.as_ref();
         let newest = newest_version(disk, &table.root)?;
-        let begins = newest.as_ref().is_none_or(|version| version.job != job);
+        let begins = records_that_count(disk, &table.root, &job.to_string(), &operator.to_string())?.is_empty();
+        if let Some(path) = &kept.plain
+            && disk.metadata(path).is_ok_and(|entry| entry.is_dir)
+        {
+            let message =
+                format!("`{}` is a folder, and a path that ends like a file name is one file", path.display());
+            return Err(Error::new(Code::BadOption, message).hint("let the path end with `/` for a folder of files"));
+        }
         let Some(version) = newest else {
-            if let Some(path) = kept.plain.as_ref().filter(|_| !table.overwrite)
-                && disk.exists(path).map_err(|e| Error::io(format!("look at {}", path.display()), &e))?
-            {
-                let message = format!("`{}` is there, and no table that is kept in it", path.display());
-                return Err(Error::new(Code::SinkConflict, message)
-                    .hint("INSERT OVERWRITE replaces it; or write to another path"));
+            if begins && !is_known(table, job)? {
+                refuse_others(table, kept)?;
             }
             return Ok(Self { number: 0, files: BTreeMap::new(), begins });
         };
@@ -88,6 +94,41 @@ impl Start {
         let files = version.files.into_iter().map(|file| (file.bucket, file)).collect();
         Ok(Self { number: version.number, files, begins })
     }
+}
+
+/// Whether the job has written here before, withdrawn or not.
+fn is_known(table: &FileTable, job: JobId) -> Result<bool> {
+    let path = table.root.join(COMMITS).join(job.to_string());
+    table.env.disk.exists(&path).map_err(|e| Error::io(format!("look at {}", path.display()), &e))
+}
+
+/// # Errors
+/// E0216 for what stands where a table is to begin.
+fn refuse_others(table: &FileTable, kept: &KeptTable) -> Result<()> {
+    let disk = table.env.disk.as_ref();
+    let refused = |message: String, hint: &str| Err(Error::new(Code::SinkConflict, message).hint(hint));
+    match &kept.plain {
+        Some(path) if !table.overwrite => {
+            if disk.exists(path).map_err(|e| Error::io(format!("look at {}", path.display()), &e))? {
+                let message = format!("`{}` is there, and no table that is kept in it", path.display());
+                return refused(message, "INSERT OVERWRITE replaces it; or write to another path");
+            }
+        }
+        Some(_) => {}
+        None => {
+            let entries = list(disk, &table.root)?;
+            let is_seen = |name: &str| !name.starts_with(['.', '_']);
+            let mut names = entries.iter().filter_map(|entry| entry.path.file_name()?.to_str());
+            if let Some(name) = names.find(|name| is_seen(name)) {
+                let message = format!("`{name}` lies in {}, where no table is kept so far", table.root.display());
+                return refused(
+                    message,
+                    "readers of the table would not see it: keep the table in a folder of its own",
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// # Errors

@@ -556,12 +556,90 @@ fn a_rollback_behind_the_retention_says_what_is_gone() {
         let rows = MadeVisible { job: JOB, operator: SCOPE.operator, after: Epoch(after) };
         super::super::keeps(&disk, Path::new(ROOT), &node, rows).expect("looks")
     };
-    assert_eq!(keeps(16), None);
-    assert_eq!(
-        keeps(15).as_deref(),
-        Some("version 15 of the table is gone: `sink.table.retention` says how long one stays")
-    );
+    assert_eq!(keeps(18), None);
+    assert!(keeps(17).is_some_and(|why| why.contains("only half of")), "{:?}", keeps(17));
+    let gone = "version 15 of the table is gone: `sink.table.retention` says how long one stays";
+    assert_eq!(keeps(15).as_deref(), Some(gone));
     assert!(keeps(3).is_some());
+    // Told to go back all the same, the table stays as it is, and the job goes on with it.
+    let before = shown(&disk);
+    generation.sink.withdraw(SCOPE, JOB, &withdrawal(4, &[&[][..]; 17])).expect("withdraws");
+    assert_eq!(shown(&disk), before);
+    let mut next = Generation::of(&env, &node, token(2)).expect("opens");
+    let handles = next.prepare(21, &changes_of(21)).expect("prepares");
+    commit(&next.sink, 2, 21, &handles).expect("commits");
+    assert_eq!(shown(&disk), after(1..=21));
+}
+
+/// Jobs of one table, one after the other.
+#[test]
+fn a_job_goes_on_with_what_another_has_made_of_the_table() {
+    for overwrite in [false, true] {
+        let SimEnv { env, disk, .. } = Env::sim(1);
+        let node_of_a = SinkNode { overwrite, ..node(&[]) };
+        let mut a = Generation::of(&env, &node_of_a, token(1)).expect("opens");
+        let mut all = Vec::new();
+        for epoch in 1..=2 {
+            all.push(a.prepare(epoch, &changes_of(epoch)).expect("prepares"));
+            commit(&a.sink, 1, epoch, &all[epoch as usize - 1]).expect("commits");
+        }
+        let mut b = Generation::of(&env, &node(&[]), of_job(5)).expect("opens");
+        let handles = b.prepare(1, &changes_of(3)).expect("prepares");
+        commit_as(&b, of_job(5), 1, &handles).expect("commits");
+        // Rows of the first are in what the second has made.
+        let rows = MadeVisible { job: JOB, operator: SCOPE.operator, after: Epoch(1) };
+        let keeps = super::super::keeps(&disk, Path::new(ROOT), &node_of_a, rows).expect("looks");
+        assert!(keeps.is_some_and(|why| why.contains("has gone on with the table, in version 3")));
+        a.sink.withdraw(SCOPE, JOB, &withdrawal(2, &[&all[1]])).expect("withdraws");
+        assert_eq!(shown(&disk), after(1..=3));
+        // It is begun once: what it wrote before is not taken away when it comes again.
+        let mut again = Generation::of(&env, &node_of_a, token(2)).expect("opens");
+        let handles = again.prepare(3, &changes_of(4)).expect("prepares");
+        commit(&again.sink, 2, 3, &handles).expect("commits");
+        assert_eq!(shown(&disk), after(1..=4), "{overwrite}");
+    }
+}
+
+/// A paused process writes its version behind a rollback, and another job comes to the same number.
+#[test]
+fn a_withdrawn_version_takes_no_number_away() {
+    let SimEnv { env, disk, .. } = Env::sim(1);
+    let mut a = Generation::of(&env, &node(&[]), token(1)).expect("opens");
+    let mut all = Vec::new();
+    for epoch in 1..=3 {
+        all.push(a.prepare(epoch, &changes_of(epoch)).expect("prepares"));
+        commit(&a.sink, 1, epoch, &all[epoch as usize - 1]).expect("commits");
+    }
+    let stale = Path::new(ROOT).join("_table/3");
+    disk.link(&stale, Path::new("/lake/stale")).expect("links");
+    a.sink.withdraw(SCOPE, JOB, &withdrawal(2, &[&all[1], &all[2]])).expect("withdraws");
+    disk.link(Path::new("/lake/stale"), &stale).expect("it wakes up");
+    assert_eq!(shown(&disk), after(1..=1));
+    let mut b = Generation::of(&env, &node(&[]), of_job(5)).expect("opens");
+    let handles = b.prepare(2, &changes_of(7)).expect("prepares");
+    let tries = (0..3).find(|_| commit_as(&b, of_job(5), 2, &handles).is_ok());
+    assert_eq!(tries, Some(1), "the second try finds the number free");
+    assert_eq!(shown(&disk), after([1, 7]));
+}
+
+#[test]
+fn a_kept_table_has_a_folder_of_its_own() {
+    let SimEnv { env, disk, .. } = Env::sim(1);
+    disk.create_dir_all(Path::new("/lake/top.csv")).expect("creates");
+    for overwrite in [false, true] {
+        let refused = Generation::of(&env, &SinkNode { overwrite, ..plain() }, token(1)).err().expect("refused");
+        assert_eq!(refused.code(), Code::BadOption);
+    }
+    disk.create_dir_all(Path::new(ROOT)).expect("creates");
+    disk.open(&Path::new(ROOT).join("part-1.csv"), OpenMode::CreateNew).expect("creates");
+    let refused = Generation::of(&env, &node(&[]), token(1)).err().expect("refused");
+    assert_eq!(refused.code(), Code::SinkConflict);
+    disk.remove_file(&Path::new(ROOT).join("part-1.csv")).expect("removes");
+    let mut generation = Generation::of(&env, &node(&[]), token(1)).expect("opens");
+    let handles = generation.prepare(1, &changes_of(1)).expect("prepares");
+    commit(&generation.sink, 1, 1, &handles).expect("commits");
+    let rows = FileSink::open(env, Path::new("/"), &table(&[], &[]), true).expect("a sink");
+    assert_eq!(rows.writer(subtask(0), of_job(5)).err().expect("refused").code(), Code::SinkConflict);
 }
 
 #[test]

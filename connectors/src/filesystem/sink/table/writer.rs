@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
 use qanat_executor_core::canonical::RowEncoder;
 use qanat_executor_core::receipt::RowHasher;
 use qanat_proto::error::{Code, Error, Place, Result};
@@ -19,7 +22,8 @@ use qanat_proto::names::Origin;
 use qanat_proto::receipt::RowSum;
 use qanat_storage::env::{File, OpenMode, thread};
 
-use super::{KeptTable, Start, changes::Changes};
+use super::changes::{Changes, sliced_bytes};
+use super::{KeptTable, Start};
 use crate::contract::SinkWriter;
 use crate::encode::{Encoder, conform, kinds};
 use crate::filesystem::reread::{checksum, read_file};
@@ -28,7 +32,10 @@ use crate::filesystem::sink::{FileTable, HandleDetail, STAGED, detail_json, fold
 use crate::filesystem::version::{BucketFile, DATA};
 
 /// Changes that are held in memory; past it their buckets are written, and perhaps once more in the same epoch.
-const CHANGES_BYTES_MAX: usize = 128 << 20;
+const CHANGES_BYTES_MAX: usize = 64 << 20;
+
+/// Rows of a plain file in memory: compressed they may be many times what it has on disk.
+const PLAIN_ROWS_BYTES_MAX: usize = 512 << 20;
 
 pub(in crate::filesystem::sink) struct TableWriter {
     table: Arc<FileTable>,
@@ -96,7 +103,7 @@ impl TableWriter {
     fn start(&mut self) -> Result<&Start> {
         match self.start.take() {
             Some(start) => Ok(self.start.insert(start)),
-            None => Ok(self.start.insert(Start::of(&self.table, &self.kept, self.token.job)?)),
+            None => Ok(self.start.insert(Start::of(&self.table, &self.kept, (self.token.job, self.subtask.operator))?)),
         }
     }
 
@@ -138,7 +145,8 @@ impl TableWriter {
             if begins && self.kept.plain.is_some() {
                 // A plain file is there whether it gets rows or not.
                 self.write_bucket(epoch, 0, RowSum::default(), &[])?;
-            } else if begins {
+            }
+            if begins {
                 handles.push(PreparedHandle {
                     subtask: self.subtask,
                     channel: SinkChannel::Table,
@@ -187,22 +195,22 @@ impl TableWriter {
         let create = env.disk.open(&path, OpenMode::CreateNew);
         let file = create.map_err(|e| Error::io(format!("create {}", path.display()), &e))?;
         let encoder = self.table.spec.encoder(&self.table.columns, Box::new(StagedFile::new(file.clone())))?;
-        let mut out = BucketOut { encoder, sum: RowSum::default() };
+        let sorted = self.kept.plain.as_ref().map(|_| Vec::new());
+        let mut out = BucketOut { encoder, sum: RowSum::default(), sorted, sorted_bytes: 0 };
         self.copy_unchanged(bucket, &mut out)?;
         for places in changed.chunks(BATCH_ROWS) {
             out.write(&mut self.hasher, &self.changes.batch(places)?)?;
         }
+        if let Some(rows) = out.sorted.take() {
+            in_order(&self.table.columns, &self.kept.key, &rows)?
+                .iter()
+                .try_for_each(|rows| out.encoder.write(rows))?;
+        }
         let target = out.encoder.finish()?;
         let (bytes, crc32c) = target.close().map_err(|e| Error::io(format!("write {staged}"), &e))?;
         file.sync_all().map_err(|e| folder::sync_error(&path, &e))?;
-        if let Some(plain) = &self.kept.plain
-            && bytes > SINK_PLAIN_FILE_BYTES_MAX
-        {
-            let message = format!("`{}` would have {bytes} bytes", plain.display());
-            return Err(Error::new(Code::BadOption, message).hint(format!(
-                "one plain file holds {} MiB at most; a path without an ending is a folder of files, which has no such limit",
-                SINK_PLAIN_FILE_BYTES_MAX >> 20
-            )));
+        if self.kept.plain.is_some() && bytes > SINK_PLAIN_FILE_BYTES_MAX {
+            return Err(too_large(bytes));
         }
         let file = BucketFile {
             bucket,
@@ -276,13 +284,48 @@ impl TableWriter {
 struct BucketOut {
     encoder: Box<dyn Encoder>,
     sum: RowSum,
+    /// Rows of a plain file, which wait until they can be put in order.
+    sorted: Option<Vec<RecordBatch>>,
+    sorted_bytes: usize,
 }
 
 impl BucketOut {
     fn write(&mut self, hasher: &mut RowHasher, rows: &RecordBatch) -> Result<()> {
         self.sum.add(hasher.sum(rows)?);
-        self.encoder.write(rows)
+        match &mut self.sorted {
+            Some(waiting) => {
+                waiting.push(rows.clone());
+                self.sorted_bytes += sliced_bytes(rows);
+                if self.sorted_bytes > PLAIN_ROWS_BYTES_MAX { Err(too_large(self.sorted_bytes as u64)) } else { Ok(()) }
+            }
+            None => self.encoder.write(rows),
+        }
     }
+}
+
+fn too_large(bytes: u64) -> Error {
+    let message = format!("a table that is kept as one plain file has {bytes} bytes by now");
+    Error::new(Code::BadOption, message).hint(format!(
+        "one plain file holds {} MiB at most; a path that ends with `/` is a folder of files, which has no such limit",
+        SINK_PLAIN_FILE_BYTES_MAX >> 20
+    ))
+}
+
+/// Rows in the order of their keys, in batches; as they are if their keys have no order.
+fn in_order(columns: &SchemaRef, key: &[usize], rows: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let failed = |e: ArrowError| Error::internal(format!("sort rows: {e}"));
+    let rows = concat_batches(columns, rows).map_err(failed)?;
+    let keys: Vec<ArrayRef> = key.iter().filter_map(|column| rows.columns().get(*column)).cloned().collect();
+    let fields: Vec<SortField> = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
+    if !RowConverter::supports_fields(&fields) {
+        return Ok(vec![rows]);
+    }
+    let converter = RowConverter::new(fields);
+    let keys = converter.and_then(|converter| converter.convert_columns(&keys)).map_err(failed)?;
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+    let batches = order.chunks(BATCH_ROWS).map(|order| take_record_batch(&rows, &UInt32Array::from(order.to_vec())));
+    batches.collect::<std::result::Result<_, _>>().map_err(failed)
 }
 
 /// What was not handed over is nobody's, as of the other writer.
