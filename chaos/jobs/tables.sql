@@ -1,4 +1,10 @@
--- Tables that are kept by their keys, in buckets and as one plain file, and rows that meet the version of their time.
+-- Tables that are kept by their keys, in buckets and as one plain file, rows that meet the version of their time, and
+-- windows that are told before they close.
+SET 'table.exec.emit.early-fire.enabled' = 'true';
+SET 'table.exec.emit.early-fire.delay' = '1500 ms';
+SET 'table.exec.emit.late-fire.enabled' = 'true';
+SET 'table.exec.emit.late-fire.delay' = '300 ms';
+SET 'window.allowed-lateness' = '20 s';
 SET 'table.exec.mini-batch.allow-latency' = '100 ms';
 CREATE TABLE orders (
   id BIGINT,
@@ -39,6 +45,9 @@ CREATE TABLE priced (id BIGINT, product INT, price BIGINT) WITH (
 CREATE TABLE known (product INT, orders BIGINT, price BIGINT, PRIMARY KEY (product) NOT ENFORCED) WITH (
   'connector' = 'filesystem', 'path' = '/out/known', 'format' = 'arrow', 'sink.changelog' = 'table'
 );
+CREATE TABLE minutes (at TIMESTAMP_LTZ(3), until TIMESTAMP_LTZ(3), product INT, n BIGINT, kinds BIGINT, PRIMARY KEY (at, until, product) NOT ENFORCED) WITH (
+  'connector' = 'filesystem', 'path' = '/out/minutes', 'format' = 'csv', 'sink.changelog' = 'table'
+);
 CREATE TEMPORARY VIEW counted AS SELECT product, COUNT(*) AS n, SUM(amount) AS amount FROM orders GROUP BY product;
 EXECUTE STATEMENT SET BEGIN
   INSERT INTO products SELECT product, n, amount FROM counted;
@@ -50,4 +59,7 @@ EXECUTE STATEMENT SET BEGIN
   INSERT INTO known
     SELECT o.product, COUNT(*), MAX(p.id) FROM orders AS o
     JOIN prices FOR SYSTEM_TIME AS OF o.ts AS p ON o.product = p.product AND p.id > 20 GROUP BY o.product;
+  INSERT INTO minutes
+    SELECT window_start, window_end, product, COUNT(*), COUNT(DISTINCT amount)
+    FROM TABLE(HOP(TABLE orders, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '60' SECOND)) GROUP BY window_start, window_end, product;
 END;

@@ -342,6 +342,22 @@ pub struct GroupAggregateNode {
     pub aggregates: Vec<AggregateCall>,
     /// Groups that changed are told at barriers, and at the latest after this long.
     pub mini_batch_ms: u64,
+    /// The groups are those of windows that are told before they close, or corrected behind their end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowTelling>,
+}
+
+/// When groups of windows are told: at the end of their window in any case, and when it closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowTelling {
+    /// Which of the keys is the end of the window.
+    pub end: usize,
+    /// A window closes so long behind its end: rows that come then are late.
+    pub allowed_lateness_ms: i64,
+    /// Before the end, so long after a change. None: not before the end.
+    pub early_ms: Option<u64>,
+    /// Between the end and the close, so long after a change. None: not before the close.
+    pub late_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -29,6 +29,13 @@ pub struct JobSettings {
     pub memory_bytes: usize,
     /// `window.allowed-lateness`.
     pub allowed_lateness_ms: u64,
+    /// `table.exec.emit.early-fire.delay`: how long after a change a window is told before its end, if
+    /// `table.exec.emit.early-fire.enabled`.
+    pub early_fire_ms: u64,
+    pub early_fire: bool,
+    /// `table.exec.emit.late-fire.delay`: the same behind its end, if `table.exec.emit.late-fire.enabled`.
+    pub late_fire_ms: u64,
+    pub late_fire: bool,
     /// `window.firing`: when overlapping windows fire.
     pub window_firing: Firing,
     /// `table.exec.source.idle-timeout`: 0 for never.
@@ -64,6 +71,10 @@ impl Default for JobSettings {
             exchange_compression: ExchangeCompression::None,
             memory_bytes: limits::JOB_MEMORY_BYTES_DEFAULT,
             allowed_lateness_ms: 0,
+            early_fire_ms: 0,
+            early_fire: false,
+            late_fire_ms: 0,
+            late_fire: false,
             window_firing: Firing::Complete,
             idle_timeout_ms: 0,
             mini_batch_ms: limits::MINI_BATCH_MS_DEFAULT,
@@ -86,6 +97,11 @@ pub const KEYS: &[&str] = &[
     "job.memory",
     "window.allowed-lateness",
     "window.firing",
+    "table.exec.emit.allow-lateness",
+    "table.exec.emit.early-fire.enabled",
+    "table.exec.emit.early-fire.delay",
+    "table.exec.emit.late-fire.enabled",
+    "table.exec.emit.late-fire.delay",
     "table.exec.source.idle-timeout",
     "table.exec.mini-batch.allow-latency",
     "table.exec.state.ttl",
@@ -110,6 +126,11 @@ impl JobSettings {
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let bad = |what: &str| Error::new(Code::BadSetting, format!("`{value}` is not {what} for `{key}`"));
         let duration = || parse_duration_ms(value).ok_or_else(|| bad("a duration such as `500 ms`, `10 s` or `1 h`"));
+        let boolean = || match value.to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(bad("`true` or `false`")),
+        };
         match key {
             "execution.checkpointing.interval" => {
                 self.epoch_interval_ms = duration()?;
@@ -158,7 +179,11 @@ impl JobSettings {
                     .filter(|n| *n >= 16 << 20)
                     .ok_or_else(|| bad("a size of at least `16 mb`"))?;
             }
-            "window.allowed-lateness" => self.allowed_lateness_ms = duration()?,
+            "window.allowed-lateness" | "table.exec.emit.allow-lateness" => self.allowed_lateness_ms = duration()?,
+            "table.exec.emit.early-fire.enabled" => self.early_fire = boolean()?,
+            "table.exec.emit.early-fire.delay" => self.early_fire_ms = duration()?,
+            "table.exec.emit.late-fire.enabled" => self.late_fire = boolean()?,
+            "table.exec.emit.late-fire.delay" => self.late_fire_ms = duration()?,
             "window.firing" => {
                 self.window_firing = match value.to_ascii_lowercase().as_str() {
                     "complete" => Firing::Complete,

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::committed::{CommitRecord, CommittedFile, read_record, record_paths};
 use super::reread::{file_checksum, read_rows};
-use super::version::{BucketFile, versions};
+use super::version::{BucketFile, VERSIONS, versions};
 use crate::encode::EncodeSpec;
 
 /// What is wrong with one file or record.
@@ -100,7 +100,7 @@ pub fn audit(disk: &dyn Disk, folder: &Path, job: JobId) -> Result<FolderAudit> 
     let mut audit = FolderAudit::default();
     let own = own_records(disk, folder, job, &mut audit)?;
     let removed = removed_by_any(disk, folder)?;
-    let buckets = buckets(disk, folder)?;
+    let buckets = buckets(disk, folder, &mut audit)?;
     let mut named: BTreeMap<&str, Epoch> = BTreeMap::new();
     for record in &own {
         let (mut read, mut right) = (RowSum::default(), 0);
@@ -205,10 +205,20 @@ struct Bucket {
     is_shown: bool,
 }
 
-fn buckets(disk: &dyn Disk, folder: &Path) -> Result<BTreeMap<String, Bucket>> {
+fn buckets(disk: &dyn Disk, folder: &Path, audit: &mut FolderAudit) -> Result<BTreeMap<String, Bucket>> {
     let mut buckets = BTreeMap::new();
+    let versions = versions(disk, folder)?;
+    audit.findings.extend(versions.damaged.into_iter().map(|(number, error)| Finding {
+        fault: Fault::DamagedRecord,
+        path: format!("{VERSIONS}/{number}"),
+        operator: None,
+        epoch: None,
+        message: error.message().to_owned(),
+        lost: 0,
+        surplus: 0,
+    }));
     // In order: the newest is the last.
-    for version in versions(disk, folder)? {
+    for version in versions.counting {
         buckets.values_mut().for_each(|bucket: &mut Bucket| bucket.is_shown = false);
         buckets.extend(version.files.into_iter().map(|file| (file.path.clone(), Bucket { file, is_shown: true })));
     }

@@ -11,22 +11,20 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use arrow::datatypes::Schema;
-use qanat_proto::error::{Code, Error, Place, Result};
+use qanat_proto::error::{Error, Result};
 use qanat_proto::ids::{Epoch, Generation, JobId, OperatorId};
 use qanat_proto::receipt::{RowHash, RowSum};
-use qanat_storage::env::{Disk, Entry, OpenMode};
+use qanat_storage::env::{Disk, Entry};
 use serde::{Deserialize, Serialize};
 
 use super::reread::Written;
+use super::sealed::Sealed;
 use super::sink::{COMMITS, Removal};
 use super::withdrawn::withdrawn_epochs;
 use crate::encode::EncodeSpec;
 
 /// Version of the record format.
 pub const RECORD_VERSION: u32 = 1;
-
-/// A record larger than this is not one of ours: 100 bytes a file, and a million files.
-const RECORD_BYTES_MAX: u64 = 256 << 20;
 
 /// What one operator made visible in one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,19 +90,16 @@ impl CommitRecord {
             && self.removed == other.removed
             && self.replaceable == other.replaceable
     }
+}
 
-    /// Fills in the checksum and gives the document.
-    pub(crate) fn sealed_bytes(&mut self) -> Result<Vec<u8>> {
-        self.record_crc32c = self.checksum()?;
-        let mut bytes = serde_json::to_vec(self).map_err(|e| Error::internal(format!("write a commit record: {e}")))?;
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
+impl Sealed for CommitRecord {
+    const WHAT: &'static str = "commit record";
+    const VERSION: u32 = RECORD_VERSION;
+    /// 100 bytes a file, and a million files.
+    const BYTES_MAX: u64 = 256 << 20;
 
-    fn checksum(&self) -> Result<u32> {
-        let blank = Self { record_crc32c: 0, ..self.clone() };
-        let bytes = serde_json::to_vec(&blank).map_err(|e| Error::internal(format!("write a commit record: {e}")))?;
-        Ok(crc32c::crc32c(&bytes))
+    fn crc32c(&mut self) -> &mut u32 {
+        &mut self.record_crc32c
     }
 }
 
@@ -113,35 +108,7 @@ impl CommitRecord {
 /// # Errors
 /// E0301 if it is damaged, E0307 if a newer version wrote it.
 pub fn read_record(disk: &dyn Disk, path: &Path) -> Result<Option<CommitRecord>> {
-    let place = || Place::Named(path.display().to_string());
-    let io = |e: &std::io::Error| Error::io(format!("read {}", path.display()), e);
-    let file = match disk.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io(&e)),
-    };
-    let corrupt =
-        |why: String| Error::new(Code::CorruptCheckpoint, format!("commit record is damaged: {why}")).at(place());
-    let bytes_len = file.len().map_err(|e| io(&e))?;
-    if bytes_len > RECORD_BYTES_MAX {
-        return Err(corrupt(format!("it has {bytes_len} bytes")));
-    }
-    let mut bytes = vec![0; usize::try_from(bytes_len).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0).map_err(|e| io(&e))?;
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let version: Version = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
-    if version.version != RECORD_VERSION {
-        let message = format!("commit record has version {}, this is {RECORD_VERSION}", version.version);
-        return Err(Error::new(Code::UnknownVersion, message).at(place()));
-    }
-    let record: CommitRecord = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
-    if record.checksum()? != record.record_crc32c {
-        return Err(corrupt("its checksum is wrong".to_owned()));
-    }
-    Ok(Some(record))
+    CommitRecord::read(disk, path)
 }
 
 /// The paths of all records of a folder, or of one job, in order of job, operator and epoch, those of withdrawn

@@ -8,6 +8,7 @@ mod output;
 pub mod overlap;
 mod partition;
 pub mod reread;
+mod sealed;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -7,18 +7,18 @@
 //! The highest number that was not withdrawn is the table. `docs/file-sink.md` has the promises to readers. Written by
 //! the sink's commit ([`super::sink`]); read by it, by [`super::audit`] and by sources.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use arrow::datatypes::Schema;
 use qanat_proto::error::{Code, Error, Place, Result};
 use qanat_proto::ids::{Epoch, JobId, OperatorId};
 use qanat_proto::receipt::{RowHash, RowSum};
-use qanat_storage::env::{Disk, OpenMode};
+use qanat_storage::env::Disk;
 use serde::{Deserialize, Serialize};
 
 use super::committed::list;
 use super::reread::Written;
+use super::sealed::Sealed;
 use super::withdrawn::withdrawn_epochs;
 use crate::encode::EncodeSpec;
 
@@ -28,10 +28,7 @@ pub(crate) const VERSIONS: &str = "_table";
 pub(crate) const DATA: &str = "_data";
 
 /// Version of the document.
-const DOCUMENT_VERSION: u32 = 1;
-
-/// A larger document is not one of ours: 300 bytes a bucket, and 65,535 of them.
-const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+pub(super) const DOCUMENT_VERSION: u32 = 1;
 
 /// One version of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,21 +89,16 @@ impl TableVersion {
         self.files.iter().for_each(|file| sum.add(file.sum()));
         sum
     }
+}
 
-    /// Fills in version and checksum, and gives the document.
-    pub(crate) fn sealed_bytes(&mut self) -> Result<Vec<u8>> {
-        self.version = DOCUMENT_VERSION;
-        self.crc32c = self.checksum()?;
-        let mut bytes =
-            serde_json::to_vec(self).map_err(|e| Error::internal(format!("write a table's version: {e}")))?;
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
+impl Sealed for TableVersion {
+    const WHAT: &'static str = "a table's version";
+    const VERSION: u32 = DOCUMENT_VERSION;
+    /// 300 bytes a bucket, and 65,535 of them.
+    const BYTES_MAX: u64 = 64 << 20;
 
-    fn checksum(&self) -> Result<u32> {
-        let blank = Self { crc32c: 0, ..self.clone() };
-        let bytes = serde_json::to_vec(&blank).map_err(|e| Error::internal(format!("write a table's version: {e}")))?;
-        Ok(crc32c::crc32c(&bytes))
+    fn crc32c(&mut self) -> &mut u32 {
+        &mut self.crc32c
     }
 }
 
@@ -139,54 +131,12 @@ pub(super) fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
 /// E0301 if it is damaged, E0307 if a newer release wrote it.
 pub fn read_version(disk: &dyn Disk, folder: &Path, number: u64) -> Result<Option<TableVersion>> {
     let path = folder.join(VERSIONS).join(number.to_string());
-    let place = || Place::Named(path.display().to_string());
-    let io = |e: &std::io::Error| Error::io(format!("read {}", path.display()), e);
-    let file = match disk.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io(&e)),
-    };
-    let corrupt =
-        |why: String| Error::new(Code::CorruptCheckpoint, format!("a table's version is damaged: {why}")).at(place());
-    let length = file.len().map_err(|e| io(&e))?;
-    if length > DOCUMENT_BYTES_MAX {
-        return Err(corrupt(format!("it has {length} bytes")));
-    }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0).map_err(|e| io(&e))?;
-    decode(&bytes, number)
-        .map_err(|error| match error {
-            DecodeError::Damaged(why) => corrupt(why),
-            DecodeError::Newer(found) => {
-                let message = format!("a table's version is of format {found}, this is {DOCUMENT_VERSION}");
-                Error::new(Code::UnknownVersion, message).at(place())
-            }
-        })
-        .map(Some)
-}
-
-enum DecodeError {
-    Damaged(String),
-    Newer(u32),
-}
-
-fn decode(bytes: &[u8], number: u64) -> std::result::Result<TableVersion, DecodeError> {
-    #[derive(Deserialize)]
-    struct Format {
-        version: u32,
-    }
-    let damaged = |e: serde_json::Error| DecodeError::Damaged(e.to_string());
-    let format: Format = serde_json::from_slice(bytes).map_err(damaged)?;
-    if format.version != DOCUMENT_VERSION {
-        return Err(DecodeError::Newer(format.version));
-    }
-    let version: TableVersion = serde_json::from_slice(bytes).map_err(damaged)?;
-    match version.checksum() {
-        Ok(checksum) if checksum == version.crc32c && version.number == number => Ok(version),
-        Ok(checksum) if checksum == version.crc32c => {
-            Err(DecodeError::Damaged(format!("it says that it is version {}", version.number)))
+    match TableVersion::read(disk, &path)? {
+        Some(version) if version.number != number => {
+            let message = format!("a table's version is damaged: it says that it is version {}", version.number);
+            Err(Error::new(Code::CorruptCheckpoint, message).at(Place::Named(path.display().to_string())))
         }
-        _ => Err(DecodeError::Damaged("its checksum is wrong".to_owned())),
+        found => Ok(found),
     }
 }
 
@@ -213,15 +163,25 @@ pub fn newest_version(disk: &dyn Disk, folder: &Path) -> Result<Option<TableVers
         .at(Place::Named(folder.display().to_string())))
 }
 
-/// All versions that are there and whose epochs were not withdrawn, in order of their numbers.
-///
+/// The versions that are there, in order of their numbers.
+#[derive(Default)]
+pub(super) struct Versions {
+    /// Those whose epochs were not withdrawn.
+    pub(super) counting: Vec<TableVersion>,
+    /// Those that cannot be read, and why.
+    pub(super) damaged: Vec<(u64, Error)>,
+}
+
 /// # Errors
-/// Those of [`read_version`].
-pub(super) fn versions(disk: &dyn Disk, folder: &Path) -> Result<Vec<TableVersion>> {
-    let mut versions = Vec::new();
+/// The code of the disk; E0307 for a version that a newer release wrote.
+pub(super) fn versions(disk: &dyn Disk, folder: &Path) -> Result<Versions> {
+    let mut versions = Versions::default();
     for number in numbers(disk, folder)? {
-        if let Found::Counts(version) = version_that_counts(disk, folder, number)? {
-            versions.push(*version);
+        match version_that_counts(disk, folder, number) {
+            Ok(Found::Counts(version)) => versions.counting.push(*version),
+            Ok(Found::Withdrawn | Found::Gone) => {}
+            Err(error) if error.code() == Code::CorruptCheckpoint => versions.damaged.push((number, error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(versions)

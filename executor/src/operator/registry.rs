@@ -82,7 +82,7 @@ pub fn build(
 pub fn spills(node: &graph::Operator) -> bool {
     let puts_aside = match &node.kind {
         // Without a key its distinct values may go.
-        OperatorKind::GroupAggregate(_) => true,
+        OperatorKind::GroupAggregate(node) => node.windows.is_none(),
         OperatorKind::Join(node) => !node.on.is_empty(),
         OperatorKind::LatestRows(node) => !node.key.is_empty(),
         OperatorKind::TopN(node) => !node.partition_by.is_empty(),

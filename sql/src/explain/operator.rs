@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use qanat_proto::changelog::{Changelog, KIND_COLUMN};
 use qanat_proto::graph::{
     AggregateCall, CalcNode, Firing, JoinKind, LookupJoinNode, Operator, OperatorKind, OverFrame, RankFunction,
-    SortKey, Ties, TimeDomain, WindowShape, WindowSource,
+    SortKey, Ties, TimeDomain, WindowShape, WindowSource, WindowTelling,
 };
 
 use crate::plan::window_table::duration_text;
@@ -64,6 +64,10 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             line("keys", list(keys.map(|f| f.name().clone())));
             if !node.aggregates.is_empty() {
                 line("aggregates", list(node.aggregates.iter().map(call)));
+            }
+            if let Some(windows) = &node.windows {
+                line("told", told(windows));
+                lateness(windows.allowed_lateness_ms, &mut line);
             }
         }
         OperatorKind::OverAggregate(node) => {
@@ -183,6 +187,15 @@ fn lookup(node: &LookupJoinNode, line: &mut impl FnMut(&str, String)) {
 }
 
 /// When overlapping windows fire; of others there is nothing to say.
+/// When windows are told that are told beside their end.
+fn told(windows: &WindowTelling) -> String {
+    let after = |ms: u64| duration_text(i64::try_from(ms).unwrap_or(i64::MAX));
+    let early = windows.early_ms.map(|ms| format!("{} after a change", after(ms)));
+    let late = windows.late_ms.map(|ms| format!("{} after a late row", after(ms)));
+    let end = "at the end of the window".to_owned();
+    list([early, Some(end), late].into_iter().flatten())
+}
+
 fn firing(shape: &WindowShape, domain: TimeDomain, firing: Firing, line: &mut impl FnMut(&str, String)) {
     if !shape.overlaps() || domain == TimeDomain::Processing {
         return;
@@ -221,6 +234,9 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
             format!("{} accumulators per key and open window", node.aggregates.len().max(1))
         }
         OperatorKind::LatestRows(_) => format!("the last row of each key, {how_long}"),
+        OperatorKind::GroupAggregate(node) if node.windows.is_some() => {
+            format!("{} accumulators per key and open window", node.aggregates.len())
+        }
         OperatorKind::GroupAggregate(node) => {
             let what = match node.aggregates.len() {
                 0 => "the keys".to_owned(),

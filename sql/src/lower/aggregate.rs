@@ -11,15 +11,16 @@ use datafusion_expr::logical_plan::Aggregate;
 use datafusion_expr::{Expr, ExprSchemable};
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::{
-    AggregateCall, OperatorKind, SortKey, WindowAggregateNode, WindowColumn, WindowShape, WindowSource,
+    AggregateCall, OperatorKind, SortKey, TimeDomain, WindowAggregateNode, WindowColumn, WindowShape, WindowSource,
+    WindowTelling,
 };
 
-use super::Lowering;
 use super::graph::Port;
 use super::refuse::{self, place_of, placed};
 use super::relation::{
     Output, Pending, PendingWindow, Relation, TimeAttribute, UniqueNames, WindowSpec, column, internal, window_field,
 };
+use super::{Lowering, Telling};
 use crate::expr::encode;
 use crate::plan::window_table::{WINDOW_COLUMNS, shape_text};
 
@@ -37,9 +38,12 @@ impl Lowering<'_> {
         }
         let relation = self.lower(&aggregate.input)?;
         let Some((spec, groups)) = classify(&relation, aggregate)? else {
-            return self.group_aggregate(relation, aggregate);
+            return self.group_aggregate(relation, aggregate, None);
         };
         refuse::changelog(&relation, "a window aggregation", place_of(&aggregate.group_expr))?;
+        if let Some(telling) = self.window_telling(&spec, &groups) {
+            return self.group_aggregate(relation, aggregate, Some(telling));
+        }
         let exprs: Vec<Expr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let relation = if relation.must_materialise(&exprs, schema)? && !matches!(relation.pending, Pending::Window(_))
         {
@@ -53,6 +57,18 @@ impl Lowering<'_> {
             }
             _ => self.aggregate_columns(relation, spec, aggregate, &groups),
         }
+    }
+
+    /// How the groups of windows are told before they close, if the job asks for it. Sessions are known when they close;
+    /// what processing time has closed is never late.
+    fn window_telling(&self, spec: &WindowSpec, groups: &[Group]) -> Option<WindowTelling> {
+        let is_session = matches!(spec.shape, WindowShape::Session { .. });
+        let Telling { early_ms, late_ms } = self.telling;
+        if is_session || spec.domain != TimeDomain::Event || (early_ms.is_none() && late_ms.is_none()) {
+            return None;
+        }
+        let end = groups.iter().position(|group| matches!(group, Group::Window(WindowColumn::End)))?;
+        Some(WindowTelling { end, allowed_lateness_ms: self.allowed_lateness_ms, early_ms, late_ms })
     }
 
     /// The window function and the aggregation as one operator.

@@ -174,7 +174,10 @@ impl GraphBuilder {
                 };
                 json!([window, names(0, &n.keys), n.aggregates, n.window_columns, n.allowed_lateness_ms, n.firing])
             }
-            OperatorKind::GroupAggregate(n) => json!([names(0, &n.keys), n.aggregates]),
+            OperatorKind::GroupAggregate(n) => match n.windows {
+                None => json!([names(0, &n.keys), n.aggregates]),
+                Some(windows) => json!([names(0, &n.keys), n.aggregates, windows.end, windows.allowed_lateness_ms]),
+            },
             OperatorKind::OverAggregate(n) => {
                 let time = n.time_column.map(|column| name(0, column));
                 json!([names(0, &n.partition_by), time, n.frame, n.aggregates, n.allowed_lateness_ms])

@@ -7,7 +7,7 @@ use datafusion_common::DFSchema;
 use datafusion_expr::logical_plan::Aggregate;
 use qanat_proto::changelog::kind_field;
 use qanat_proto::error::{Code, Error, Result};
-use qanat_proto::graph::{GroupAggregateNode, OperatorKind};
+use qanat_proto::graph::{GroupAggregateNode, OperatorKind, WindowTelling};
 
 use super::Lowering;
 use super::aggregate::Group;
@@ -19,7 +19,13 @@ use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, col
 pub(super) const ORDERED: &[&str] = &["first_value", "last_value", "nth_value", "any_value", "array_agg", "string_agg"];
 
 impl Lowering<'_> {
-    pub(super) fn group_aggregate(&mut self, relation: Relation, aggregate: &Aggregate) -> Result<Relation> {
+    /// `windows`: the groups are those of windows, by the position of their end among the grouping expressions.
+    pub(super) fn group_aggregate(
+        &mut self,
+        relation: Relation,
+        aggregate: &Aggregate,
+        windows: Option<WindowTelling>,
+    ) -> Result<Relation> {
         let schema = aggregate.input.schema();
         let exprs: Vec<_> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let relation = if relation.must_materialise(&exprs, schema)? { self.materialise(relation)? } else { relation };
@@ -52,7 +58,8 @@ impl Lowering<'_> {
         fields.push(Arc::new(kind_field()));
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let port = Port::hash(&prepared.inputs, prepared.keys.clone());
-        let node = GroupAggregateNode { keys: prepared.keys.clone(), aggregates, mini_batch_ms: self.mini_batch_ms };
+        let node =
+            GroupAggregateNode { keys: prepared.keys.clone(), aggregates, mini_batch_ms: self.mini_batch_ms, windows };
         let kind = OperatorKind::GroupAggregate(node);
         let id = self.graph.add("GroupAggregate".to_owned(), kind, Arc::clone(&output), vec![port])?;
         let columns = output.fields().iter().take(width).zip(aggregate.schema.fields()).map(|(field, logical)| {

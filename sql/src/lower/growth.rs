@@ -8,7 +8,7 @@ use qanat_proto::ids::OperatorId;
 /// Whether an operator keeps state for as long as the job lives, and can forget it after a time to live.
 pub(super) fn forgets(operator: &Operator) -> bool {
     match &operator.kind {
-        OperatorKind::GroupAggregate(node) => !node.keys.is_empty(),
+        OperatorKind::GroupAggregate(node) => !node.keys.is_empty() && node.windows.is_none(),
         OperatorKind::OverAggregate(node) => !matches!(node.frame, OverFrame::RangeMs(_)),
         // What was told of a row because of others, or without them, is known by the rows that there are.
         OperatorKind::Join(node) => node.kind == JoinKind::Inner,

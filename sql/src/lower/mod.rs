@@ -52,6 +52,7 @@ pub(crate) struct Lowering<'a> {
     connectors: &'a dyn ConnectorCatalog,
     allowed_lateness_ms: i64,
     firing: Firing,
+    telling: Telling,
     idle_timeout_ms: u64,
     mini_batch_ms: u64,
     key_groups: u16,
@@ -59,6 +60,13 @@ pub(crate) struct Lowering<'a> {
     /// What all queries of the script together read of each table.
     uses: BTreeMap<String, TableUse>,
     warnings: Vec<String>,
+}
+
+/// When windows are told beside their end (`table.exec.emit.*`).
+#[derive(Clone, Copy, Debug)]
+struct Telling {
+    early_ms: Option<u64>,
+    late_ms: Option<u64>,
 }
 
 impl<'a> Lowering<'a> {
@@ -76,6 +84,10 @@ impl<'a> Lowering<'a> {
             connectors,
             allowed_lateness_ms: i64::try_from(settings.allowed_lateness_ms).unwrap_or(i64::MAX),
             firing: settings.window_firing,
+            telling: Telling {
+                early_ms: settings.early_fire.then_some(settings.early_fire_ms),
+                late_ms: settings.late_fire.then_some(settings.late_fire_ms),
+            },
             idle_timeout_ms: settings.idle_timeout_ms,
             mini_batch_ms: settings.mini_batch_ms,
             key_groups: settings.key_groups,

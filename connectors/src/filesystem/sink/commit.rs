@@ -35,6 +35,7 @@ use crate::filesystem::committed::{
     CommitRecord, CommittedFile, RECORD_VERSION, list, read_record, records_that_count,
 };
 use crate::filesystem::reread::file_checksum;
+use crate::filesystem::sealed::Sealed;
 use crate::filesystem::version::BucketFile;
 
 /// One file to publish.

@@ -4,12 +4,13 @@
 //! due, so that they can be taken back. It is told before every barrier, so that what is saved has been told. What must
 //! never happen: a row that is taken back unlike it was given, or a group that is told and not saved.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int8Array, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{concat, take};
-use arrow::datatypes::Int8Type;
+use arrow::compute::{concat, filter, take};
+use arrow::datatypes::{DataType, Int8Type};
 use datafusion_common::DataFusionError;
 use qanat_proto::changelog::{self, Changelog, RowKind};
 use qanat_proto::error::{Error, Result};
@@ -23,6 +24,7 @@ use super::super::aggregate::calls::{Calls, Inputs};
 use super::super::aside::Aside;
 use super::super::emit::Emitter;
 use super::super::evaluate::{evaluate_or_bury, internal};
+use super::super::event_time::{milliseconds, split_late};
 use super::super::keys::any_different;
 use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
@@ -30,6 +32,7 @@ use super::super::{Operator, OperatorContext, Output};
 use super::accumulator::{Batch, GroupAccumulator, of_calls};
 use super::aside::{Arriving, aside, of_group};
 use super::state::{Groups, StateTables};
+use super::windows::{TOLD_TABLE, Waiting, Wanted, Windows, pick};
 
 /// Groups that are due before they are told without waiting.
 const DUE_MAX: usize = 1 << 16;
@@ -42,6 +45,10 @@ pub(super) const TOLD: u8 = 2;
 pub(super) const UNSAVED: u8 = 4;
 /// Group stands in the state.
 pub(super) const SAVED: u8 = 8;
+/// What was told of the group last stands in the state, since it waits to be told.
+const WAITS: u8 = 16;
+/// Group is being told, and others that are due are not.
+const CHOSEN: u8 = 32;
 
 pub struct GroupAggregate {
     pub(super) node: GroupAggregateNode,
@@ -59,6 +66,8 @@ pub struct GroupAggregate {
     before: Before,
     unsaved: Vec<u32>,
     mini_batch: MiniBatch,
+    /// The groups are those of windows, which are told by these.
+    windows: Option<Windows>,
     ages: Ages,
     state: StateTables,
     pub(super) aside: Aside<Arriving>,
@@ -86,7 +95,11 @@ impl GroupAggregate {
         let mut accumulators = of_calls(&calls.calls, &types, retracts).map_err(failed)?;
         let aside = aside(context.spills, &calls.key_types, &mut accumulators)?;
         let slots = Slots::new(&calls.key_types).map_err(failed)?;
-        let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups, context.ttl_ms > 0);
+        let forgets = context.ttl_ms > 0 || node.windows.is_some();
+        let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups, forgets);
+        let results = context.output.fields().iter().skip(node.keys.len()).take(node.aggregates.len());
+        let results: Vec<DataType> = results.map(|field| field.data_type().clone()).collect();
+        let windows = node.windows.map(|node| Windows::new(node, &calls.key_types, &results, context.key_groups));
         let before = Before { slots: Vec::new(), results: vec![Vec::new(); accumulators.len()] };
         Ok(Self {
             node: node.clone(),
@@ -99,6 +112,7 @@ impl GroupAggregate {
             before,
             unsaved: Vec::new(),
             mini_batch: MiniBatch::new(node.mini_batch_ms),
+            windows,
             ages: Ages::new(context.ttl_ms),
             state,
             aside,
@@ -155,18 +169,77 @@ impl GroupAggregate {
         if due.is_empty() {
             return Ok(());
         }
-        let before = std::mem::take(&mut self.before.slots);
+        let results = self.before.results.iter_mut().map(std::mem::take).collect();
+        let before = Before { slots: std::mem::take(&mut self.before.slots), results };
+        self.tell_groups(&due, before, out)
+    }
+
+    /// Tells of [`DUE_MAX`] of the groups of windows that are due and wanted; whether there may be more.
+    fn tell_wanted(&mut self, wanted: Wanted, out: &mut Output) -> Result<bool> {
+        let Some(windows) = &mut self.windows else { return Ok(false) };
+        let (mut chosen, mut rest) = (Vec::new(), Vec::new());
+        for slot in std::mem::take(&mut self.due) {
+            let is_chosen = chosen.len() < DUE_MAX && windows.is_wanted(slot, wanted);
+            if is_chosen { &mut chosen } else { &mut rest }.push(slot);
+        }
+        self.due = rest;
+        let has_more = chosen.len() == DUE_MAX;
+        if !has_more {
+            windows.end(wanted);
+        }
+        for slot in &chosen {
+            let flags = &mut self.flags[*slot as usize];
+            *flags |= CHOSEN;
+            if *flags & WAITS != 0 {
+                *flags &= !WAITS;
+                windows.tells(*slot);
+            }
+        }
+        if chosen.is_empty() {
+            return Ok(false);
+        }
+        let before = self.split_before()?;
+        chosen.iter().for_each(|slot| self.flags[*slot as usize] &= !CHOSEN);
+        self.tell_groups(&chosen, before, out)?;
+        Ok(has_more)
+    }
+
+    /// Takes out what was told of the chosen groups.
+    fn split_before(&mut self) -> Result<Before> {
+        let places = 0..self.before.slots.len();
+        let is_chosen = |at: &usize| self.flags[self.before.slots[*at] as usize] & CHOSEN != 0;
+        let (chosen, rest): (Vec<usize>, Vec<usize>) = places.partition(is_chosen);
+        let slots = |places: &[usize]| places.iter().map(|at| self.before.slots[*at]).collect::<Vec<u32>>();
+        let (chosen_slots, rest_slots) = (slots(&chosen), slots(&rest));
+        let (chosen, rest) = (some(chosen), some(rest));
+        let mut results = Vec::with_capacity(self.before.results.len());
+        for pieces in &mut self.before.results {
+            let Some(data_type) = pieces.first().map(|piece| piece.data_type().clone()) else {
+                results.push(Vec::new());
+                continue;
+            };
+            results.push(vec![pick(pieces, &data_type, &chosen)?]);
+            *pieces = if rest.is_empty() { Vec::new() } else { vec![pick(pieces, &data_type, &rest)?] };
+        }
+        self.before.slots = rest_slots;
+        Ok(Before { slots: chosen_slots, results })
+    }
+
+    /// `before`: of those of the groups that have been told, in the same order.
+    fn tell_groups(&mut self, due: &[u32], mut before: Before, out: &mut Output) -> Result<()> {
+        let results = &mut before.results;
+        let before = std::mem::take(&mut before.slots);
         let failed = |e: DataFusionError| self.calls.error(&e);
         // Rows as they were, then rows as they are.
-        let slots: Vec<u32> = before.iter().chain(&due).copied().collect();
+        let slots: Vec<u32> = before.iter().chain(due).copied().collect();
         let mut columns = self.slots.keys(&slots).map_err(failed)?;
         let mut has_changed = BooleanBuffer::new_unset(before.len());
         // Groups that were told are due in the order in which they became so, which is that of `before`.
         let told = due.iter().enumerate().filter(|(_, slot)| self.flags[**slot as usize] & TOLD != 0);
         let told: UInt32Array = told.map(|(at, _)| (before.len() + at) as u32).collect();
-        for (accumulator, old) in self.accumulators.iter_mut().zip(&mut self.before.results) {
+        for (accumulator, old) in self.accumulators.iter_mut().zip(results) {
             let mut pieces = std::mem::take(old);
-            pieces.push(accumulator.results(&due).map_err(failed)?);
+            pieces.push(accumulator.results(due).map_err(failed)?);
             let pieces: Vec<&dyn Array> = pieces.iter().map(|piece| piece.as_ref()).collect();
             let column = concat(&pieces).map_err(internal)?;
             let now = take(&column, &told, None).map_err(internal)?;
@@ -243,6 +316,9 @@ impl GroupAggregate {
         }
         self.slots.remove(slot);
         self.ages.gone(slot);
+        if let Some(windows) = &mut self.windows {
+            windows.free(slot);
+        }
         Ok(())
     }
 
@@ -280,6 +356,11 @@ impl GroupAggregate {
         for (_, slot, sign) in batch.rows() {
             self.rows[slot] += sign;
         }
+        if let Some(windows) = &mut self.windows {
+            windows.touch(&found, keys)?;
+            self.found = found;
+            return Ok(());
+        }
         self.found = found;
         if self.due.len() >= DUE_MAX {
             return self.tell(out);
@@ -299,6 +380,9 @@ impl GroupAggregate {
         let numbers = self.state.restore(table, rows, &found, &mut self.accumulators, &self.calls)?;
         self.ages.touch(&found);
         self.aside.residence.change(found.iter().copied());
+        if let Some(windows) = &mut self.windows {
+            windows.touch(&found, keys)?;
+        }
         for (slot, rows) in found.iter().zip(numbers.unwrap_or_default()) {
             self.is_back(*slot, rows);
         }
@@ -319,14 +403,81 @@ impl GroupAggregate {
     }
 }
 
+impl GroupAggregate {
+    /// Rows whose windows are open.
+    fn in_time(&self, rows: RecordBatch, out: &mut Output) -> Result<RecordBatch> {
+        let Some(windows) = &self.windows else { return Ok(rows) };
+        let end = self.node.keys[windows.end_key()];
+        let ends = milliseconds(rows.column(end))?;
+        split_late(rows, end, ends.values(), |end| windows.is_closed(end), windows.watermark, out)
+    }
+
+    /// What was told last of groups that wait at a barrier.
+    fn told_delta(&mut self) -> Result<Option<TableDelta>> {
+        let Some(windows) = &mut self.windows else { return Ok(None) };
+        let failed = |e: DataFusionError| self.calls.error(&e);
+        let mut waiting = Vec::new();
+        for slot in &self.due {
+            let flags = &mut self.flags[*slot as usize];
+            if *flags & WAITS == 0 {
+                *flags |= WAITS;
+                waiting.push(*slot);
+            }
+        }
+        let at: HashMap<u32, usize> = self.before.slots.iter().enumerate().map(|(at, slot)| (*slot, at)).collect();
+        let places: Vec<Option<usize>> = waiting.iter().map(|slot| at.get(slot).copied()).collect();
+        let fields = self.context.output.fields().iter().skip(self.node.keys.len());
+        let results = self.before.results.iter().zip(fields);
+        let results = results.map(|(pieces, field)| pick(pieces, field.data_type(), &places)).collect::<Result<_>>()?;
+        let is_told = waiting.iter().map(|slot| self.flags[*slot as usize] & TOLD != 0).collect();
+        let keys = self.slots.keys(&waiting).map_err(failed)?;
+        let mut told = windows.take_told_since();
+        told.retain(|slot| self.flags[*slot as usize] & WAITS == 0);
+        told.sort_unstable();
+        told.dedup();
+        let told = self.slots.keys(&told).map_err(failed)?;
+        windows.delta(Waiting { keys, is_told, results }, &told).map(Some)
+    }
+
+    /// Groups of the restore point that wait, and what was told of them.
+    fn wait_again(&mut self, rows: &RecordBatch) -> Result<()> {
+        let Some(windows) = &self.windows else { return Ok(()) };
+        let (keys, is_told, results) = windows.read(rows);
+        let mut found = Vec::new();
+        self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
+        for (pieces, results) in self.before.results.iter_mut().zip(results) {
+            pieces.push(filter(results, is_told).map_err(internal)?);
+        }
+        for (slot, is_told) in found.iter().zip(is_told.values()) {
+            let flags = &mut self.flags[*slot as usize];
+            *flags = SAVED | DUE | WAITS | if is_told { TOLD } else { 0 };
+            self.due.push(*slot);
+            if is_told {
+                self.before.slots.push(*slot);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn some(places: Vec<usize>) -> Vec<Option<usize>> {
+    places.into_iter().map(Some).collect()
+}
+
 impl Operator for GroupAggregate {
     fn process(&mut self, _port: usize, rows: RecordBatch, out: &mut Output) -> Result<()> {
+        self.counts.rows_in += rows.num_rows() as u64;
+        let late = out.late.len();
+        let rows = self.in_time(rows, out)?;
+        self.counts.late += out.late[late..].iter().map(|late| late.rows.num_rows() as u64).sum::<u64>();
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
         let taken = rows.num_rows() as u64;
         let dead = out.dead.len();
         let calls = &self.calls;
         let evaluated = evaluate_or_bury(&self.context.name, rows, out, |rows| calls.evaluate(rows))?;
         let buried: u64 = out.dead[dead..].iter().map(|dead| dead.rows.num_rows() as u64).sum();
-        self.counts.rows_in += taken;
         self.counts.dead_lettered += buried;
         self.counts.accumulated += taken - buried;
         let Some((rows, inputs)) = evaluated else { return Ok(()) };
@@ -338,30 +489,59 @@ impl Operator for GroupAggregate {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
-        let Some(arriving) = self.aside.arrived() else { return Ok(false) };
-        self.take_in(arriving, Some(out))?;
+        if let Some(arriving) = self.aside.arrived() {
+            self.take_in(arriving, Some(out))?;
+            return Ok(false);
+        }
+        if !self.windows.as_ref().is_some_and(Windows::is_due) {
+            return Ok(false);
+        }
+        if self.tell_wanted(Wanted::Ended, out)? {
+            return Ok(true);
+        }
+        let closed = self.windows.as_mut().map(Windows::close).unwrap_or_default();
+        self.forget(&closed)?;
         Ok(false)
+    }
+
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
+        if let Some(windows) = &mut self.windows {
+            windows.on_watermark(watermark);
+        }
+        Ok(watermark)
     }
 
     fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
         let old = self.ages.too_old(now_ms);
         self.forget(&old)?;
+        if let Some(windows) = &mut self.windows {
+            for wanted in windows.due_at(now_ms) {
+                while self.tell_wanted(wanted, out)? {}
+            }
+            return Ok(());
+        }
         if self.mini_batch.is_due(now_ms) { self.tell(out) } else { Ok(()) }
     }
 
     fn next_timer(&self) -> Option<i64> {
-        earlier(self.mini_batch.next_timer(), self.ages.next_timer())
+        let told = self.windows.as_ref().map_or_else(|| self.mini_batch.next_timer(), Windows::next_timer);
+        earlier(told, self.ages.next_timer())
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
-        self.tell(out)
+        if self.windows.is_none() {
+            return self.tell(out);
+        }
+        while self.tell_wanted(Wanted::Late, out)? {}
+        Ok(())
     }
 
     fn tables(&self) -> Vec<TableSpec> {
-        self.state.specs()
+        self.state.specs().into_iter().chain(self.windows.as_ref().map(Windows::spec)).collect()
     }
 
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
+        let told = self.told_delta()?;
         let unsaved = std::mem::take(&mut self.unsaved);
         let (there, gone): (Vec<u32>, Vec<u32>) = unsaved.iter().partition(|slot| self.is_kept(**slot));
         let numbered: Vec<(u32, i64)> = there.iter().map(|slot| (*slot, self.rows[*slot as usize])).collect();
@@ -371,7 +551,8 @@ impl Operator for GroupAggregate {
             accumulator.forget(&gone).map_err(|e| self.calls.error(&e))?;
         }
         let groups = Groups { slots: &self.slots, accumulators: &mut self.accumulators, calls: &self.calls };
-        let deltas = self.state.snapshot(groups, &numbered, &saved)?;
+        let mut deltas = self.state.snapshot(groups, &numbered, &saved)?;
+        deltas.extend(told);
         self.drop_values();
         for slot in there {
             let flags = &mut self.flags[slot as usize];
@@ -384,7 +565,21 @@ impl Operator for GroupAggregate {
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
+        if let Some(windows) = self.windows.as_mut().filter(|_| table == TOLD_TABLE) {
+            windows.restored.push(rows);
+            return Ok(());
+        }
         self.arrive(Arriving::State { table: table.to_owned(), rows }, None)
+    }
+
+    fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        windows.restore(watermark.unwrap_or(i64::MIN));
+        // Behind the groups themselves.
+        for rows in std::mem::take(&mut windows.restored) {
+            self.wait_again(&rows)?;
+        }
+        Ok(())
     }
 
     fn wanted(&mut self) -> Option<Keys> {
@@ -414,6 +609,7 @@ impl Operator for GroupAggregate {
             + self.aside.bytes()
             + self.due.capacity() * 8
             + self.ages.bytes()
+            + self.windows.as_ref().map_or(0, Windows::bytes)
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

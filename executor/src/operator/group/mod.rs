@@ -18,5 +18,6 @@ pub(crate) mod state;
 mod sum;
 mod values;
 mod values_aside;
+mod windows;
 
 pub use aggregate::GroupAggregate;

@@ -181,7 +181,7 @@ impl Trial {
     fn make(&self, subtask: (u32, u32)) -> BoxedOperator {
         let input = if self.retracts { with_kinds(&columns()) } else { columns() };
         let keys = if self.is_global { vec![] } else { vec![0] };
-        let node = GroupAggregateNode { keys: keys.clone(), aggregates: calls(), mini_batch_ms: 100 };
+        let node = GroupAggregateNode { keys: keys.clone(), aggregates: calls(), mini_batch_ms: 100, windows: None };
         let context = context(vec![input], vec![keys], output(self.is_global), subtask);
         let context = OperatorContext { changelog: self.changelog.clone(), spills: self.spills, ..context };
         let groups = Box::new(GroupAggregate::new(&node, context).expect("builds"));

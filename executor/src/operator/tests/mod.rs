@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod group;
+mod group_windows;
 mod growing_states;
 mod harness;
 mod interval_joins;

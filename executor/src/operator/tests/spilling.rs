@@ -267,7 +267,7 @@ mod tests {
                 let is_large = vec![encoded(&col("k").gt(lit(1_i64)), &columns)];
                 let of_each = AggregateCall { args: is_large, ..call("bool_and", false) };
                 let aggregates = vec![call("count", true), call("sum", false), of_each];
-                let node = GroupAggregateNode { keys: by.clone(), aggregates, mini_batch_ms: 100 };
+                let node = GroupAggregateNode { keys: by.clone(), aggregates, mini_batch_ms: 100, windows: None };
                 let context = of_input(output.clone(), spills, 1, by.clone());
                 Box::new(GroupAggregate::new(&node, context).expect("builds"))
             };

@@ -64,7 +64,7 @@ fn call(name: &str, function: &str, distinct: bool) -> AggregateCall {
 
 fn group(ttl_ms: u64, retracts: bool) -> BoxedOperator {
     let aggregates = vec![call("n", "count", true), call("m", "max", false), call("s", "sum", false)];
-    let node = GroupAggregateNode { keys: vec![0], aggregates, mini_batch_ms: 10 };
+    let node = GroupAggregateNode { keys: vec![0], aggregates, mini_batch_ms: 10, windows: None };
     let result = ["k", "n", "m", "s"].map(|name| (name, DataType::Int64));
     let input = if retracts { with_kinds(&columns()) } else { columns() };
     let context = in_context(ttl_ms, vec![input], with_kinds(&schema(&result)));

@@ -364,3 +364,47 @@ fn a_table_of_changes_into_one_by_another_key() {
         INSERT INTO names SELECT name, id FROM people WHERE id > 3"#,
     ));
 }
+
+#[test]
+fn windows_that_are_told_early_are_groups() {
+    expect![[r#"
+        [1] Source(flights)
+            columns: origin STRING, time_hour TIMESTAMP(3)
+            watermark: (time_hour - INTERVAL '24 HOURS')
+            read: bounded
+            state: offsets and watermark of each split
+        [2] AssignWindow(TUMBLE 1d)
+            from [1] forward
+            time: event
+        [3] GroupAggregate
+            from [2] hash(window_start, window_end, origin)
+            keys: window_start, window_end, origin
+            aggregates: count(*) AS count
+            told: 10s after a change, at the end of the window, 1s after a late row
+            allowed lateness: 3600000 ms
+            changes: by key (window_start, window_end, origin)
+            state: 1 accumulators per key and open window
+        [4] Calc
+            from [3] forward
+            project: window_start AS a, window_end AS b, origin, "count" AS n
+            changes: by key (a, b, origin)
+        [5] Sink(o)
+            from [4] hash(a, b, origin)
+            columns: a TIMESTAMP(3) NOT NULL, b TIMESTAMP(3) NOT NULL, origin STRING, n BIGINT
+            connector: filesystem
+            changes: by key (a, b, origin)
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+SET 'table.exec.emit.early-fire.enabled' = 'true';
+SET 'table.exec.emit.early-fire.delay' = '10 s';
+SET 'table.exec.emit.late-fire.enabled' = 'true';
+SET 'table.exec.emit.late-fire.delay' = '1 s';
+SET 'table.exec.emit.allow-lateness' = '1 h';
+CREATE TABLE o (a TIMESTAMP(3), b TIMESTAMP(3), origin STRING, n BIGINT, PRIMARY KEY (a, b, origin) NOT ENFORCED)
+  WITH ('connector' = 'filesystem', 'path' = 'o', 'sink.changelog' = 'table');
+INSERT INTO o SELECT window_start, window_end, origin, COUNT(*)
+  FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(time_hour), INTERVAL '1' DAY)) GROUP BY window_start, window_end, origin
+"#,
+    ));
+}

@@ -9,8 +9,11 @@ use qanat_storage::crash_safe;
 
 use super::{KeptTable, Made, plain};
 use crate::contract::CommitScope;
+use crate::filesystem::sealed::Sealed;
 use crate::filesystem::sink::{FileSink, FileTable, folder, withdraw::move_aside};
-use crate::filesystem::version::{BucketFile, TableVersion, VERSIONS, is_withdrawn, newest_version, read_version};
+use crate::filesystem::version::{
+    BucketFile, DOCUMENT_VERSION, TableVersion, VERSIONS, is_withdrawn, newest_version, read_version,
+};
 use crate::filesystem::withdrawn::WITHDRAWN;
 
 /// Writes the version of this epoch, whose files are published. Done again, by any generation, it changes nothing.
@@ -117,7 +120,7 @@ fn next_version(
     let replaced = newest.into_iter().flat_map(|newest| &newest.files).filter(|file| !stays(file));
     gone.extend(replaced.map(|file| file.path.clone()));
     TableVersion {
-        version: 0,
+        version: DOCUMENT_VERSION,
         number,
         job: permit.token.job,
         operator: scope.operator,

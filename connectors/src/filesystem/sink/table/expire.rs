@@ -42,7 +42,10 @@ impl Kept {
             None => {
                 // What those of withdrawn epochs replaced is the table again: they do not count.
                 let found = versions(table.env.disk.as_ref(), &table.root)?;
-                slot.insert(found.iter().map(|version| (version.number, Known::of(version))).collect())
+                for (number, error) in &found.damaged {
+                    tracing::warn!(%error, "version {number} of {} stays, and what it replaced", table.name);
+                }
+                slot.insert(found.counting.iter().map(|version| (version.number, Known::of(version))).collect())
             }
         };
         known.insert(newest.number, Known::of(newest));

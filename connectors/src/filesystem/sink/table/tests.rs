@@ -663,6 +663,8 @@ fn an_audit_finds_what_was_done_to_a_table() {
     assert_eq!(refused.code(), Code::SourceChanged);
     disk.remove_file(&path).expect("removes");
     assert_eq!(faults(&disk), vec![Fault::MissingFile]);
+    disk.flip_bit(&Path::new(ROOT).join("_table/1"), 8 * 40).expect("flips");
+    assert!(faults(&disk).contains(&Fault::DamagedRecord), "{:?}", faults(&disk));
 }
 
 /// More changes than are held in memory: a bucket is written more than once in an epoch.

@@ -114,7 +114,11 @@ enum Before {
 fn before(disk: &dyn Disk, folder: &Path, rows: MadeVisible) -> Result<Before> {
     let MadeVisible { job, operator, after } = rows;
     let is_after = |version: &TableVersion| version.job == job && version.operator == operator && version.epoch > after;
-    let versions = versions(disk, folder)?;
+    let found = versions(disk, folder)?;
+    if let Some((_, error)) = found.damaged.into_iter().next() {
+        return Err(error);
+    }
+    let versions = found.counting;
     let Some(first) = versions.iter().find(|version| is_after(version)) else { return Ok(Before::Nothing) };
     let newest_ms = versions.last().map_or(first.written_ms, |newest| newest.written_ms);
     if let Some(other) = versions.iter().find(|version| version.number > first.number && !is_after(version)) {
