@@ -394,7 +394,8 @@ fn windows_that_are_told_early_are_groups() {
             connector: filesystem
             changes: by key (a, b, origin)
             state: what is staged and not yet committed
-    "#]].assert_eq(&graph(
+    "#]]
+    .assert_eq(&graph(
         r#"
 SET 'table.exec.emit.early-fire.enabled' = 'true';
 SET 'table.exec.emit.early-fire.delay' = '10 s';
