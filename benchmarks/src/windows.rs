@@ -96,7 +96,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         kind: OperatorKind::WindowAggregate(node),
         output: output.clone(),
         changelog: Changelog::Append,
-        ttl_ms: 0,
+        ttl_ms: [0; 2],
     };
     let context = OperatorContext {
         name: logical.name.clone(),
@@ -106,7 +106,7 @@ pub fn aggregation(shape: WindowShape) -> Result<BoxedOperator> {
         partition: vec![vec![0]],
         output,
         changelog: Changelog::Append,
-        ttl_ms: 0,
+        ttl_ms: [0; 2],
         spills: false,
         batch_rows: limits::BATCH_ROWS,
     };

@@ -44,14 +44,21 @@ pub struct Operator {
     /// What the rows that it emits say of those before them; of a sink, the rows that it takes.
     #[serde(default, skip_serializing_if = "Changelog::is_append")]
     pub changelog: Changelog,
-    /// How long it keeps what nobody touches, by the clock (`table.exec.state.ttl`). 0: for as long as the job lives.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub ttl_ms: u64,
+    /// How long it keeps what came of each input and nobody touches, by the clock (`table.exec.state.ttl`, `STATE_TTL`).
+    /// 0: for as long as the job lives. What has one input has the first.
+    #[serde(default, skip_serializing_if = "is_forever")]
+    pub ttl_ms: [u64; 2],
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+impl Operator {
+    /// Whether it forgets anything that an event time does not end.
+    pub fn has_ttl(&self) -> bool {
+        !is_forever(&self.ttl_ms)
+    }
+}
+
+fn is_forever(ttl_ms: &[u64; 2]) -> bool {
+    *ttl_ms == [0; 2]
 }
 
 /// Rows of `from` go to input `port` of `to`. Several edges into one port are a union.
@@ -212,6 +219,9 @@ pub struct OverAggregateNode {
     pub partition_by: Vec<usize>,
     /// The event time by which rows are in order; they are told of behind the watermark. None: as they arrive, at once.
     pub time_column: Option<usize>,
+    /// The processing time of each row, where the frame is one of time and rows are told of as they arrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_column: Option<usize>,
     pub frame: OverFrame,
     pub aggregates: Vec<AggregateCall>,
     pub allowed_lateness_ms: i64,

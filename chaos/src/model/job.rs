@@ -76,7 +76,7 @@ pub(super) fn graph() -> JobGraph {
         kind,
         output: Schema::empty().into(),
         changelog: Changelog::Append,
-        ttl_ms: 0,
+        ttl_ms: [0; 2],
     };
     JobGraph {
         operators: vec![

@@ -32,13 +32,20 @@ struct Chunk {
     /// Row stands in the state.
     is_saved: Vec<bool>,
     has_unsaved: bool,
-    /// Matches of each row on the other side.
+    /// Matches of each row on the other side, and [`OUTLIVED`].
     matches: Vec<u32>,
     bytes: usize,
 }
 
 /// A chunk of so many rows is joined with no other.
 const CHUNK_ROWS: usize = 1 << 16;
+/// Bit of a number of matches: the row had one that is gone by its age, and counts as matched for ever.
+const OUTLIVED: u32 = 1 << 31;
+
+/// Numbers of matches, none counted yet, of rows that have outlived one or not.
+pub(crate) fn of_marks(marks: &BooleanArray) -> Vec<u32> {
+    marks.values().iter().map(|mark| if mark { OUTLIVED } else { 0 }).collect()
+}
 
 impl KeptRows {
     pub(crate) fn new(schema: SchemaRef) -> Self {
@@ -193,15 +200,31 @@ impl KeptRows {
         self.place(number).is_some_and(|(chunk, at)| self.chunks[chunk].is_saved[at])
     }
 
+    /// A match of a row is gone, and the row counts as matched for ever. Returns whether it did not so far.
+    pub(crate) fn outlive_match(&mut self, number: i64) -> bool {
+        let Some((chunk, at)) = self.place(number) else { return false };
+        let matches = &mut self.chunks[chunk].matches[at];
+        let is_first = *matches & OUTLIVED == 0;
+        *matches = (*matches & !OUTLIVED).saturating_sub(1) | OUTLIVED;
+        is_first
+    }
+
     /// Rows that are there and not saved yet, with their names.
     pub(crate) fn take_unsaved(&mut self) -> Result<Vec<(Int64Array, RecordBatch)>> {
+        Ok(self.take_unsaved_marked()?.into_iter().map(|(names, rows, _)| (names, rows)).collect())
+    }
+
+    /// As [`Self::take_unsaved`], and which rows have outlived a match.
+    pub(crate) fn take_unsaved_marked(&mut self) -> Result<Vec<(Int64Array, RecordBatch, BooleanArray)>> {
         let mut unsaved = Vec::new();
         for chunk in self.chunks.iter_mut().filter(|chunk| chunk.has_unsaved) {
             let is_new = chunk.is_saved.iter().zip(&chunk.is_live).map(|(saved, live)| *live && !saved);
             let is_new = BooleanArray::from(is_new.collect::<Vec<_>>());
             let names = chunk.names.iter().zip(is_new.values()).filter(|(_, is_new)| *is_new);
             let names = Int64Array::from_iter_values(names.map(|(name, _)| *name));
-            unsaved.push((names, filter_record_batch(&chunk.rows, &is_new).map_err(internal)?));
+            let marks = chunk.matches.iter().zip(is_new.values()).filter(|(_, is_new)| *is_new);
+            let marks = BooleanArray::from_iter(marks.map(|(matches, _)| Some(matches & OUTLIVED > 0)));
+            unsaved.push((names, filter_record_batch(&chunk.rows, &is_new).map_err(internal)?, marks));
             chunk.is_saved.fill(true);
             chunk.has_unsaved = false;
         }

@@ -82,7 +82,7 @@ impl LatestRows {
             latest: Vec::new(),
             flags: Vec::new(),
             unsaved: Vec::new(),
-            ages: Ages::new(context.ttl_ms),
+            ages: Ages::new(context.ttl_ms[0]),
             aside,
             state: StateRows::new(keys.chain(fields).collect(), context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),

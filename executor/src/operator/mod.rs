@@ -61,7 +61,7 @@ pub struct OperatorContext {
     /// What its rows say of those before them.
     pub changelog: Changelog,
     /// How long it keeps what nobody touches. 0: for ever.
-    pub ttl_ms: u64,
+    pub ttl_ms: [u64; 2],
     /// Whether it is asked to put state aside, and may ask for it again.
     pub spills: bool,
     pub batch_rows: usize,

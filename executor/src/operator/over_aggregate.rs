@@ -5,6 +5,9 @@
 //! it. Rows that are due are taken in *rounds*: the first row of every key, then the second, so that a round is one batch
 //! for the accumulators however the keys are mixed. Rows of the same time that belong together are one row of a round.
 //!
+//! In processing time nothing waits: rows are in the order in which they come, and a frame of time goes by a column that
+//! says when that was.
+//!
 //! What must never happen: a row told twice, or one told before another of its key that is older.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,7 +23,7 @@ use qanat_proto::graph::{OverAggregateNode, OverFrame};
 use qanat_proto::receipt::OperatorCounts;
 use qanat_storage::state::{TableDelta, TableSpec};
 
-use super::ages::Ages;
+use super::ages::{Ages, earlier};
 use super::aggregate::calls::{Calls, Inputs};
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{evaluate_or_bury, internal};
@@ -85,6 +88,8 @@ struct Key {
 #[derive(Clone, Copy)]
 struct Time {
     column: Option<usize>,
+    /// They are when rows came: no row is late, and none waits.
+    is_clock: bool,
     per_ms: i64,
 }
 
@@ -114,7 +119,8 @@ impl OverAggregate {
         let types = calls.types(input).map_err(failed)?;
         let ends = matches!(node.frame, OverFrame::Rows(_) | OverFrame::RangeMs(_));
         let accumulators = of_calls(&calls.calls, &types, ends).map_err(failed)?;
-        let per_ms = match node.time_column.map(|column| input.field(column).data_type()) {
+        let column = node.time_column.or(node.clock_column);
+        let per_ms = match column.map(|column| input.field(column).data_type()) {
             Some(DataType::Timestamp(TimeUnit::Microsecond, _)) => 1_000,
             Some(DataType::Timestamp(TimeUnit::Nanosecond, _)) => 1_000_000,
             _ => 1,
@@ -125,7 +131,7 @@ impl OverAggregate {
         Ok(Self {
             node: node.clone(),
             name: context.name.clone(),
-            time: Time { column: node.time_column, per_ms },
+            time: Time { column, is_clock: node.time_column.is_none(), per_ms },
             slots: Slots::new(&calls.key_types).map_err(failed)?,
             state: StateTables::new(&calls.key_types, &accumulators, context.key_groups, true),
             rows_state: StateRows::new(std::iter::once(name).chain(columns).collect(), context.key_groups),
@@ -134,7 +140,7 @@ impl OverAggregate {
             waiting: BTreeMap::new(),
             keys: Vec::new(),
             unsaved: Vec::new(),
-            ages: Ages::new(context.ttl_ms),
+            ages: Ages::new(context.ttl_ms[0]),
             ends: BTreeMap::new(),
             watermark: i64::MIN,
             is_due: false,
@@ -148,8 +154,8 @@ impl OverAggregate {
 
     /// Rows of an earlier time are told of, and late if they come now.
     fn now(&self) -> i64 {
-        match (self.time.column, self.watermark) {
-            (None, _) | (_, i64::MAX) => i64::MAX,
+        match (self.time.is_clock, self.watermark) {
+            (true, _) | (_, i64::MAX) => i64::MAX,
             (_, watermark) => watermark.saturating_sub(self.node.allowed_lateness_ms),
         }
     }
@@ -159,6 +165,14 @@ impl OverAggregate {
         match self.node.frame {
             OverFrame::RangeMs(ms) => Some(ms.saturating_mul(self.time.per_ms)),
             _ => None,
+        }
+    }
+
+    /// How much longer than its frame a row is kept by the clock of this process, which may not be the one that it came by.
+    fn slack_ms(&self) -> i64 {
+        match self.node.frame {
+            OverFrame::RangeMs(ms) => (ms / 8).clamp(100, 60_000),
+            _ => 0,
         }
     }
 
@@ -240,7 +254,7 @@ impl OverAggregate {
         // Rows of one time stay as they came.
         order.sort_by_key(|row| due[*row].slot);
         let (frame, length) = (self.node.frame, self.length());
-        let has_peers = matches!(frame, OverFrame::UnboundedRange | OverFrame::RangeMs(_));
+        let has_peers = !self.time.is_clock && matches!(frame, OverFrame::UnboundedRange | OverFrame::RangeMs(_));
         let mut rounds: Vec<Round> = Vec::new();
         let mut places: Vec<(usize, usize)> = vec![(0, 0); due.len()];
         let mut gone = Vec::new();
@@ -452,14 +466,22 @@ impl Operator for OverAggregate {
             Some((rows, ())) => rows,
             None => RecordBatch::new_empty(Arc::clone(self.rows.schema())),
         };
-        if let Some(column) = self.time.column {
+        if let Some(column) = self.node.time_column {
             let (timed, times) = split_times(rows, column, out)?;
             let now = self.now();
             rows = split_late(timed, column, &times, |time| time < now, self.watermark, out)?;
         }
         let mut found = self.slots_of(&rows)?;
         let mut times = self.time.of(&rows)?;
-        if let Some(column) = self.time.column {
+        if self.node.clock_column.is_some() {
+            // Clocks differ: whoever comes later is not older.
+            for (slot, time) in found.iter().zip(&mut times) {
+                let last = &mut self.keys[*slot as usize].last;
+                *time = last.map_or(*time, |last| last.max(*time));
+                *last = Some(*time);
+            }
+        }
+        if let Some(column) = self.node.time_column {
             // What one subtask has told of another one may have got, which knows less of how far time has come.
             let is_told = |row: usize| self.keys[found[row] as usize].last.is_some_and(|last| times[row] <= last);
             let judged: Vec<i64> =
@@ -480,7 +502,7 @@ impl Operator for OverAggregate {
         for ((slot, time), number) in found.into_iter().zip(times).zip(first..) {
             self.wait(slot, time, number);
         }
-        if self.time.column.is_none() {
+        if self.time.is_clock {
             while self.tell(out)? {}
         }
         Ok(())
@@ -493,12 +515,17 @@ impl Operator for OverAggregate {
     }
 
     fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        if self.node.clock_column.is_some() {
+            self.expire(now_ms.saturating_sub(self.slack_ms()))?;
+        }
         let old = self.ages.too_old(now_ms);
         self.forget(&old)
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.ages.next_timer()
+        let end = self.node.clock_column.and_then(|_| self.ends.first_key_value());
+        let end = end.map(|(end, _)| end.div_euclid(self.time.per_ms).saturating_add(self.slack_ms() + 1));
+        earlier(self.ages.next_timer(), end)
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
@@ -581,7 +608,7 @@ impl Operator for OverAggregate {
         let length = self.length();
         for (slot, time, _, number) in rows {
             let key = &mut self.keys[slot as usize];
-            let is_told = self.time.column.is_none() || key.last.is_some_and(|last| time <= last);
+            let is_told = self.time.is_clock || key.last.is_some_and(|last| time <= last);
             if !is_told {
                 self.wait(slot, time, number);
                 continue;

@@ -88,7 +88,7 @@ pub fn spills(node: &graph::Operator) -> bool {
         OperatorKind::TopN(node) => !node.partition_by.is_empty(),
         _ => false,
     };
-    node.ttl_ms == 0 && puts_aside
+    !node.has_ttl() && puts_aside
 }
 
 /// The schema of rows between the two phases of `node` over `input`, and the columns of it by which they

@@ -17,7 +17,7 @@ const APPROXIMATE: &[&str] = &["approx_percentile_cont", "approx_percentile_cont
 
 /// `None`: deterministic.
 pub(super) fn reason(operator: &Operator) -> Option<String> {
-    if operator.ttl_ms > 0 {
+    if operator.has_ttl() {
         return Some("what is older than the time to live is forgotten".to_owned());
     }
     let processing = |domain: TimeDomain| (domain == TimeDomain::Processing).then(|| "processing time".to_owned());

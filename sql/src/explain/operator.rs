@@ -74,6 +74,9 @@ pub(super) fn lines(operator: &Operator, text: &mut String) {
             let name = |column: usize| operator.output.fields().get(column).map(|field| field.name().clone());
             line("keys", list(node.partition_by.iter().filter_map(|column| name(*column))));
             line("order", node.time_column.and_then(name).unwrap_or_else(|| "arrival".to_owned()));
+            if let Some(clock) = node.clock_column.and_then(name) {
+                line("time", format!("processing, {clock}"));
+            }
             line("frame", over_frame(node.frame));
             line("aggregates", list(node.aggregates.iter().map(call)));
             lateness(node.allowed_lateness_ms, &mut line);
@@ -219,9 +222,10 @@ fn lateness(ms: i64, line: &mut impl FnMut(&str, String)) {
 /// What the operator keeps from one batch to the next.
 /// What an operator keeps. `input_changes`: rows of its input may be taken back.
 pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> {
-    let how_long = match operator.ttl_ms {
+    let age = |ttl_ms: u64| duration_text(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
+    let how_long = match operator.ttl_ms[0] {
         0 => "for as long as the job lives".to_owned(),
-        ms => format!("until nobody has touched it for {}", duration_text(i64::try_from(ms).unwrap_or(i64::MAX))),
+        ms => format!("until nobody has touched it for {}", age(ms)),
     };
     Some(match &operator.kind {
         OperatorKind::Source(_) => "offsets and watermark of each split".to_owned(),
@@ -251,11 +255,17 @@ pub(super) fn state(operator: &Operator, input_changes: bool) -> Option<String> 
             OverFrame::Rows(rows) => format!("{} rows per key, {how_long}", rows.saturating_add(1)),
             OverFrame::RangeMs(ms) => format!("rows of {} per key", duration_text(ms)),
         },
-        OperatorKind::Join(_) if operator.ttl_ms > 0 => {
-            let age = duration_text(i64::try_from(operator.ttl_ms).unwrap_or(i64::MAX));
-            format!("rows of both sides that came within {age}")
-        }
-        OperatorKind::Join(_) => format!("all rows of both sides, {how_long}"),
+        OperatorKind::Join(_) => match operator.ttl_ms {
+            [0, 0] => format!("all rows of both sides, {how_long}"),
+            [left, right] if left == right => format!("rows of both sides that came within {}", age(left)),
+            sides => {
+                let side = |name: &str, ttl_ms: u64| match ttl_ms {
+                    0 => format!("all rows of the {name} side"),
+                    ms => format!("rows of the {name} side that came within {}", age(ms)),
+                };
+                format!("{}, {}", side("left", sides[0]), side("right", sides[1]))
+            }
+        },
         OperatorKind::IntervalJoin(_) => "rows of both sides until none can come that they meet".to_owned(),
         OperatorKind::TemporalJoin(_) => {
             "rows of the left side until the watermark has passed them; of each key the version that holds then, and later \

@@ -268,7 +268,7 @@ impl Lowering<'_> {
         for (position, logical) in logical.enumerate() {
             push(prepared.keys.len() + position, logical, TimeAttribute::None);
         }
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 }
 

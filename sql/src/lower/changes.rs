@@ -14,7 +14,7 @@ use qanat_proto::ids::OperatorId;
 
 use super::Lowering;
 use super::graph::Port;
-use super::relation::{Pending, Relation, column, internal};
+use super::relation::{Relation, column, internal};
 use super::source::{Layout, MAX_DRIFT, scan_columns};
 use crate::functions;
 use crate::plan::table::StreamTable;
@@ -54,7 +54,7 @@ impl Lowering<'_> {
         let kind = OperatorKind::Changes(ChangesNode { is_wrapped });
         let id = self.graph.add("Changes".to_owned(), kind, Arc::clone(&base), vec![Port::forward(&[source])])?;
         let columns = scan_columns(bound, scan)?;
-        Ok(Relation { inputs: vec![id], base, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, base, columns))
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::changelog;
+use super::growth::forgets;
 
 /// An input of an operator to be added: all `from` rows go to `port`.
 #[derive(Clone, Debug)]
@@ -45,14 +46,21 @@ impl Port {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GraphBuilder {
+    /// Of operators that forget and have no hint.
+    ttl_ms: u64,
     operators: Vec<Operator>,
     index: HashMap<OperatorId, usize>,
     edges: Vec<Edge>,
 }
 
 impl GraphBuilder {
+    /// `ttl_ms`: of operators that forget, but for those with hints.
+    pub(crate) fn new(ttl_ms: u64) -> Self {
+        Self { ttl_ms, operators: Vec::new(), index: HashMap::new(), edges: Vec::new() }
+    }
+
     /// Adds an operator, or finds the equal one that is there.
     ///
     /// # Errors
@@ -64,15 +72,33 @@ impl GraphBuilder {
         output: SchemaRef,
         ports: Vec<Port>,
     ) -> Result<OperatorId> {
+        self.add_keeping(name, kind, output, ports, [None; 2])
+    }
+
+    /// As [`Self::add`]; what it keeps of each input has the given time to live.
+    pub(crate) fn add_keeping(
+        &mut self,
+        name: String,
+        kind: OperatorKind,
+        output: SchemaRef,
+        ports: Vec<Port>,
+        hints: [Option<u64>; 2],
+    ) -> Result<OperatorId> {
+        let has_port = |port: usize| port < ports.len().max(1);
+        let ttl_ms = match forgets(&kind) {
+            true => [0, 1].map(|port| if has_port(port) { hints[port].unwrap_or(self.ttl_ms) } else { 0 }),
+            false => [0; 2],
+        };
         let mut description = self.describe(&kind, &output, &ports);
         let salted = matches!(kind, OperatorKind::Sink(_));
         let mut copy = 0_u64;
         let id = loop {
             let id = OperatorId(xxh3_64(description.to_string().as_bytes()));
-            // Two equal INSERTs are two sinks. A second try also keeps ids apart should hashes ever meet.
+            // Two equal INSERTs are two sinks. A second try also keeps ids apart should hashes ever meet. An id does not
+            // hang on the time to live, so that another one finds the state.
             match self.operator(id) {
                 None => break id,
-                Some(same) if !salted && same.kind_name() == kind.name() => return Ok(id),
+                Some(same) if !salted && same.kind_name() == kind.name() && same.ttl_ms == ttl_ms => return Ok(id),
                 Some(_) => {
                     copy += 1;
                     description["copy"] = json!(copy);
@@ -93,7 +119,7 @@ impl GraphBuilder {
         }
         self.index.insert(id, self.operators.len());
         let changelog = if has_kinds(&output) { Changelog::Retract } else { Changelog::Append };
-        self.operators.push(Operator { id, name, kind, output, changelog, ttl_ms: 0 });
+        self.operators.push(Operator { id, name, kind, output, changelog, ttl_ms });
         Ok(id)
     }
 
@@ -131,7 +157,8 @@ impl GraphBuilder {
             self.edges.push(Edge { from, to: id, port: 0, partitioning: Partitioning::Forward });
             self.index.insert(id, self.operators.len());
             let changelog = if has_kinds(&schema) { Changelog::Retract } else { Changelog::Append };
-            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema, changelog, ttl_ms: 0 });
+            let ttl_ms = [0; 2];
+            self.operators.push(Operator { id, name: "Calc".to_owned(), kind, output: schema, changelog, ttl_ms });
         }
         Ok(id)
     }
@@ -179,7 +206,7 @@ impl GraphBuilder {
                 Some(windows) => json!([names(0, &n.keys), n.aggregates, windows.end, windows.allowed_lateness_ms]),
             },
             OperatorKind::OverAggregate(n) => {
-                let time = n.time_column.map(|column| name(0, column));
+                let time = n.time_column.or(n.clock_column).map(|column| name(0, column));
                 json!([names(0, &n.partition_by), time, n.frame, n.aggregates, n.allowed_lateness_ms])
             }
             OperatorKind::Join(n) => {

@@ -13,7 +13,7 @@ use super::Lowering;
 use super::aggregate::Group;
 use super::graph::Port;
 use super::refuse::{place_of, placed};
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, column, internal};
+use super::relation::{Output, Relation, TimeAttribute, UniqueNames, column, internal};
 
 /// Functions whose result hangs on the order in which rows came, which is not known any more once one is taken back.
 pub(super) const ORDERED: &[&str] = &["first_value", "last_value", "nth_value", "any_value", "array_agg", "string_agg"];
@@ -30,6 +30,7 @@ impl Lowering<'_> {
         let exprs: Vec<_> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let relation = if relation.must_materialise(&exprs, schema)? { self.materialise(relation)? } else { relation };
         let relation = self.append_pending(relation)?;
+        let hint = relation.hint;
         let groups: Vec<Group> = aggregate.group_expr.iter().map(|_| Group::Key).collect();
         let prepared = self.prepare(relation, aggregate, &groups, &[])?;
         let input = DFSchema::try_from(Arc::clone(&prepared.schema)).map_err(|e| internal(&e))?;
@@ -61,11 +62,11 @@ impl Lowering<'_> {
         let node =
             GroupAggregateNode { keys: prepared.keys.clone(), aggregates, mini_batch_ms: self.mini_batch_ms, windows };
         let kind = OperatorKind::GroupAggregate(node);
-        let id = self.graph.add("GroupAggregate".to_owned(), kind, Arc::clone(&output), vec![port])?;
+        let id = self.add_keeping(("GroupAggregate".to_owned(), kind), &output, vec![port], [hint, None])?;
         let columns = output.fields().iter().take(width).zip(aggregate.schema.fields()).map(|(field, logical)| {
             Output { expr: column(field.name()), field: Arc::clone(logical), time: TimeAttribute::None }
         });
         let columns = columns.collect();
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 }

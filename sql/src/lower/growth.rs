@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use qanat_proto::graph::{JobGraph, JoinKind, Operator, OperatorKind, OverFrame};
+use qanat_proto::graph::{JobGraph, OperatorKind, OverFrame};
 use qanat_proto::ids::OperatorId;
 
-/// Whether an operator keeps state for as long as the job lives, and can forget it after a time to live.
-pub(super) fn forgets(operator: &Operator) -> bool {
-    match &operator.kind {
+/// Whether an operator keeps state that no event time ends, and can forget it after a time to live.
+pub(super) fn forgets(kind: &OperatorKind) -> bool {
+    match kind {
         OperatorKind::GroupAggregate(node) => !node.keys.is_empty() && node.windows.is_none(),
         OperatorKind::OverAggregate(node) => !matches!(node.frame, OverFrame::RangeMs(_)),
-        // What was told of a row because of others, or without them, is known by the rows that there are.
-        OperatorKind::Join(node) => node.kind == JoinKind::Inner,
-        OperatorKind::TopN(_) | OperatorKind::LatestRows(_) => true,
+        OperatorKind::Join(_) | OperatorKind::TopN(_) | OperatorKind::LatestRows(_) => true,
         _ => false,
     }
 }
@@ -20,11 +18,12 @@ pub(super) fn forgets(operator: &Operator) -> bool {
 /// One warning for each join that keeps every row of an endless table.
 pub(super) fn warnings(graph: &JobGraph) -> Vec<String> {
     let joins = graph.operators.iter().filter(|operator| matches!(operator.kind, OperatorKind::Join(_)));
-    let joins = joins.filter(|operator| operator.ttl_ms == 0);
     joins
         .filter_map(|join| {
             let (mut endless, mut seen) = (BTreeSet::new(), BTreeSet::new());
-            endless_tables(graph, join.id, &mut endless, &mut seen);
+            for edge in graph.inputs(join.id).into_iter().filter(|edge| join.ttl_ms.get(edge.port) == Some(&0)) {
+                endless_tables(graph, edge.from, &mut endless, &mut seen);
+            }
             let first = endless.first()?;
             let others = match endless.len() - 1 {
                 0 => String::new(),
@@ -33,14 +32,14 @@ pub(super) fn warnings(graph: &JobGraph) -> Vec<String> {
             Some(format!(
                 "{} keeps all rows that reach it from `{first}`{others}, which has no end: its state grows for as long as the \
                  job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`; \
-                 so would `SET 'table.exec.state.ttl' = '1 d'`, which forgets what is older",
+                 so would `SET 'table.exec.state.ttl' = '1 d'`, or a hint SELECT /*+ STATE_TTL('a' = '1 d') */, which forgets what is older",
                 join.name
             ))
         })
         .collect()
 }
 
-/// The tables without an end whose rows reach an operator.
+/// The tables without an end whose rows an operator gives.
 fn endless_tables<'g>(
     graph: &'g JobGraph,
     operator: OperatorId,
@@ -50,13 +49,14 @@ fn endless_tables<'g>(
     if !seen.insert(operator) {
         return;
     }
-    for edge in graph.inputs(operator) {
-        match graph.operator(edge.from).map(|producer| &producer.kind) {
-            Some(OperatorKind::Source(source)) if !source.bounded => {
-                found.insert(&source.table.name);
+    match graph.operator(operator).map(|operator| &operator.kind) {
+        Some(OperatorKind::Source(source)) if !source.bounded => {
+            found.insert(&source.table.name);
+        }
+        _ => {
+            for edge in graph.inputs(operator) {
+                endless_tables(graph, edge.from, found, seen);
             }
-            Some(_) => endless_tables(graph, edge.from, found, seen),
-            None => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use qanat_proto::graph::{IntervalJoinNode, JoinKind, OperatorKind};
 use super::Lowering;
 use super::graph::Port;
 use super::join::{both, condition};
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames};
+use super::relation::{Output, Relation, TimeAttribute, UniqueNames};
 
 /// How far the times of two sides may be apart.
 #[derive(Debug)]
@@ -209,6 +209,6 @@ impl Lowering<'_> {
                 out.time = TimeAttribute::None;
             }
         }
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 }

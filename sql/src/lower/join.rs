@@ -15,7 +15,7 @@ use super::graph::Port;
 use super::interval_join::interval_of;
 use super::lookup::lookup_of;
 use super::refuse::{self, place_of, placed};
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, WindowSpec, internal};
+use super::relation::{Output, Relation, TimeAttribute, UniqueNames, WindowSpec, internal};
 use super::temporal_join::versions_of;
 
 /// The equalities of a window join, sorted out.
@@ -113,8 +113,7 @@ impl Lowering<'_> {
                 out.time = TimeAttribute::None;
             }
         }
-        let mut joined =
-            Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns };
+        let mut joined = Relation::of(id, output, columns);
         joined.forget_rowtime();
         Ok(joined)
     }

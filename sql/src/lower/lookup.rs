@@ -23,6 +23,7 @@ use super::refuse::placed;
 use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, calc_of, internal};
 use super::source::{Layout, declared, projected, scan_columns};
 use super::temporal_join::versions_of;
+use crate::plan::state_ttl::StateTtl;
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
 use crate::plan::window_table::WindowTable;
@@ -55,6 +56,9 @@ fn table_of(plan: &LogicalPlan) -> Option<(&TableScan, bool)> {
         LogicalPlan::Projection(projection) => table_of(&projection.input),
         LogicalPlan::Filter(filter) => table_of(&filter.input),
         LogicalPlan::Extension(extension) => {
+            if let Some(hinted) = extension.node.as_any().downcast_ref::<StateTtl>() {
+                return table_of(&hinted.input);
+            }
             let temporal = extension.node.as_any().downcast_ref::<Temporal>()?;
             table_of(&temporal.input).map(|(scan, _)| (scan, true))
         }
@@ -186,6 +190,7 @@ impl Lowering<'_> {
                     pending: Pending::None,
                     filter: Vec::new(),
                     columns: columns.clone(),
+                    hint: None,
                 };
                 let filter = combined.translate(filter, &logical)?;
                 let filter = loaded.matching.into_iter().chain([filter]).reduce(Expr::and);
@@ -210,7 +215,7 @@ impl Lowering<'_> {
         for (out, field) in columns.iter_mut().zip(join.schema.fields()) {
             out.field = Arc::clone(field);
         }
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 
     /// The table's side: what is loaded, and the filter and projection over it.
@@ -238,6 +243,7 @@ impl Lowering<'_> {
             pending: Pending::None,
             filter: Vec::new(),
             columns: scan_columns(&bound, scan)?,
+            hint: None,
         };
         let mut relation = self.over_loaded(relation, plan)?;
         let width = relation.columns.len();
@@ -286,9 +292,10 @@ impl Lowering<'_> {
         let relation = match plan {
             LogicalPlan::TableScan(_) => scan,
             LogicalPlan::SubqueryAlias(alias) => self.over_loaded(scan, &alias.input)?,
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Temporal>() {
-                Some(temporal) => self.over_loaded(scan, &temporal.input)?,
-                None => return Err(Error::internal("a lookup over another node")),
+            LogicalPlan::Extension(extension) => match extension.node.inputs().as_slice() {
+                // A marker.
+                [input] => self.over_loaded(scan, input)?,
+                _ => return Err(Error::internal("a lookup over another node")),
             },
             LogicalPlan::Projection(projection) => {
                 let relation = self.over_loaded(scan, &projection.input)?;

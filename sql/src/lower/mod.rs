@@ -34,15 +34,17 @@ use qanat_proto::changelog::{KIND_COLUMN, RowKind, with_kinds};
 use qanat_proto::connector::ConnectorCatalog;
 use qanat_proto::error::{Code, Error, Result};
 use qanat_proto::graph::{CalcNode, Firing, JobGraph, NamedExpr, OperatorKind};
+use qanat_proto::ids::OperatorId;
 use qanat_proto::settings::JobSettings;
 
 use self::graph::GraphBuilder;
 pub(crate) use self::refuse::placed;
-use self::relation::{Output, Pending, Relation, TimeAttribute, internal};
+use self::relation::{Output, Pending, Relation, TimeAttribute, TtlHint, internal};
 pub(crate) use self::sink::{SinkTarget, print_table};
 use self::source::TableUse;
 use crate::expr::encode;
 use crate::plan::expand::{Expand, LateralUnnest};
+use crate::plan::state_ttl::StateTtl;
 use crate::plan::temporal::Temporal;
 use crate::plan::window_table::WindowTable;
 
@@ -56,7 +58,8 @@ pub(crate) struct Lowering<'a> {
     idle_timeout_ms: u64,
     mini_batch_ms: u64,
     key_groups: u16,
-    state_ttl_ms: u64,
+    /// Tables of `STATE_TTL` hints, and whether anything keeps what it says.
+    hints: Vec<(String, bool)>,
     /// What all queries of the script together read of each table.
     uses: BTreeMap<String, TableUse>,
     warnings: Vec<String>,
@@ -80,7 +83,7 @@ impl<'a> Lowering<'a> {
         connectors: &'a dyn ConnectorCatalog,
     ) -> Result<Self> {
         let mut lowering = Self {
-            graph: GraphBuilder::default(),
+            graph: GraphBuilder::new(settings.state_ttl_ms),
             connectors,
             allowed_lateness_ms: i64::try_from(settings.allowed_lateness_ms).unwrap_or(i64::MAX),
             firing: settings.window_firing,
@@ -91,7 +94,7 @@ impl<'a> Lowering<'a> {
             idle_timeout_ms: settings.idle_timeout_ms,
             mini_batch_ms: settings.mini_batch_ms,
             key_groups: settings.key_groups,
-            state_ttl_ms: settings.state_ttl_ms,
+            hints: Vec::new(),
             uses: BTreeMap::new(),
             warnings: Vec::new(),
         };
@@ -106,12 +109,33 @@ impl<'a> Lowering<'a> {
         for graph in &mut graphs {
             changelog::drop_unused_ranks(graph);
             changelog::choose(graph);
-            graph.operators.iter_mut().filter(|operator| growth::forgets(operator)).for_each(|operator| {
-                operator.ttl_ms = self.state_ttl_ms;
-            });
             self.warnings.extend(growth::warnings(graph));
         }
+        let unused = self.hints.iter().filter(|(_, is_used)| !is_used);
+        self.warnings.extend(unused.map(|(table, _)| {
+            format!(
+                "STATE_TTL of `{table}` changes nothing: it is for joins without a window, GROUP BY, row numbers and OVER of \
+                 its own SELECT"
+            )
+        }));
         (graphs, self.warnings)
+    }
+
+    /// Adds an operator that may forget: `hints` of its inputs.
+    fn add_keeping(
+        &mut self,
+        (name, kind): (String, OperatorKind),
+        output: &SchemaRef,
+        ports: Vec<graph::Port>,
+        hints: [Option<TtlHint>; 2],
+    ) -> Result<OperatorId> {
+        if growth::forgets(&kind) {
+            for hint in hints.iter().flatten() {
+                self.hints.iter_mut().skip(hint.number).take(1).for_each(|(_, is_used)| *is_used = true);
+            }
+        }
+        let ttl_ms = hints.map(|hint| hint.map(|hint| hint.ttl_ms));
+        self.graph.add_keeping(name, kind, Arc::clone(output), ports, ttl_ms)
     }
 
     /// The relation that `plan` describes.
@@ -253,7 +277,7 @@ impl<'a> Lowering<'a> {
         let kind = OperatorKind::Calc(CalcNode { filter: None, projection });
         let ports = vec![graph::Port::forward(&relation.inputs)];
         let id = self.graph.add("Calc".to_owned(), kind, Arc::clone(&output), ports)?;
-        Ok(Relation::over(vec![id], output, &relation.times()))
+        Ok(Relation { hint: relation.hint, ..Relation::over(vec![id], output, &relation.times()) })
     }
 
     fn materialise_always(&mut self, relation: Relation) -> Result<Relation> {
@@ -261,7 +285,7 @@ impl<'a> Lowering<'a> {
         let ports = vec![graph::Port::forward(&relation.inputs)];
         let kind = OperatorKind::Calc(node);
         let id = self.graph.add("Calc".to_owned(), kind, Arc::clone(&output), ports)?;
-        Ok(Relation::over(vec![id], output, &relation.times()))
+        Ok(Relation { hint: relation.hint, ..Relation::over(vec![id], output, &relation.times()) })
     }
 
     fn extension(&mut self, extension: &Extension, plan: &LogicalPlan) -> Result<Relation> {
@@ -271,6 +295,12 @@ impl<'a> Lowering<'a> {
         }
         if let Some(expand) = node.downcast_ref::<Expand>() {
             return self.expand(expand);
+        }
+        if let Some(hinted) = node.downcast_ref::<StateTtl>() {
+            let relation = self.lower(&hinted.input)?;
+            let hint = TtlHint { number: self.hints.len(), ttl_ms: hinted.ttl_ms };
+            self.hints.push((hinted.table.clone(), false));
+            return Ok(Relation { hint: Some(hint), ..relation });
         }
         if node.is::<Temporal>() {
             return Err(Error::new(Code::SqlUnsupported, "FOR SYSTEM_TIME AS OF stands outside a join")

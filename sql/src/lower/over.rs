@@ -17,7 +17,7 @@ use super::group::ORDERED;
 use super::interval_join::milliseconds;
 use super::rank::unaliased;
 use super::refuse::{self, place_of, placed};
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, column, internal};
+use super::relation::{Output, Relation, TimeAttribute, UniqueNames, column, internal};
 use super::source::proctime_of;
 use crate::rules::aggregate_types::aggregate_of;
 
@@ -69,7 +69,7 @@ impl Lowering<'_> {
         }
         let mut columns: Vec<Output> = current.columns.iter().take(width).cloned().collect();
         columns.extend(placed_at.iter().filter_map(|at| current.columns.get(*at).cloned()));
-        Ok(Relation { columns, ..current })
+        Ok(Relation { columns, hint: None, ..current })
     }
 
     /// One operator. The relation's rows are its columns, of which the first are those of `schema`.
@@ -102,9 +102,6 @@ impl Lowering<'_> {
             );
         }
         let frame = match frame {
-            OverFrame::RangeMs(_) if !is_event => {
-                return refused(Code::SqlUnsupported, "an interval of processing time is not supported in OVER yet");
-            }
             // A row has come when it has come: none is of the same time.
             OverFrame::UnboundedRange if !is_event => OverFrame::UnboundedRows,
             frame => frame,
@@ -113,11 +110,17 @@ impl Lowering<'_> {
         let mut relation = relation;
         let logical = relation.columns.len();
         let keys = relation.columns_of(partition_by, schema, "partition_key")?;
+        // Rows are of the time that they show.
+        let clock = match frame {
+            OverFrame::RangeMs(_) if !is_event => relation.columns_of([&order.expr], schema, "proctime")?.pop(),
+            _ => None,
+        };
         let mut relation = self.materialise(relation)?;
         let index = |relation: &Relation, position: usize| {
             relation.base_index(position).ok_or_else(|| Error::internal("a column of OVER is no column"))
         };
         let partition_by = keys.into_iter().map(|position| index(&relation, position)).collect::<Result<Vec<_>>>()?;
+        let clock_column = clock.map(|position| index(&relation, position)).transpose()?;
         let time_column = match is_event {
             true => {
                 let expr = relation.translate(&order.expr, schema)?;
@@ -150,11 +153,14 @@ impl Lowering<'_> {
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let allowed_lateness_ms = if is_event { self.allowed_lateness_ms } else { 0 };
         let port = Port::hash(&relation.inputs, partition_by.clone());
-        let node = OverAggregateNode { partition_by, time_column, frame, aggregates, allowed_lateness_ms };
+        let node =
+            OverAggregateNode { partition_by, time_column, clock_column, frame, aggregates, allowed_lateness_ms };
         let kind = OperatorKind::OverAggregate(node);
-        let id = self.graph.add("OverAggregate".to_owned(), kind, Arc::clone(&output), vec![port])?;
+        let hint = relation.hint;
+        let id = self.add_keeping(("OverAggregate".to_owned(), kind), &output, vec![port], [hint, None])?;
         let columns = relation.columns.into_iter().chain(outputs).collect();
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        // Frames of their own are of the same rows.
+        Ok(Relation { hint, ..Relation::of(id, output, columns) })
     }
 }
 

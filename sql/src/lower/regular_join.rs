@@ -12,7 +12,7 @@ use qanat_proto::graph::{JoinKind, JoinNode, OperatorKind};
 use super::Lowering;
 use super::graph::Port;
 use super::join::{both, check_null_aware, condition};
-use super::relation::{Output, Pending, Relation};
+use super::relation::{Output, Relation};
 
 impl Lowering<'_> {
     pub(super) fn regular_join(
@@ -26,6 +26,7 @@ impl Lowering<'_> {
         let keys: Vec<&(Expr, Expr)> = join.on.iter().collect();
         check_null_aware(join, &keys, place)?;
         let (left_exprs, right_exprs): (Vec<&Expr>, Vec<&Expr>) = join.on.iter().map(|(l, r)| (l, r)).unzip();
+        let hints = [left.hint, right.hint];
         let mut names = super::relation::UniqueNames::default();
         let (left, left_keys) = self.join_side(left, &left_exprs, join.left.schema(), &mut names)?;
         let (right, right_keys) = self.join_side(right, &right_exprs, join.right.schema(), &mut names)?;
@@ -44,7 +45,8 @@ impl Lowering<'_> {
             null_equals_null: join.null_equality == NullEquality::NullEqualsNull,
             filter,
         };
-        let id = self.graph.add(format!("Join({kind:?})"), OperatorKind::Join(node), Arc::clone(&output), ports)?;
+        let named = (format!("Join({kind:?})"), OperatorKind::Join(node));
+        let id = self.add_keeping(named, &output, ports, hints)?;
         let mut columns = left.columns;
         if !matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti) {
             columns.extend(right.columns);
@@ -55,6 +57,6 @@ impl Lowering<'_> {
             // A row may come long after the time that it has, and windows of the two sides are not the same.
             out.time = super::relation::TimeAttribute::None;
         }
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 }

@@ -93,6 +93,16 @@ pub(crate) struct Relation {
     pub(crate) filter: Vec<Expr>,
     /// Aligned with the schema of the logical plan.
     pub(crate) columns: Vec<Output>,
+    /// What a hint says of the state of whatever reads it.
+    pub(crate) hint: Option<TtlHint>,
+}
+
+/// A `STATE_TTL` hint of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TtlHint {
+    /// Among the hints of a script.
+    pub(crate) number: usize,
+    pub(crate) ttl_ms: u64,
 }
 
 impl Relation {
@@ -104,7 +114,12 @@ impl Relation {
             time: times.get(index).copied().unwrap_or(TimeAttribute::None),
         });
         let columns = columns.collect();
-        Self { inputs, base, pending: Pending::None, filter: Vec::new(), columns }
+        Self { inputs, base, pending: Pending::None, filter: Vec::new(), columns, hint: None }
+    }
+
+    /// The rows of an operator, and what the logical plan makes of them.
+    pub(crate) fn of(operator: OperatorId, base: SchemaRef, columns: Vec<Output>) -> Self {
+        Self { inputs: vec![operator], base, pending: Pending::None, filter: Vec::new(), columns, hint: None }
     }
 
     /// Base and pending columns: what `filter` and `columns` are over. The kinds of a changelog are the last of the base.
@@ -273,7 +288,8 @@ impl Lowering<'_> {
         let (node, output) = calc_of(&relation)?;
         let ports = vec![Port::forward(&relation.inputs)];
         let id = self.graph.add("Calc".to_owned(), OperatorKind::Calc(node), Arc::clone(&output), ports)?;
-        Ok(rename(Relation::over(vec![id], output, &times), &relation.columns))
+        let made = Relation { hint: relation.hint, ..Relation::over(vec![id], output, &times) };
+        Ok(rename(made, &relation.columns))
     }
 
     /// As [`Self::materialise`], but leaves columns that nobody asked for where that saves an operator.
@@ -351,8 +367,10 @@ impl Lowering<'_> {
             let is_final = node.is_final() && !relation.is_changelog();
             let output = if is_final { output } else { with_kinds(&output) };
             let ports = vec![Port::hash(&relation.inputs, rank.partition_by.clone())];
-            let id = self.graph.add(format!("TopN({limit})"), OperatorKind::TopN(node), Arc::clone(&output), ports)?;
-            let mut relation = Relation { inputs: vec![id], base: output, pending: Pending::None, ..relation };
+            let kind = OperatorKind::TopN(node);
+            let id = self.add_keeping((format!("TopN({limit})"), kind), &output, ports, [relation.hint, None])?;
+            let mut relation =
+                Relation { inputs: vec![id], base: output, pending: Pending::None, hint: None, ..relation };
             if is_constant {
                 let number = i64::try_from(limit).unwrap_or(i64::MAX);
                 for expr in relation.columns.iter_mut().map(|out| &mut out.expr).chain(&mut relation.filter) {

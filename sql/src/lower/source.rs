@@ -23,6 +23,7 @@ use super::relation::{
 };
 use crate::catalog::BoundColumnKind;
 use crate::expr::encode;
+use crate::plan::state_ttl::StateTtl;
 use crate::plan::table::{StreamTable, bound_table};
 use crate::plan::window_table::WindowTable;
 
@@ -111,7 +112,7 @@ impl Lowering<'_> {
         let id = self.graph.add(name, OperatorKind::Source(node), Arc::clone(&layout.schema), Vec::new())?;
         let id = if bound.gives == SourceChangelog::Upsert { self.latest_rows(id, &bound, &layout)? } else { id };
         let columns = scan_columns(&bound, scan)?;
-        Ok(Relation { inputs: vec![id], base: layout.schema, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, layout.schema, columns))
     }
 
     /// The watermark of a source whose rows are of `schema`. `read`: how an expression over the declared columns reads them.
@@ -460,6 +461,7 @@ fn read_of_scan(plan: &LogicalPlan) -> Option<(&TableScan, Vec<&Expr>)> {
                 filter.input.as_ref()
             }
             LogicalPlan::SubqueryAlias(alias) => alias.input.as_ref(),
+            LogicalPlan::Extension(extension) => &extension.node.as_any().downcast_ref::<StateTtl>()?.input,
             LogicalPlan::TableScan(scan) => return Some((scan, read)),
             _ => return None,
         };

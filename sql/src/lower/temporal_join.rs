@@ -16,7 +16,7 @@ use super::Lowering;
 use super::graph::Port;
 use super::join::{both, condition_with};
 use super::refuse::{self, placed};
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, column, internal};
+use super::relation::{Output, Relation, TimeAttribute, UniqueNames, column, internal};
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
 
@@ -159,7 +159,7 @@ impl Lowering<'_> {
                 out.time = TimeAttribute::None;
             }
         }
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 }
 

@@ -11,7 +11,7 @@ use qanat_proto::graph::{OperatorKind, UnnestNode};
 
 use super::Lowering;
 use super::graph::Port;
-use super::relation::{Output, Pending, Relation, TimeAttribute, UniqueNames, column};
+use super::relation::{Output, Relation, TimeAttribute, UniqueNames, column};
 use crate::plan::expand::{Expand, expands_struct};
 
 impl Lowering<'_> {
@@ -115,6 +115,6 @@ impl Lowering<'_> {
         let node = UnnestNode { column: list, outer, expand_struct, ordinality };
         let ports = vec![Port::forward(&relation.inputs)];
         let id = self.graph.add("Unnest".to_owned(), OperatorKind::Unnest(node), Arc::clone(&output), ports)?;
-        Ok(Relation { inputs: vec![id], base: output, pending: Pending::None, filter: Vec::new(), columns })
+        Ok(Relation::of(id, output, columns))
     }
 }

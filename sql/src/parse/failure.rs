@@ -120,6 +120,6 @@ fn split_place(text: &str) -> (&str, Option<Location>) {
     }
 }
 
-fn place(at: Location) -> Place {
+pub(super) fn place(at: Location) -> Place {
     Place::Sql { line: at.line, column: at.column }
 }

@@ -8,6 +8,7 @@ use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, White
 use qanat_proto::{Code, Error, Place, Result, limits};
 
 use super::failure::{too_deep, unsupported};
+use super::hint;
 
 /// # Errors
 /// E0107 if the text is longer than a script may be.
@@ -66,7 +67,7 @@ impl Level {
 /// Checks the tokens of a script.
 ///
 /// # Errors
-/// E0107 for a limit, E0102 for a hint comment or `MATCH_RECOGNIZE`; each with its place.
+/// E0107 for a limit, E0102 for `MATCH_RECOGNIZE`, and those of [`hint::check`]; each with its place.
 pub(super) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut levels = vec![Level::default()];
     let mut joins = 0_usize;
@@ -76,8 +77,8 @@ pub(super) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<()> {
             if let Whitespace::MultiLineComment(comment) = space
                 && comment.starts_with('+')
             {
-                return Err(unsupported("hints are not supported", span.start)
-                    .hint("set table options in WITH (…) and job settings with SET; remove the /*+ … */"));
+                let follows_select = matches!(previous, Token::Word(word) if word.keyword == Keyword::SELECT);
+                hint::check(comment, follows_select, span.start)?;
             }
             continue;
         }

@@ -20,6 +20,7 @@
 //! | `OVERLAY(a PLACING b FROM 2 FOR 3)` | `overlay(a, b, 2, 3)` |
 //! | `MAP['a', 1, 'b', 2]` | `map(ARRAY['a', 'b'], ARRAY[1, 2])` |
 //! | `GROUP BY TUMBLE(ts, …)` | `FROM TABLE(TUMBLE(…)) GROUP BY window_start, window_end` |
+//! | `SELECT /*+ STATE_TTL('t' = '1 d') */ … FROM t` | `FROM (t) AS 86400000`, which no text gives |
 //! | `j IS NOT JSON OBJECT` | `NOT is_json(j, 'OBJECT')` |
 //! | `JSON_VALUE(j, '$.a' RETURNING INT)` | `CAST(json_value(j, '$.a', …) AS INT)` |
 
@@ -35,6 +36,7 @@ mod data_type;
 mod dialect;
 mod failure;
 mod group_window;
+mod hint;
 mod interval;
 mod json_call;
 mod legacy_options;
@@ -50,6 +52,7 @@ mod window_call;
 mod tests;
 
 pub(crate) use dialect::{call, plain_cast, text};
+pub(crate) use hint::state_ttl;
 pub use interval::{IntervalValue, interval_of};
 pub(crate) use json_call::ELEMENTS;
 pub use stack::on_deep_stack;

@@ -8,7 +8,7 @@ use super::failure::{describe, syntax, unsupported};
 use super::script::Reader;
 use super::{
     CreateFunction, CreateView, DropObject, Explain, ExplainTarget, Insert, Statement, create_table, group_window,
-    refuse,
+    hint, refuse,
 };
 
 /// First words of statements, for hints.
@@ -88,6 +88,7 @@ pub(super) fn query(reader: &mut Reader) -> Result<Box<Query>> {
     let mut query = reader.lift(|parser| parser.parse_query())?;
     refuse::check(&query, at)?;
     group_window::rewrite(&mut query)?;
+    hint::mark(&mut query)?;
     Ok(query)
 }
 

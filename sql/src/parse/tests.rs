@@ -302,9 +302,41 @@ fn syntax_errors_name_the_place() {
 #[test]
 fn what_is_not_supported_is_refused() {
     fails(
+        "SELECT * FROM t /*+ OPTIONS('a'='b') */",
+        expect![
+            "[E0102] a hint is taken behind SELECT only (line 1, column 17) | set table options in WITH (…) and job settings with SET; remove the /*+ … */"
+        ],
+    );
+    fails(
+        "SELECT /*+ STATE_TTLS('a'='1d') */ * FROM t",
+        expect!["[E0102] the hint `STATE_TTLS` is not supported (line 1, column 8) | did you mean `STATE_TTL`?"],
+    );
+    fails(
+        "SELECT /*+ STATE_TTL('a') */ * FROM a",
+        expect![
+            "[E0101] a hint that cannot be read (line 1, column 8) | write SELECT /*+ STATE_TTL('orders' = '1 d', 'payments' = '7 d') */ with the tables of its FROM"
+        ],
+    );
+    fails(
+        "SELECT /*+ STATE_TTL('a'='soon') */ * FROM a",
+        expect![
+            "[E0112] `soon` is no time to live of `a` (line 1, column 8) | write `10 s`, `5 min` or `1 d`; `0 s` keeps it"
+        ],
+    );
+    fails(
         "SELECT /*+ STATE_TTL('a'='1d') */ * FROM t",
         expect![
-            "[E0102] hints are not supported (line 1, column 8) | set table options in WITH (…) and job settings with SET; remove the /*+ … */"
+            "[E0103] the hint STATE_TTL names `a`, which this SELECT does not read (line 1, column 1) | did you mean `t`?"
+        ],
+    );
+    fails(
+        "SELECT /*+ STATE_TTL('a'='1d', a='2d') */ * FROM a",
+        expect!["[E0108] `a` has two times to live in the hints of one SELECT (line 1, column 1)"],
+    );
+    fails(
+        "SELECT /*+ STATE_TTL(a='1d') */ * FROM s, a FOR SYSTEM_TIME AS OF s.p",
+        expect![
+            "[E0102] `a` has no state that STATE_TTL could shorten (line 1, column 1) | what joins, GROUP BY and row numbers keep of tables and subqueries has a time to live"
         ],
     );
     fails(

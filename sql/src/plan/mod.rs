@@ -8,6 +8,7 @@ mod listing;
 mod optimize;
 mod relations;
 mod script;
+pub(crate) mod state_ttl;
 pub(crate) mod table;
 pub(crate) mod temporal;
 mod values;

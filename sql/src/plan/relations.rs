@@ -11,10 +11,11 @@ use qanat_proto::graph::WindowShape;
 
 use super::expand::{LateralUnnest, element_fields};
 use super::failure::carry;
+use super::state_ttl::StateTtl;
 use super::temporal::Temporal;
 use super::window_table::{WINDOW_COLUMNS, WindowTable};
 use crate::lower::placed;
-use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, window_factor};
+use crate::parse::{WindowCall, WindowInput, WindowKind, place_of, state_ttl, window_factor};
 use crate::rules::{literals, names};
 
 #[derive(Debug)]
@@ -28,6 +29,10 @@ impl RelationPlanner for Relations {
     ) -> Result<RelationPlanning> {
         if let Some((call, alias)) = window_factor(&relation).map_err(carry)? {
             return planned(window(&call, context)?, alias);
+        }
+        if let Some((relation, table, ttl_ms)) = state_ttl(&relation) {
+            let node = StateTtl { input: context.plan(relation.clone())?, table, ttl_ms };
+            return planned(LogicalPlan::Extension(Extension { node: Arc::new(node) }), None);
         }
         match relation {
             TableFactor::Table { name, alias, version: Some(version), args: None, .. } => {

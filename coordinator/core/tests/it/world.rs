@@ -57,7 +57,7 @@ pub(crate) fn graph() -> JobGraph {
         kind,
         output: Schema::empty().into(),
         changelog: Changelog::Append,
-        ttl_ms: 0,
+        ttl_ms: [0; 2],
     };
     JobGraph {
         operators: vec![

@@ -95,7 +95,7 @@ impl GroupAggregate {
         let mut accumulators = of_calls(&calls.calls, &types, retracts).map_err(failed)?;
         let aside = aside(context.spills, &calls.key_types, &mut accumulators)?;
         let slots = Slots::new(&calls.key_types).map_err(failed)?;
-        let forgets = context.ttl_ms > 0 || node.windows.is_some();
+        let forgets = context.ttl_ms[0] > 0 || node.windows.is_some();
         let state = StateTables::new(&calls.key_types, &accumulators, context.key_groups, forgets);
         let results = context.output.fields().iter().skip(node.keys.len()).take(node.aggregates.len());
         let results: Vec<DataType> = results.map(|field| field.data_type().clone()).collect();
@@ -113,7 +113,7 @@ impl GroupAggregate {
             unsaved: Vec::new(),
             mini_batch: MiniBatch::new(node.mini_batch_ms),
             windows,
-            ages: Ages::new(context.ttl_ms),
+            ages: Ages::new(context.ttl_ms[0]),
             state,
             aside,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),

@@ -20,7 +20,7 @@ use super::regular::{Join, List};
 /// What comes: a batch without its kinds, or rows of the state.
 pub(super) enum Arriving {
     Batch { port: usize, rows: RecordBatch, kinds: Vec<i8> },
-    State { port: usize, names: Vec<i64>, rows: RecordBatch },
+    State { port: usize, names: Vec<i64>, rows: RecordBatch, matches: Vec<u32> },
 }
 
 /// A key with more rows stays in memory.

@@ -31,7 +31,7 @@ use super::super::ages::{RowAges, earlier};
 use super::super::aside::Aside;
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{evaluation_error, internal, split_kinds};
-use super::super::kept_rows::KeptRows;
+use super::super::kept_rows::{KeptRows, of_marks};
 use super::super::keys::{any_null, key_type, keys_of, normalized_float};
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
@@ -41,7 +41,7 @@ use super::condition::{Condition, side_by_side};
 
 const TABLES: [&str; 2] = ["left", "right"];
 /// Pairs of one piece.
-const PAIRS_AT_ONCE: usize = 1 << 14;
+pub(super) const PAIRS_AT_ONCE: usize = 1 << 14;
 
 pub struct Join {
     node: JoinNode,
@@ -68,14 +68,18 @@ pub(super) struct Side {
     on: Vec<usize>,
     /// Rows are told of without a match, or because of one.
     pub(super) counts_matches: bool,
-    hasher: Hasher,
+    pub(super) hasher: Hasher,
     /// Hash of each row that is kept, by its number, if rows may be taken back.
     pub(super) hashes: Option<BTreeMap<i64, u64>>,
     state: StateRows,
     partition: Vec<usize>,
     /// Names of rows that are gone and stand in the state.
     gone: Vec<RecordBatch>,
-    ages: RowAges,
+    pub(super) ages: RowAges,
+    /// Matches may be gone by their age, and the state says of which rows ([`super::age`]).
+    pub(super) marks_matched: bool,
+    /// Rows of which it does not yet.
+    pub(super) outlived: Vec<i64>,
     pub(super) lists_bytes: usize,
 }
 
@@ -123,7 +127,7 @@ impl List {
     }
 
     /// Rows of lower numbers are gone.
-    fn drop_below(&mut self, number: i64) {
+    pub(super) fn drop_below(&mut self, number: i64) {
         match self {
             Self::One(only) if *only < number => *self = Self::None,
             Self::Many(numbers) => {
@@ -145,7 +149,7 @@ impl List {
 }
 
 /// Hashes whole rows, for finding one that is taken back.
-struct Hasher(RowConverter);
+pub(super) struct Hasher(RowConverter);
 
 impl Hasher {
     fn new(schema: &Schema) -> Result<Self> {
@@ -153,7 +157,7 @@ impl Hasher {
         Ok(Self(RowConverter::new(fields.collect()).map_err(internal)?))
     }
 
-    fn hash(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
+    pub(super) fn hash(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
         let columns: Vec<ArrayRef> = rows.columns().iter().map(normalized_float).collect();
         let rows = self.0.convert_columns(&columns).map_err(internal)?;
         Ok(rows.iter().map(|row| xxh3_64(row.data())).collect())
@@ -173,6 +177,22 @@ pub(super) struct Meeting {
     place: usize,
     /// Matches of each row so far.
     matches: Vec<u32>,
+    /// Where rows may be gone by their age: the row that each one takes back.
+    taken: Vec<Option<i64>>,
+    /// Slots of rows that are not met, because they take back one that is gone.
+    forgotten: Vec<u32>,
+}
+
+impl Meeting {
+    pub(super) fn of(port: usize, rows: RecordBatch, kinds: Vec<i8>, slots: Vec<Option<u32>>) -> Self {
+        let count = rows.num_rows();
+        let (matches, taken) = (vec![0; count], vec![None; count]);
+        Self { port, rows, kinds, slots, row: 0, place: 0, matches, taken, forgotten: Vec::new() }
+    }
+
+    pub(super) fn taking(self, taken: Vec<Option<i64>>, forgotten: Vec<u32>) -> Self {
+        Self { taken, forgotten, ..self }
+    }
 }
 
 /// What is told: a row of the batch, a row that is kept, or both, and whether it is there.
@@ -212,6 +232,10 @@ impl Join {
             let mut fields = vec![Field::new("name", DataType::Int64, false)];
             let columns = schema.fields().iter().enumerate();
             fields.extend(columns.map(|(at, field)| field.as_ref().clone().with_name(format!("column_{at}"))));
+            let marks_matched = counted[port] && context.ttl_ms[1 - port] > 0;
+            if marks_matched {
+                fields.push(Field::new("was_matched", DataType::Boolean, false));
+            }
             Ok(Side {
                 lists: Vec::new(),
                 on,
@@ -221,7 +245,9 @@ impl Join {
                 state: StateRows::new(fields, context.key_groups),
                 partition: context.partition.get(port).cloned().unwrap_or_default(),
                 gone: Vec::new(),
-                ages: RowAges::new(context.ttl_ms),
+                ages: RowAges::new(context.ttl_ms[port]),
+                marks_matched,
+                outlived: Vec::new(),
                 lists_bytes: 0,
                 rows: KeptRows::new(schema),
             })
@@ -296,7 +322,7 @@ impl Join {
     }
 
     /// The next pairs of equal keys: a row of the batch and the number of one that is kept.
-    fn next_pairs(&self, meeting: &mut Meeting) -> (Vec<u32>, Vec<i64>) {
+    pub(super) fn next_pairs(&self, meeting: &mut Meeting) -> (Vec<u32>, Vec<i64>) {
         let lists = &self.sides[1 - meeting.port].lists;
         let (mut owns, mut others) = (Vec::new(), Vec::new());
         while meeting.row < meeting.rows.num_rows() && owns.len() < PAIRS_AT_ONCE {
@@ -315,7 +341,7 @@ impl Join {
     }
 
     /// Pairs for which the condition holds.
-    fn satisfying(&self, meeting: &Meeting, pairs: (Vec<u32>, Vec<i64>)) -> Result<(Vec<u32>, Vec<i64>)> {
+    pub(super) fn satisfying(&self, meeting: &Meeting, pairs: (Vec<u32>, Vec<i64>)) -> Result<(Vec<u32>, Vec<i64>)> {
         let kept = &self.sides[1 - meeting.port].rows;
         self.condition.satisfying(&self.context.name, (meeting.port, &meeting.rows), kept, pairs)
     }
@@ -362,8 +388,11 @@ impl Join {
         }
         let (lonely, matched) = told_by(self.node.kind);
         let mut told = Told::default();
-        for (row, matches) in meeting.matches.iter().enumerate() {
-            if (lonely && *matches == 0) || (matched && *matches > 0) {
+        for (row, counted) in meeting.matches.iter().enumerate() {
+            // One that is kept may have had more than there are.
+            let kept = meeting.taken[row].and_then(|number| self.sides[meeting.port].rows.facts(number));
+            let matches = kept.map_or(*counted, |(_, matches)| matches);
+            if (lonely && matches == 0) || (matched && matches > 0) {
                 told.push(Some(row as u32), None, of_pair(meeting.kinds[row]));
             }
         }
@@ -398,7 +427,7 @@ impl Join {
 
     /// Adds the rows of a batch to their side, or takes them away.
     fn settle(&mut self, meeting: Meeting) -> Result<()> {
-        let Meeting { port, rows, kinds, slots, matches, .. } = meeting;
+        let Meeting { port, rows, kinds, slots, matches, forgotten, .. } = meeting;
         self.aside.residence.change(slots.iter().copied().flatten());
         // A row whose key is NULL meets nothing, now or later, and is not asked for again.
         let added: Vec<u32> = (0..rows.num_rows())
@@ -443,38 +472,12 @@ impl Join {
             side.forget(&rows, &gone, &gone_rows)?;
             slots.into_iter().flatten().for_each(|slot| self.free(slot));
         }
-        Ok(())
-    }
-
-    /// Rows below a number are too old; what was told of them stays.
-    fn expire(&mut self, port: usize, below: i64) -> Result<()> {
-        let old = self.sides[port].rows.numbers_below(below);
-        if let Some(known) = &mut self.sides[port].hashes {
-            *known = known.split_off(&below);
-        }
-        for numbers in old.chunks(PAIRS_AT_ONCE) {
-            let wanted: Vec<Option<i64>> = numbers.iter().map(|number| Some(*number)).collect();
-            let side = &self.sides[port];
-            let rows = batch_of(side.rows.schema(), side.rows.gather(&wanted)?, wanted.len())?;
-            let slots = self.slots_of(&rows, port)?;
-            let side = &mut self.sides[port];
-            let mut distinct: Vec<u32> = slots.iter().copied().flatten().collect();
-            distinct.sort_unstable();
-            distinct.dedup();
-            for slot in distinct {
-                let list = &mut side.lists[slot as usize];
-                let before = list.bytes();
-                list.drop_below(below);
-                side.lists_bytes = (side.lists_bytes + list.bytes()).saturating_sub(before);
-            }
-            side.forget(&rows, numbers, &(0..numbers.len() as u32).collect::<Vec<_>>())?;
-            slots.into_iter().flatten().for_each(|slot| self.free(slot));
-        }
+        forgotten.into_iter().for_each(|slot| self.free(slot));
         Ok(())
     }
 
     /// A slot without rows is free.
-    fn free(&mut self, slot: u32) {
+    pub(super) fn free(&mut self, slot: u32) {
         if self.sides.iter().all(|side| matches!(side.lists[slot as usize], List::None)) {
             self.aside.gone(slot, &self.slots);
             self.slots.remove(slot);
@@ -486,12 +489,10 @@ impl Join {
         match arriving {
             Arriving::Batch { port, rows, kinds } => {
                 let slots = self.slots_of(&rows, port)?;
-                let matches = vec![0; rows.num_rows()];
-                self.meeting = Some(Meeting { port, rows, kinds, slots, row: 0, place: 0, matches });
+                self.meeting = Some(self.known(port, rows, kinds, slots)?);
                 Ok(())
             }
-            Arriving::State { port, names, rows } => {
-                let matches = vec![0; rows.num_rows()];
+            Arriving::State { port, names, rows, matches } => {
                 let slots = self.keep(port, names, rows, matches)?;
                 self.aside.residence.change(slots);
                 Ok(())
@@ -538,7 +539,7 @@ impl Join {
                 let slots = self.slots_of(&rows, port)?;
                 let count = rows.num_rows();
                 let kinds = vec![RowKind::Insert.code(); count];
-                let mut meeting = Meeting { port, rows, kinds, slots, row: 0, place: 0, matches: vec![0; count] };
+                let mut meeting = Meeting::of(port, rows, kinds, slots);
                 loop {
                     let (owns, others) = self.next_pairs(&mut meeting);
                     if owns.is_empty() {
@@ -558,7 +559,7 @@ impl Join {
 
 impl Side {
     /// Rows of these numbers are gone; `picked`: the rows of the batch that took them back, which are equal.
-    fn forget(&mut self, rows: &RecordBatch, gone: &[i64], picked: &[u32]) -> Result<()> {
+    pub(super) fn forget(&mut self, rows: &RecordBatch, gone: &[i64], picked: &[u32]) -> Result<()> {
         let names = self.rows.remove(gone)?;
         let saved = names.into_iter().zip(picked).filter_map(|(name, row)| Some((name?, *row)));
         let (names, picked): (Vec<i64>, Vec<u32>) = saved.unzip();
@@ -579,18 +580,24 @@ impl Side {
             schema: Arc::clone(self.state.schema()),
             key_columns: 1,
             time_column: None,
-            // Rows that nobody takes back stay.
-            append_only: self.hashes.is_none() && !self.ages.is_on(),
+            // Rows that nobody takes back stay as they are.
+            append_only: self.hashes.is_none() && !self.ages.is_on() && !self.marks_matched,
         }
     }
 
     fn snapshot(&mut self, table: &str) -> Result<TableDelta> {
+        let outlived = self.take_outlived()?.map(|(names, rows, marks)| (Int64Array::from(names), rows, marks));
+        let unsaved = self.rows.take_unsaved_marked()?;
         let mut upserts = Vec::new();
-        for (names, rows) in self.rows.take_unsaved()? {
+        for (names, rows, marks) in outlived.into_iter().chain(unsaved) {
             let count = rows.num_rows();
             let by: Vec<ArrayRef> = self.partition.iter().map(|column| Arc::clone(rows.column(*column))).collect();
-            let columns = std::iter::once(Arc::new(names) as ArrayRef).chain(rows.columns().iter().cloned());
-            upserts.push(self.state.batch(&by, columns.collect(), count)?);
+            let mut columns = vec![Arc::new(names) as ArrayRef];
+            columns.extend(rows.columns().iter().cloned());
+            if self.marks_matched {
+                columns.push(Arc::new(marks));
+            }
+            upserts.push(self.state.batch(&by, columns, count)?);
         }
         Ok(TableDelta { table: table.to_owned(), upserts, deletes: std::mem::take(&mut self.gone), closed: None })
     }
@@ -613,6 +620,9 @@ impl Operator for Join {
     }
 
     fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
+        if self.meeting.is_some() {
+            return Ok(());
+        }
         for port in [0, 1] {
             let side = &mut self.sides[port];
             if let Some(below) = side.ages.too_old(now_ms, side.rows.next_number()) {
@@ -654,9 +664,14 @@ impl Operator for Join {
         let port = port.ok_or_else(|| Error::internal(format!("a join has no state table `{table}`")))?;
         let side = &mut self.sides[port];
         let names = rows.column(1).as_primitive::<Int64Type>().values().to_vec();
-        let rows = batch_of(side.rows.schema(), rows.columns()[2..].to_vec(), rows.num_rows())?;
+        let matches = match side.marks_matched {
+            true => rows.columns().last().map_or_else(Vec::new, |marks| of_marks(marks.as_boolean())),
+            false => vec![0; names.len()],
+        };
+        let width = side.rows.schema().fields().len();
+        let rows = batch_of(side.rows.schema(), rows.columns()[2..2 + width].to_vec(), rows.num_rows())?;
         self.is_restoring = true;
-        self.arrive(Arriving::State { port, names, rows })
+        self.arrive(Arriving::State { port, names, rows, matches })
     }
 
     fn restored(&mut self, _watermark: Option<i64>) -> Result<()> {

@@ -45,7 +45,7 @@ pub(super) fn context(
         partition,
         output,
         changelog: Changelog::Append,
-        ttl_ms: 0,
+        ttl_ms: [0; 2],
         spills: false,
         batch_rows: 7,
     }

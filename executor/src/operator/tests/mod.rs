@@ -2,6 +2,7 @@
 //! points restored into other parallelisms.
 
 mod aggregate;
+mod forgetful_joins;
 mod group;
 mod group_windows;
 mod growing_states;
@@ -9,6 +10,7 @@ mod harness;
 mod interval_joins;
 mod joins;
 mod latest_rows;
+mod over_by_clock;
 mod regular_joins;
 mod sessions;
 mod spilling;

@@ -47,7 +47,7 @@ fn rows(step: i64, with_kind: bool) -> RecordBatch {
 fn in_context(ttl_ms: u64, inputs: Vec<SchemaRef>, output: SchemaRef) -> OperatorContext {
     let partition = inputs.iter().map(|_| vec![0]).collect();
     let changelog = if qanat_proto::changelog::has_kinds(&output) { Changelog::Retract } else { Changelog::Append };
-    OperatorContext { ttl_ms, changelog, ..context(inputs, partition, output, (1, 0)) }
+    OperatorContext { ttl_ms: [ttl_ms; 2], changelog, ..context(inputs, partition, output, (1, 0)) }
 }
 
 fn call(name: &str, function: &str, distinct: bool) -> AggregateCall {
@@ -109,8 +109,14 @@ fn latest(ttl_ms: u64) -> BoxedOperator {
 
 fn over(ttl_ms: u64, frame: OverFrame) -> BoxedOperator {
     let aggregates = vec![call("n", "count", true), call("s", "sum", false)];
-    let node =
-        OverAggregateNode { partition_by: vec![0], time_column: None, frame, aggregates, allowed_lateness_ms: 0 };
+    let node = OverAggregateNode {
+        partition_by: vec![0],
+        time_column: None,
+        clock_column: None,
+        frame,
+        aggregates,
+        allowed_lateness_ms: 0,
+    };
     let output = schema(&["k", "v", "n", "s"].map(|name| (name, DataType::Int64)));
     Box::new(OverAggregate::new(&node, in_context(ttl_ms, vec![columns()], output)).expect("builds"))
 }
@@ -184,6 +190,8 @@ fn state_stays_flat() {
     check("a few rows before", &|ttl| over(ttl, OverFrame::Rows(2)), 1, false);
     check("joins", &|ttl| join(ttl, JoinKind::Inner, false), 2, false);
     check("joins of changes", &|ttl| join(ttl, JoinKind::Inner, true), 2, true);
+    check("outer joins", &|ttl| join(ttl, JoinKind::Full, false), 2, false);
+    check("outer joins of changes", &|ttl| join(ttl, JoinKind::Left, true), 2, true);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl FirstRows {
             unsaved: Vec::new(),
             is_unsaved: Vec::new(),
             is_saved: Vec::new(),
-            ages: Ages::new(context.ttl_ms),
+            ages: Ages::new(context.ttl_ms[0]),
             aside,
             state: StateRows::new(fields, context.key_groups),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),

@@ -137,7 +137,7 @@ impl TopN {
             state: StateRows::new(fields, context.key_groups),
             lists_bytes: 0,
             mini_batch: MiniBatch::new(node.mini_batch_ms),
-            ages: Ages::new(context.ttl_ms),
+            ages: Ages::new(context.ttl_ms[0]),
             aside,
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),

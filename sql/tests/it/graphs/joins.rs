@@ -433,13 +433,80 @@ fn joins_that_grow_for_ever_are_warned_of() {
         let all = crate::catalog::plan(query).expect("plans").warnings;
         all.into_iter().filter(|warning| !warning.contains("(print)")).collect::<Vec<_>>().join("\n")
     };
-    expect!["Join(Inner) keeps all rows that reach it from `auction` and 1 more, which has no end: its state grows for as long as the job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`; so would `SET 'table.exec.state.ttl' = '1 d'`, which forgets what is older"].assert_eq(&warnings(
+    expect!["Join(Inner) keeps all rows that reach it from `auction` and 1 more, which has no end: its state grows for as long as the job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`; so would `SET 'table.exec.state.ttl' = '1 d'`, or a hint SELECT /*+ STATE_TTL('a' = '1 d') */, which forgets what is older"].assert_eq(&warnings(
         "SELECT a.id FROM auction a JOIN (SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction) AS b ON a.id = b.auction",
     ));
     let near =
         "SELECT a.id FROM auction a JOIN bid b ON a.id = b.auction AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' DAY";
     assert_eq!(warnings(near), "");
     assert_eq!(warnings("SELECT f.flight FROM flights f JOIN weather w ON f.origin = w.origin"), "", "both end");
+    let hinted = |hint: &str| {
+        let groups = "(SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction)";
+        warnings(&format!("SELECT /*+ STATE_TTL({hint}) */ a.id FROM auction a JOIN {groups} AS b ON a.id = b.auction"))
+    };
+    assert_eq!(hinted("'a' = '1 d', 'b' = '2 d'"), "");
+    expect!["Join(Inner) keeps all rows that reach it from `bid`, which has no end: its state grows for as long as the job lives. Times of both sides in its condition would bound it: `b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR`; so would `SET 'table.exec.state.ttl' = '1 d'`, or a hint SELECT /*+ STATE_TTL('a' = '1 d') */, which forgets what is older"].assert_eq(&hinted("'a' = '1 d'"));
+    expect!["STATE_TTL of `bid` changes nothing: it is for joins without a window, GROUP BY, row numbers and OVER of its own SELECT"].assert_eq(&warnings("SELECT /*+ STATE_TTL('bid' = '1 d') */ price FROM bid"));
+}
+
+#[test]
+fn a_hint_is_for_the_tables_of_its_select() {
+    expect![[r#"
+        [1] Source(auction)
+            columns: id BIGINT, ts TIMESTAMP(3)
+            watermark: (ts - INTERVAL '4.000000000 SECS')
+            read: unbounded
+            state: offsets and watermark of each split
+        [2] Source(bid)
+            columns: auction BIGINT, price BIGINT, ts TIMESTAMP(3)
+            watermark: (ts - INTERVAL '4.000000000 SECS')
+            read: unbounded
+            state: offsets and watermark of each split
+        [3] Calc
+            from [2] forward
+            filter: (price > 10)
+            project: auction
+        [4] GroupAggregate
+            from [3] hash(auction)
+            keys: auction
+            aggregates: count(*) AS count
+            changes: each row that is replaced is taken back
+            state: 1 accumulators per key, until nobody has touched it for 2h
+            not deterministic: what is older than the time to live is forgotten
+        [5] Calc
+            from [1] forward
+            project: id
+        [6] Join(Left)
+            left from [5] hash(id)
+            right from [4] hash(auction)
+            changes: each row that is replaced is taken back
+            state: rows of the left side that came within 1d, all rows of the right side
+            not deterministic: what is older than the time to live is forgotten
+        [7] Calc
+            from [6] forward
+            project: id, "count" AS n
+            changes: each row that is replaced is taken back
+        [8] Sink(print)
+            from [7] forward
+            columns: id BIGINT, n BIGINT
+            connector: print
+            changes: each row that is replaced is taken back
+            state: what is staged and not yet committed
+    "#]].assert_eq(&graph(
+        r#"
+SELECT /*+ STATE_TTL('a' = '1 d', 'b' = '0 s') */ a.id, b.n FROM auction a
+  LEFT JOIN (SELECT /*+ STATE_TTL('bid' = '2 h') */ auction, COUNT(*) AS n FROM bid WHERE price > 10 GROUP BY auction) AS b ON a.id = b.auction
+"#,
+    ));
+}
+
+#[test]
+fn equal_queries_with_other_hints_are_operators_of_their_own() {
+    let query = |hint: &str| format!("SELECT {hint} auction, COUNT(*) FROM bid GROUP BY auction;");
+    let groups = |hints: [&str; 2]| graph(&hints.map(query).concat()).matches("GroupAggregate").count();
+    assert_eq!(groups(["/*+ STATE_TTL('bid' = '1 d') */", "/*+ STATE_TTL('bid' = '1 d') */"]), 1);
+    assert_eq!(groups(["/*+ STATE_TTL('bid' = '1 d') */", "/*+ STATE_TTL('bid' = '2 d') */"]), 2);
+    assert_eq!(groups(["", "/*+ STATE_TTL('bid' = '1 d') */"]), 2);
 }
 
 #[test]
