@@ -28,6 +28,21 @@ pub(crate) fn tune() {
     }
 }
 
+/// Gives back to the system the pages that are free, in the middle of arenas too: state that leaves memory leaves holes in
+/// it, which as many small pieces are never given back by themselves.
+#[cfg(target_env = "gnu")]
+pub(crate) fn give_back() {
+    #[expect(unsafe_code, reason = "the allocator has no other door")]
+    // SAFETY: malloc_trim takes a number of bytes to keep at the end of arenas, and says whether it gave anything back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Other allocators are left as they are.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn tune() {}
+
+/// Other allocators know by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back() {}

@@ -30,6 +30,7 @@ mod withdrawable;
 
 fn main() -> ExitCode {
     allocator::tune();
+    qanat_executor::memory::set_give_back(allocator::give_back);
     let arguments = match cli::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -20,7 +20,7 @@ use qanat_storage::env::failpoint::failpoint;
 use qanat_storage::env::thread::{self, Condvar, JoinHandle};
 use qanat_storage::state::{Compaction, SLICE_BYTES, Table, TableDelta, TableSpec};
 
-use crate::memory::{JobMemory, batch_bytes};
+use crate::memory::{self, JobMemory, batch_bytes};
 use crate::node::{LaneThreads, Reporter};
 use crate::operator::Operator;
 use crate::spill::SpillLane;
@@ -144,7 +144,8 @@ impl TableFiles {
         state.is_merging = true;
         let (files_of, origin, sequence) = (self.clone(), job.origin, writer.sequence());
         let slice_bytes = ((job.memory.limit() / MERGE_PART) as u64).clamp(MERGE_BYTES_MIN, SLICE_BYTES);
-        Ok((files, Some(Merge { files: files_of, origin, sequence, due, slice_bytes })))
+        let memory = job.memory.clone();
+        Ok((files, Some(Merge { files: files_of, origin, sequence, due, slice_bytes, memory })))
     }
 }
 
@@ -167,6 +168,7 @@ struct Merge {
     sequence: u64,
     due: Vec<Compaction>,
     slice_bytes: u64,
+    memory: Arc<JobMemory>,
 }
 
 impl Merge {
@@ -184,6 +186,9 @@ impl Merge {
                 // What died meanwhile may have been collected under the merge.
                 (Err(_), Some(table)) if !compaction.is_wanted(table) => {}
                 (Err(error), Some(_)) => return Err(error),
+            }
+            if self.memory.put_aside() > 0 {
+                memory::give_back();
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The memory budget of a job: what its queues and its state hold.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::types::ByteArrayType;
 use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray};
@@ -13,11 +13,15 @@ pub struct JobMemory {
     limit: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
+    /// Bytes of state that were written to the local disk because there was no room, and that were read again.
+    put_aside: AtomicU64,
+    brought_back: AtomicU64,
 }
 
 impl JobMemory {
     pub fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
+        let (used, peak) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { limit, used, peak, put_aside: AtomicU64::new(0), brought_back: AtomicU64::new(0) }
     }
 
     pub fn grow(&self, bytes: usize) {
@@ -56,6 +60,40 @@ impl JobMemory {
 
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Notes state that leaves memory for the local disk. Returns how much has left so far.
+    pub fn note_put_aside(&self, bytes: usize) -> u64 {
+        self.put_aside.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64
+    }
+
+    /// Notes state that comes back from there.
+    pub fn note_brought_back(&self, bytes: usize) {
+        self.brought_back.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn put_aside(&self) -> u64 {
+        self.put_aside.load(Ordering::Relaxed)
+    }
+
+    pub fn brought_back(&self) -> u64 {
+        self.brought_back.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells the allocator to give back what is free.
+static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
+
+/// How the process's allocator gives back to the system what is free; to be said once, when it begins. Without it nothing
+/// is given back but by itself.
+pub fn set_give_back(give_back: fn()) {
+    let _ = GIVE_BACK.set(give_back);
+}
+
+/// Much memory has been freed, in many small pieces.
+pub(crate) fn give_back() {
+    if let Some(give_back) = GIVE_BACK.get() {
+        give_back();
     }
 }
 

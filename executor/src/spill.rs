@@ -15,7 +15,7 @@ use qanat_proto::{Error, Place, Result};
 use qanat_storage::env::{Entropy, Env, thread};
 use qanat_storage::spill::{Entries, Keys, Space, Store};
 
-use crate::memory::JobMemory;
+use crate::memory::{self, JobMemory};
 use crate::node::{LaneThreads, Reporter};
 use crate::operator::{Operator, Output};
 use crate::task::lane;
@@ -70,8 +70,12 @@ const HIGH: usize = 34;
 const LOW: usize = 28;
 /// Operators that hold less are left alone.
 const LEAST_BYTES: usize = 1 << 18;
-/// No more is put aside at once.
+/// No more is put aside at once, and no more than this part of the budget: on its way to the disk it is in memory several
+/// times.
 const AT_ONCE_BYTES: usize = 64 << 20;
+const AT_ONCE_PART: usize = 20;
+/// The allocator is told to give back what is free whenever this part of the budget has left memory.
+const TRIM_PART: usize = 4;
 /// What is put aside at once while state is read back.
 const RESTORE_BYTES: usize = 8 << 20;
 
@@ -153,18 +157,34 @@ fn serve(requests: &Receiver<Request>, merges: &Sender<Counted>) -> Result<()> {
     for request in thread::messages(requests) {
         match request {
             Request::Write { space, entries, ticket } => {
-                space.space.write(&entries)?;
-                space.count();
+                write(&space, &entries)?;
                 drop((entries, ticket));
                 let _ = merges.send(space);
             }
             Request::Read { space, keys, reply, waker } => {
-                reply.force_push(space.space.read(&keys)?);
+                reply.force_push(read(&space, &keys)?);
                 waker.wake();
             }
         }
     }
     Ok(())
+}
+
+fn write(space: &Counted, entries: &Entries) -> Result<()> {
+    space.space.write(entries)?;
+    space.count();
+    let part = (space.memory.limit() / TRIM_PART).max(1) as u64;
+    let after = space.memory.note_put_aside(entries.bytes());
+    if after / part > (after - entries.bytes() as u64) / part {
+        memory::give_back();
+    }
+    Ok(())
+}
+
+fn read(space: &Counted, keys: &Keys) -> Result<Entries> {
+    let found = space.space.read(keys)?;
+    space.memory.note_brought_back(found.bytes());
+    Ok(found)
 }
 
 /// Runs become fewer beside the reads and writes.
@@ -234,7 +254,8 @@ impl SpillLane {
         }
         // Its share of what is too much.
         let share = (used - part(LOW)) as u128 * state_bytes as u128 / used as u128;
-        (share as usize).clamp(LEAST_BYTES / 2, AT_ONCE_BYTES).min(state_bytes / 2)
+        let most = (self.memory.limit() / AT_ONCE_PART).clamp(LEAST_BYTES, AT_ONCE_BYTES);
+        (share as usize).clamp(LEAST_BYTES / 2, most).min(state_bytes / 2)
     }
 
     /// An epoch has ended: what could not leave then may leave now.
@@ -307,7 +328,7 @@ impl SpillLane {
     /// What the store and the operator say.
     pub fn restore(&mut self, operator: &mut dyn Operator) -> Result<()> {
         while let Some(keys) = operator.wanted() {
-            let found = self.space()?.space.read(&keys)?;
+            let found = read(&self.space()?, &keys)?;
             operator.bring_back(&found)?;
             operator.resume(&mut Output::default())?;
         }
@@ -324,8 +345,7 @@ impl SpillLane {
                 return Ok(());
             }
             let space = self.space()?;
-            space.space.write(&entries)?;
-            space.count();
+            write(&space, &entries)?;
             let _ = self.merges.send(space);
         }
     }

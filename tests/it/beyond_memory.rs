@@ -17,13 +17,17 @@ CREATE TABLE by_key (k BIGINT, n BIGINT, d BIGINT, most STRING) WITH ('connector
 CREATE TABLE total (n BIGINT, d BIGINT) WITH ('connector' = 'filesystem', 'path' = 'total', 'format' = 'csv', 'sink.changelog' = 'log');
 CREATE TABLE newest (k BIGINT, id BIGINT, pad STRING) WITH ('connector' = 'filesystem', 'path' = 'newest', 'format' = 'csv', 'sink.changelog' = 'log');
 CREATE TABLE earliest (k BIGINT) WITH ('connector' = 'filesystem', 'path' = 'earliest', 'format' = 'csv');
-CREATE VIEW even AS SELECT id, k, v FROM t WHERE id % 2 = 0;
-CREATE VIEW odd AS SELECT id, k, v FROM t WHERE id % 2 = 1;
+CREATE TABLE near (a BIGINT, b BIGINT) WITH ('connector' = 'filesystem', 'path' = 'near', 'format' = 'csv');
+CREATE TABLE running (id BIGINT, n BIGINT, s BIGINT) WITH ('connector' = 'filesystem', 'path' = 'running', 'format' = 'csv');
+CREATE VIEW even AS SELECT id, k, v, ts FROM t WHERE id % 2 = 0;
+CREATE VIEW odd AS SELECT id, k, v, ts FROM t WHERE id % 2 = 1;
 INSERT INTO pairs SELECT a.id, b.id FROM even a JOIN odd b ON a.k = b.k;
 INSERT INTO lonely SELECT a.id, b.id FROM even a LEFT JOIN (SELECT DISTINCT id, k, v FROM odd) b ON a.k = b.k AND a.v < b.v;
 INSERT INTO by_key SELECT k, COUNT(*), COUNT(DISTINCT v), MAX(pad) FROM t GROUP BY k;
 INSERT INTO total SELECT COUNT(*), COUNT(DISTINCT pad) FROM t;
 INSERT INTO newest SELECT k, id, pad FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY id DESC) AS rn FROM t) WHERE rn = 1;
+INSERT INTO near SELECT a.id, b.id FROM even a LEFT JOIN odd b ON a.k = b.k AND a.ts BETWEEN b.ts AND b.ts + INTERVAL '20' SECOND;
+INSERT INTO running SELECT id, COUNT(*) OVER w, SUM(v) OVER w FROM t WINDOW w AS (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '15' SECOND PRECEDING AND CURRENT ROW);
 INSERT INTO earliest SELECT k FROM (SELECT k, ROW_NUMBER() OVER (PARTITION BY k ORDER BY p) AS rn FROM t) WHERE rn = 1;
 ";
 
@@ -103,18 +107,31 @@ fn state_that_has_no_room_is_put_aside_and_answers_are_exact() {
         keys.entry(row.k).or_default().push(row);
     }
     let text = |number: u64| number.to_string();
-    let (mut pairs, mut lonely) = (Vec::new(), Vec::new());
+    let (mut pairs, mut lonely, mut near, mut running) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for of_key in keys.values() {
         for a in of_key.iter().filter(|row| row.id % 2 == 0) {
             let others = || of_key.iter().filter(|row| row.id % 2 == 1);
             pairs.extend(others().map(|b| vec![text(a.id), text(b.id)]));
+            let soon = others().filter(|b| (b.id..=b.id + 20_000).contains(&a.id));
+            let soon: Vec<_> = soon.map(|b| vec![text(a.id), text(b.id)]).collect();
+            match soon.is_empty() {
+                true => near.push(vec![text(a.id), "-".to_owned()]),
+                false => near.extend(soon),
+            }
             let larger: Vec<_> = others().filter(|b| a.v < b.v).map(|b| vec![text(a.id), text(b.id)]).collect();
             match larger.is_empty() {
                 true => lonely.push(vec![text(a.id), "-".to_owned()]),
                 false => lonely.extend(larger),
             }
         }
+        for row in of_key {
+            let frame: Vec<u64> =
+                of_key.iter().filter(|b| (b.id..=b.id + 15_000).contains(&row.id)).map(|b| b.v).collect();
+            running.push(vec![text(row.id), text(frame.len() as u64), text(frame.iter().sum())]);
+        }
     }
+    is(&folder, "near", false, near);
+    is(&folder, "running", false, running);
     is(&folder, "pairs", false, pairs);
     is(&folder, "lonely", true, lonely);
     let by_key = keys.iter().map(|(k, of_key)| {

@@ -53,6 +53,10 @@ qanat_proto::families! {
         "The most that they held in this generation.";
     MEMORY_LIMIT: Gauge "qanat_job_memory_limit_bytes" &["job"],
         "The job's budget in this process.";
+    PUT_ASIDE: Counter "qanat_job_state_put_aside_bytes_total" &["job"],
+        "Bytes of state that left memory for the local disk because the budget had no room for them.";
+    BROUGHT_BACK: Counter "qanat_job_state_brought_back_bytes_total" &["job"],
+        "Bytes of such state that were read again because they were needed.";
 }
 
 /// Shows the counters of a job. Times: monotonic, and ms since 1970 UTC.
@@ -75,6 +79,8 @@ pub(crate) fn show_job(page: &mut Page, job: &JobMetrics, now: Duration, now_ms:
     page.add(&MEMORY, &[name], job.memory.used() as f64);
     page.add(&MEMORY_PEAK, &[name], job.memory.peak() as f64);
     page.add(&MEMORY_LIMIT, &[name], job.memory.limit() as f64);
+    page.add(&PUT_ASIDE, &[name], job.memory.put_aside() as f64);
+    page.add(&BROUGHT_BACK, &[name], job.memory.brought_back() as f64);
 }
 
 fn show_subtask(page: &mut Page, job: &str, subtask: &SubtaskMetrics, now: Duration, now_ms: i64) {

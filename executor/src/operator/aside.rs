@@ -71,6 +71,11 @@ impl<A> Aside<A> {
         self.arriving.take()
     }
 
+    /// Asks for keys though no rows wait for them.
+    pub(crate) fn ask(&mut self, keys: Keys) {
+        self.asked = Some(keys);
+    }
+
     pub(crate) fn wanted(&mut self) -> Option<Keys> {
         self.asked.take()
     }

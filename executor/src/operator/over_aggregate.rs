@@ -5,6 +5,8 @@
 //! it. Rows that are due are taken in *rounds*: the first row of every key, then the second, so that a round is one batch
 //! for the accumulators however the keys are mixed. Rows of the same time that belong together are one row of a round.
 //!
+//! Keys that were not used of late are put aside where memory is short ([`super::over_aside`]).
+//!
 //! In processing time nothing waits: rows are in the order in which they come, and a frame of time goes by a column that
 //! says when that was.
 //!
@@ -21,19 +23,23 @@ use datafusion_common::DataFusionError;
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{OverAggregateNode, OverFrame};
 use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::ages::{Ages, earlier};
 use super::aggregate::calls::{Calls, Inputs};
+use super::aside::Aside;
 use super::emit::{Emitter, batch_of};
 use super::evaluate::{evaluate_or_bury, internal};
 use super::event_time::{milliseconds, split_late, split_times};
-use super::group::accumulator::{Batch, GroupAccumulator, of_calls};
+use super::group::accumulator::{Batch, GroupAccumulator, call_bytes, of_calls};
 use super::group::state::{Groups, StateTables};
 use super::kept_rows::KeptRows;
 use super::keys::keys_of;
+use super::over_aside::{Arriving, aside};
 use super::slots::Slots;
 use super::state_rows::StateRows;
+use super::wakes::Wakes;
 use super::{Operator, OperatorContext, Output};
 
 const ROWS: &str = "rows";
@@ -41,56 +47,59 @@ const ROWS: &str = "rows";
 const PIECE_ROWS: usize = 1 << 14;
 
 /// Key has changed since it was saved.
-const UNSAVED: u8 = 1;
+pub(super) const UNSAVED: u8 = 1;
 /// Key stands in the state.
-const SAVED: u8 = 2;
+pub(super) const SAVED: u8 = 2;
 
 pub struct OverAggregate {
-    node: OverAggregateNode,
+    pub(super) node: OverAggregateNode,
     name: String,
-    calls: Calls,
-    time: Time,
-    slots: Slots,
-    accumulators: Vec<Box<dyn GroupAccumulator>>,
-    rows: KeptRows,
+    pub(super) calls: Calls,
+    pub(super) time: Time,
+    pub(super) slots: Slots,
+    pub(super) accumulators: Vec<Box<dyn GroupAccumulator>>,
+    pub(super) rows: KeptRows,
     /// Rows that are not told of yet, by their time, in the order in which they came: slot and number.
-    waiting: BTreeMap<i64, Vec<(u32, i64)>>,
-    keys: Vec<Key>,
+    pub(super) waiting: BTreeMap<i64, Vec<(u32, i64)>>,
+    pub(super) keys: Vec<Key>,
     unsaved: Vec<u32>,
     ages: Ages,
     /// Keys by the time up to which their rows may be in the frame of another.
-    ends: BTreeMap<i64, Vec<u32>>,
+    pub(super) ends: BTreeMap<i64, Vec<u32>>,
     /// `i64::MIN`: none yet.
     watermark: i64,
-    is_due: bool,
+    pub(super) is_due: bool,
+    pub(super) aside: Aside<Arriving>,
+    pub(super) wakes: Wakes,
+    /// The processing time.
+    pub(super) clock_ms: i64,
     state: StateTables,
     rows_state: StateRows,
     /// Rows that are gone and stand in the state.
     deletes: Vec<RecordBatch>,
-    restored: Vec<(u32, i64, i64, i64)>,
     emitter: Emitter,
     counts: OperatorCounts,
 }
 
 /// What is known of a key, by its slot.
 #[derive(Clone, Default)]
-struct Key {
+pub(super) struct Key {
     /// Rows that were told of and are in the frame of the next one: time and number.
-    frame: VecDeque<(i64, i64)>,
+    pub(super) frame: VecDeque<(i64, i64)>,
     /// The time of the last row that was told of.
-    last: Option<i64>,
+    pub(super) last: Option<i64>,
     /// Rows that are not.
-    waits: u32,
-    flags: u8,
+    pub(super) waits: u32,
+    pub(super) flags: u8,
 }
 
 /// Times as they are compared: in the unit of their column.
 #[derive(Clone, Copy)]
-struct Time {
+pub(super) struct Time {
     column: Option<usize>,
     /// They are when rows came: no row is late, and none waits.
-    is_clock: bool,
-    per_ms: i64,
+    pub(super) is_clock: bool,
+    pub(super) per_ms: i64,
 }
 
 /// A row that is told of.
@@ -128,7 +137,12 @@ impl OverAggregate {
         let columns = input.fields().iter().enumerate();
         let columns = columns.map(|(at, field)| field.as_ref().clone().with_name(format!("column_{at}")));
         let name = Field::new("name", DataType::Int64, false);
+        let (aside, wakes) = aside(&context, node, &calls, &accumulators)?;
         Ok(Self {
+            aside,
+            wakes,
+            clock_ms: i64::MIN,
+
             node: node.clone(),
             name: context.name.clone(),
             time: Time { column, is_clock: node.time_column.is_none(), per_ms },
@@ -145,7 +159,6 @@ impl OverAggregate {
             watermark: i64::MIN,
             is_due: false,
             deletes: Vec::new(),
-            restored: Vec::new(),
             emitter: Emitter::new(Arc::clone(&context.output), context.batch_rows),
             counts: OperatorCounts::default(),
             calls,
@@ -153,15 +166,20 @@ impl OverAggregate {
     }
 
     /// Rows of an earlier time are told of, and late if they come now.
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         match (self.time.is_clock, self.watermark) {
             (true, _) | (_, i64::MAX) => i64::MAX,
             (_, watermark) => watermark.saturating_sub(self.node.allowed_lateness_ms),
         }
     }
 
+    /// Frames that end before are of no more use.
+    pub(super) fn closed_before(&self) -> i64 {
+        if self.time.is_clock { self.clock_ms.saturating_sub(self.slack_ms()) } else { self.now() }
+    }
+
     /// The frame's length in the unit of times; None: it has none.
-    fn length(&self) -> Option<i64> {
+    pub(super) fn length(&self) -> Option<i64> {
         match self.node.frame {
             OverFrame::RangeMs(ms) => Some(ms.saturating_mul(self.time.per_ms)),
             _ => None,
@@ -169,7 +187,7 @@ impl OverAggregate {
     }
 
     /// How much longer than its frame a row is kept by the clock of this process, which may not be the one that it came by.
-    fn slack_ms(&self) -> i64 {
+    pub(super) fn slack_ms(&self) -> i64 {
         match self.node.frame {
             OverFrame::RangeMs(ms) => (ms / 8).clamp(100, 60_000),
             _ => 0,
@@ -187,11 +205,13 @@ impl OverAggregate {
         self.slots.find_or_add(&keys, rows.num_rows(), &mut found).map_err(failed)?;
         self.grow()?;
         self.ages.touch(&found);
+        self.aside.residence.change(found.iter().copied());
         Ok(found)
     }
 
-    fn grow(&mut self) -> Result<()> {
+    pub(super) fn grow(&mut self) -> Result<()> {
         let slots = self.slots.len();
+        self.aside.residence.grow(slots);
         self.keys.resize_with(slots, Key::default);
         for accumulator in &mut self.accumulators {
             accumulator.grow(slots).map_err(|e| self.calls.error(&e))?;
@@ -200,6 +220,7 @@ impl OverAggregate {
     }
 
     fn touch(&mut self, slot: u32) {
+        self.aside.residence.change([slot]);
         let flags = &mut self.keys[slot as usize].flags;
         if *flags & UNSAVED == 0 {
             *flags |= UNSAVED;
@@ -207,7 +228,7 @@ impl OverAggregate {
         }
     }
 
-    fn wait(&mut self, slot: u32, time: i64, number: i64) {
+    pub(super) fn wait(&mut self, slot: u32, time: i64, number: i64) {
         self.waiting.entry(time).or_default().push((slot, number));
         self.keys[slot as usize].waits += 1;
     }
@@ -224,7 +245,7 @@ impl OverAggregate {
             due.extend(rows.into_iter().map(|(slot, number)| Due { time, slot, number }));
         }
         if due.is_empty() {
-            self.expire(now)?;
+            self.expire(self.closed_before())?;
             return Ok(false);
         }
         let (rounds, results, gone) = self.rounds(&due);
@@ -402,6 +423,95 @@ impl OverAggregate {
         self.remove(&gone, &rows)
     }
 
+    /// What was asked for is there.
+    pub(super) fn take_in(&mut self, arriving: Arriving, out: &mut Output) -> Result<()> {
+        match arriving {
+            Arriving::Batch(rows) => self.take_batch(rows, out),
+            Arriving::Rows { names, rows } => self.take_rows(names, rows),
+            Arriving::State { table, rows } => self.take_state(&table, &rows),
+        }
+    }
+
+    /// Rows that are not late, as far as the watermark says.
+    fn take_batch(&mut self, mut rows: RecordBatch, out: &mut Output) -> Result<()> {
+        let (taken, late) = (rows.num_rows() as u64, out.late.len());
+        let mut found = self.slots_of(&rows)?;
+        let mut times = self.time.of(&rows)?;
+        if self.node.clock_column.is_some() {
+            // Clocks differ: whoever comes later is not older.
+            for (slot, time) in found.iter().zip(&mut times) {
+                let last = &mut self.keys[*slot as usize].last;
+                *time = last.map_or(*time, |last| last.max(*time));
+                *last = Some(*time);
+            }
+        }
+        if let Some(column) = self.node.time_column {
+            // What one subtask has told of another one may have got, which knows less of how far time has come.
+            let is_told = |row: usize| self.keys[found[row] as usize].last.is_some_and(|last| times[row] <= last);
+            let judged: Vec<i64> =
+                (0..times.len()).map(|row| if is_told(row) { i64::MIN } else { times[row] }).collect();
+            rows = split_late(rows, column, &judged, |time| time == i64::MIN, self.watermark, out)?;
+            found =
+                found.into_iter().zip(&judged).filter(|(_, time)| **time > i64::MIN).map(|(slot, _)| slot).collect();
+            times = judged.into_iter().filter(|time| *time > i64::MIN).collect();
+        }
+        let late: u64 = out.late[late..].iter().map(|late| late.rows.num_rows() as u64).sum();
+        self.counts.late += late;
+        self.counts.accumulated += taken - late;
+        let count = rows.num_rows();
+        let first = self.rows.append(rows, vec![0; count])?;
+        for ((slot, time), number) in found.into_iter().zip(times).zip(first..) {
+            self.wait(slot, time, number);
+        }
+        if self.time.is_clock {
+            while self.tell(out)? {}
+        }
+        Ok(())
+    }
+
+    /// Rows that the state keeps.
+    fn take_rows(&mut self, names: Vec<i64>, rows: RecordBatch) -> Result<()> {
+        let (found, times) = (self.slots_of(&rows)?, self.time.of(&rows)?);
+        let first = self.rows.restore(names.clone(), rows)?;
+        let length = self.length();
+        for (((slot, time), name), number) in found.into_iter().zip(times).zip(names).zip(first..) {
+            let key = &mut self.keys[slot as usize];
+            let is_told = self.time.is_clock || key.last.is_some_and(|last| time <= last);
+            if !is_told {
+                self.wait(slot, time, number);
+                continue;
+            }
+            // They come in no order; names rise as rows came at first.
+            let is_before = |row: &(i64, i64)| (row.0, self.rows.name(row.1)) < (time, Some(name));
+            let at = match key.frame.back() {
+                Some(last) if !is_before(last) => key.frame.partition_point(is_before),
+                _ => key.frame.len(),
+            };
+            key.frame.insert(at, (time, number));
+            if let Some(length) = length {
+                note_end(&mut self.ends, time.saturating_add(length), slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a table of keys, or of values of keys.
+    fn take_state(&mut self, table: &str, rows: &RecordBatch) -> Result<()> {
+        let mut found = Vec::new();
+        let keys = self.state.keys_of(rows, &self.calls);
+        self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
+        self.grow()?;
+        self.ages.touch(&found);
+        self.aside.residence.change(found.iter().copied());
+        let last = self.state.restore(table, rows, &found, &mut self.accumulators, &self.calls)?;
+        for (slot, last) in found.iter().zip(last.unwrap_or_default()) {
+            let key = &mut self.keys[*slot as usize];
+            key.last = Some(last);
+            key.flags = SAVED;
+        }
+        Ok(())
+    }
+
     /// Rows are not needed any more. `rows`: they themselves.
     fn remove(&mut self, numbers: &[i64], rows: &RecordBatch) -> Result<()> {
         let names: Int64Array = self.rows.remove(numbers)?.into_iter().collect();
@@ -435,7 +545,7 @@ impl OverAggregate {
 }
 
 /// Notes when rows of a key may leave its frame at the latest.
-fn note_end(ends: &mut BTreeMap<i64, Vec<u32>>, end: i64, slot: u32) {
+pub(super) fn note_end(ends: &mut BTreeMap<i64, Vec<u32>>, end: i64, slot: u32) {
     let slots = ends.entry(end).or_default();
     if slots.last() != Some(&slot) {
         slots.push(slot);
@@ -471,41 +581,12 @@ impl Operator for OverAggregate {
             let now = self.now();
             rows = split_late(timed, column, &times, |time| time < now, self.watermark, out)?;
         }
-        let mut found = self.slots_of(&rows)?;
-        let mut times = self.time.of(&rows)?;
-        if self.node.clock_column.is_some() {
-            // Clocks differ: whoever comes later is not older.
-            for (slot, time) in found.iter().zip(&mut times) {
-                let last = &mut self.keys[*slot as usize].last;
-                *time = last.map_or(*time, |last| last.max(*time));
-                *last = Some(*time);
-            }
-        }
-        if let Some(column) = self.node.time_column {
-            // What one subtask has told of another one may have got, which knows less of how far time has come.
-            let is_told = |row: usize| self.keys[found[row] as usize].last.is_some_and(|last| times[row] <= last);
-            let judged: Vec<i64> =
-                (0..times.len()).map(|row| if is_told(row) { i64::MIN } else { times[row] }).collect();
-            rows = split_late(rows, column, &judged, |time| time == i64::MIN, self.watermark, out)?;
-            found =
-                found.into_iter().zip(&judged).filter(|(_, time)| **time > i64::MIN).map(|(slot, _)| slot).collect();
-            times = judged.into_iter().filter(|time| *time > i64::MIN).collect();
-        }
         let late: u64 = out.late[late..].iter().map(|late| late.rows.num_rows() as u64).sum();
         let dead: u64 = out.dead[dead..].iter().map(|dead| dead.rows.num_rows() as u64).sum();
         self.counts.rows_in += taken;
         self.counts.late += late;
         self.counts.dead_lettered += dead;
-        self.counts.accumulated += taken - late - dead;
-        let count = rows.num_rows();
-        let first = self.rows.append(rows, vec![0; count])?;
-        for ((slot, time), number) in found.into_iter().zip(times).zip(first..) {
-            self.wait(slot, time, number);
-        }
-        if self.time.is_clock {
-            while self.tell(out)? {}
-        }
-        Ok(())
+        self.arrive(Arriving::Batch(rows), out)
     }
 
     fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
@@ -516,20 +597,25 @@ impl Operator for OverAggregate {
 
     fn on_processing_time(&mut self, now_ms: i64, _out: &mut Output) -> Result<()> {
         if self.node.clock_column.is_some() {
-            self.expire(now_ms.saturating_sub(self.slack_ms()))?;
+            self.clock_ms = now_ms;
+            self.is_due = true;
         }
         let old = self.ages.too_old(now_ms);
         self.forget(&old)
     }
 
     fn next_timer(&self) -> Option<i64> {
-        let end = self.node.clock_column.and_then(|_| self.ends.first_key_value());
-        let end = end.map(|(end, _)| end.div_euclid(self.time.per_ms).saturating_add(self.slack_ms() + 1));
-        earlier(self.ages.next_timer(), end)
+        let end = self.ends.first_key_value().map(|(end, _)| end.div_euclid(self.time.per_ms));
+        let end = earlier(end, self.wakes.next()).filter(|_| self.node.clock_column.is_some());
+        earlier(self.ages.next_timer(), end.map(|end| end.saturating_add(self.slack_ms() + 1)))
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
-        self.is_due = self.is_due && self.tell(out)?;
+        if let Some(arriving) = self.aside.arrived() {
+            self.take_in(arriving, out)?;
+            return Ok(true);
+        }
+        self.is_due = self.is_due && (self.tell(out)? || self.wake());
         Ok(self.is_due)
     }
 
@@ -541,7 +627,8 @@ impl Operator for OverAggregate {
             time_column: None,
             append_only: false,
         };
-        std::iter::once(rows).chain(self.state.specs()).collect()
+        // What was told of a key is known before its rows come.
+        self.state.specs().into_iter().chain([rows]).collect()
     }
 
     fn snapshot(&mut self) -> Result<Vec<TableDelta>> {
@@ -570,6 +657,7 @@ impl Operator for OverAggregate {
             for accumulator in &mut self.accumulators {
                 accumulator.clear(slot).map_err(|e| self.calls.error(&e))?;
             }
+            self.aside.gone(slot, &self.slots);
             self.slots.remove(slot);
             self.ages.gone(slot);
         }
@@ -577,58 +665,45 @@ impl Operator for OverAggregate {
     }
 
     fn restore(&mut self, table: &str, rows: RecordBatch) -> Result<()> {
-        if table == ROWS {
-            let names = rows.column(1).as_primitive::<Int64Type>().values().to_vec();
-            let rows = batch_of(self.rows.schema(), rows.columns()[2..].to_vec(), rows.num_rows())?;
-            let (found, times) = (self.slots_of(&rows)?, self.time.of(&rows)?);
-            let first = self.rows.restore(names.clone(), rows)?;
-            let rows = found.into_iter().zip(times).zip(names).zip(first..);
-            self.restored.extend(rows.map(|(((slot, time), name), number)| (slot, time, name, number)));
-            return Ok(());
-        }
-        let mut found = Vec::new();
-        let keys = self.state.keys_of(&rows, &self.calls);
-        self.slots.find_or_add(keys, rows.num_rows(), &mut found).map_err(|e| self.calls.error(&e))?;
-        self.grow()?;
-        self.ages.touch(&found);
-        let last = self.state.restore(table, &rows, &found, &mut self.accumulators, &self.calls)?;
-        for (slot, last) in found.iter().zip(last.unwrap_or_default()) {
-            let key = &mut self.keys[*slot as usize];
-            key.last = Some(last);
-            key.flags = SAVED;
-        }
-        Ok(())
+        let arriving = match table {
+            ROWS => Arriving::Rows {
+                names: rows.column(1).as_primitive::<Int64Type>().values().to_vec(),
+                rows: batch_of(self.rows.schema(), rows.columns()[2..].to_vec(), rows.num_rows())?,
+            },
+            table => Arriving::State { table: table.to_owned(), rows },
+        };
+        self.arrive(arriving, &mut Output::default())
     }
 
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
         self.watermark = watermark.unwrap_or(i64::MIN);
-        let mut rows = std::mem::take(&mut self.restored);
-        // Names rise as rows come.
-        rows.sort_unstable();
-        let length = self.length();
-        for (slot, time, _, number) in rows {
-            let key = &mut self.keys[slot as usize];
-            let is_told = self.time.is_clock || key.last.is_some_and(|last| time <= last);
-            if !is_told {
-                self.wait(slot, time, number);
-                continue;
-            }
-            key.frame.push_back((time, number));
-            if let Some(length) = length {
-                note_end(&mut self.ends, time.saturating_add(length), slot);
-            }
+        for rows in self.waiting.values_mut() {
+            rows.sort_by_key(|(_, number)| self.rows.name(*number));
         }
         Ok(())
     }
 
+    fn wanted(&mut self) -> Option<Keys> {
+        self.aside.wanted()
+    }
+
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        self.unpack(found)
+    }
+
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        self.pack(bytes)
+    }
+
     fn state_bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
+        let accumulators: usize = self.accumulators.iter().map(|call| call_bytes(call.as_ref(), &self.slots)).sum();
         // Each row that is kept waits or is in a frame, and most frames with a length have an end of their own.
         let rows = self.rows.len() * 32
             + self.waiting.len() * 64
             + self.ends.len() * 64
-            + self.keys.capacity() * size_of::<Key>();
-        accumulators + rows + self.rows.bytes() + self.slots.bytes() + self.ages.bytes()
+            + self.slots.share(self.keys.capacity() * size_of::<Key>());
+        let aside = self.aside.bytes() + self.wakes.bytes();
+        accumulators + rows + self.rows.bytes() + self.slots.used_bytes() + self.ages.bytes() + aside
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

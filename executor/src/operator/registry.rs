@@ -84,6 +84,8 @@ pub fn spills(node: &graph::Operator) -> bool {
         // Without a key its distinct values may go.
         OperatorKind::GroupAggregate(node) => node.windows.is_none(),
         OperatorKind::Join(node) => !node.on.is_empty(),
+        OperatorKind::IntervalJoin(node) => !node.on.is_empty(),
+        OperatorKind::OverAggregate(node) => !node.partition_by.is_empty(),
         OperatorKind::LatestRows(node) => !node.key.is_empty(),
         OperatorKind::TopN(node) => !node.partition_by.is_empty(),
         _ => false,

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion_common::DataFusionError;
 
 use super::super::aggregate::calls::Call;
+use super::super::slots::Slots;
 use super::count::Count;
 use super::distinct::DistinctCount;
 use super::extreme;
@@ -140,6 +141,14 @@ pub(crate) trait GroupAccumulator: Send {
 
     fn counter_columns(&self) -> usize {
         0
+    }
+}
+
+/// Bytes that a call takes for the slots that are in use.
+pub(crate) fn call_bytes(call: &dyn GroupAccumulator, slots: &Slots) -> usize {
+    match call.free_bytes() {
+        None => slots.share(call.bytes()),
+        Some(bytes) => call.bytes().saturating_sub((slots.len() - slots.used()) * bytes),
     }
 }
 

@@ -29,7 +29,7 @@ use super::super::keys::any_different;
 use super::super::mini_batch::MiniBatch;
 use super::super::slots::Slots;
 use super::super::{Operator, OperatorContext, Output};
-use super::accumulator::{Batch, GroupAccumulator, of_calls};
+use super::accumulator::{Batch, GroupAccumulator, call_bytes, of_calls};
 use super::aside::{Arriving, aside, of_group};
 use super::state::{Groups, StateTables};
 use super::windows::{TOLD_TABLE, Waiting, Wanted, Windows, pick};
@@ -595,12 +595,7 @@ impl Operator for GroupAggregate {
     }
 
     fn state_bytes(&self) -> usize {
-        let free = self.slots.len() - self.slots.used();
-        let of_call = |accumulator: &dyn GroupAccumulator| match accumulator.free_bytes() {
-            None => self.slots.share(accumulator.bytes()),
-            Some(bytes) => accumulator.bytes().saturating_sub(free * bytes),
-        };
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| of_call(accumulator.as_ref())).sum();
+        let accumulators: usize = self.accumulators.iter().map(|call| call_bytes(call.as_ref(), &self.slots)).sum();
         let before: usize = self.before.results.iter().flatten().map(crate::memory::array_bytes).sum();
         accumulators
             + before

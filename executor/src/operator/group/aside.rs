@@ -13,12 +13,14 @@ use qanat_proto::error::{Error, Result};
 use qanat_storage::spill::Entries;
 
 use super::super::Operator;
-use super::super::aggregate::calls::Inputs;
+use super::super::aggregate::calls::{Calls, Inputs};
 use super::super::aside::{Aside, keys_of_bytes};
 use super::super::packer::PackedRows;
 use super::super::residence::Asked;
+use super::super::slots::Slots;
 use super::accumulator::GroupAccumulator;
 use super::aggregate::{DUE, GroupAggregate, SAVED, UNSAVED};
+use super::state::Groups;
 use super::values_aside::Of;
 
 /// What comes: a batch, or rows of a table of the state.
@@ -30,25 +32,91 @@ pub(super) enum Arriving {
 /// First byte of the entry of a group.
 const GROUP: u8 = 0;
 
+/// Columns of the tables that groups are packed with: key, a number that is known of each, states and counters; then the
+/// values of each call that keeps them.
+pub(crate) fn tables(key_types: &[DataType], accumulators: &[Box<dyn GroupAccumulator>]) -> Vec<Vec<DataType>> {
+    let mut groups: Vec<DataType> = key_types.to_vec();
+    groups.push(DataType::Int64);
+    groups.extend(accumulators.iter().flat_map(|call| call.state_types()));
+    let counters: usize = accumulators.iter().map(|call| call.counter_columns()).sum();
+    groups.extend(std::iter::repeat_n(DataType::Int64, counters));
+    let values = accumulators.iter().filter(|call| call.counter_columns() == 0).filter_map(|call| call.value_types());
+    let values = values.map(|mut values| {
+        values.push(DataType::Int64);
+        values
+    });
+    std::iter::once(groups).chain(values).collect()
+}
+
+/// Rows of [`tables`] for groups in these slots, with the number that is known of each.
+pub(crate) fn pack_groups(of: Groups<'_>, written: &[u32], known: Vec<i64>) -> Result<Vec<PackedRows>> {
+    let Groups { slots, accumulators, calls } = of;
+    let failed = |e: DataFusionError| calls.error(&e);
+    let numbers = |numbers: Vec<i64>| Arc::new(Int64Array::from(numbers)) as ArrayRef;
+    let mut columns = slots.keys(written).map_err(failed)?;
+    columns.push(numbers(known));
+    let (mut counters, mut tables) = (Vec::new(), Vec::new());
+    for call in accumulators {
+        columns.extend(call.states(written).map_err(failed)?);
+        counters.extend(call.counters(written));
+        if let Some(values) = call.values_of(written).map_err(failed)? {
+            let columns = values.values.into_iter().chain([numbers(values.numbers)]).collect();
+            tables.push(PackedRows { columns, counts: values.counts });
+        }
+    }
+    columns.extend(counters.into_iter().map(numbers));
+    tables.insert(0, PackedRows { columns, counts: vec![1; written.len()] });
+    Ok(tables)
+}
+
+/// Puts groups back that were packed: gives their slots, and the number that is known of each.
+pub(crate) fn unpack_groups(
+    tables: &mut impl Iterator<Item = PackedRows>,
+    slots: &mut Slots,
+    accumulators: &mut [Box<dyn GroupAccumulator>],
+    calls: &Calls,
+) -> Result<(Vec<u32>, Vec<i64>)> {
+    let failed = |e: DataFusionError| calls.error(&e);
+    let damaged = || Error::internal("a group that was put aside is damaged");
+    let PackedRows { columns, counts } = tables.next().ok_or_else(damaged)?;
+    let mut found = Vec::new();
+    if counts.is_empty() {
+        return Ok((found, Vec::new()));
+    }
+    let (keys, rest) = columns.split_at_checked(calls.key_count()).ok_or_else(damaged)?;
+    slots.find_or_add(keys, counts.len(), &mut found).map_err(failed)?;
+    for call in accumulators.iter_mut() {
+        call.grow(slots.len()).map_err(failed)?;
+    }
+    let mut columns = rest.iter();
+    let known = columns.next().ok_or_else(damaged)?.as_primitive::<Int64Type>().values().to_vec();
+    for call in accumulators.iter_mut() {
+        let width = call.state_types().len();
+        let states: Vec<ArrayRef> = columns.by_ref().take(width).cloned().collect();
+        call.restore(&found, &states).map_err(failed)?;
+    }
+    for call in accumulators {
+        let counters = columns.by_ref().take(call.counter_columns());
+        let counters: Vec<&[i64]> = counters.map(|c| c.as_primitive::<Int64Type>().values().as_ref()).collect();
+        call.set_counters(&found, &counters);
+        let keeps_values = call.counter_columns() == 0 && call.value_types().is_some();
+        let Some(table) = (if keeps_values { tables.next() } else { None }) else { continue };
+        let of_group = found.iter().zip(&table.counts);
+        let groups: Vec<u32> = of_group.flat_map(|(slot, count)| std::iter::repeat_n(*slot, *count as usize)).collect();
+        let (numbers, values) = table.columns.split_last().ok_or_else(damaged)?;
+        let numbers = numbers.as_primitive::<Int64Type>().values();
+        call.restore_values(&groups, values, &[numbers.as_ref()]).map_err(failed)?;
+    }
+    Ok((found, known))
+}
+
 /// What groups of these calls are put aside with.
 pub(super) fn aside(
     is_on: bool,
     key_types: &[DataType],
     accumulators: &mut [Box<dyn GroupAccumulator>],
 ) -> Result<Aside<Arriving>> {
-    // Key, number of rows, states, counters; then the values of each call that keeps them.
-    let mut groups: Vec<DataType> = key_types.to_vec();
-    groups.push(DataType::Int64);
-    groups.extend(accumulators.iter().flat_map(|call| call.state_types()));
-    let counters: usize = accumulators.iter().map(|call| call.counter_columns()).sum();
-    groups.extend(std::iter::repeat_n(DataType::Int64, counters));
-    let mut tables = vec![groups];
-    for call in accumulators.iter_mut().filter(|call| call.counter_columns() == 0) {
-        if let Some(mut values) = call.value_types() {
-            values.push(DataType::Int64);
-            tables.push(values);
-        }
-    }
+    let tables = tables(key_types, accumulators);
     let aside = Aside::new(is_on && accumulators.len() < usize::from(u8::MAX), &tables)?;
     if aside.is_on() {
         accumulators.iter_mut().filter_map(|call| call.distinct()).for_each(|values| values.spill());
@@ -130,21 +198,9 @@ impl GroupAggregate {
         }
         // What was put aside of a group's values is part of its entry.
         let written: Vec<u32> = picked.iter().copied().filter(|slot| residence.leaves(*slot)).collect();
-        let failed = |e: DataFusionError| self.calls.error(&e);
-        let numbers = |numbers: Vec<i64>| Arc::new(Int64Array::from(numbers)) as ArrayRef;
-        let mut columns = self.slots.keys(&written).map_err(failed)?;
-        columns.push(numbers(written.iter().map(|slot| self.rows[*slot as usize]).collect()));
-        let (mut counters, mut tables) = (Vec::new(), Vec::new());
-        for call in &mut self.accumulators {
-            columns.extend(call.states(&written).map_err(failed)?);
-            counters.extend(call.counters(&written));
-            if let Some(values) = call.values_of(&written).map_err(failed)? {
-                let columns = values.values.into_iter().chain([numbers(values.numbers)]).collect();
-                tables.push(PackedRows { columns, counts: values.counts });
-            }
-        }
-        columns.extend(counters.into_iter().map(numbers));
-        tables.insert(0, PackedRows { columns, counts: vec![1; written.len()] });
+        let known = written.iter().map(|slot| self.rows[*slot as usize]).collect();
+        let groups = Groups { slots: &self.slots, accumulators: &mut self.accumulators, calls: &self.calls };
+        let tables = pack_groups(groups, &written, known)?;
         let keys: Vec<Vec<u8>> = written.iter().map(|slot| of_group(self.slots.key(*slot))).collect();
         self.aside.pack(keys.iter().map(Vec::as_slice), &tables, &mut entries)?;
         distinct(&mut self.accumulators).for_each(|(_, values)| values.leave(&picked));
@@ -167,40 +223,12 @@ impl GroupAggregate {
                 _ => None,
             })
         };
-        let damaged = || Error::internal("a group that was put aside is damaged");
         let mut tables = self.aside.unpack(of_table(GROUP).map(|(_, value)| value))?.into_iter();
-        let PackedRows { columns, counts } = tables.next().ok_or_else(damaged)?;
-        if !counts.is_empty() {
-            let failed = |e: DataFusionError| self.calls.error(&e);
-            let mut slots = Vec::new();
-            let (keys, rest) = columns.split_at_checked(self.calls.key_count()).ok_or_else(damaged)?;
-            self.slots.find_or_add(keys, counts.len(), &mut slots).map_err(failed)?;
-            self.grow()?;
-            let failed = |e: DataFusionError| self.calls.error(&e);
-            let mut columns = rest.iter();
-            let rows = columns.next().ok_or_else(damaged)?.as_primitive::<Int64Type>().clone();
-            for call in &mut self.accumulators {
-                let width = call.state_types().len();
-                let states: Vec<ArrayRef> = columns.by_ref().take(width).cloned().collect();
-                call.restore(&slots, &states).map_err(failed)?;
-            }
-            for call in &mut self.accumulators {
-                let counters = columns.by_ref().take(call.counter_columns());
-                let counters: Vec<&[i64]> = counters.map(|c| c.as_primitive::<Int64Type>().values().as_ref()).collect();
-                call.set_counters(&slots, &counters);
-                let keeps_values = call.counter_columns() == 0 && call.value_types().is_some();
-                let Some(table) = (if keeps_values { tables.next() } else { None }) else { continue };
-                let of_group = slots.iter().zip(&table.counts);
-                let groups: Vec<u32> =
-                    of_group.flat_map(|(slot, count)| std::iter::repeat_n(*slot, *count as usize)).collect();
-                let (numbers, values) = table.columns.split_last().ok_or_else(damaged)?;
-                let numbers = numbers.as_primitive::<Int64Type>().values();
-                call.restore_values(&groups, values, &[numbers.as_ref()]).map_err(failed)?;
-            }
-            for (slot, rows) in slots.into_iter().zip(rows.values()) {
-                self.is_back(slot, *rows);
-                self.aside.residence.came_back(slot);
-            }
+        let (slots, rows) = unpack_groups(&mut tables, &mut self.slots, &mut self.accumulators, &self.calls)?;
+        self.grow()?;
+        for (slot, rows) in slots.into_iter().zip(rows) {
+            self.is_back(slot, rows);
+            self.aside.residence.came_back(slot);
         }
         for (table, values) in distinct(&mut self.accumulators) {
             values.unpack(&Of { table, groups: &self.slots }, of_table(table))?;

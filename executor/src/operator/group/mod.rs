@@ -8,7 +8,7 @@
 
 pub(crate) mod accumulator;
 mod aggregate;
-mod aside;
+pub(crate) mod aside;
 mod count;
 mod distinct;
 mod extreme;

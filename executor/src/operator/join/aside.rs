@@ -24,9 +24,9 @@ pub(super) enum Arriving {
 }
 
 /// A key with more rows stays in memory.
-const ROWS_MAX: usize = 1 << 14;
+pub(super) const ROWS_MAX: usize = 1 << 14;
 /// Columns of an entry's rows in front of those of the side.
-const OWN_COLUMNS: usize = 2;
+pub(super) const OWN_COLUMNS: usize = 2;
 
 impl Arriving {
     pub(super) fn rows(&self) -> (usize, &RecordBatch) {

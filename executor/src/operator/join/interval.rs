@@ -4,21 +4,26 @@
 //! ever taken back: a row without a match is told of when none can come any more (outer and anti), one with a match at
 //! its first one (semi). A row behind the watermark is late, since rows that it would have met may be gone.
 //!
+//! Keys that were not used of late are put aside where memory is short ([`super::interval_aside`]).
+//!
 //! What must never happen: a row that goes while one may come that it could meet; a match that is forgotten with the
 //! row that it was with, so that its partner is told of as one without.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, UInt16Type};
+use datafusion_common::DataFusionError;
 use qanat_proto::error::{Error, Result};
 use qanat_proto::graph::{IntervalJoinNode, JoinKind};
 use qanat_proto::receipt::OperatorCounts;
+use qanat_storage::spill::{Entries, Keys};
 use qanat_storage::state::{TableDelta, TableSpec};
 
+use super::super::aside::Aside;
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{evaluation_error, internal};
 use super::super::event_time::{split_late, split_times};
@@ -26,10 +31,14 @@ use super::super::kept_rows::KeptRows;
 use super::super::keys::{any_null, key_type, keys_of};
 use super::super::slots::Slots;
 use super::super::state_rows::StateRows;
+use super::super::wakes::Wakes;
 use super::super::{Operator, OperatorContext, Output};
+use super::aside::tables;
 use super::condition::{Condition, side_by_side, taken};
+use super::interval_aside::Arriving;
 
-const ROWS: [&str; 2] = ["left", "right"];
+/// Read back behind [`MATCHED`].
+const ROWS: [&str; 2] = ["left_rows", "right_rows"];
 const MATCHED: [&str; 2] = ["left_matched", "right_matched"];
 /// Pairs of one piece.
 const PAIRS_AT_ONCE: usize = 1 << 14;
@@ -40,46 +49,47 @@ pub struct IntervalJoin {
     key_types: Vec<DataType>,
     condition: Condition,
     /// Keys of both sides.
-    slots: Slots,
-    sides: [Side; 2],
+    pub(super) slots: Slots,
+    pub(super) sides: [Side; 2],
     meeting: Option<Meeting>,
+    pub(super) aside: Aside<Arriving>,
+    pub(super) wakes: Wakes,
     /// `i64::MIN`: none yet.
     watermark: i64,
     /// Whether rows may have to go.
     is_due: bool,
     /// The last time that rows went of.
-    closed: Option<i64>,
+    pub(super) closed: Option<i64>,
     emitter: Emitter,
     counts: OperatorCounts,
 }
 
 /// The rows of one side.
-struct Side {
-    rows: KeptRows,
+pub(super) struct Side {
+    pub(super) rows: KeptRows,
     /// By slot: times and numbers, in this order.
-    lists: Vec<Vec<(i64, i64)>>,
+    pub(super) lists: Vec<Vec<(i64, i64)>>,
     /// Slots by the time of the last row that one of their rows could meet.
-    ends: BTreeMap<i64, Vec<u32>>,
+    pub(super) ends: BTreeMap<i64, Vec<u32>>,
     /// Key columns.
     on: Vec<usize>,
-    time: usize,
+    pub(super) time: usize,
     /// What is added to a row's time for that of the last row that it could meet, and of the first one.
-    reach: (i64, i64),
+    pub(super) reach: (i64, i64),
     /// Rows are told of without a match, or at their first one.
-    tells: Tells,
+    pub(super) tells: Tells,
     partition: Vec<usize>,
     state: StateRows,
     matched_state: StateRows,
     /// Rows that have got their first match since the last snapshot: the time after which they go, and their numbers.
     matched: Vec<(i64, i64)>,
-    /// Of the restore point: the number of each row, by its key group and name, and those that have matches.
-    restored: HashMap<(u16, i64), i64>,
+    /// Of the restore point: rows that have matches, by key group and name.
     restored_matched: HashSet<(u16, i64)>,
-    lists_bytes: usize,
+    pub(super) lists_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tells {
+pub(super) enum Tells {
     Pairs,
     /// And rows without a match, once there can be none.
     Lonely,
@@ -139,14 +149,20 @@ impl IntervalJoin {
                 tells: tells[port],
                 partition: context.partition.get(port).cloned().unwrap_or_default(),
                 matched: Vec::new(),
-                restored: HashMap::new(),
                 restored_matched: HashSet::new(),
                 lists_bytes: 0,
                 rows: KeptRows::new(schema),
             }
         };
         let sides = [side(0, left, left_on), side(1, right, right_on)];
+        // Without a key there is nothing that could go.
+        let aside = Aside::new(
+            context.spills && !node.on.is_empty(),
+            &tables(sides.each_ref().map(|side| side.rows.schema().as_ref())),
+        )?;
         Ok(Self {
+            aside,
+            wakes: Wakes::new(node.upper_ms.saturating_sub(node.lower_ms)),
             node: node.clone(),
             key_types,
             condition,
@@ -163,22 +179,33 @@ impl IntervalJoin {
     }
 
     /// Rows of an earlier time are late, and rows that could meet none of this time or later go.
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         if self.watermark == i64::MAX { i64::MAX } else { self.watermark.saturating_sub(self.node.allowed_lateness_ms) }
     }
 
-    /// Slot of each row; those whose key is NULL have none.
-    fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
+    /// The key columns of rows, and where a key is NULL that equals nothing.
+    pub(super) fn keys_of(&self, rows: &RecordBatch, port: usize) -> Result<(Vec<ArrayRef>, Option<NullBuffer>)> {
         let keys = keys_of(rows, &self.sides[port].on, &self.key_types);
-        let keys = keys.map_err(|e| evaluation_error(&self.context.name, &e))?;
-        let nulls: Option<NullBuffer> = any_null(&keys);
+        let keys = keys.map_err(|e| self.failed(&e))?;
+        let nulls = any_null(&keys);
+        Ok((keys, nulls))
+    }
+
+    pub(super) fn failed(&self, error: &DataFusionError) -> Error {
+        evaluation_error(&self.context.name, error)
+    }
+
+    /// Slot of each row; those whose key is NULL have none.
+    pub(super) fn slots_of(&mut self, rows: &RecordBatch, port: usize) -> Result<Vec<Option<u32>>> {
+        let (keys, nulls) = self.keys_of(rows, port)?;
         let mut slots = Vec::new();
-        self.slots
-            .find_or_add(&keys, rows.num_rows(), &mut slots)
-            .map_err(|e| evaluation_error(&self.context.name, &e))?;
+        let found = self.slots.find_or_add(&keys, rows.num_rows(), &mut slots);
+        found.map_err(|e| self.failed(&e))?;
         for side in &mut self.sides {
             side.lists.resize_with(self.slots.len(), Vec::new);
         }
+        self.aside.residence.grow(self.slots.len());
+        self.aside.residence.touch(slots.iter().copied());
         let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
         (0..slots.len()).filter(|row| is_null(*row)).for_each(|row| self.free(slots[row]));
         Ok(slots.into_iter().enumerate().map(|(row, slot)| (!is_null(row)).then_some(slot)).collect())
@@ -187,8 +214,29 @@ impl IntervalJoin {
     /// A slot without rows is free.
     fn free(&mut self, slot: u32) {
         if self.sides.iter().all(|side| side.lists[slot as usize].is_empty()) {
+            self.aside.gone(slot, &self.slots);
             self.slots.remove(slot);
         }
+    }
+
+    pub(super) fn is_meeting(&self) -> bool {
+        self.meeting.is_some()
+    }
+
+    /// What was asked for is there: a batch meets the other side, rows of the state are kept.
+    pub(super) fn take_in(&mut self, arriving: Arriving) -> Result<()> {
+        match arriving {
+            Arriving::Batch { port, rows, times } => {
+                let slots = self.slots_of(&rows, port)?;
+                let matches = vec![0; rows.num_rows()];
+                self.meeting = Some(Meeting { port, rows, times, slots, row: 0, place: 0, matches });
+            }
+            Arriving::State { port, names, rows, matches } => {
+                let slots = self.keep(port, names, rows, matches)?;
+                self.aside.residence.change(slots);
+            }
+        }
+        Ok(())
     }
 
     /// One piece of a meeting; whether there may be more.
@@ -261,6 +309,8 @@ impl IntervalJoin {
     /// Keeps the rows of a batch that others may still meet, and tells of those that none can.
     fn settle(&mut self, meeting: Meeting, out: &mut Output) -> Result<()> {
         let Meeting { port, rows, times, slots, matches, .. } = meeting;
+        // Rows of both sides may have got matches.
+        self.aside.residence.change(slots.iter().copied().flatten());
         let now = self.now();
         let side = &mut self.sides[port];
         let (mut kept, mut lonely, mut first) = (Vec::new(), Vec::new(), Vec::new());
@@ -342,6 +392,8 @@ impl IntervalJoin {
             }
             let columns = side.rows.gather(&lonely)?;
             side.rows.remove(&gone)?;
+            // What was told of must not come back.
+            self.aside.residence.change(slots.iter().copied());
             slots.into_iter().for_each(|slot| self.free(slot));
             if !lonely.is_empty() {
                 self.tell_columns(port, columns, lonely.len(), out)?;
@@ -354,7 +406,7 @@ impl IntervalJoin {
 
 impl Side {
     /// Notes a row that is kept, and tells until when.
-    fn keep(&mut self, slot: u32, time: i64, number: i64) -> i64 {
+    pub(super) fn keep(&mut self, slot: u32, time: i64, number: i64) -> i64 {
         let list = &mut self.lists[slot as usize];
         let before = list.capacity();
         let at = list.partition_point(|other| *other < (time, number));
@@ -389,7 +441,7 @@ impl Side {
             time_column: Some(1),
             append_only: true,
         };
-        [spec(ROWS[port], &self.state), spec(MATCHED[port], &self.matched_state)]
+        [spec(MATCHED[port], &self.matched_state), spec(ROWS[port], &self.state)]
     }
 
     fn snapshot(&mut self, port: usize, closed: Option<i64>) -> Result<[TableDelta; 2]> {
@@ -435,9 +487,11 @@ impl Side {
         Ok(vec![self.matched_state.batch(&by, key, kept.len())?])
     }
 
-    fn bytes(&self) -> usize {
+    /// `slots`: those of both sides.
+    fn bytes(&self, slots: &Slots) -> usize {
         let ends: usize = self.ends.len() * 64;
-        self.rows.bytes() + self.lists.capacity() * size_of::<Vec<(i64, i64)>>() + self.lists_bytes * 2 + ends
+        let lists = slots.share(self.lists.capacity() * size_of::<Vec<(i64, i64)>>());
+        self.rows.bytes() + lists + self.lists_bytes * 2 + ends
     }
 }
 
@@ -455,10 +509,7 @@ impl Operator for IntervalJoin {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let slots = self.slots_of(&rows, port)?;
-        let matches = vec![0; rows.num_rows()];
-        self.meeting = Some(Meeting { port, rows, times, slots, row: 0, place: 0, matches });
-        Ok(())
+        self.arrive(Arriving::Batch { port, rows, times })
     }
 
     fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
@@ -473,6 +524,10 @@ impl Operator for IntervalJoin {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        if let Some(arriving) = self.aside.arrived() {
+            self.take_in(arriving)?;
+            return Ok(true);
+        }
         if let Some(mut meeting) = self.meeting.take() {
             if self.meet(&mut meeting, out)? {
                 self.meeting = Some(meeting);
@@ -481,7 +536,8 @@ impl Operator for IntervalJoin {
             }
             return Ok(true);
         }
-        self.is_due = self.is_due && self.expire(out)?;
+        // Rows in memory go before others come back.
+        self.is_due = self.is_due && (self.expire(out)? || self.wake());
         Ok(self.is_due)
     }
 
@@ -505,34 +561,33 @@ impl Operator for IntervalJoin {
         let port = ROWS.iter().position(|name| *name == table);
         let port = port.ok_or_else(|| Error::internal(format!("a join has no state table `{table}`")))?;
         let rows = batch_of(self.sides[port].rows.schema(), rows.columns()[3..].to_vec(), rows.num_rows())?;
-        let slots = self.slots_of(&rows, port)?;
-        let side = &mut self.sides[port];
-        let times = super::super::event_time::milliseconds(rows.column(side.time))?;
-        let first = side.rows.restore(names.clone(), rows)?;
-        for ((slot, time), number) in slots.into_iter().zip(times.values()).zip(first..) {
-            side.keep(slot.unwrap_or(0), *time, number);
-        }
-        if side.tells != Tells::Pairs {
-            side.restored.extend(groups.iter().copied().zip(names).zip(first..));
-        }
-        Ok(())
+        let matched = &self.sides[port].restored_matched;
+        let rows_of = groups.iter().copied().zip(names.iter().copied());
+        let matches = rows_of.map(|row| u32::from(matched.contains(&row))).collect();
+        self.arrive(Arriving::State { port, names, rows, matches })
     }
 
     fn restored(&mut self, watermark: Option<i64>) -> Result<()> {
         self.watermark = watermark.unwrap_or(i64::MIN);
-        for side in &mut self.sides {
-            let names = std::mem::take(&mut side.restored);
-            for name in std::mem::take(&mut side.restored_matched) {
-                if let Some(number) = names.get(&name) {
-                    side.rows.change_matches(*number, 1);
-                }
-            }
-        }
+        self.sides.iter_mut().for_each(|side| side.restored_matched = HashSet::new());
         Ok(())
     }
 
+    fn wanted(&mut self) -> Option<Keys> {
+        self.aside.wanted()
+    }
+
+    fn bring_back(&mut self, found: &Entries) -> Result<()> {
+        self.unpack(found)
+    }
+
+    fn put_aside(&mut self, bytes: usize) -> Result<Entries> {
+        self.pack(bytes)
+    }
+
     fn state_bytes(&self) -> usize {
-        self.slots.bytes() + self.sides.iter().map(Side::bytes).sum::<usize>()
+        let sides: usize = self.sides.iter().map(|side| side.bytes(&self.slots)).sum();
+        self.slots.used_bytes() + sides + self.aside.bytes() + self.wakes.bytes()
     }
 
     fn take_counts(&mut self) -> OperatorCounts {

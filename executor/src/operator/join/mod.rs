@@ -7,6 +7,7 @@ mod age;
 mod aside;
 mod condition;
 mod interval;
+mod interval_aside;
 mod regular;
 mod temporal;
 

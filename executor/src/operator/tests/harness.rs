@@ -198,6 +198,17 @@ type Subtasks = Vec<BoxedOperator>;
 /// Drives an operator through events at a parallelism that changes, rows spread by `partition`. Crashes
 /// are real: what came after the last snapshot is thrown away and done again.
 pub(super) fn run(events: &[Event], partition: &[Vec<usize>], make: &dyn Fn((u32, u32)) -> BoxedOperator) -> Collected {
+    let (collected, left) = run_leaving(events, partition, make);
+    assert_eq!(left, 0, "state is left when all input has ended");
+    collected
+}
+
+/// As [`run`], for operators whose state does not end with the input: how many rows of it are left.
+pub(super) fn run_leaving(
+    events: &[Event],
+    partition: &[Vec<usize>],
+    make: &dyn Fn((u32, u32)) -> BoxedOperator,
+) -> (Collected, usize) {
     let mut parallelism = 1;
     let mut subtasks: Subtasks = vec![make((1, 0))];
     let (mut store, mut watermark) = (Store::default(), i64::MIN);
@@ -257,8 +268,7 @@ pub(super) fn run(events: &[Event], partition: &[Vec<usize>], make: &dyn Fn((u32
         let counts = operator.take_counts();
         assert_eq!(counts.rows_in, counts.accumulated + counts.late + counts.dead_lettered, "I13");
     }
-    assert_eq!(store.rows(), 0, "state is left when all input has ended");
-    collected
+    (collected, store.rows())
 }
 
 fn advance(subtasks: &mut Subtasks, watermark: i64, collected: &mut Collected) {

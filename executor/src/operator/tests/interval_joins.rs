@@ -11,8 +11,9 @@ use qanat_proto::graph::{IntervalJoinNode, JoinKind};
 use super::harness::{
     batch, context, encoded, events, integers, lines, run, schema, shown, sorted, steps, times, timestamp,
 };
-use crate::operator::BoxedOperator;
+use super::spilling::Spilling;
 use crate::operator::join::IntervalJoin;
+use crate::operator::{BoxedOperator, OperatorContext};
 
 /// key, value.
 type Row = (Option<i64>, i64);
@@ -85,6 +86,7 @@ proptest! {
         has_keys in prop::bool::weighted(0.8),
         has_filter in any::<bool>(),
         lateness in prop::sample::select(vec![0_i64, 6]),
+        spills in any::<bool>(),
     ) {
         let both = joined(JoinKind::Inner);
         let on = if has_keys { vec![(0, 0)] } else { Vec::new() };
@@ -102,7 +104,8 @@ proptest! {
         let partition = if has_keys { vec![vec![0], vec![0]] } else { vec![Vec::new(), Vec::new()] };
         let make = |subtask: (u32, u32)| -> BoxedOperator {
             let context = context(vec![side("l"), side("r")], partition.clone(), joined(kind), subtask);
-            Box::new(IntervalJoin::new(&node, context).expect("builds"))
+            let join = Box::new(IntervalJoin::new(&node, OperatorContext { spills, ..context }).expect("builds"));
+            if spills { Box::new(Spilling::new(join)) } else { join }
         };
         let collected = run(&events, &partition, &make);
         prop_assert_eq!(sorted(lines(&collected.rows)), nested_loops(&node, &kept));

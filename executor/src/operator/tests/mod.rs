@@ -10,6 +10,7 @@ mod harness;
 mod interval_joins;
 mod joins;
 mod latest_rows;
+mod over;
 mod over_by_clock;
 mod regular_joins;
 mod sessions;

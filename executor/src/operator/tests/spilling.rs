@@ -68,6 +68,15 @@ impl Operator for Spilling {
         Ok(passed)
     }
 
+    fn on_processing_time(&mut self, now_ms: i64, out: &mut Output) -> Result<()> {
+        self.inner.on_processing_time(now_ms, out)?;
+        self.settle(out)
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.inner.next_timer()
+    }
+
     fn flush(&mut self, out: &mut Output) -> Result<()> {
         self.inner.flush(out)
     }
