@@ -453,6 +453,9 @@ pub struct TemporalJoinNode {
     pub times: (usize, usize),
     /// What else must hold of the version, over left ++ right columns.
     pub filter: Option<EncodedExpr>,
+    /// A row of the right side that is gone has its key alone, and no time: it ends the newest version of its key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_by_key: bool,
 }
 
 /// Joins rows of the same window and key. Both inputs carry their window as columns. Output: left

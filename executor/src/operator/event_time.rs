@@ -36,6 +36,11 @@ pub(crate) fn milliseconds(column: &ArrayRef) -> Result<Int64Array> {
     Ok(Int64Array::new(values, nulls))
 }
 
+/// Whether [`split_times`] keeps the row of a time.
+pub(crate) fn is_time(times: &Int64Array, row: usize) -> bool {
+    times.is_valid(row) && (-TIME_LIMIT..=TIME_LIMIT).contains(&times.value(row))
+}
+
 /// Rows with a usable time, and those times. The others (NULL, or beyond what window arithmetic takes)
 /// are put into `out.dead`.
 pub(crate) fn split_times(

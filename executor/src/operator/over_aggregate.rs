@@ -71,8 +71,9 @@ pub struct OverAggregate {
     pub(super) is_due: bool,
     pub(super) aside: Aside<Arriving>,
     pub(super) wakes: Wakes,
-    /// The processing time.
-    pub(super) clock_ms: i64,
+    /// The processing time, and that of the row that came last.
+    clock_ms: i64,
+    latest_ms: i64,
     state: StateTables,
     rows_state: StateRows,
     /// Rows that are gone and stand in the state.
@@ -142,6 +143,7 @@ impl OverAggregate {
             aside,
             wakes,
             clock_ms: i64::MIN,
+            latest_ms: i64::MIN,
 
             node: node.clone(),
             name: context.name.clone(),
@@ -175,7 +177,11 @@ impl OverAggregate {
 
     /// Frames that end before are of no more use.
     pub(super) fn closed_before(&self) -> i64 {
-        if self.time.is_clock { self.clock_ms.saturating_sub(self.slack_ms()) } else { self.now() }
+        if !self.time.is_clock {
+            return self.now();
+        }
+        let latest = self.clock_ms.saturating_sub(Self::SILENCE_MS).max(self.latest_ms);
+        latest.saturating_sub(self.slack_ms())
     }
 
     /// The frame's length in the unit of times; None: it has none.
@@ -186,10 +192,15 @@ impl OverAggregate {
         }
     }
 
-    /// How much longer than its frame a row is kept by the clock of this process, which may not be the one that it came by.
-    pub(super) fn slack_ms(&self) -> i64 {
+    /// How long no row must have come before frames are emptied by the clock of this process: it says nothing of rows that
+    /// have come elsewhere and wait to be taken.
+    const SILENCE_MS: i64 = 600_000;
+
+    /// How much longer than its frame a row is kept by the times of the rows that came last: those of several senders are
+    /// not in one order.
+    fn slack_ms(&self) -> i64 {
         match self.node.frame {
-            OverFrame::RangeMs(ms) => (ms / 8).clamp(100, 60_000),
+            OverFrame::RangeMs(ms) => (ms / 8).clamp(5_000, 60_000),
             _ => 0,
         }
     }
@@ -443,6 +454,7 @@ impl OverAggregate {
                 let last = &mut self.keys[*slot as usize].last;
                 *time = last.map_or(*time, |last| last.max(*time));
                 *last = Some(*time);
+                self.latest_ms = self.latest_ms.max(time.div_euclid(self.time.per_ms));
             }
         }
         if let Some(column) = self.node.time_column {
@@ -607,7 +619,7 @@ impl Operator for OverAggregate {
     fn next_timer(&self) -> Option<i64> {
         let end = self.ends.first_key_value().map(|(end, _)| end.div_euclid(self.time.per_ms));
         let end = earlier(end, self.wakes.next()).filter(|_| self.node.clock_column.is_some());
-        earlier(self.ages.next_timer(), end.map(|end| end.saturating_add(self.slack_ms() + 1)))
+        earlier(self.ages.next_timer(), end.map(|end| end.saturating_add(self.slack_ms() + Self::SILENCE_MS + 1)))
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {

@@ -59,16 +59,15 @@ impl Lowering<'_> {
 }
 
 impl Lowering<'_> {
-    /// Rows of a source that tells what its keys have become, with what they were.
-    pub(super) fn latest_rows(
-        &mut self,
-        source: OperatorId,
-        bound: &StreamTable,
-        layout: &Layout,
-    ) -> Result<OperatorId> {
+    /// Rows of a source that tells what its keys have become: with what they were, or all as they come if these are read for
+    /// versions.
+    pub(super) fn upserts(&mut self, source: OperatorId, bound: &StreamTable, layout: &Layout) -> Result<OperatorId> {
         let table = &bound.table.descriptor;
         let key = table.primary_key.iter().filter_map(|name| layout.schema.index_of(name).ok()).collect::<Vec<_>>();
         self.graph.set_changelog(source, Changelog::Upsert { key: key.clone() });
+        if self.reads_versions {
+            return Ok(source);
+        }
         let kind = OperatorKind::LatestRows(LatestRowsNode { key: key.clone() });
         let name = format!("LatestRows({})", table.name);
         self.graph.add(name, kind, Arc::clone(&layout.schema), vec![Port::hash(&[source], key)])

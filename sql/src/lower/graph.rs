@@ -95,7 +95,7 @@ impl GraphBuilder {
         let id = loop {
             let id = OperatorId(xxh3_64(description.to_string().as_bytes()));
             // Two equal INSERTs are two sinks. A second try also keeps ids apart should hashes ever meet. An id does not
-            // hang on the time to live, so that another one finds the state.
+            // hang on the time to live.
             match self.operator(id) {
                 None => break id,
                 Some(same) if !salted && same.kind_name() == kind.name() && same.ttl_ms == ttl_ms => return Ok(id),

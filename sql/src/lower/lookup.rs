@@ -292,11 +292,16 @@ impl Lowering<'_> {
         let relation = match plan {
             LogicalPlan::TableScan(_) => scan,
             LogicalPlan::SubqueryAlias(alias) => self.over_loaded(scan, &alias.input)?,
-            LogicalPlan::Extension(extension) => match extension.node.inputs().as_slice() {
-                // A marker.
-                [input] => self.over_loaded(scan, input)?,
-                _ => return Err(Error::internal("a lookup over another node")),
-            },
+            LogicalPlan::Extension(extension) => {
+                if let Some(hinted) = extension.node.as_any().downcast_ref::<StateTtl>() {
+                    self.note_hint(hinted);
+                }
+                match extension.node.inputs().as_slice() {
+                    // A marker.
+                    [input] => self.over_loaded(scan, input)?,
+                    _ => return Err(Error::internal("a lookup over another node")),
+                }
+            }
             LogicalPlan::Projection(projection) => {
                 let relation = self.over_loaded(scan, &projection.input)?;
                 let mut columns = Vec::new();

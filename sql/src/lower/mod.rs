@@ -58,6 +58,8 @@ pub(crate) struct Lowering<'a> {
     idle_timeout_ms: u64,
     mini_batch_ms: u64,
     key_groups: u16,
+    /// A table is read for its versions.
+    reads_versions: bool,
     /// Tables of `STATE_TTL` hints, and whether anything keeps what it says.
     hints: Vec<(String, bool)>,
     /// What all queries of the script together read of each table.
@@ -94,6 +96,7 @@ impl<'a> Lowering<'a> {
             idle_timeout_ms: settings.idle_timeout_ms,
             mini_batch_ms: settings.mini_batch_ms,
             key_groups: settings.key_groups,
+            reads_versions: false,
             hints: Vec::new(),
             uses: BTreeMap::new(),
             warnings: Vec::new(),
@@ -119,6 +122,12 @@ impl<'a> Lowering<'a> {
             )
         }));
         (graphs, self.warnings)
+    }
+
+    /// A hint of which nobody has made use so far.
+    fn note_hint(&mut self, hinted: &StateTtl) -> TtlHint {
+        self.hints.push((hinted.table.clone(), false));
+        TtlHint { number: self.hints.len() - 1, ttl_ms: hinted.ttl_ms }
     }
 
     /// Adds an operator that may forget: `hints` of its inputs.
@@ -147,7 +156,8 @@ impl<'a> Lowering<'a> {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => {
                 let relation = self.lower(&alias.input)?;
-                Ok(with_fields(relation, plan))
+                // Hints of the tables within are not for what is around.
+                Ok(with_fields(Relation { hint: None, ..relation }, plan))
             }
             LogicalPlan::Projection(projection) => {
                 let relation = self.lower(&projection.input)?;
@@ -298,9 +308,7 @@ impl<'a> Lowering<'a> {
         }
         if let Some(hinted) = node.downcast_ref::<StateTtl>() {
             let relation = self.lower(&hinted.input)?;
-            let hint = TtlHint { number: self.hints.len(), ttl_ms: hinted.ttl_ms };
-            self.hints.push((hinted.table.clone(), false));
-            return Ok(Relation { hint: Some(hint), ..relation });
+            return Ok(Relation { hint: Some(self.note_hint(hinted)), ..relation });
         }
         if node.is::<Temporal>() {
             return Err(Error::new(Code::SqlUnsupported, "FOR SYSTEM_TIME AS OF stands outside a join")

@@ -103,7 +103,8 @@ impl Lowering<'_> {
             ties: Ties::Contents,
             name,
         };
-        self.append_rank(relation, &rank, 0, 1)
+        // A hint is for what the query keeps.
+        self.append_rank(Relation { hint: None, ..relation }, &rank, 0, 1)
     }
 
     /// The rows under exactly the sink's names, or the query's where a bare SELECT is printed.

@@ -110,7 +110,10 @@ impl Lowering<'_> {
         };
         let name = format!("Source({})", bound.table.descriptor.name);
         let id = self.graph.add(name, OperatorKind::Source(node), Arc::clone(&layout.schema), Vec::new())?;
-        let id = if bound.gives == SourceChangelog::Upsert { self.latest_rows(id, &bound, &layout)? } else { id };
+        let id = match bound.gives {
+            SourceChangelog::Upsert => self.upserts(id, &bound, &layout)?,
+            _ => id,
+        };
         let columns = scan_columns(&bound, scan)?;
         Ok(Relation::of(id, layout.schema, columns))
     }

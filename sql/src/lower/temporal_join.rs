@@ -7,6 +7,7 @@ use datafusion_common::{DFSchema, DataFusionError, JoinType, NullEquality};
 use datafusion_expr::logical_plan::{Join, TableScan};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use qanat_proto::changelog::SourceChangelog;
 use qanat_proto::changelog::without_kinds;
 use qanat_proto::connector::TableDescriptor;
 use qanat_proto::error::{Code, Error, Place, Result};
@@ -19,6 +20,7 @@ use super::refuse::{self, placed};
 use super::relation::{Output, Relation, TimeAttribute, UniqueNames, column, internal};
 use crate::plan::table::bound_table;
 use crate::plan::temporal::Temporal;
+use crate::rules::scalar_subqueries::is_one_to_one;
 
 /// What a join is to read versions of, if it is asked to.
 pub(super) fn versions_of(join: &Join) -> Option<&LogicalPlan> {
@@ -90,7 +92,9 @@ impl Lowering<'_> {
                 "write the query into a table with a PRIMARY KEY, and join that",
             );
         };
-        let table = bound_table(&scan.source)?.table.descriptor.clone();
+        let bound = bound_table(&scan.source)?;
+        let ends_by_key = bound.gives == SourceChangelog::Upsert;
+        let table = bound.table.descriptor.clone();
         if table.primary_key.is_empty() {
             let message =
                 format!("`{}` has no PRIMARY KEY: it is not known which rows are versions of each other", table.name);
@@ -100,7 +104,11 @@ impl Lowering<'_> {
         let left = self.lower(&join.left)?;
         refuse::changelog(&left, "a join with a table's versions", place.clone())?;
         let right_plan = unmarked(&join.right)?;
-        let mut right = self.lower(&right_plan)?;
+        // All that each key has been, and not what it has become.
+        self.reads_versions = true;
+        let right = self.lower(&right_plan);
+        self.reads_versions = false;
+        let mut right = right?;
         let conjuncts: Vec<&Expr> = join.filter.iter().flat_map(|filter| split_conjunction(filter)).collect();
         let Some((at, times)) = times_of(join, &conjuncts, &left, &right) else {
             let message = "the time of this join is no event time any more where it stands".to_owned();
@@ -147,6 +155,7 @@ impl Lowering<'_> {
             on: left_keys.iter().copied().zip(right_keys.iter().copied()).collect(),
             times: (*left_time, *right_time),
             filter,
+            ends_by_key,
         };
         let name = format!("TemporalJoin({kind:?}, {})", table.name);
         let id = self.graph.add(name, OperatorKind::TemporalJoin(node), Arc::clone(&output), ports)?;
@@ -165,7 +174,8 @@ impl Lowering<'_> {
 
 /// Which conjunct says that the version began before, and the two times.
 fn times_of(join: &Join, conjuncts: &[&Expr], left: &Relation, right: &Relation) -> Option<(usize, (Expr, Expr))> {
-    conjuncts.iter().enumerate().find_map(|(at, conjunct)| {
+    // The query's own conditions stand in front of it.
+    conjuncts.iter().enumerate().rev().find_map(|(at, conjunct)| {
         let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = conjunct else { return None };
         let (later, earlier) = match op {
             Operator::GtEq => (a, b),
@@ -196,7 +206,19 @@ fn keys_of(join: &Join, right: &Relation, table: &TableDescriptor) -> Result<(Ve
     let (mut keys, mut others) = (Vec::new(), Vec::new());
     for pair in &join.on {
         let read = right.translate(&pair.1, join.right.schema())?;
-        match missing.iter().position(|name| column(name) == read) {
+        // Compared with a column of a wider type, a key is still that key.
+        let read = match &read {
+            Expr::Cast(cast) => match cast.expr.as_ref() {
+                Expr::Column(key) => {
+                    let key = right.base.field_with_name(&key.name).map_err(|e| Error::internal(e.to_string()))?;
+                    let is_key = is_one_to_one(key.data_type(), cast.field.data_type());
+                    if is_key { cast.expr.as_ref() } else { &read }
+                }
+                _ => &read,
+            },
+            _ => &read,
+        };
+        match missing.iter().position(|name| column(name) == *read) {
             Some(at) => {
                 missing.remove(at);
                 keys.push(pair.clone());

@@ -28,8 +28,8 @@ enum Inside {
     BlockComment,
 }
 
-/// Replaces each `${NAME}` outside comments. Within a `'literal'`, quotes of the value are doubled, so
-/// that a value cannot end the literal it stands in.
+/// Replaces each `${NAME}` outside comments; a hint, `/*+ … */`, is none. Within a `'literal'`, quotes of the value are
+/// doubled, so that a value cannot end the literal it stands in.
 pub(super) fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<Filled> {
     if !text.contains("${") {
         return Ok(Filled { text: text.to_owned(), fillings: Vec::new() });
@@ -37,6 +37,7 @@ pub(super) fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<F
     let mut out = String::with_capacity(text.len());
     let mut fillings = Vec::new();
     let mut inside = Inside::Text;
+    let mut is_hint = false;
     let (mut original, mut filled) = (start(), start());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -47,6 +48,13 @@ pub(super) fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<F
                     .hint("write `${NAME}` with letters, digits, `_`, `.` or `-`")
             })?;
             let value = variables.get(name).ok_or_else(|| unset(name, variables).at(place(original)))?;
+            if is_hint && value.contains("*/") {
+                let error = Error::new(
+                    Code::SqlSyntax,
+                    format!("the value of `${{{name}}}` would end the hint that it stands in"),
+                );
+                return Err(error.at(place(original)));
+            }
             let value = if inside == Inside::Literal { value.replace('\'', "''") } else { value.clone() };
             let from = (filled, original);
             out.push_str(&value);
@@ -62,7 +70,15 @@ pub(super) fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<F
             Inside::Text if c == '\'' => Inside::Literal,
             Inside::Text if c == '"' || c == '`' => Inside::Name(c),
             Inside::Text if c == '-' && next.starts_with('-') => Inside::LineComment,
+            Inside::Text if c == '/' && next.starts_with("*+") => {
+                is_hint = true;
+                Inside::Text
+            }
             Inside::Text if c == '/' && next.starts_with('*') => Inside::BlockComment,
+            Inside::Text if is_hint && c == '*' && next.starts_with('/') => {
+                is_hint = false;
+                Inside::Text
+            }
             Inside::Literal if c == '\'' => Inside::Text,
             Inside::Name(quote) if c == quote => Inside::Text,
             Inside::LineComment if c == '\n' => Inside::Text,
@@ -148,6 +164,15 @@ mod tests {
     fn fills_and_escapes() {
         let filled = fill("SELECT '${DIR}', ${N} -- ${NOT_READ}\n/* ${NOR} */ + ${N}", &variables()).expect("fills");
         assert_eq!(filled.text, "SELECT 'it''s/here', 5 -- ${NOT_READ}\n/* ${NOR} */ + 5");
+    }
+
+    #[test]
+    fn a_hint_is_no_comment() {
+        let filled = fill("SELECT /*+ STATE_TTL('t' = '${DIR}') */ ${N} /* ${NOR} */", &variables()).expect("fills");
+        assert_eq!(filled.text, "SELECT /*+ STATE_TTL('t' = 'it''s/here') */ 5 /* ${NOR} */");
+        let ends = [("X".to_owned(), "1 d') */ secret".to_owned())].into();
+        let error = fill("SELECT /*+ STATE_TTL('t' = '${X}') */ 1", &ends).err().expect("would end the hint");
+        assert_eq!((error.code(), error.place()), (Code::SqlSyntax, Some(&Place::Sql { line: 1, column: 29 })));
     }
 
     #[test]

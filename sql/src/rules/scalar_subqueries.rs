@@ -18,6 +18,7 @@ use qanat_proto::{Code, Error};
 
 use crate::functions::registry;
 use crate::plan::failure::carry;
+use crate::plan::state_ttl::StateTtl;
 
 pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     super::each_expression(plan, |expr, _| {
@@ -49,6 +50,9 @@ fn refused(what: &str) -> datafusion_common::DataFusionError {
 fn correlated(plan: &LogicalPlan) -> Result<()> {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => correlated(&alias.input),
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<StateTtl>() => {
+            extension.node.inputs().into_iter().try_for_each(correlated)
+        }
         LogicalPlan::Projection(projection) => correlated(&projection.input),
         LogicalPlan::Aggregate(Aggregate { input, group_expr, .. }) if group_expr.is_empty() => {
             only_aggregate(input)?;
@@ -91,7 +95,7 @@ fn tied(tie: &Expr, schema: &DFSchema) -> Result<()> {
 }
 
 /// Whether a cast makes different values of different values.
-fn is_one_to_one(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn is_one_to_one(from: &DataType, to: &DataType) -> bool {
     let width = |data_type: &DataType| data_type.primitive_width();
     match (from, to) {
         _ if from == to => true,
@@ -122,6 +126,10 @@ fn over_no_rows(plan: &LogicalPlan) -> Result<ScalarValue> {
 fn value_of(plan: &LogicalPlan) -> Result<Vec<Expr>> {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => value_of(&alias.input),
+        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<StateTtl>() {
+            Some(hinted) => value_of(&hinted.input),
+            None => Err(refused("which may have any number of rows")),
+        },
         LogicalPlan::Projection(projection) => {
             let below = value_of(&projection.input)?;
             projection.expr.iter().map(|expr| simplified(expr.clone(), projection.input.schema(), &below)).collect()

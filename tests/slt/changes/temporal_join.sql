@@ -59,6 +59,15 @@
 --| 6 | Jena
 --| 7 | NULL
 --| 8 | Jena
+--! expect wide
+--| 1 | Ulm
+--| 2 | Jena
+--| 3 | NULL
+--| 4 | NULL
+--| 5 | NULL
+--| 6 | Jena
+--| 7 | NULL
+--| 8 | Jena
 --! expect hours
 --| 2024-01-01 10:00:00.000 | 1 | 110
 --| 2024-01-01 11:00:00.000 | 2 | 214
@@ -77,6 +86,7 @@ CREATE TABLE o_left (id INT, v INT) WITH ('connector' = 'filesystem', 'format' =
 CREATE TABLE o_cheap (id INT, v INT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'cheap');
 CREATE TABLE o_where (id INT, v INT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'where');
 CREATE TABLE o_cities (id INT, v STRING) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'cities');
+CREATE TABLE o_wide (id INT, v STRING) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'wide');
 CREATE TABLE o_hours (hour TIMESTAMP(3), n BIGINT, s BIGINT) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'hours');
 CREATE TABLE o_three (id INT, v INT, city STRING) WITH ('connector' = 'filesystem', 'format' = 'csv', 'path' = 'three');
 INSERT INTO o_inner SELECT o.id, o.amount * r.rate FROM orders AS o JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.cur = r.cur;
@@ -85,5 +95,6 @@ INSERT INTO o_left SELECT o.id, r.cents FROM orders AS o LEFT JOIN rates FOR SYS
 INSERT INTO o_cheap SELECT o.id, r.rate FROM orders AS o LEFT JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.cur = r.cur AND r.rate < 114 AND o.amount < 90;
 INSERT INTO o_where SELECT o.id, r.rate FROM orders AS o JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.cur = r.cur WHERE r.rate > 110;
 INSERT INTO o_cities SELECT o.id, c.city FROM orders AS o LEFT JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.cust = c.id;
+INSERT INTO o_wide SELECT o.id, c.city FROM orders AS o LEFT JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON CAST(o.cust AS BIGINT) = c.id;
 INSERT INTO o_hours SELECT window_start, COUNT(*), SUM(rate) FROM TABLE(TUMBLE(TABLE priced, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end;
 INSERT INTO o_three SELECT o.id, r.rate, c.city FROM orders AS o JOIN rates FOR SYSTEM_TIME AS OF o.ts AS r ON o.cur = r.cur JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.cust = c.id;

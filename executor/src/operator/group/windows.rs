@@ -148,7 +148,8 @@ impl Windows {
 
     pub(super) fn next_timer(&self) -> Option<i64> {
         let timers = [&self.early, &self.late].into_iter().flatten().filter_map(MiniBatch::next_timer);
-        timers.min()
+        // What was read back waits from now on, whether or not a row comes.
+        if self.has_restored { Some(0) } else { timers.min() }
     }
 
     pub(super) fn is_wanted(&self, slot: u32, wanted: Wanted) -> bool {

@@ -21,7 +21,7 @@ use qanat_storage::state::{TableDelta, TableSpec};
 
 use super::super::emit::{Emitter, batch_of};
 use super::super::evaluate::{evaluation_error, internal, split_kinds};
-use super::super::event_time::{milliseconds, split_late, split_times};
+use super::super::event_time::{is_time, milliseconds, split_late, split_times};
 use super::super::kept_rows::KeptRows;
 use super::super::keys::{any_null, key_type, keys_of};
 use super::super::slots::Slots;
@@ -61,8 +61,6 @@ struct Key {
     waiting: u32,
     /// By their times, no two of which are equal.
     versions: Vec<Version>,
-    /// A row that was replaced: it is gone, unless what took its place has the same key.
-    replaced: Option<Version>,
 }
 
 #[derive(Clone, Copy)]
@@ -90,8 +88,6 @@ struct Versions {
     rows: KeptRows,
     /// Slots by the time of a version, with which those before it go.
     due: BTreeMap<i64, Vec<u32>>,
-    /// Slots whose row was replaced by one that has not come yet.
-    replaced: Vec<u32>,
     partition: Vec<usize>,
     state: StateRows,
     /// Names of versions that are gone and stand in the state.
@@ -135,7 +131,6 @@ impl TemporalJoin {
             right: Versions {
                 rows: KeptRows::new(right),
                 due: BTreeMap::new(),
-                replaced: Vec::new(),
                 partition: partition(1),
                 state: StateRows::new(versions, context.key_groups),
                 gone: Vec::new(),
@@ -165,7 +160,7 @@ impl TemporalJoin {
     /// A slot of which nothing is kept is free.
     fn free(&mut self, slot: u32) {
         let key = &self.keys[slot as usize];
-        if key.waiting == 0 && key.versions.is_empty() && key.replaced.is_none() {
+        if key.waiting == 0 && key.versions.is_empty() {
             self.slots.remove(slot);
         }
     }
@@ -195,14 +190,23 @@ impl TemporalJoin {
     }
 
     /// Rows of the right side: each begins a version of its key, or ends one. One behind the watermark does so for the rows
-    /// that are still to come, unless a newer one has come already.
+    /// that are still to come, unless a newer one has come already. What a row was before it was replaced says nothing: what
+    /// took its place has the same key, and comes with its own time.
     fn take_versions(&mut self, rows: RecordBatch, out: &mut Output) -> Result<()> {
-        let dead = out.dead.len();
+        let (all, kinds) = split_kinds(&rows)?;
+        let of_kind = |is_wanted: &dyn Fn(i8) -> bool| -> Vec<u32> {
+            (0..kinds.len() as u32).filter(|row| is_wanted(kinds[*row as usize])).collect()
+        };
+        let ends_by_key = self.node.ends_by_key;
+        let ends = |kind: i8| ends_by_key && kind == RowKind::Delete.code();
+        let timed = of_kind(&|kind| kind != RowKind::UpdateBefore.code() && !ends(kind));
+        let ended = of_kind(&ends);
+        self.counts.accumulated += (kinds.len() - timed.len()) as u64;
+        let pick = |picked: &[u32]| take_record_batch(&all, &UInt32Array::from(picked.to_vec())).map_err(internal);
+        let (rows, times) = (pick(&timed)?, milliseconds(all.column(self.node.times.1))?);
+        // Where they stand in the batch.
+        let places: Vec<u32> = timed.into_iter().filter(|row| is_time(&times, *row as usize)).collect();
         let (rows, times) = split_times(rows, self.node.times.1, out)?;
-        for dead in &mut out.dead[dead..] {
-            dead.rows = split_kinds(&dead.rows)?.0;
-        }
-        let (rows, kinds) = split_kinds(&rows)?;
         let slots = self.slots_of(&rows, 1)?;
         let is_late = |row: usize| {
             let newest = slots[row].and_then(|slot| self.keys[slot as usize].versions.last());
@@ -214,43 +218,45 @@ impl TemporalJoin {
             out.late.push(LateRows { rows, time_column: self.node.times.1, watermark: self.watermark });
         }
         self.counts.accumulated += taken.len() as u64;
-        let is_gone = |row: &u32| !qanat_proto::changelog::is_added(kinds[*row as usize]);
-        let gone: ArrayRef = Arc::new(BooleanArray::from(taken.iter().map(is_gone).collect::<Vec<_>>()));
+        let is_gone = |row: usize| !qanat_proto::changelog::is_added(kinds[places[row] as usize]);
+        let gone = taken.iter().map(|row| is_gone(*row as usize)).collect();
         let new = take_record_batch(&rows, &UInt32Array::from(taken.clone())).map_err(internal)?;
-        let columns = new.columns().iter().cloned().chain([gone]).collect();
-        let new = batch_of(self.right.rows.schema(), columns, taken.len())?;
-        let first = self.right.rows.append(new, vec![0; taken.len()])?;
+        let first = self.right.append(new.columns().to_vec(), gone)?;
+        let ended_slots = self.slots_of(&pick(&ended)?, 1)?;
+        let unknown = ended_slots.clone();
         let mut useless = Vec::new();
+        // Numbers of versions that end, each of which gets a row of its own behind those of the batch.
+        let (mut ended, mut last_versions) = (ended.into_iter().zip(ended_slots).peekable(), Vec::new());
+        let next = self.right.rows.next_number();
+        let mut end_before = |place: u32, keys: &mut [Key], right: &mut Versions, useless: &mut Vec<i64>| {
+            while let Some((_, slot)) = ended.next_if(|(at, _)| *at < place) {
+                let Some(slot) = slot else { continue };
+                let key = &mut keys[slot as usize];
+                let Some(newest) = key.versions.last().copied().filter(|newest| !newest.is_gone) else { continue };
+                let number = next + last_versions.len() as i64;
+                last_versions.push(newest.number);
+                useless.extend(right.put(slot, key, Version { number, is_gone: true, ..newest }));
+            }
+        };
         for (row, number) in taken.iter().map(|row| *row as usize).zip(first..) {
+            end_before(places[row], &mut self.keys, &mut self.right, &mut useless);
             let Some(slot) = slots[row] else {
                 useless.push(number);
                 continue;
             };
-            let version = Version { time: times[row], number, is_gone: is_gone(&(row as u32)) };
-            let key = &mut self.keys[slot as usize];
-            if kinds[row] == RowKind::UpdateBefore.code() {
-                useless.extend(key.replaced.replace(version).map(|before| before.number));
-                self.right.replaced.push(slot);
-            } else {
-                useless.extend(key.replaced.take().map(|before| before.number));
-                useless.extend(self.right.put(slot, key, version));
-            }
+            let version = Version { time: times[row], number, is_gone: is_gone(row) };
+            useless.extend(self.right.put(slot, &mut self.keys[slot as usize], version));
+        }
+        end_before(u32::MAX, &mut self.keys, &mut self.right, &mut useless);
+        if !last_versions.is_empty() {
+            let mut columns = self.right.rows.gather(&last_versions.iter().map(|n| Some(*n)).collect::<Vec<_>>())?;
+            columns.pop();
+            self.right.append(columns, vec![true; last_versions.len()])?;
         }
         self.right.forget(&useless)?;
+        unknown.into_iter().flatten().for_each(|slot| self.free(slot));
         self.is_due = self.watermark > i64::MIN;
         Ok(())
-    }
-
-    /// Rows that were replaced by none of their key are gone: what took their place came in the same batch.
-    fn end_replaced(&mut self) -> Result<()> {
-        let mut useless = Vec::new();
-        for slot in std::mem::take(&mut self.right.replaced) {
-            let key = &mut self.keys[slot as usize];
-            if let Some(version) = key.replaced.take() {
-                useless.extend(self.right.put(slot, key, version));
-            }
-        }
-        self.right.forget(&useless)
     }
 
     /// Tells some of the rows whose times have passed; whether there may be more.
@@ -350,6 +356,14 @@ impl Versions {
         None
     }
 
+    /// Keeps rows, each with whether it ends a version. Returns the number of the first; the others follow.
+    fn append(&mut self, columns: Vec<ArrayRef>, gone: Vec<bool>) -> Result<i64> {
+        let count = gone.len();
+        let gone: ArrayRef = Arc::new(BooleanArray::from(gone));
+        let rows = batch_of(self.rows.schema(), columns.into_iter().chain([gone]).collect(), count)?;
+        self.rows.append(rows, vec![0; count])
+    }
+
     /// Versions of these numbers are gone.
     fn forget(&mut self, numbers: &[i64]) -> Result<()> {
         let saved: Vec<i64> = numbers.iter().copied().filter(|number| self.rows.is_saved(*number)).collect();
@@ -379,7 +393,6 @@ impl Operator for TemporalJoin {
     }
 
     fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<i64> {
-        self.end_replaced()?;
         self.watermark = self.watermark.max(watermark);
         self.is_due = true;
         Ok(watermark)
@@ -394,10 +407,6 @@ impl Operator for TemporalJoin {
             self.is_due = false;
         }
         Ok(self.is_due)
-    }
-
-    fn flush(&mut self, _out: &mut Output) -> Result<()> {
-        self.end_replaced()
     }
 
     fn tables(&self) -> Vec<TableSpec> {

@@ -152,8 +152,8 @@ fn run(steps: &[Step], spills: bool) {
     told.sort();
     assert_eq!(told, expected(&all));
     // What is put aside comes back for it, and may leave again before it has gone.
-    for round in 2..12 {
-        timer(&mut subtasks, now + round * LENGTH_MS);
+    for round in 1..12 {
+        timer(&mut subtasks, now + round * 700_000);
     }
     for operator in &mut subtasks {
         let deltas = operator.snapshot().expect("snapshots");

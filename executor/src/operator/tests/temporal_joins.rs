@@ -16,7 +16,7 @@ use super::harness::{
 use crate::operator::BoxedOperator;
 use crate::operator::join::TemporalJoin;
 
-/// key, value; of the right side, whether it is there.
+/// key, value; of the right side, whether it is there. One that is not may say what a row was before it was replaced.
 type Row = (Option<i64>, i64, bool);
 
 fn side(prefix: &str) -> SchemaRef {
@@ -24,17 +24,25 @@ fn side(prefix: &str) -> SchemaRef {
     schema(&[(&name("k"), DataType::Int64), (&name("v"), DataType::Int64), (&name("t"), timestamp())])
 }
 
-fn rows(port: usize, rows: &[(i64, Row)]) -> RecordBatch {
+fn kind_of((_, value, is_there): &Row, ends_by_key: bool) -> RowKind {
+    match is_there {
+        true => RowKind::Insert,
+        false if !ends_by_key && value % 3 == 0 => RowKind::UpdateBefore,
+        false => RowKind::Delete,
+    }
+}
+
+fn rows(port: usize, rows: &[(i64, Row)], ends_by_key: bool) -> RecordBatch {
+    let has_time = |row: &Row| port == 0 || !ends_by_key || row.2;
     let mut columns: Vec<ArrayRef> = vec![
         integers(rows.iter().map(|(_, r)| r.0)),
         integers(rows.iter().map(|(_, r)| Some(r.1))),
-        times(rows.iter().map(|(t, _)| Some(*t))),
+        times(rows.iter().map(|(t, row)| has_time(row).then_some(*t))),
     ];
     if port == 0 {
         return batch(&side("l"), columns);
     }
-    let kind = |there: bool| if there { RowKind::Insert } else { RowKind::Delete };
-    columns.push(Arc::new(Int8Array::from_iter_values(rows.iter().map(|(_, r)| kind(r.2).code()))));
+    columns.push(Arc::new(Int8Array::from_iter_values(rows.iter().map(|(_, r)| kind_of(r, ends_by_key).code()))));
     batch(&with_kinds(&side("r")), columns)
 }
 
@@ -51,9 +59,10 @@ proptest! {
         steps in steps(2, (prop::option::weighted(0.9, 0_i64..3), 0_i64..9, prop::bool::weighted(0.8))),
         kind in prop::sample::select(vec![JoinKind::Inner, JoinKind::Left]),
         has_filter in any::<bool>(),
+        ends_by_key in any::<bool>(),
     ) {
         let filter = has_filter.then(|| encoded(&col("l_v").lt(col("r_v")), &joined()));
-        let node = TemporalJoinNode { kind, on: vec![(0, 0)], times: (2, 2), filter };
+        let node = TemporalJoinNode { kind, on: vec![(0, 0)], times: (2, 2), filter, ends_by_key };
         // By key: what holds from which time on, by now; and the rows that wait, in the order of their times.
         let mut history: BTreeMap<i64, BTreeMap<i64, Row>> = BTreeMap::new();
         let mut waiting: Vec<(i64, Row)> = Vec::new();
@@ -92,13 +101,24 @@ proptest! {
             if port == 1 {
                 // Whether one is late is asked before the batch is taken.
                 let is_late = |(t, row): &(i64, Row)| {
+                    // It says nothing.
+                    if kind_of(row, ends_by_key) == RowKind::UpdateBefore {
+                        return false;
+                    }
                     let newest = row.0.and_then(|k| history.get(&k)?.keys().next_back().copied());
                     *t < watermark && newest.is_some_and(|newest| *t < newest)
                 };
-                let taken: Vec<(i64, Row)> = given.iter().filter(|row| !is_late(row)).copied().collect();
+                let is_end = |row: &Row| ends_by_key && !row.2;
+                let taken: Vec<(i64, Row)> =
+                    given.iter().filter(|row| is_end(&row.1) || !is_late(row)).copied().collect();
                 for (t, row) in taken {
-                    if let Some(k) = row.0 {
-                        history.entry(k).or_default().insert(t, row);
+                    let Some(versions) = row.0.map(|k| history.entry(k).or_default()) else { continue };
+                    if is_end(&row) {
+                        if let Some(mut newest) = versions.last_entry() {
+                            newest.get_mut().2 = false;
+                        }
+                    } else if kind_of(&row, ends_by_key) != RowKind::UpdateBefore {
+                        versions.insert(t, row);
                     }
                 }
                 for versions in history.values_mut() {
@@ -106,7 +126,7 @@ proptest! {
                     versions.retain(|t, _| *t > watermark || last == Some((*t, true)));
                 }
             }
-            rows(port, &given)
+            rows(port, &given, ends_by_key)
         });
         waiting.drain(..).for_each(|row| told(&history, row));
         let partition = vec![vec![0], vec![0]];

@@ -501,6 +501,22 @@ SELECT /*+ STATE_TTL('a' = '1 d', 'b' = '0 s') */ a.id, b.n FROM auction a
 }
 
 #[test]
+fn a_hint_is_not_for_what_is_around_its_select() {
+    let around = "SELECT auction, COUNT(*) FROM (SELECT /*+ STATE_TTL('b' = '1 d') */ auction FROM bid AS b) AS x GROUP BY auction";
+    assert!(graph(around).contains("1 accumulators per key, for as long as the job lives"));
+    for unused in [
+        around,
+        "SELECT /*+ STATE_TTL('a' = '1 d') */ f.flight, a.name FROM flights f JOIN airlines a ON f.carrier = a.carrier",
+        "SELECT /*+ STATE_TTL('b' = '1 d') */ COUNT(*) FROM bid AS b",
+    ] {
+        let warnings = crate::catalog::plan(unused).expect("plans").warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("changes nothing")), "{unused}: {warnings:?}");
+    }
+    let value = "SELECT price FROM bid WHERE price > (SELECT /*+ STATE_TTL('s' = '1 d') */ n FROM (SELECT MAX(price) AS n FROM bid) AS s)";
+    assert!(crate::catalog::plan(value).is_ok(), "a value is one with a hint too");
+}
+
+#[test]
 fn equal_queries_with_other_hints_are_operators_of_their_own() {
     let query = |hint: &str| format!("SELECT {hint} auction, COUNT(*) FROM bid GROUP BY auction;");
     let groups = |hints: [&str; 2]| graph(&hints.map(query).concat()).matches("GroupAggregate").count();
