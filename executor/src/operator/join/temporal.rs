@@ -344,15 +344,15 @@ impl Key {
 impl Versions {
     /// Notes a version. Gives the number of one of the same time, whose place it takes.
     fn put(&mut self, slot: u32, key: &mut Key, version: Version) -> Option<i64> {
+        let slots = self.due.entry(version.time).or_default();
+        if slots.last() != Some(&slot) {
+            slots.push(slot);
+        }
         let at = key.versions.partition_point(|other| other.time < version.time);
         if let Some(same) = key.versions.get_mut(at).filter(|other| other.time == version.time) {
             return Some(std::mem::replace(same, version).number);
         }
         key.versions.insert(at, version);
-        let slots = self.due.entry(version.time).or_default();
-        if slots.last() != Some(&slot) {
-            slots.push(slot);
-        }
         None
     }
 
