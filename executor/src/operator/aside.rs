@@ -13,6 +13,7 @@ use qanat_storage::spill::{Entries, Keys};
 use super::packer::{PackedRows, Packer};
 use super::residence::{Asked, Dropped, Residence};
 use super::slots::Slots;
+use super::wakes::Wakes;
 
 /// `A`: what arrives.
 pub(crate) struct Aside<A> {
@@ -71,9 +72,13 @@ impl<A> Aside<A> {
         self.arriving.take()
     }
 
-    /// Asks for keys though no rows wait for them.
-    pub(crate) fn ask(&mut self, keys: Keys) {
-        self.asked = Some(keys);
+    /// Asks for keys whose time comes, though no rows wait for them; whether there are some.
+    pub(crate) fn wake(&mut self, wakes: &mut Wakes, slots: &Slots, now: i64) -> bool {
+        let is_away = |key: &[u8]| slots.find(key).is_none() && !self.dropped.contains(key);
+        let keys = wakes.ask(now, is_away);
+        let is_any = keys.is_some();
+        self.asked = keys.or_else(|| self.asked.take());
+        is_any
     }
 
     pub(crate) fn wanted(&mut self) -> Option<Keys> {
@@ -105,6 +110,14 @@ impl<A> Aside<A> {
     /// The rows of all values, by table.
     pub(crate) fn unpack<'v>(&self, values: impl Iterator<Item = &'v [u8]>) -> Result<Vec<PackedRows>> {
         self.packer.as_ref().map_or(Ok(Vec::new()), |packer| packer.unpack(values))
+    }
+
+    /// The rows of what was found, by table, among which a list of keys may be whose time comes.
+    pub(crate) fn unpack_woken(&mut self, wakes: &mut Wakes, found: &Entries) -> Result<Vec<PackedRows>> {
+        if let Some(list) = wakes.found(found) {
+            self.dropped.insert(&list);
+        }
+        self.unpack(found.iter().filter(|(key, _)| !Wakes::is_list(key)).filter_map(|(_, value)| value))
     }
 
     /// Keys that were put back have slots again.

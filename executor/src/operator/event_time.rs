@@ -49,15 +49,14 @@ pub(crate) fn split_times(
     out: &mut Output,
 ) -> Result<(RecordBatch, ScalarBuffer<i64>)> {
     let times = milliseconds(rows.column(time_column))?;
-    let in_range = |t: i64| (-TIME_LIMIT..=TIME_LIMIT).contains(&t);
     // All rows at once: shifted into the range, a time has none of the high bits.
     let high = times.values().iter().fold(0_u64, |bits, t| bits | t.wrapping_add(TIME_LIMIT) as u64);
     if times.null_count() == 0 && high < 2 * TIME_LIMIT as u64 {
         return Ok((rows, times.values().clone()));
     }
-    let good = BooleanBuffer::collect_bool(times.len(), |i| times.is_valid(i) && in_range(times.value(i)));
+    let good = BooleanBuffer::collect_bool(times.len(), |i| is_time(&times, i));
     let null = BooleanBuffer::collect_bool(times.len(), |i| times.is_null(i));
-    let far = BooleanBuffer::collect_bool(times.len(), |i| times.is_valid(i) && !in_range(times.value(i)));
+    let far = BooleanBuffer::collect_bool(times.len(), |i| times.is_valid(i) && !is_time(&times, i));
     for (bad, reason) in [(null, REASON_NULL_TIME), (far, REASON_TIME_RANGE)] {
         if bad.count_set_bits() > 0 {
             let rows = filter_record_batch(&rows, &BooleanArray::new(bad, None)).map_err(internal)?;

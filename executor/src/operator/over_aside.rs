@@ -78,15 +78,7 @@ impl OverAggregate {
     /// Asks for keys whose time comes; whether there are some.
     pub(super) fn wake(&mut self) -> bool {
         let now = self.closed_before();
-        let (slots, dropped) = (&self.slots, &self.aside.dropped);
-        let is_away = |key: &[u8]| slots.find(key).is_none() && !dropped.contains(key);
-        match self.wakes.ask(now, is_away) {
-            Some(keys) => {
-                self.aside.ask(keys);
-                true
-            }
-            None => false,
-        }
+        self.aside.wake(&mut self.wakes, &self.slots, now)
     }
 
     /// Takes keys out of memory that were not used of late.
@@ -206,11 +198,7 @@ impl OverAggregate {
 
     /// Puts keys back into memory.
     pub(super) fn unpack(&mut self, found: &Entries) -> Result<()> {
-        if let Some(list) = self.wakes.found(found) {
-            self.aside.dropped.insert(&list);
-        }
-        let values = found.iter().filter(|(key, _)| !Wakes::is_list(key)).filter_map(|(_, value)| value);
-        let mut tables = self.aside.unpack(values)?;
+        let mut tables = self.aside.unpack_woken(&mut self.wakes, found)?;
         let damaged = || Error::internal("rows that were put aside are damaged");
         let PackedRows { mut columns, counts } = tables.pop().ok_or_else(damaged)?;
         if counts.is_empty() {

@@ -14,6 +14,7 @@ use qanat_storage::spill::Entries;
 use super::super::Operator;
 use super::super::aside::keys_of_bytes;
 use super::super::emit::batch_of;
+use super::super::kept_rows::KeptRows;
 use super::super::packer::PackedRows;
 use super::regular::{Join, List};
 
@@ -26,7 +27,7 @@ pub(super) enum Arriving {
 /// A key with more rows stays in memory.
 pub(super) const ROWS_MAX: usize = 1 << 14;
 /// Columns of an entry's rows in front of those of the side.
-pub(super) const OWN_COLUMNS: usize = 2;
+const OWN_COLUMNS: usize = 2;
 
 impl Arriving {
     pub(super) fn rows(&self) -> (usize, &RecordBatch) {
@@ -42,6 +43,36 @@ pub(super) fn tables(sides: [&Schema; 2]) -> [Vec<DataType>; 2] {
         let own = [DataType::Int64, DataType::UInt32].into_iter();
         own.chain(side.fields().iter().map(|field| field.data_type().clone())).collect()
     })
+}
+
+/// The rows of keys as an entry has them. `lists`: by key, the numbers of its rows. Matches that are not known are NULL.
+pub(super) fn packed<L: ExactSizeIterator<Item = i64>>(
+    rows: &KeptRows,
+    lists: impl Iterator<Item = L>,
+    is_known: bool,
+) -> Result<PackedRows> {
+    let (mut numbers, mut counts) = (Vec::new(), Vec::new());
+    for list in lists {
+        counts.push(list.len() as u32);
+        numbers.extend(list.map(Some));
+    }
+    let facts: Vec<(i64, u32)> = numbers.iter().flatten().filter_map(|number| rows.facts(*number)).collect();
+    let names = Int64Array::from_iter_values(facts.iter().map(|(name, _)| *name));
+    let matches: UInt32Array = facts.iter().map(|(_, matches)| is_known.then_some(*matches)).collect();
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(matches)];
+    columns.extend(rows.gather(&numbers)?);
+    Ok(PackedRows { columns, counts })
+}
+
+/// Names, matches and rows of what [`packed`] gave.
+pub(super) fn unpacked(kept: &KeptRows, mut table: PackedRows) -> Result<(Vec<i64>, UInt32Array, RecordBatch)> {
+    let rows = table.columns.split_off(OWN_COLUMNS.min(table.columns.len()));
+    let [names, matches] = table.columns.as_slice() else {
+        return Err(Error::internal("rows that were put aside have no names"));
+    };
+    let names = names.as_primitive::<Int64Type>().values().to_vec();
+    let rows = batch_of(kept.schema(), rows, names.len())?;
+    Ok((names, matches.as_primitive::<UInt32Type>().clone(), rows))
 }
 
 impl Join {
@@ -74,20 +105,8 @@ impl Join {
         let picked = residence.pick(count, may_go);
         let written: Vec<u32> = picked.iter().copied().filter(|slot| residence.leaves(*slot)).collect();
         let tables = self.sides.iter().map(|side| {
-            let mut numbers = Vec::new();
-            let mut counts = Vec::with_capacity(written.len());
-            for slot in &written {
-                let list = side.lists[*slot as usize].as_slice();
-                numbers.extend(list.iter().map(|number| Some(*number)));
-                counts.push(list.len() as u32);
-            }
-            let facts: Vec<(i64, u32)> = numbers.iter().flatten().filter_map(|n| side.rows.facts(*n)).collect();
-            let names = Int64Array::from_iter_values(facts.iter().map(|(name, _)| *name));
-            let is_known = !self.is_restoring;
-            let matches: UInt32Array = facts.iter().map(|(_, matches)| is_known.then_some(*matches)).collect();
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(matches)];
-            columns.extend(side.rows.gather(&numbers)?);
-            Ok(PackedRows { columns, counts })
+            let lists = written.iter().map(|slot| side.lists[*slot as usize].as_slice().iter().copied());
+            packed(&side.rows, lists, !self.is_restoring)
         });
         let tables = tables.collect::<Result<Vec<_>>>()?;
         self.aside.pack(written.iter().map(|slot| self.slots.key(*slot)), &tables, &mut entries)?;
@@ -112,18 +131,12 @@ impl Join {
     pub(super) fn unpack(&mut self, found: &Entries) -> Result<()> {
         let tables = self.aside.unpack(found.iter().filter_map(|(_, value)| value))?;
         let mut uncounted = [Vec::new(), Vec::new()];
-        for (port, PackedRows { mut columns, .. }) in tables.into_iter().enumerate() {
-            let rows = columns.split_off(OWN_COLUMNS.min(columns.len()));
-            let [names, matches] = columns.as_slice() else {
-                return Err(Error::internal("rows that were put aside have no names"));
-            };
-            let names = names.as_primitive::<Int64Type>().values().to_vec();
-            let matches = matches.as_primitive::<UInt32Type>();
+        for (port, table) in tables.into_iter().enumerate() {
+            let (names, matches, rows) = unpacked(&self.sides[port].rows, table)?;
             let first = self.sides[port].rows.next_number();
-            let of_unknown = (first..).zip(matches).filter(|(_, matches)| matches.is_none());
+            let of_unknown = (first..).zip(&matches).filter(|(_, matches)| matches.is_none());
             uncounted[port] = of_unknown.map(|(number, _)| number).collect();
             let matches = matches.iter().map(Option::unwrap_or_default).collect();
-            let rows = batch_of(self.sides[port].rows.schema(), rows, names.len())?;
             self.keep(port, names, rows, matches)?;
         }
         self.aside.came_back(found, &self.slots);

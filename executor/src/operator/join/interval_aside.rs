@@ -1,24 +1,19 @@
 //! Keys of an interval join that are put aside, as those of a join without a window are ([`super::aside`]).
 //!
 //! They come back when a row with their key does, and when a row of theirs has to be told of because its time is over, or
-//! all of them have to go ([`Wakes`]).
+//! all of them have to go ([`super::super::wakes`]).
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::RecordBatch;
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{Int64Type, UInt32Type};
-use qanat_proto::error::{Error, Result};
+use qanat_proto::error::Result;
 use qanat_storage::spill::Entries;
 
 use super::super::Operator;
 use super::super::aside::keys_of_bytes;
-use super::super::emit::batch_of;
 use super::super::event_time::milliseconds;
-use super::super::packer::PackedRows;
-use super::super::wakes::Wakes;
-use super::aside::{OWN_COLUMNS, ROWS_MAX};
+use super::aside::{ROWS_MAX, packed, unpacked};
 use super::interval::{IntervalJoin, Side, Tells};
 
 /// What comes: rows that are not late with their times, or rows of the state with their names and whether they have
@@ -93,15 +88,7 @@ impl IntervalJoin {
             // All rows go, those too that do not come back for it.
             self.closed = Some(now - 1);
         }
-        let (slots, dropped) = (&self.slots, &self.aside.dropped);
-        let is_away = |key: &[u8]| slots.find(key).is_none() && !dropped.contains(key);
-        match self.wakes.ask(now, is_away) {
-            Some(keys) => {
-                self.aside.ask(keys);
-                true
-            }
-            None => false,
-        }
+        self.aside.wake(&mut self.wakes, &self.slots, now)
     }
 
     /// Takes keys out of memory that were not used of late.
@@ -119,15 +106,8 @@ impl IntervalJoin {
         let picked = residence.pick(count, may_go);
         let written: Vec<u32> = picked.iter().copied().filter(|slot| residence.leaves(*slot)).collect();
         let tables = self.sides.iter().map(|side| {
-            let lists = written.iter().map(|slot| side.lists[*slot as usize].as_slice());
-            let counts = lists.clone().map(|list| list.len() as u32).collect();
-            let numbers: Vec<Option<i64>> = lists.flatten().map(|(_, number)| Some(*number)).collect();
-            let facts: Vec<(i64, u32)> = numbers.iter().flatten().filter_map(|n| side.rows.facts(*n)).collect();
-            let names = Int64Array::from_iter_values(facts.iter().map(|(name, _)| *name));
-            let matches = UInt32Array::from_iter_values(facts.iter().map(|(_, matches)| *matches));
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(matches)];
-            columns.extend(side.rows.gather(&numbers)?);
-            Ok(PackedRows { columns, counts })
+            let lists = written.iter().map(|slot| side.lists[*slot as usize].iter().map(|(_, number)| *number));
+            packed(&side.rows, lists, true)
         });
         let tables = tables.collect::<Result<Vec<_>>>()?;
         self.aside.pack(written.iter().map(|slot| self.slots.key(*slot)), &tables, &mut entries)?;
@@ -149,20 +129,10 @@ impl IntervalJoin {
 
     /// Puts keys back into memory.
     pub(super) fn unpack(&mut self, found: &Entries) -> Result<()> {
-        if let Some(list) = self.wakes.found(found) {
-            self.aside.dropped.insert(&list);
-        }
-        let rows = found.iter().filter(|(key, _)| !Wakes::is_list(key));
-        let tables = self.aside.unpack(rows.filter_map(|(_, value)| value))?;
-        for (port, PackedRows { mut columns, .. }) in tables.into_iter().enumerate() {
-            let rows = columns.split_off(OWN_COLUMNS.min(columns.len()));
-            let [names, matches] = columns.as_slice() else {
-                return Err(Error::internal("rows that were put aside have no names"));
-            };
-            let names = names.as_primitive::<Int64Type>().values().to_vec();
-            let matches = matches.as_primitive::<UInt32Type>().values().to_vec();
-            let rows = batch_of(self.sides[port].rows.schema(), rows, names.len())?;
-            self.keep(port, names, rows, matches)?;
+        let tables = self.aside.unpack_woken(&mut self.wakes, found)?;
+        for (port, table) in tables.into_iter().enumerate() {
+            let (names, matches, rows) = unpacked(&self.sides[port].rows, table)?;
+            self.keep(port, names, rows, matches.values().to_vec())?;
         }
         self.aside.came_back(found, &self.slots);
         Ok(())
